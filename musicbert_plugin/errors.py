@@ -1,0 +1,40 @@
+"""The errors that a user of this plugin can meet: each message is one sentence that names the file, the value and what would be accepted.
+
+Commands catch :class:`MusicError`, print its sentence to stderr and end with status 2 (cannot start) or go on with the
+next input and end with status 1 (a file failed).  Anything else that is raised is a defect of ours and keeps its traceback.
+Pure Python: every layer of the plugin, worker processes included, may import it.
+"""
+
+from __future__ import annotations
+
+
+class MusicError(Exception):
+    """Something in the user's input, data or options; ``str(error)`` is the one sentence to show."""
+
+
+class ScoreError(MusicError):
+    """A music file that cannot become a score.
+
+    ``reason`` is a short fixed word for manifests and summaries (such as ``"unreadable"`` or ``"no notes"``);
+    the sentence tells the particulars.
+    """
+
+    def __init__(self, reason: str, sentence: str) -> None:
+        super().__init__(reason, sentence)
+        self.reason = reason
+        self.sentence = sentence
+
+    def __str__(self) -> str:
+        return self.sentence
+
+
+class DatasetError(MusicError):
+    """A dataset folder that is missing, unfinished, newer than this code, or made with another dictionary."""
+
+
+class CheckpointError(MusicError):
+    """A checkpoint that is missing, refused for what it carries, or of another architecture."""
+
+
+class OptionError(MusicError):
+    """An option, or a combination of options, that cannot work."""
