@@ -1,0 +1,441 @@
+"""OctupleMIDI: one token of eight fields per note (MusicBERT, arXiv 2106.05630, section 3.2).
+
+A piece is an ``int32 [N, 8]`` array, a row per note, sorted lexicographically; duplicates stay.  The fields, in the order
+of the published code and checkpoints (the paper's figure orders them differently):
+
+=====  ==============  ======  ==========================================================================================
+field  name            values  meaning
+=====  ==============  ======  ==========================================================================================
+0      bar             256     bar of the onset, from 0.  :func:`encode` does not limit it; :func:`split_bars` does
+1      position        128     sixteenths of a quarter note since the bar line
+2      program         129     General MIDI program; 128 for any drum track
+3      pitch           256     MIDI pitch; 128 + key for drums
+4      duration        128     code of a length, see :func:`duration_code`
+5      velocity        32      MIDI velocity // 4; plays as 4 v + 2
+6      time_signature  254     meter at the onset, see :func:`meter_code`
+7      tempo           49      round(12 log2(bpm / 16)) with bpm clamped to 16..256: a twelfth of an octave each
+=====  ==============  ======  ==========================================================================================
+
+Time
+    A tick becomes a position by ``round(16 tick / resolution)``, half to even; onsets, ends and every tempo and meter
+    change are rounded each on its own, and a length is the difference of two rounded positions.  Notes from position
+    65,536 on (1,024 bars of 4/4) are left out.
+
+Bars
+    A bar takes its length from the meter at its own first position and keeps it to its end.  So a meter that changes
+    inside a bar does not cut the bar: later notes of the bar carry the new meter's code, the new length begins with
+    the next bar.
+
+Meters
+    Denominators 1, 2, 4, ... 64, numerators up to twice the denominator (two whole notes): 254 codes.  Others are
+    reduced: numerator and denominator are halved while the denominator exceeds 64 and both are even; then the
+    numerator is divided by its smallest prime factor while it exceeds twice the denominator (9/4 becomes 3/4, 11/4
+    becomes 1/4).  What is still outside the vocabulary (3/128) fails the piece.
+
+Tokens
+    The word of value v of field f is ``<f-v>``; the dictionary lists them field by field, 1,232 in all, after fairseq's
+    four specials, and the task appends ``<mask>``.  A sequence is framed by eight ``<s>`` and eight ``</s>``.
+
+Round trip: ``encode(decode(encode(s)))`` equals ``encode(s)`` for pieces whose notes of one program and pitch do not
+overlap and whose meters change only at bar lines.  Otherwise not always: tracks of one program merge, a bar is written
+with one meter, and tempi at one position are averaged.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+
+import numpy as np
+
+from ..errors import ScoreError
+from .score import DRUMS, Score
+
+FIELDS = ("bar", "position", "program", "pitch", "duration", "velocity", "time_signature", "tempo")
+FIELD_SIZES = (256, 128, 129, 256, 128, 32, 254, 49)
+BAR, POSITION, PROGRAM, PITCH, DURATION, VELOCITY, TIME_SIGNATURE, TEMPO = range(8)
+BARS = 256  # the bars that the vocabulary can tell apart
+
+BOS, PAD, EOS, UNK = range(4)  # fairseq's specials
+FIELD_OFFSETS = tuple(int(offset) for offset in 4 + np.concatenate(([0], np.cumsum(FIELD_SIZES)[:-1])))
+VOCABULARY_SIZE = 4 + sum(FIELD_SIZES)  # 1236: specials and words, without <mask>
+MASK = VOCABULARY_SIZE
+DICTIONARY_SHA256 = "a8506122e3fac48bc3564f899aa1e150073feb666ac51ac6b6332725a99b83df"
+
+POSITIONS_PER_QUARTER = 16
+POSITIONS_PER_WHOLE = 64
+END_OF_TIME = 65536  # positions; later notes are left out
+TICKS_PER_QUARTER = 480  # of decoded scores
+TICKS_PER_POSITION = TICKS_PER_QUARTER // POSITIONS_PER_QUARTER
+DEFAULT_METER = (4, 4)
+LARGEST_DENOMINATOR = 64
+
+# Lower edges of the duration codes: eight octaves of sixteen codes, the code width doubling from octave to octave.
+DURATION_VALUES = np.array([16 * (2**octave - 1) + step * 2**octave for octave in range(8) for step in range(16)])
+_LONGEST_DURATION = 4080  # from here on every length has the last code
+_DURATION_CODES = (np.searchsorted(DURATION_VALUES, np.arange(_LONGEST_DURATION + 1), side="right") - 1).astype(np.int64)
+
+METER_DENOMINATORS = np.concatenate([np.full(2 * 2**exponent, 2**exponent) for exponent in range(7)])
+METER_NUMERATORS = np.concatenate([np.arange(1, 2 * 2**exponent + 1) for exponent in range(7)])
+BAR_LENGTHS = np.maximum(METER_NUMERATORS * POSITIONS_PER_WHOLE // METER_DENOMINATORS, 1)  # positions, by meter code
+
+TEMPO_VALUES = 16.0 * 2.0 ** (np.arange(49) / 12.0)  # quarter notes per minute, by tempo code
+
+
+def duration_code(positions: np.ndarray) -> np.ndarray:
+    """Codes 0..127 of lengths in positions (>= 0): the largest code whose :data:`DURATION_VALUES` is not above the length."""
+    return _DURATION_CODES[np.minimum(positions, _LONGEST_DURATION)]
+
+
+def tempo_code(bpm: np.ndarray) -> np.ndarray:
+    """Codes 0..48 of tempi in quarter notes per minute, clamped to 16..256."""
+    return np.rint(12.0 * np.log2(np.clip(bpm, 16.0, 256.0) / 16.0)).astype(np.int64)
+
+
+DEFAULT_TEMPO_CODE = int(tempo_code(np.array(120.0)))  # 35
+
+
+def reduce_meter(numerator: int, denominator: int) -> tuple[int, int]:
+    """The meter that stands for numerator/denominator in the vocabulary, by the two rules of the module's docstring."""
+    while denominator > LARGEST_DENOMINATOR and denominator % 2 == 0 and numerator % 2 == 0:
+        numerator, denominator = numerator // 2, denominator // 2
+    while numerator > 2 * denominator:
+        factor = next((f for f in range(2, int(numerator**0.5) + 1) if numerator % f == 0), numerator)
+        numerator //= factor
+    return numerator, denominator
+
+
+def meter_code(numerator: int, denominator: int) -> int:
+    """The code 0..253 of a meter after reduction (4/4 is 9).
+
+    Raises
+    ------
+    ScoreError
+        Reason ``"unsupported meter"``: not in the vocabulary even when reduced.
+    """
+    n, d = reduce_meter(int(numerator), int(denominator))
+    if d < 1 or n < 1 or d > LARGEST_DENOMINATOR or d & (d - 1):
+        raise ScoreError(
+            "unsupported meter",
+            f"the meter {numerator}/{denominator} is outside the vocabulary (denominators 1, 2, 4, ... 64).",
+        )
+    return 2 * d - 2 + n - 1
+
+
+DEFAULT_METER_CODE = meter_code(*DEFAULT_METER)  # 9
+
+
+def positions(ticks: np.ndarray, resolution: int) -> np.ndarray:
+    """Sixteenths of a quarter note, int64, of ticks: ``round(16 tick / resolution)``, half to even."""
+    return np.rint(ticks * float(POSITIONS_PER_QUARTER) / resolution).astype(np.int64)
+
+
+def _bar_runs(meter_position: np.ndarray, meter: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Runs of bars of one length: their first positions, first bars and bar lengths, from position 0 on.
+
+    ``meter[i]`` (a code) holds from ``meter_position[i]`` on; the first holds from 0.  A run begins with the first bar
+    line at or after its meter change, since a change inside a bar leaves that bar as long as it was.
+    """
+    starts, bars, lengths = [0], [0], [int(BAR_LENGTHS[meter[0]])]
+    for position, code in zip(meter_position[1:].tolist(), meter[1:].tolist(), strict=True):
+        length = lengths[-1]
+        whole = max(-((starts[-1] - position) // length), 0)  # bars of the running length that begin before the change
+        starts.append(starts[-1] + whole * length)
+        bars.append(bars[-1] + whole)
+        lengths.append(int(BAR_LENGTHS[code]))
+    return np.array(starts), np.array(bars), np.array(lengths)
+
+
+def _changes(position: np.ndarray, code: np.ndarray, default: int) -> tuple[np.ndarray, np.ndarray]:
+    """Changes as (position, code) from position 0 on: the last of those at one position, ``default`` where none begins."""
+    if len(position) == 0:
+        return np.zeros(1, np.int64), np.array([default])
+    last = np.append(position[1:] > position[:-1], True)
+    position, code = position[last], code[last]
+    if position[0] > 0:
+        position, code = np.insert(position, 0, 0), np.insert(code, 0, default)
+    return position, code
+
+
+def encode(score: Score) -> np.ndarray:
+    """The octuples of a whole piece.
+
+    Parameters
+    ----------
+    score : Score
+
+    Returns
+    -------
+    int32 [N, 8]
+        A row per note with onset before position 65,536, sorted lexicographically.  Bars count from 0 at the score's
+        first tick and may exceed 255.
+
+    Raises
+    ------
+    ScoreError
+        Reason ``"unsupported meter"`` or ``"no notes"`` (none before position 65,536).
+    """
+    meter = np.array(
+        [meter_code(n, d) for n, d in zip(score.meter_numerator.tolist(), score.meter_denominator.tolist(), strict=True)],
+        np.int64,
+    )
+    onset = positions(score.onset, score.resolution)
+    length = positions(score.end, score.resolution)
+    length -= onset
+    drums = score.program == DRUMS
+    # One 64-bit key per note sorts as the eight fields do: bar and position follow from the onset, and so do meter and
+    # tempo, which are the same for all notes of one onset.
+    key = onset << 28
+    key |= score.program.astype(np.int64) << 20
+    key |= (score.pitch + drums * np.int16(128)).astype(np.int64) << 12
+    key |= duration_code(length) << 5
+    key |= (score.velocity >> 2).astype(np.int64)
+    key.sort()
+    key = key[: np.searchsorted(key, END_OF_TIME << 28)]
+    if len(key) == 0:
+        raise ScoreError("no notes", f"no note begins before position {END_OF_TIME} (1,024 bars of 4/4).")
+    onset = key >> 28
+
+    out = np.empty((len(key), 8), np.int32)
+    out[:, PROGRAM] = (key >> 20) & 255
+    out[:, PITCH] = (key >> 12) & 255
+    out[:, DURATION] = (key >> 5) & 127
+    out[:, VELOCITY] = key & 31
+
+    tempo_position, tempo = _changes(
+        positions(score.tempo_tick, score.resolution), tempo_code(score.tempo_bpm), DEFAULT_TEMPO_CODE
+    )
+    meter_position, meter = _changes(positions(score.meter_tick, score.resolution), meter, DEFAULT_METER_CODE)
+    if len(tempo) == 1:
+        out[:, TEMPO] = tempo[0]
+    else:
+        out[:, TEMPO] = tempo[np.searchsorted(tempo_position, onset, side="right") - 1]
+    if len(meter) == 1:
+        out[:, TIME_SIGNATURE] = meter[0]
+        out[:, BAR], out[:, POSITION] = np.divmod(onset, BAR_LENGTHS[meter[0]])
+    else:
+        out[:, TIME_SIGNATURE] = meter[np.searchsorted(meter_position, onset, side="right") - 1]
+        starts, bars, lengths = _bar_runs(meter_position, meter)
+        run = np.searchsorted(starts, onset, side="right") - 1
+        bar, position = np.divmod(onset - starts[run], lengths[run])
+        out[:, BAR] = bars[run] + bar
+        out[:, POSITION] = position
+    return out
+
+
+def split_bars(octuples: np.ndarray) -> list[np.ndarray]:
+    """The piece in parts of at most 256 bars: part k holds bars 256 k to 256 k + 255, counted from 0; empty ones are left out."""
+    if octuples[-1, BAR] < BARS:
+        return [octuples]
+    part = octuples[:, BAR] // BARS
+    parts = np.split(octuples, np.flatnonzero(np.diff(part)) + 1)
+    return [one - np.array([one[0, BAR] // BARS * BARS, 0, 0, 0, 0, 0, 0, 0], one.dtype) for one in parts]
+
+
+# ---------------------------------------------------------------------------------------------------------------- repair
+
+
+def repair(octuples: np.ndarray) -> tuple[np.ndarray, Counter[str]]:
+    """Make any eight integers per row into a piece that plays, and say what it took.
+
+    Rules, in this order:
+
+    * *skip* a row whose bar is above 65,535, where no note can begin;
+    * *clamp* every field to its range (a bar only to 0 from below);
+    * *clamp* pitch to the kind of its program: a drum's moves up by 128 if it is below 128, another's down by 128.
+
+    Parameters
+    ----------
+    octuples : int [N, 8]
+
+    Returns
+    -------
+    int64 [M, 8], Counter
+        The rows that remain, sorted; and how many rows each rule touched, under ``"bar out of reach"`` (skipped),
+        ``"<field> out of range"`` and ``"drum pitch"``.
+    """
+    rows = np.asarray(octuples)
+    if rows.size and (rows.ndim != 2 or rows.shape[1] != 8):
+        raise ValueError(f"octuples have shape {rows.shape}; (N, 8) is needed")
+    rows = rows.reshape(-1, 8).astype(np.int64)
+    repairs: Counter[str] = Counter()
+    reachable = rows[:, BAR] < END_OF_TIME
+    if not reachable.all():
+        repairs["bar out of reach"] = int((~reachable).sum())
+        rows = rows[reachable]
+    highest = np.array([END_OF_TIME, *FIELD_SIZES[1:]]) - 1
+    clamped = np.clip(rows, 0, highest)
+    for field in np.flatnonzero((clamped != rows).any(axis=0)):
+        repairs[f"{FIELDS[field]} out of range"] = int((clamped[:, field] != rows[:, field]).sum())
+    wrong_kind = (clamped[:, PROGRAM] == DRUMS) != (clamped[:, PITCH] >= 128)
+    if wrong_kind.any():
+        repairs["drum pitch"] = int(wrong_kind.sum())
+        clamped[wrong_kind, PITCH] ^= 128
+    return clamped[np.lexsort(clamped.T[::-1])], repairs
+
+
+def _bar_meters(octuples: np.ndarray) -> np.ndarray:
+    """The meter code of every bar up to the last: that of most of its notes (the lowest of equal ones); an empty bar's is
+    its predecessor's, and 4/4 before the first note."""
+    pairs, counts = np.unique(octuples[:, BAR] * 256 + octuples[:, TIME_SIGNATURE], return_counts=True)
+    bar, code = pairs >> 8, pairs & 255
+    order = np.lexsort((code, -counts, bar))
+    first = np.unique(bar[order], return_index=True)
+    known = np.full(int(bar[-1]) + 1, -1)
+    known[first[0]] = code[order][first[1]]
+    last_known = np.maximum.accumulate(np.where(known >= 0, np.arange(len(known)), -1))
+    return np.where(last_known >= 0, known[last_known], DEFAULT_METER_CODE)
+
+
+def decode_with_repairs(octuples: np.ndarray) -> tuple[Score, Counter[str]]:
+    """The score of any sequence of octuples, and what had to be repaired in it.
+
+    A bar's meter is that of most of its notes, the tempo at a position the rounded mean of its notes' codes; both are
+    written where they change.  Besides the rules of :func:`repair`, ``"position beyond the bar"`` counts notes whose
+    position their bar's meter has no room for; they sound where they say, inside the next bar.  No input fails.
+
+    Parameters
+    ----------
+    octuples : int [N, 8]
+        In any order, any values; N may be 0.
+
+    Returns
+    -------
+    Score, Counter
+        At 480 ticks per quarter note, one track per program; and the number of notes by kind of repair.
+    """
+    rows, repairs = repair(octuples)
+    if len(rows) == 0:
+        return Score.of(TICKS_PER_QUARTER, (), (), ()), repairs
+    meters = _bar_meters(rows)
+    lengths = BAR_LENGTHS[meters]
+    bar_start = np.concatenate(([0], np.cumsum(lengths)[:-1]))
+    beyond = int((rows[:, POSITION] >= lengths[rows[:, BAR]]).sum())
+    if beyond:
+        repairs["position beyond the bar"] = beyond
+    onset = bar_start[rows[:, BAR]] + rows[:, POSITION]
+
+    at, inverse = np.unique(onset, return_inverse=True)
+    tempo = np.rint(np.bincount(inverse, rows[:, TEMPO]) / np.bincount(inverse)).astype(np.int64)
+    if at[0] > 0:
+        at, tempo = np.insert(at, 0, 0), np.insert(tempo, 0, DEFAULT_TEMPO_CODE)
+    changes = np.insert(tempo[1:] != tempo[:-1], 0, True)
+    meter_changes = np.insert(meters[1:] != meters[:-1], 0, True)
+
+    length = DURATION_VALUES[rows[:, DURATION]] * TICKS_PER_POSITION
+    score = Score(
+        resolution=TICKS_PER_QUARTER,
+        onset=onset * TICKS_PER_POSITION,
+        end=onset * TICKS_PER_POSITION + np.maximum(length, 1),
+        program=rows[:, PROGRAM].astype(np.int16),
+        pitch=(rows[:, PITCH] & 127).astype(np.int16),
+        velocity=(rows[:, VELOCITY] * 4 + 2).astype(np.int16),
+        track=rows[:, PROGRAM].astype(np.int32),
+        tempo_tick=at[changes] * TICKS_PER_POSITION,
+        tempo_bpm=TEMPO_VALUES[tempo[changes]],
+        meter_tick=bar_start[meter_changes] * TICKS_PER_POSITION,
+        meter_numerator=METER_NUMERATORS[meters[meter_changes]],
+        meter_denominator=METER_DENOMINATORS[meters[meter_changes]],
+    )
+    return score, repairs
+
+
+def decode(octuples: np.ndarray) -> Score:
+    """The score of any sequence of octuples (int [N, 8]); see :func:`decode_with_repairs`."""
+    return decode_with_repairs(octuples)[0]
+
+
+# ---------------------------------------------------------------------------------------------------------------- tokens
+
+_OFFSETS = np.array(FIELD_OFFSETS)
+_FRAME = 8
+
+
+def frame(octuples: np.ndarray) -> np.ndarray:
+    """Token ids, uint16 [8 (N + 2)]: eight ``<s>``, the octuples (bars 0..255), eight ``</s>``.
+
+    Raises
+    ------
+    ValueError
+        A field lies outside its vocabulary.
+    """
+    n = len(octuples)
+    out = np.empty(8 * n + 2 * _FRAME, np.uint16)
+    out[:_FRAME] = BOS
+    out[_FRAME + 8 * n :] = EOS
+    if n:
+        if octuples.min() < 0 or (octuples.max(axis=0) >= FIELD_SIZES).any():
+            raise ValueError("an octuple lies outside the vocabulary (repair and split_bars bring it inside)")
+        np.add(octuples, _OFFSETS, out=out[_FRAME : _FRAME + 8 * n].reshape(n, 8), casting="unsafe")
+    return out
+
+
+def unframe(ids: np.ndarray) -> tuple[np.ndarray, int]:
+    """Octuples of a sequence of token ids, and how many ids had to be dropped.
+
+    Eight consecutive ids, one of each field in order, are an octuple.  ``<s>``, ``</s>`` and ``<pad>`` are passed over;
+    every other id that is no part of an octuple (``<mask>`` and ``<unk>`` among them) is dropped and counted.
+
+    Returns
+    -------
+    int64 [N, 8], int
+    """
+    ids = np.asarray(ids, np.int64).ravel()
+    ids = ids[(ids != BOS) & (ids != EOS) & (ids != PAD)]
+    field = np.searchsorted(_OFFSETS, ids, side="right") - 1
+    field[(ids >= VOCABULARY_SIZE) | (field < 0)] = -1
+    return _group(field, ids - _OFFSETS[field])
+
+
+def _group(field: np.ndarray, value: np.ndarray) -> tuple[np.ndarray, int]:
+    """Rows of eight consecutive values whose fields read 0 to 7, and the number of values outside such rows."""
+    if len(field) < 8:
+        return np.empty((0, 8), np.int64), len(field)
+    runs = np.lib.stride_tricks.sliding_window_view(field, 8)
+    starts = np.flatnonzero((runs == np.arange(8)).all(axis=1))
+    return value[starts[:, None] + np.arange(8)], len(field) - 8 * len(starts)
+
+
+def to_words(octuples: np.ndarray) -> str:
+    """The octuples as one line of words, ``<0-bar> <1-position> ... <7-tempo>`` per note, without specials."""
+    return ("<0-%d> <1-%d> <2-%d> <3-%d> <4-%d> <5-%d> <6-%d> <7-%d> " * len(octuples) % tuple(octuples.ravel().tolist()))[:-1]
+
+
+def from_words(line: str) -> tuple[np.ndarray, int]:
+    """Octuples of a line of words, and how many words had to be dropped.
+
+    ``<s>``, ``</s>`` and ``<pad>`` are passed over; any other word that is not part of eight consecutive words of fields
+    0 to 7 is dropped and counted.  Values are taken as they stand: bars may exceed 255, and :func:`repair` clamps the rest.
+
+    Returns
+    -------
+    int64 [N, 8], int
+    """
+    words = [word for word in line.split() if word not in ("<s>", "</s>", "<pad>")]
+    pairs = [_parse_word(word) for word in words]
+    table = np.array(pairs, np.int64).reshape(-1, 2)
+    return _group(table[:, 0], table[:, 1])
+
+
+def _parse_word(word: str) -> tuple[int, int]:
+    field, dash, value = word[1:-1].partition("-")
+    if word[:1] == "<" and word[-1:] == ">" and dash and field in "01234567" and len(field) == 1:
+        if value.isascii() and value.isdigit() and len(value) < 16:
+            return int(field), int(value)
+    return -1, 0
+
+
+def dictionary_lines() -> list[str]:
+    """The 1,232 lines of ``dict.txt``: a word and the count 0 each."""
+    return [f"<{field}-{value}> 0" for field, size in enumerate(FIELD_SIZES) for value in range(size)]
+
+
+def dictionary_text() -> str:
+    """The content of ``dict.txt``; its sha256 is :data:`DICTIONARY_SHA256`."""
+    return "\n".join(dictionary_lines()) + "\n"
+
+
+def is_dictionary(data: bytes) -> bool:
+    """Whether the bytes of a ``dict.txt`` are this codec's dictionary (line ends and a missing last newline aside)."""
+    normalised = b"\n".join(data.split(b"\r\n")).rstrip(b"\n") + b"\n"
+    return hashlib.sha256(normalised).hexdigest() == DICTIONARY_SHA256

@@ -1,0 +1,353 @@
+"""The one form in which music enters and leaves every codec, and its reading from and writing to MIDI files.
+
+A :class:`Score` is a piece as arrays: notes, tempo changes and meter changes on a common time axis of ticks.  Codecs
+see nothing else, so they know no MIDI library; this file alone does.
+
+Reading
+-------
+``symusic`` parses.  It pairs note-ons and note-offs first-in-first-out per (track, channel, pitch), which is what
+``miditoolkit`` 1.0.1 does, and gives a note the program of its note-on (miditoolkit: of its note-off; the two differ
+only where a program changes inside a sounding note).  Before the parser sees the bytes, an RMID container is unwrapped
+and an over-long header chunk is cut to its six defined bytes.  Refused, each with a reason and a sentence: files that
+the parser refuses, zero ticks per quarter note, SMPTE time (which has no beats), impossible meters, times outside
+31 bits, no notes, and files beyond a :class:`Budget`.
+
+Writing
+-------
+Format 1 at ``score.resolution`` ticks per quarter note, one track per (track, program) of the score, drums on channel
+10.  MIDI has 16 channels: beyond fifteen melodic programs, tracks share channels, which every reader that keeps
+programs per track (as those above do) undoes, but a synthesizer may not.
+
+Limits: lyrics, controllers, pedals, pitch bends, markers and key signatures are not kept.
+"""
+
+from __future__ import annotations
+
+import os
+import struct
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import symusic
+
+from ..errors import ScoreError
+
+DRUMS = 128  # the program of every drum track
+LAST_TICK = 2**31 - 1
+
+
+@dataclass(frozen=True, eq=False)
+class Score:
+    """A piece of music as arrays; all times are ticks, ``resolution`` to the quarter note.
+
+    Attributes
+    ----------
+    resolution : int
+        Ticks per quarter note, at least 1.
+    onset, end : int64 [N]
+        First tick of each note, and the tick at which it is over (``end >= onset``).
+    program : int16 [N]
+        General MIDI program 0..127, or :data:`DRUMS` (128) for any drum track.
+    pitch, velocity : int16 [N]
+        MIDI pitch (a drum's is its key) 0..127; velocity 1..127.
+    track : int32 [N]
+        The track that a note came from; only tells notes of equal program apart.
+    tempo_tick, tempo_bpm : int64 [K], float64 [K]
+        Tempo changes in quarter notes per minute, sorted by tick.  120 before the first.
+    meter_tick, meter_numerator, meter_denominator : int64 [M]
+        Time signatures, sorted by tick.  4/4 before the first.
+    """
+
+    resolution: int
+    onset: np.ndarray
+    end: np.ndarray
+    program: np.ndarray
+    pitch: np.ndarray
+    velocity: np.ndarray
+    track: np.ndarray
+    tempo_tick: np.ndarray
+    tempo_bpm: np.ndarray
+    meter_tick: np.ndarray
+    meter_numerator: np.ndarray
+    meter_denominator: np.ndarray
+
+    def __len__(self) -> int:
+        """The number of notes."""
+        return len(self.onset)
+
+    @classmethod
+    def of(
+        cls,
+        resolution: int,
+        onset: Any,
+        end: Any,
+        pitch: Any,
+        velocity: Any = 64,
+        program: Any = 0,
+        track: Any = 0,
+        tempi: Any = (),
+        meters: Any = (),
+    ) -> Score:
+        """A score from sequences, checked.
+
+        Parameters
+        ----------
+        resolution : int
+            Ticks per quarter note.
+        onset, end, pitch, velocity, program, track : array_like
+            As the attributes; the last three may be one number for all notes.
+        tempi : sequence of (tick, quarter notes per minute)
+        meters : sequence of (tick, numerator, denominator)
+
+        Raises
+        ------
+        ScoreError
+            Reason ``"invalid score"``: lengths that differ, or a value outside the ranges above.
+        """
+        n = len(onset)
+
+        def column(name: str, values: Any, dtype: Any, low: int, high: int) -> np.ndarray:
+            array = np.asarray(values)
+            array = np.full(n, array) if array.ndim == 0 else array
+            if array.shape != (n,):
+                raise ScoreError("invalid score", f"{name} has shape {array.shape}, but there are {n} onsets.")
+            if n and not (low <= array.min() and array.max() <= high):
+                raise ScoreError(
+                    "invalid score", f"{name} goes from {array.min()} to {array.max()}; accepted is {low} to {high}."
+                )
+            return array.astype(dtype)
+
+        if not 1 <= resolution <= 32767:
+            raise ScoreError("invalid score", f"resolution is {resolution}; accepted is 1 to 32767 ticks per quarter.")
+        tempi = sorted(tempi, key=lambda tempo: tempo[0])
+        meters = sorted(meters, key=lambda meter: meter[0])
+        tempo_array = np.asarray(tempi, np.float64).reshape(-1, 2)
+        meter_array = np.asarray(meters, np.int64).reshape(-1, 3)
+        if (tempo_array[:, 1] <= 0).any() or (meter_array[:, 1:] <= 0).any():
+            raise ScoreError("invalid score", "a tempo or a meter of the score is not above 0.")
+        score = cls(
+            int(resolution),
+            column("onset", onset, np.int64, 0, LAST_TICK),
+            column("end", end, np.int64, 0, LAST_TICK),
+            column("program", program, np.int16, 0, DRUMS),
+            column("pitch", pitch, np.int16, 0, 127),
+            column("velocity", velocity, np.int16, 1, 127),
+            column("track", track, np.int32, 0, LAST_TICK),
+            tempo_array[:, 0].astype(np.int64),
+            tempo_array[:, 1],
+            meter_array[:, 0],
+            meter_array[:, 1],
+            meter_array[:, 2],
+        )
+        if (score.end < score.onset).any():
+            raise ScoreError("invalid score", "a note of the score ends before its onset.")
+        return score
+
+    def select(self, keep: np.ndarray) -> Score:
+        """The same piece with only the notes that ``keep`` (bool [N] or indices) names; tempi and meters stay."""
+        columns = ("onset", "end", "program", "pitch", "velocity", "track")
+        return replace(self, **{name: getattr(self, name)[keep] for name in columns})
+
+
+@dataclass(frozen=True)
+class Budget:
+    """What a single file may cost; what lies beyond is refused, whatever the machine.
+
+    The defaults admit a symphony many times over (the largest of 2,255 real files holds 66,711 notes in 0.5 MB) and
+    bound the memory of a reader at some 50 MB.
+    """
+
+    bytes: int = 2 * 2**20
+    notes: int = 200_000
+    events: int = 1_000_000
+
+
+def _unwrap(data: bytes) -> bytes:
+    """The MIDI file inside an RMID container, and its header chunk cut to the six bytes that the standard defines."""
+    if data[:4] == b"RIFF" and data[8:12] == b"RMID":
+        at = 12
+        while at + 8 <= len(data):
+            size = int.from_bytes(data[at + 4 : at + 8], "little")
+            if data[at : at + 4] == b"data":
+                data = data[at + 8 : at + 8 + size]
+                break
+            at += 8 + size + (size & 1)
+    if data[:4] == b"MThd" and len(data) >= 14:
+        size = int.from_bytes(data[4:8], "big")
+        if 6 < size <= len(data) - 8:
+            data = b"MThd\0\0\0\6" + data[8:14] + data[8 + size :]
+    return data
+
+
+def _parse(data: bytes, name: str) -> Any:
+    """symusic's score of one MIDI file, or a :class:`ScoreError` that tells why there is none."""
+    if not data:
+        raise ScoreError("unreadable", f"{name}: the file is empty; a MIDI file is needed.")
+    if data[:2] == b"\x1f\x8b":
+        raise ScoreError("unreadable", f"{name}: this is a gzip file; decompress it to a MIDI file first.")
+    data = _unwrap(data)
+    if data[:4] != b"MThd":
+        raise ScoreError("unreadable", f"{name}: not a MIDI file (it begins with {data[:4]!r}, not b'MThd').")
+    if len(data) >= 14:
+        (division,) = struct.unpack(">H", data[12:14])
+        if division == 0:
+            raise ScoreError("zero resolution", f"{name}: the header says 0 ticks per quarter note; 1 or more is needed.")
+        if division & 0x8000:
+            raise ScoreError("SMPTE time", f"{name}: timed in SMPTE frames, not beats; ticks per quarter note are needed.")
+    try:
+        return symusic.Score.from_midi(data)
+    except Exception as error:  # the parser's own types vary: RuntimeError, ValueError, UnicodeDecodeError, MemoryError
+        detail = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise ScoreError("unreadable", f"{name}: damaged MIDI data ({detail}).") from None
+
+
+def read_midi(source: str | os.PathLike[str] | bytes, *, name: str = "", budget: Budget | None = None) -> Score:
+    """Read a MIDI file.
+
+    Parameters
+    ----------
+    source : path or bytes
+        A file, or a file's content.  RMID containers are unwrapped.
+    name : str
+        What to call the file in error messages; default is the path.
+    budget : Budget, optional
+        Limits beyond which a file is refused.
+
+    Returns
+    -------
+    Score
+        With at least one note.
+
+    Raises
+    ------
+    ScoreError
+        ``reason`` is one of ``"unreadable"``, ``"zero resolution"``, ``"SMPTE time"``, ``"bad meter"``,
+        ``"bad time"``, ``"no notes"``, ``"too large"``.
+    """
+    budget = budget or Budget()
+    if isinstance(source, bytes):
+        data, name = source, name or "MIDI data"
+    else:
+        path = Path(source)
+        name = name or str(path)
+        try:
+            with path.open("rb") as file:
+                data = file.read(budget.bytes + 1)
+        except OSError as error:
+            raise ScoreError("unreadable", f"{name}: {error.strerror or error}.") from None
+    if len(data) > budget.bytes:
+        raise ScoreError("too large", f"{name}: more than {budget.bytes} bytes; the budget can be raised.")
+    parsed = _parse(data, name)
+    notes = parsed.note_num()
+    if notes == 0:
+        raise ScoreError("no notes", f"{name}: there are no notes in it.")
+    if notes > budget.notes:
+        raise ScoreError("too large", f"{name}: {notes} notes; the budget allows {budget.notes} and can be raised.")
+    tracks = parsed.tracks
+    events = notes + len(parsed.tempos) + len(parsed.time_signatures)
+    if len(data) > budget.events:  # an event takes at least a byte: smaller files cannot hold too many
+        events += sum(len(t.controls) + len(t.pitch_bends) + len(t.pedals) + len(t.lyrics) for t in tracks)
+    if events > budget.events:
+        raise ScoreError("too large", f"{name}: {events} events; the budget allows {budget.events} and can be raised.")
+    return _score_of_parsed(parsed, tracks, name)
+
+
+def _score_of_parsed(parsed: Any, tracks: Any, name: str) -> Score:
+    columns, programs, counts = [], [], []
+    for track in tracks:
+        column = track.notes.numpy()
+        if len(column["time"]):
+            columns.append(column)
+            counts.append(len(column["time"]))
+            programs.append(DRUMS if track.is_drum else track.program)
+    onset = np.concatenate([column["time"] for column in columns])
+    end = np.concatenate([column["duration"] for column in columns]).astype(np.int64)
+    end += onset
+    if onset.min() < 0 or end.max() > LAST_TICK:
+        raise ScoreError("bad time", f"{name}: a note lies outside the 2**31 ticks that MIDI tools agree on.")
+    meters = parsed.time_signatures.numpy()
+    numerator = meters["numerator"].astype(np.int64)
+    denominator = meters["denominator"].astype(np.int64)
+    if len(numerator) and (numerator.min() < 1 or denominator.min() < 1):
+        at = int(np.flatnonzero((numerator < 1) | (denominator < 1))[0])
+        raise ScoreError(
+            "bad meter",
+            f"{name}: a time signature of {numerator[at]}/{denominator[at] or '2**8 or more'}; "
+            "both must be at least 1 and the denominator at most 128.",
+        )
+    tempi = parsed.tempos.numpy()
+    with np.errstate(divide="ignore"):
+        bpm = 60e6 / tempi["mspq"]
+    return Score(
+        int(parsed.ticks_per_quarter),
+        onset.astype(np.int64),
+        end,
+        np.repeat(np.array(programs, np.int16), counts),
+        np.concatenate([column["pitch"] for column in columns]).astype(np.int16),
+        np.concatenate([column["velocity"] for column in columns]).astype(np.int16),
+        np.repeat(np.arange(len(counts), dtype=np.int32), counts),
+        tempi["time"].astype(np.int64),
+        bpm,
+        meters["time"].astype(np.int64),
+        numerator,
+        denominator,
+    )
+
+
+def midi_bytes(score: Score) -> bytes:
+    """The score as the bytes of a MIDI file (format 1).
+
+    A note of no length gets one tick, since many readers drop it otherwise.  Tempi are rounded to whole microseconds
+    per quarter note, within the 24 bits of the format.
+    """
+    out = symusic.Score(score.resolution)
+    key = score.track.astype(np.int64) * 256 + score.program
+    order = np.lexsort((score.pitch, score.onset, key))
+    # The lowest program first and drums last: tracks are numbered as an orchestra would list them.
+    groups, starts = np.unique(key[order], return_index=True)
+    stops = np.append(starts[1:], len(order))
+    for at in np.lexsort((groups >> 8, groups & 255)):
+        rows = order[starts[at] : stops[at]]
+        program = int(groups[at] & 255)
+        drums = program == DRUMS
+        track = symusic.Track(name="drums" if drums else str(program), program=0 if drums else program, is_drum=drums)
+        track.notes = symusic.Note.from_numpy(
+            time=score.onset[rows].astype(np.int32),
+            duration=np.maximum(score.end[rows] - score.onset[rows], 1).astype(np.int32),
+            pitch=score.pitch[rows].astype(np.int8),
+            velocity=score.velocity[rows].astype(np.int8),
+            ttype="tick",
+        )
+        out.tracks.append(track)
+    out.tempos = symusic.Tempo.from_numpy(
+        time=score.tempo_tick.astype(np.int32),
+        mspq=np.clip(np.rint(60e6 / score.tempo_bpm), 1, 2**24 - 1).astype(np.int32),
+        ttype="tick",
+    )
+    out.time_signatures = symusic.TimeSignature.from_numpy(
+        time=score.meter_tick.astype(np.int32),
+        numerator=score.meter_numerator.astype(np.uint8),
+        denominator=score.meter_denominator.astype(np.uint8),
+        ttype="tick",
+    )
+    return out.dumps_midi()
+
+
+def write_midi(score: Score, path: str | os.PathLike[str]) -> None:
+    """Write the score to a MIDI file; the file appears under its name only when it is whole.
+
+    Raises
+    ------
+    ScoreError
+        Reason ``"unwritable"``: the folder is missing or does not allow it.
+    """
+    path = Path(path)
+    partial = path.with_name(f".{path.name}.partial")
+    data = midi_bytes(score)
+    try:
+        partial.write_bytes(data)
+        os.replace(partial, path)
+    except OSError as error:
+        raise ScoreError("unwritable", f"{path}: cannot be written ({error.strerror or error}).") from None
