@@ -1,0 +1,295 @@
+"""Every concession to the age of fairseq, in one file, each with its reason.
+
+fairseq was last released for Python 3.8, numpy 1.2x and torch 1.x.  On today's versions some of its paths fail; what must
+give way is changed here, when ``tasks/__init__.py`` imports this file: after fairseq itself, before its arguments are
+parsed, its processes started or its files opened.  Every change tests for the feature it needs and not for a version,
+may be applied twice, and is held by ``tests/test_compat.py``, which also shows what happens without it.
+
+The rest of the process is left alone: numpy and torch are never changed themselves (modules of fairseq get views of their
+own), and tasks, models and criterions of fairseq keep working as they did.
+"""
+
+from __future__ import annotations
+
+import argparse
+import collections
+import functools
+import logging
+import os
+import pickle
+import re
+import sys
+import types
+import typing
+from collections.abc import Callable
+from typing import Any
+
+import fairseq.checkpoint_utils
+import fairseq.distributed.utils as distributed_utils
+import numpy
+import omegaconf
+import torch
+
+from musicbert_plugin.command_errors import one_sentence, report_hydra_job
+from musicbert_plugin.errors import CheckpointError, OptionError
+
+logger = logging.getLogger(__name__)
+
+
+class _View(types.ModuleType):
+    """A module as another module sees it: every name of the original, but for those set on the view."""
+
+    def __init__(self, original: types.ModuleType, **names: Any) -> None:
+        super().__init__(original.__name__, original.__doc__)
+        self.__dict__.update(names, _original=original)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._original, name)
+
+
+def _replace_everywhere(original: Callable[..., Any], replacement: Callable[..., Any]) -> None:
+    """Put ``replacement`` wherever a module of fairseq holds ``original``, copies bound by ``from x import y`` included."""
+    for name, module in list(sys.modules.items()):
+        if name.partition(".")[0] in ("fairseq", "fairseq_cli", "__main__") and isinstance(module, types.ModuleType):
+            for attribute, value in list(vars(module).items()):
+                if value is original:
+                    setattr(module, attribute, replacement)
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# numpy
+
+NUMPY_READERS = (
+    "fairseq.data.token_block_dataset",  # np.compat.long: every dataset cut at sentence ends
+    "fairseq.data.language_pair_dataset",  # np.compat.long: bucketed lengths
+    "fairseq.data.data_utils",  # np.int: block masks and masks without overlap
+    "fairseq.modules.dynamic_crf_layer",  # np.float
+)
+
+
+def give_numpy_views() -> None:
+    """Names that numpy removed (``np.int`` and ``np.float`` in 1.24, ``np.compat`` in 2.0) for the modules that use them.
+
+    Only those four modules see them: code that asks numpy itself whether a name exists gets a true answer.
+    """
+    old_names: dict[str, Any] = {"int": int, "float": float, "compat": types.SimpleNamespace(long=int)}
+    missing = {name: value for name, value in old_names.items() if name not in vars(numpy)}
+    for name in NUMPY_READERS:
+        module = sys.modules.get(name)
+        if missing and module is not None and not isinstance(vars(module).get("np"), _View):
+            module.np = _View(numpy, **missing)  # type: ignore[attr-defined]
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Checkpoints
+
+
+def checkpoint_types() -> list[Any]:
+    """The types, besides tensors and plain containers, that a fairseq checkpoint may hold; none of them runs code on load.
+
+    * ``argparse.Namespace``: in every file whose model has no dataclass, and the whole ``args`` of older ones;
+    * omegaconf's containers, and the types their metadata name: files of 2021, whose ``cfg`` was pickled as it stood;
+    * numpy's scalar and its dtypes: a best metric or a meter that was a numpy number.
+    """
+    scalar = numpy.float64(0).__reduce__()[0]
+    return [
+        argparse.Namespace,
+        omegaconf.dictconfig.DictConfig,
+        omegaconf.listconfig.ListConfig,
+        omegaconf.base.ContainerMetadata,
+        omegaconf.base.Metadata,
+        *(
+            getattr(omegaconf.nodes, name)
+            for name in ("AnyNode", "StringNode", "IntegerNode", "FloatNode", "BooleanNode", "EnumNode")
+        ),
+        collections.OrderedDict,
+        collections.defaultdict,
+        list,
+        dict,
+        int,
+        float,
+        str,
+        bool,
+        tuple,
+        # typing.Any carries no name of its own that pickle would find on every Python
+        (typing.Any, "typing.Any"),
+        numpy.dtype,
+        *sorted({type(numpy.dtype(code)) for code in "?bBhHiIlLqQefd"}, key=repr),
+        # numpy 1 and numpy 2 give the same function different homes
+        (scalar, "numpy.core.multiarray.scalar"),
+        (scalar, "numpy._core.multiarray.scalar"),
+    ]
+
+
+def allow_checkpoint_types() -> None:
+    """torch reads checkpoints with ``weights_only=True`` since 2.6 and refuses what is not on its list; this extends the list.
+
+    The alternative, ``weights_only=False``, would run whatever a downloaded file asks for.
+    """
+    torch.serialization.add_safe_globals(checkpoint_types())
+
+
+def load_safely(file: Any, *args: Any, **options: Any) -> Any:
+    """``torch.load`` of a fairseq checkpoint: weights only, always, and a sentence that names the file where it is refused.
+
+    ``weights_only`` is passed explicitly, since a default can be switched off by TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD.
+    Raises CheckpointError for a file that holds a type which is not allow-listed, is damaged, or is something else.
+    """
+    name = getattr(file, "name", file)
+    options["weights_only"] = True
+    try:
+        state = torch.load(file, *args, **options)
+    except pickle.UnpicklingError as error:
+        refused = re.search(r"GLOBAL ([\w.]+)", str(error))
+        if refused:
+            raise CheckpointError(
+                f"{name} asks for {refused[1]} while it is read, which no checkpoint of weights needs: "
+                "it is refused, because loading it could run code."
+            ) from error
+        raise CheckpointError(f"{name} cannot be read as a checkpoint of weights: {_reason(error)}.") from error
+    except (RuntimeError, EOFError, ValueError, KeyError, IndexError, AttributeError, TypeError) as error:
+        raise CheckpointError(f"{name} is damaged, or is not a checkpoint: {_reason(error)}.") from error
+    if not isinstance(state, dict) or "model" not in state:
+        raise CheckpointError(f'{name} is not a fairseq checkpoint: a dictionary with an entry "model" is expected.')
+    return state
+
+
+def _reason(error: Exception) -> str:
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    found = re.search(r"WeightsUnpickler error: (.*)", str(error))
+    reason = found[1] if found else (lines[0] if lines else type(error).__name__)
+    return reason.strip().rstrip(".")
+
+
+def load_checkpoints_safely() -> None:
+    """Let ``fairseq.checkpoint_utils`` load by :func:`load_safely`: training, validation, generation, ensembles, resume."""
+    module: Any = fairseq.checkpoint_utils
+    if not isinstance(module.torch, _View):
+        module.torch = _View(torch, load=load_safely)
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Several processes
+
+
+def broadcast_from_peers() -> None:
+    """Resuming with several workers: the state that rank 0 read travels to the others as a pickle, not as a checkpoint.
+
+    fairseq sends it through ``torch.save`` and ``torch.load``, whose weights-only reading refuses its own placeholders.
+    The sender is a process of the same training, which is trusted; torch's own object broadcast is meant for that.
+    """
+    original = distributed_utils._broadcast_object_slow
+    if getattr(original, "from_peers", False):
+        return
+
+    @functools.wraps(original)
+    def broadcast(obj: Any, src_rank: int, group: Any, dist_device: torch.device) -> Any:
+        if distributed_utils.use_xla():
+            return original(obj, src_rank, group, dist_device)
+        box = [obj]
+        torch.distributed.broadcast_object_list(box, src=src_rank, group=group, device=dist_device)
+        return box[0]
+
+    broadcast.from_peers = True  # type: ignore[attr-defined]
+    _replace_everywhere(original, broadcast)
+
+
+def bf16_without_tpu(cfg: Any) -> None:
+    """``--bf16`` is not a request for a TPU: fairseq's option parser turns ``tpu`` on with it, and then fails without torch_xla."""
+    if cfg.common.bf16 and distributed_utils.xm is None:
+        cfg.common.tpu = False
+        cfg.distributed_training.tpu = False
+
+
+def processes_of_a_launcher(cfg: Any) -> None:
+    """Take the place in a training that ``torchrun`` started, on machines without a GPU too.
+
+    fairseq divides the rank by the number of GPUs, chooses NCCL, and wraps the model for a device number: none of this
+    exists on a CPU.  And where each machine has one GPU or none, its default world size of 1 makes it overlook the
+    launcher: N trainings would write into one folder.
+    """
+    training = cfg.distributed_training
+    on_gpu = torch.cuda.is_available() and not cfg.common.cpu
+    launched = all(name in os.environ for name in ("MASTER_ADDR", "MASTER_PORT", "WORLD_SIZE", "RANK"))
+    if launched and training.distributed_init_method is None and int(os.environ["WORLD_SIZE"]) > 1:
+        training.distributed_world_size = int(os.environ["WORLD_SIZE"])
+        if not on_gpu:
+            training.distributed_init_method = "env://"
+            training.distributed_rank = int(os.environ["RANK"])
+            training.device_id = 0
+            training.distributed_no_spawn = True
+    if not on_gpu and training.distributed_world_size > 1:
+        training.distributed_backend = "gloo"
+        if training.ddp_backend in ("c10d", "pytorch_ddp"):
+            training.ddp_backend = "legacy_ddp"
+
+
+def refuse_fp16_without_cuda(cfg: Any) -> None:
+    """fairseq fails deep inside its optimizer: say what to do instead.  Raises OptionError."""
+    wanted = cfg.common.fp16 or getattr(cfg.common, "memory_efficient_fp16", False)
+    if wanted and (cfg.common.cpu or not torch.cuda.is_available()):
+        why = "--cpu was given" if torch.cuda.is_available() else "this machine has none that torch can use"
+        raise OptionError(f"--fp16 needs a CUDA GPU, and {why}: use --bf16, which works on the CPU too.")
+
+
+def wrap_call_main() -> None:
+    """Every command of fairseq that computes goes through ``call_main``: settle the options there, and end with a sentence.
+
+    What the plugin or its user did wrong ends the command with one sentence on stderr and status 2; a defect keeps its
+    traceback.  ``fairseq-generate`` has no ``call_main`` and gets the second half only; under ``fairseq-hydra-train`` the
+    plugin is imported when ``call_main`` is already running, so the outcome of hydra's job is read instead.
+    """
+    original = distributed_utils.call_main
+    if not getattr(original, "settles_options", False):
+
+        @functools.wraps(original)
+        def call_main(cfg: Any, main: Callable[..., Any], **kwargs: Any) -> Any:
+            with one_sentence(cfg):
+                refuse_fp16_without_cuda(cfg)
+                bf16_without_tpu(cfg)
+                processes_of_a_launcher(cfg)
+                return original(cfg, main, **kwargs)
+
+        call_main.settles_options = True  # type: ignore[attr-defined]
+        _replace_everywhere(original, call_main)
+
+    generate: Any = sys.modules.get("fairseq_cli.generate")
+    if generate is not None and not getattr(generate.main, "ends_with_a_sentence", False):
+        generate_main = generate.main
+
+        @functools.wraps(generate_main)
+        def main(cfg: Any) -> Any:
+            with one_sentence(cfg):
+                return generate_main(cfg)
+
+        main.ends_with_a_sentence = True  # type: ignore[attr-defined]
+        _replace_everywhere(generate_main, main)
+
+    report_hydra_job()
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Log
+
+
+def quiet_the_root_logger() -> None:
+    """``fairseq.models.wav2vec.wav2vec2_classification`` puts the root logger at DEBUG when it is imported.
+
+    Commands that configure logging before they import fairseq (``fairseq-train``) are not affected; all others, and every
+    Python program, would log the inner life of torch and file locks.  Back to the level that fairseq's own commands use.
+    """
+    root = logging.getLogger()
+    wanted = os.environ.get("LOGLEVEL", "INFO").upper()
+    configured_there = any(
+        getattr(handler.formatter, "_fmt", None) == logging.BASIC_FORMAT for handler in root.handlers
+    )
+    if root.level == logging.DEBUG and configured_there and wanted != "DEBUG":
+        root.setLevel(wanted if isinstance(logging.getLevelName(wanted), int) else logging.INFO)
+
+
+give_numpy_views()
+allow_checkpoint_types()
+load_checkpoints_safely()
+broadcast_from_peers()
+wrap_call_main()
+quiet_the_root_logger()

@@ -1,0 +1,130 @@
+"""What every test may ask for: the real music, the registered plugin, and fairseq's commands run inside the test process.
+
+fairseq is imported once per pytest process (three seconds), and its commands are called in it as functions.  They keep
+state between calls (metrics, the best checkpoint, log handlers, hydra): :func:`fairseq_command` puts it back.
+"""
+
+from __future__ import annotations
+
+import importlib
+import json
+import logging
+import os
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+PLUGIN = ROOT / "musicbert_plugin"
+
+
+@pytest.fixture(scope="session")
+def music_data() -> Path:
+    """The folder of real music named by MUSIC_DATA; tests that need it are skipped where the variable is not set."""
+    folder = os.environ.get("MUSIC_DATA")
+    if not folder:
+        pytest.skip("MUSIC_DATA is not set")
+    if not Path(folder).is_dir():
+        pytest.fail(f"MUSIC_DATA={folder} is not a folder")
+    return Path(folder).resolve()
+
+
+@pytest.fixture(scope="session")
+def registered() -> None:
+    """fairseq with every task, model and criterion of the plugin, registered once; one torch thread, since test models are tiny."""
+    import torch
+
+    import musicbert_plugin
+
+    torch.set_num_threads(1)
+    musicbert_plugin.register()
+
+
+@dataclass
+class CommandRun:
+    """What a fairseq command said: its log messages in order, and those of them that are JSON (``--log-format json``)."""
+
+    value: Any = None
+    messages: list[str] = field(default_factory=list)
+
+    @property
+    def log(self) -> str:
+        return "\n".join(self.messages)
+
+    @property
+    def statistics(self) -> list[dict[str, Any]]:
+        """One dict per progress line of ``--log-format json``; validation lines carry ``valid_loss`` and the like."""
+        lines = []
+        for message in self.messages:
+            if message.startswith("{"):
+                try:
+                    lines.append(json.loads(message))
+                except ValueError:  # the printed configuration also begins with a brace
+                    continue
+        return lines
+
+
+class _Listener(logging.Handler):
+    def __init__(self, messages: list[str]) -> None:
+        super().__init__(logging.INFO)
+        self.messages = messages
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.messages.append(record.getMessage())
+
+
+@pytest.fixture
+def fairseq_command(registered: None, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., CommandRun]]:
+    """``fairseq_command("train", data, "--arch", ...)``: run ``fairseq-train`` with these arguments in this process.
+
+    Arguments are turned into text; ``--user-dir musicbert_plugin`` (its full path) and, for commands that compute,
+    ``--cpu --num-workers 0`` are added where they are not given (``hydra-train`` gets none of them).  Returns a
+    :class:`CommandRun`.  A command that ends with a sentence raises SystemExit(2); the sentence is on stderr.
+    """
+    root = logging.getLogger()
+    handlers, level, directory = list(root.handlers), root.level, os.getcwd()
+
+    def run(command: str, *arguments: object) -> CommandRun:
+        from fairseq import checkpoint_utils
+        from fairseq.logging import metrics
+        from fairseq_cli import train
+
+        words = [str(argument) for argument in arguments]
+        if not command.startswith("hydra"):
+            if "--user-dir" not in words:
+                words += ["--user-dir", str(PLUGIN)]
+            if command not in ("preprocess", "score"):
+                words += [] if "--cpu" in words else ["--cpu"]
+                words += [] if "--num-workers" in words else ["--num-workers", "0"]
+        module = importlib.import_module(f"fairseq_cli.{command.replace('-', '_')}")
+        monkeypatch.setattr(sys, "argv", [f"fairseq-{command}", *words])
+
+        metrics.reset()
+        for function, attribute in ((checkpoint_utils.save_checkpoint, "best"), (train.should_stop_early, "best")):
+            if hasattr(function, attribute):
+                delattr(function, attribute)
+        outcome = CommandRun()
+        listener = _Listener(outcome.messages)
+        listened = [logging.getLogger(name) for name in ("fairseq", "fairseq_cli", "musicbert_plugin")]
+        for logger in listened:
+            logger.addHandler(listener)
+        root.setLevel(logging.INFO)
+        try:
+            outcome.value = module.cli_main()
+        finally:
+            for logger in listened:
+                logger.removeHandler(listener)
+            if command.startswith("hydra"):
+                from hydra.core.global_hydra import GlobalHydra
+
+                GlobalHydra.instance().clear()
+            os.chdir(directory)
+            root.handlers[:] = handlers
+            root.setLevel(level)
+        return outcome
+
+    yield run
