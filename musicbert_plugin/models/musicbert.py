@@ -1,0 +1,369 @@
+"""MusicBERT as a fairseq model: ``musicbert`` by its dataclass, and ``--arch musicbert_{tiny,mini,small,medium,base,large}``.
+
+Zeng et al. 2021, "MusicBERT: Symbolic Music Understanding with Large-Scale Pre-Training" (Findings of ACL), section 3 and 4.1.
+
+The model is called as fairseq users call ``RobertaModel``, reads the published checkpoints and writes files that the original
+reads: names and shapes of all parameters are the original's.  Its language-model head is *not* tied to the embedding, since
+the published weights are not.
+
+Shapes: B rows, T = 8 L sub-tokens, L octuples per row, F = 8 fields, D model dimensions, V vocabulary, C classes,
+S pieces per row, N octuples that exist, M masked fields.
+"""
+
+from __future__ import annotations
+
+import logging
+from argparse import Namespace
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, Optional
+
+import torch
+import torch.nn.functional as F
+from fairseq.dataclass import FairseqDataclass
+from fairseq.models import FairseqEncoder, FairseqEncoderModel, register_model, register_model_architecture
+from omegaconf import II
+from torch import Tensor, nn
+
+from ..codecs.octuple import FIELD_OFFSETS, FIELD_SIZES, VOCABULARY_SIZE
+from ..errors import OptionError
+from ..modules.heads import ClassificationHead, LanguageModelHead, project_fields
+from ..modules.octuple_encoder import FIELDS, OctupleEncoder
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass
+class MusicBERTConfig(FairseqDataclass):
+    """Sizes and regularisation; the defaults are the base size."""
+
+    encoder_layers: int = field(default=12, metadata={"help": "number of Transformer layers"})
+    encoder_embed_dim: int = field(default=768, metadata={"help": "model dimensions"})
+    encoder_ffn_embed_dim: int = field(default=3072, metadata={"help": "inner dimensions of the feed-forward network"})
+    encoder_attention_heads: int = field(default=12, metadata={"help": "number of attention heads"})
+    dropout: float = field(default=0.1, metadata={"help": "dropout after embedding, attention and feed-forward network"})
+    attention_dropout: float = field(default=0.1, metadata={"help": "dropout of attention weights"})
+    activation_dropout: float = field(default=0.0, metadata={"help": "dropout inside the feed-forward network"})
+    pooler_dropout: float = field(default=0.0, metadata={"help": "dropout of classification heads"})
+    encoder_layerdrop: float = field(default=0.0, metadata={"help": "probability of leaving out a layer in training"})
+    encoder_layers_to_keep: Optional[str] = field(
+        default=None, metadata={"help": "comma-separated layers to keep of a checkpoint trained with --encoder-layerdrop"}
+    )
+    max_positions: int = field(
+        default=II("task.tokens_per_sample"),
+        metadata={"help": "size of the position table less two (the published models have 8192); default: tokens per sample"},
+    )
+    checkpoint_activations: bool = field(
+        default=False, metadata={"help": "recompute each layer in the backward pass: less memory, about a third more time"}
+    )
+    freeze_encoder_layers: int = field(
+        default=0,
+        metadata={
+            "help": "freeze the embeddings (tokens, down-projection, positions, their LayerNorm) and the first N layers; "
+            "they also run without dropout; 0 trains everything"
+        },
+    )
+    load_checkpoint_heads: bool = field(
+        default=False, metadata={"help": "make and load the classification heads that a checkpoint has"}
+    )
+
+
+class MusicBERTEncoder(FairseqEncoder):
+    """The octuple encoder and its language-model head, called as ``RobertaEncoder`` is."""
+
+    def __init__(self, cfg: MusicBERTConfig, dictionary: Any) -> None:
+        super().__init__(dictionary)
+        vocabulary_size = len(dictionary)
+        # The codec's ids, and <mask> behind them; with another dictionary everything works but the folded embedding.
+        octuples = vocabulary_size == VOCABULARY_SIZE + 1
+        self.sentence_encoder = OctupleEncoder(
+            vocabulary_size,
+            cfg.encoder_embed_dim,
+            cfg.encoder_layers,
+            cfg.encoder_ffn_embed_dim,
+            cfg.encoder_attention_heads,
+            cfg.max_positions,
+            pad=dictionary.pad(),
+            dropout=cfg.dropout,
+            attention_dropout=cfg.attention_dropout,
+            activation_dropout=cfg.activation_dropout,
+            layerdrop=cfg.encoder_layerdrop,
+            checkpoint_activations=cfg.checkpoint_activations,
+            frozen_layers=cfg.freeze_encoder_layers,
+            field_offsets=FIELD_OFFSETS if octuples else (),
+            field_sizes=FIELD_SIZES if octuples else (),
+        )
+        self.lm_head = LanguageModelHead(cfg.encoder_embed_dim, vocabulary_size)
+
+    def forward(
+        self,
+        src_tokens: Tensor,
+        features_only: bool = False,
+        return_all_hiddens: bool = False,
+        masked_tokens: Tensor | None = None,
+        segment_lengths: Tensor | None = None,
+        first_only: bool = False,
+        **unused: Any,
+    ) -> tuple[Tensor, dict[str, Any]]:
+        """See :meth:`MusicBERTModel.forward`; ``first_only`` gives the features of each row's first sub-token, [B, 1, D]."""
+        encoder = self.sentence_encoder
+        project = encoder.upsampling[0]
+        rows, subtokens = src_tokens.shape
+        if features_only and first_only and not return_all_hiddens:
+            x = self._first_states(src_tokens, segment_lengths)
+            return F.linear(x, *_first_block(project)).unsqueeze(1), {"inner_states": None, "octuple_states": None}
+        if masked_tokens is not None and not features_only and not return_all_hiddens:
+            x = self._masked_features(src_tokens, masked_tokens, segment_lengths)
+            return self.lm_head(x), {"inner_states": None, "octuple_states": None}
+        x, pieces, states = encoder(src_tokens, segment_lengths, keep_all=return_all_hiddens)
+        x_BLD = pieces.restore(x)
+        extra = {
+            "inner_states": [pieces.restore(state) for state in states] if return_all_hiddens else None,
+            "octuple_states": x_BLD,
+        }
+        features = project(x_BLD).view(rows, subtokens, -1)
+        if features_only:
+            return (features[:, :1] if first_only else features), extra
+        return self.lm_head(features if masked_tokens is None else features[masked_tokens]), extra
+
+    def _masked_features(self, src_tokens: Tensor, masked_BT: Tensor, segment_lengths: Tensor | None) -> Tensor:
+        """[M, D] features of the masked sub-tokens, in row-major order of the mask."""
+        masked_BLF = masked_BT.view(len(src_tokens), -1, FIELDS)
+        needed_BL = masked_BLF.any(2)
+        x, pieces, _ = self.sentence_encoder(src_tokens, segment_lengths, needed_BL=needed_BL)
+        index_M = masked_BLF.flatten().nonzero().flatten()
+        if pieces.kept_N is None:
+            kept = needed_BL.flatten()
+        else:
+            # A masked field of an octuple that counts as padding gets the features of a zero state.
+            kept = torch.zeros_like(needed_BL.flatten()).index_copy(0, pieces.kept_N, pieces.flatten(needed_BL))
+            x = torch.cat([x, x.new_zeros(1, x.shape[1])])
+        place = torch.where(kept, kept.cumsum(0) - 1, len(x) - 1)
+        return project_fields(x, place[index_M // FIELDS], index_M % FIELDS, self.sentence_encoder.upsampling[0])
+
+    def _first_states(self, src_tokens: Tensor, segment_lengths: Tensor | None) -> Tensor:
+        """[B, D] final states of each row's first octuple."""
+        needed_BL = torch.zeros(len(src_tokens), src_tokens.shape[1] // FIELDS, dtype=torch.bool, device=src_tokens.device)
+        needed_BL[:, 0] = True
+        x, pieces, _ = self.sentence_encoder(src_tokens, segment_lengths, needed_BL=needed_BL)
+        if len(x) < len(src_tokens):
+            exists_B = src_tokens[:, 0] != self.sentence_encoder.pad
+            x = x.new_zeros(len(src_tokens), x.shape[1]).index_copy(0, exists_B.nonzero().flatten(), x)
+        return x
+
+    def max_positions(self) -> int:
+        """Sub-tokens per row that the position table is named for (as RoBERTa's)."""
+        return self.sentence_encoder.max_positions
+
+
+def _first_block(projection: nn.Linear) -> tuple[Tensor, Tensor]:
+    return projection.weight.chunk(FIELDS)[0], projection.bias.chunk(FIELDS)[0]
+
+
+@register_model("musicbert", dataclass=MusicBERTConfig)
+class MusicBERTModel(FairseqEncoderModel):
+    """MusicBERT with any number of classification heads.
+
+    ``model.args`` is the configuration (the name is the one that fairseq's own criterions look for).
+    """
+
+    def __init__(self, args: MusicBERTConfig, encoder: MusicBERTEncoder) -> None:
+        super().__init__(encoder)
+        self.args = args
+        self.apply(initialize)
+        self.classification_heads = nn.ModuleDict()
+        encoder.sentence_encoder.freeze()
+
+    @classmethod
+    def build_model(cls, args: Any, task: Any) -> MusicBERTModel:
+        """Make a model for a task's dictionary.
+
+        Args:
+            args: the configuration; or, from older files and named presets, a Namespace (or any object) with its fields.
+            task: a fairseq task with ``source_dictionary``.
+
+        Raises:
+            OptionError: if ``freeze_encoder_layers`` is not in 0 .. encoder_layers.
+        """
+        if isinstance(args, Namespace):
+            args = MusicBERTConfig.from_namespace(args)
+            if not isinstance(args.max_positions, int):
+                # Very old Namespaces lack the field; RoBERTa then takes the task's.
+                args.max_positions = int(getattr(task.cfg, "tokens_per_sample", None) or task.max_positions())
+        if args.encoder_layers_to_keep:
+            args.encoder_layers = len(args.encoder_layers_to_keep.split(","))
+        if not 0 <= args.freeze_encoder_layers <= args.encoder_layers:
+            raise OptionError(
+                f"--freeze-encoder-layers {args.freeze_encoder_layers}: the model has {args.encoder_layers} layers, "
+                f"so 0 to {args.encoder_layers} is accepted"
+            )
+        return cls(args, MusicBERTEncoder(args, task.source_dictionary))
+
+    def forward(
+        self,
+        src_tokens: Tensor,
+        features_only: bool = False,
+        return_all_hiddens: bool = False,
+        classification_head_name: str | None = None,
+        masked_tokens: Tensor | None = None,
+        segment_lengths: Tensor | None = None,
+        **kwargs: Any,
+    ) -> tuple[Tensor, dict[str, Any]]:
+        """Run the model.
+
+        Args:
+            src_tokens: ids [B, T]; an octuple whose bar slot is padding is padding.
+            features_only: return features instead of logits.
+            return_all_hiddens: put the states after the embedding and after each layer into ``extra``.
+            classification_head_name: return the logits of this head.
+            masked_tokens: bool [B, T]; return logits for these sub-tokens only.
+            segment_lengths: int [B, S], octuples of each piece packed into a row, zeros on the right; None: one piece per row.
+
+        Returns:
+            one of: logits [B, T, V]; with ``masked_tokens`` logits [M, V] in row-major order of the mask; with ``features_only``
+            features [B, T, D]; with a head its logits [B, C]; and a dict with ``"inner_states"`` (list of layers + 1 states
+            [B, L, D], or None) and ``"octuple_states"`` (the last state [B, L, D], or None where only a part was computed).
+            States are zero at padding.
+        """
+        head = None if classification_head_name is None else self.classification_heads[classification_head_name]
+        x, extra = self.encoder(
+            src_tokens,
+            features_only=features_only or head is not None,
+            return_all_hiddens=return_all_hiddens,
+            masked_tokens=masked_tokens,
+            segment_lengths=segment_lengths,
+            first_only=head is not None,
+            **kwargs,
+        )
+        return (x if head is None else head(x)), extra
+
+    def get_normalized_probs(self, net_output: Any, log_probs: bool, sample: Any = None) -> Tensor:
+        """Softmax (or its logarithm) of the logits, in float32."""
+        logits = net_output[0].float()
+        return F.log_softmax(logits, dim=-1) if log_probs else F.softmax(logits, dim=-1)
+
+    @property
+    def supported_targets(self) -> set[str]:
+        """What fairseq's tasks ask a masked model for."""
+        return {"self"}
+
+    def max_positions(self) -> int:
+        """Longest row in sub-tokens."""
+        return self.encoder.max_positions()
+
+    def register_classification_head(
+        self, name: str, num_classes: int | None = None, inner_dim: int | None = None, **unused: Any
+    ) -> None:
+        """Add (or replace) a classification head of ``num_classes`` classes."""
+        if num_classes is None:
+            raise ValueError(f"classification head {name!r} needs a number of classes")
+        if name in self.classification_heads:
+            logger.warning("replacing the classification head %r", name)
+        dim = self.args.encoder_embed_dim
+        self.classification_heads[name] = ClassificationHead(dim, inner_dim or dim, num_classes, self.args.pooler_dropout)
+
+    def forward_flops(self, shape: Sequence[int] | Tensor, n_masked: int) -> float:
+        """Floating-point operations of a forward pass in the original arrangement: matrix products and attention.
+
+        Everything is counted that the published model computes: the down-projection, all layers for all octuples, the whole
+        up-projection, the language-model head for the masked fields.  A training step counts three times as much.
+
+        Args:
+            shape: (B, L), or the octuples of every piece as an integer tensor of any shape (zeros don't count).
+            n_masked: number of masked fields.
+
+        Returns:
+            operations, a multiplication and an addition counted as two.
+        """
+        lengths = shape.double().flatten() if isinstance(shape, Tensor) else torch.tensor([float(shape[1])] * int(shape[0]))
+        octuples, pairs = float(lengths.sum()), float((lengths.double() ** 2).sum())
+        dim, ffn, vocabulary = self.args.encoder_embed_dim, self.args.encoder_ffn_embed_dim, self.encoder.lm_head.weight.shape[0]
+        projections = 2 * 2 * FIELDS * dim * dim
+        layers = len(self.encoder.sentence_encoder.layers)
+        return (
+            octuples * (projections + layers * (4 * 2 * dim * dim + 2 * 2 * dim * ffn))
+            + pairs * layers * 2 * 2 * dim
+            + n_masked * (2 * dim * dim + 2 * dim * vocabulary)
+        )
+
+    def upgrade_state_dict_named(self, state_dict: dict[str, Tensor], name: str) -> None:
+        """Accept the names that other versions of fairseq give, and fit the classification heads; in place.
+
+        ``decoder`` becomes ``encoder``, ``layernorm_embedding`` becomes ``emb_layer_norm``, the ``version`` buffer goes.
+        Heads of the file that the model lacks (or has in another shape) are made with ``load_checkpoint_heads``, else left out
+        with a warning; heads that only the model has keep their present weights.
+        """
+        prefix = f"{name}." if name else ""
+        for key in list(state_dict):
+            new = key
+            if new.startswith(f"{prefix}decoder."):
+                new = f"{prefix}encoder.{new[len(prefix) + len('decoder.') :]}"
+            new = new.replace(".layernorm_embedding.", ".emb_layer_norm.")
+            if new == f"{prefix}encoder.sentence_encoder.version":
+                del state_dict[key]
+            elif new != key:
+                state_dict[new] = state_dict.pop(key)
+        super().upgrade_state_dict_named(state_dict, name)
+        self._fit_classification_heads(state_dict, f"{prefix}classification_heads.")
+
+    def _fit_classification_heads(self, state_dict: dict[str, Tensor], prefix: str) -> None:
+        for head in sorted({key[len(prefix) :].split(".")[0] for key in state_dict if key.startswith(prefix)}):
+            dense, out = state_dict.get(f"{prefix}{head}.dense.weight"), state_dict.get(f"{prefix}{head}.out_proj.weight")
+            present = self.classification_heads[head] if head in self.classification_heads else None
+            if present is not None and dense is not None and out is not None:
+                fits = present.dense.weight.shape == dense.shape and present.out_proj.weight.shape == out.shape
+            else:
+                fits = False
+            if fits:
+                continue
+            if self.args.load_checkpoint_heads and dense is not None and out is not None:
+                self.register_classification_head(head, num_classes=out.shape[0], inner_dim=dense.shape[0])
+                continue
+            why = "has another shape than the model's" if present is not None else "is not in the model"
+            logger.warning("leaving out the checkpoint's classification head %r: it %s", head, why)
+            for key in [key for key in state_dict if key.startswith(f"{prefix}{head}.")]:
+                del state_dict[key]
+        for key, value in self.classification_heads.state_dict().items():
+            state_dict.setdefault(prefix + key, value)
+
+
+def initialize(module: nn.Module) -> None:
+    """BERT's start: matrices and tables N(0, 0.02), biases 0, padding rows 0, LayerNorms 1 and 0."""
+    if isinstance(module, nn.Linear):
+        nn.init.normal_(module.weight, std=0.02)
+        nn.init.zeros_(module.bias)
+    elif isinstance(module, nn.Embedding):
+        nn.init.normal_(module.weight, std=0.02)
+        with torch.no_grad():
+            module.weight[module.padding_idx].zero_()
+    elif isinstance(module, LanguageModelHead):
+        # The original's matrix began as an embedding, so its row for padding is zero too.
+        nn.init.normal_(module.weight, std=0.02)
+        with torch.no_grad():
+            module.weight[1].zero_()
+
+
+SIZES = {
+    # layers, model dimensions, feed-forward dimensions, heads
+    "tiny": (2, 128, 512, 2),
+    "mini": (4, 256, 1024, 4),
+    "small": (4, 512, 2048, 8),
+    "medium": (8, 512, 2048, 8),
+    "base": (12, 768, 3072, 12),
+    "large": (24, 1024, 4096, 16),
+}
+
+
+def _register_size(name: str, layers: int, embed_dim: int, ffn_dim: int, heads: int) -> None:
+    def preset(args: Any) -> None:
+        """Fill the fields that are absent."""
+        args.encoder_layers = getattr(args, "encoder_layers", layers)
+        args.encoder_embed_dim = getattr(args, "encoder_embed_dim", embed_dim)
+        args.encoder_ffn_embed_dim = getattr(args, "encoder_ffn_embed_dim", ffn_dim)
+        args.encoder_attention_heads = getattr(args, "encoder_attention_heads", heads)
+
+    register_model_architecture("musicbert", f"musicbert_{name}")(preset)
+
+
+for _name, _size in SIZES.items():
+    _register_size(_name, *_size)

@@ -1,0 +1,160 @@
+"""The MusicBERT encoder: compound embedding, learned positions, post-LN Transformer layers, up-projection to sub-tokens.
+
+Zeng et al. 2021, "MusicBERT: Symbolic Music Understanding with Large-Scale Pre-Training", section 3; names and shapes of the
+parameters are those of the published checkpoints.  Octuple i of a piece (from 0) takes row i + 2 of the position table.
+
+Shapes: B rows, T = 8 L sub-tokens, L octuples per row, F = 8 fields, D model dimensions, S pieces per row,
+N octuples that exist in the batch (not padding), M of them whose final state is needed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+from .compound_embedding import FieldVocabularies, embed_directly, embed_folded, folding_pays
+from .encoder_layer import EncoderLayer
+from .pieces import Pieces, find_pieces
+
+FIELDS = 8
+FIRST_POSITION = 2
+"""Row of the position table for the first octuple of a piece: rows 0 and 1 were fairseq's, for padding."""
+
+
+class OctupleEncoder(nn.Module):
+    """Octuples to one state per octuple.
+
+    Args:
+        vocabulary_size: V, special tokens and mask included.
+        max_positions: the position table has two rows more; a piece may have as many octuples.
+        field_offsets, field_sizes: first id and number of ids of each field, or empty for a vocabulary of another making
+            (then the embedding is never folded).
+        frozen_layers: 0 trains everything; n > 0 freezes the embeddings (tokens, down-projection, positions, their LayerNorm)
+            and the first n layers, which then also run without dropout.
+        layerdrop: probability of leaving out a layer in training (Fan et al. 2020).
+        checkpoint_activations: recompute each layer in the backward pass instead of keeping what it computed.
+    """
+
+    def __init__(
+        self,
+        vocabulary_size: int,
+        embed_dim: int,
+        layers: int,
+        ffn_dim: int,
+        heads: int,
+        max_positions: int,
+        *,
+        pad: int = 1,
+        dropout: float = 0.1,
+        attention_dropout: float = 0.1,
+        activation_dropout: float = 0.0,
+        layerdrop: float = 0.0,
+        checkpoint_activations: bool = False,
+        frozen_layers: int = 0,
+        field_offsets: Sequence[int] = (),
+        field_sizes: Sequence[int] = (),
+    ) -> None:
+        super().__init__()
+        self.pad = pad
+        self.max_positions = max_positions
+        self.dropout = dropout
+        self.layerdrop = layerdrop
+        self.checkpoint_activations = checkpoint_activations
+        self.frozen_layers = frozen_layers
+        self.embed_tokens = nn.Embedding(vocabulary_size, embed_dim, padding_idx=pad)
+        self.embed_positions = nn.Embedding(max_positions + FIRST_POSITION, embed_dim, padding_idx=pad)
+        self.emb_layer_norm = nn.LayerNorm(embed_dim)
+        self.layers = nn.ModuleList(
+            EncoderLayer(embed_dim, ffn_dim, heads, dropout, attention_dropout, activation_dropout) for _ in range(layers)
+        )
+        self.downsampling = nn.Sequential(nn.Linear(FIELDS * embed_dim, embed_dim))
+        self.upsampling = nn.Sequential(nn.Linear(embed_dim, FIELDS * embed_dim))
+        self.vocabularies = FieldVocabularies(field_offsets, field_sizes, vocabulary_size) if field_offsets else None
+
+    def freeze(self) -> None:
+        """Switch off gradients of what ``frozen_layers`` names."""
+        if self.frozen_layers:
+            first = [self.embed_tokens, self.embed_positions, self.emb_layer_norm, self.downsampling]
+            for module in [*first, *self.layers[: self.frozen_layers]]:
+                module.requires_grad_(False)
+
+    def train(self, mode: bool = True) -> OctupleEncoder:
+        """As ``nn.Module.train``, but frozen layers stay in evaluation mode."""
+        super().train(mode)
+        for layer in self.layers[: self.frozen_layers]:
+            layer.eval()
+        return self
+
+    def embed(self, tokens_NF: Tensor, position_N: Tensor) -> Tensor:
+        """The first layer's input, [N, D]."""
+        projection = self.downsampling[0]
+        if self.vocabularies is not None and folding_pays(len(tokens_NF), self.vocabularies):
+            x = embed_folded(tokens_NF, self.embed_tokens, projection, self.vocabularies)
+        else:
+            x = embed_directly(tokens_NF, self.embed_tokens, projection)
+        x = self.emb_layer_norm(x + self.embed_positions(position_N + FIRST_POSITION))
+        return F.dropout(x, self.dropout, self.training and not self.frozen_layers)
+
+    def forward(
+        self,
+        tokens_BT: Tensor,
+        segment_lengths_BS: Tensor | None = None,
+        needed_BL: Tensor | None = None,
+        keep_all: bool = False,
+    ) -> tuple[Tensor, Pieces, list[Tensor]]:
+        """Encode a batch.
+
+        Args:
+            tokens_BT: token ids, eight per octuple; an octuple whose bar slot is padding is padding.
+            segment_lengths_BS: octuples of each piece packed into a row (zeros on the right); None: one piece per row.
+            needed_BL: bool, whose final states are needed (the last layer computes no others); None: all.
+            keep_all: return the states after the embedding and after each layer too.
+
+        Returns:
+            final states [N, D], or [M, D] in the same order where ``needed_BL`` is given; the pieces; the list of all states
+            (layers + 1 of shape [N, D]; empty without ``keep_all``, which excludes ``needed_BL``).
+
+        Raises:
+            ValueError: if T is not a multiple of 8 or a piece is longer than the position table.
+        """
+        rows, subtokens = tokens_BT.shape
+        if subtokens % FIELDS:
+            raise ValueError(f"{subtokens} sub-tokens per row are not a multiple of {FIELDS}")
+        tokens_BLF = tokens_BT.view(rows, -1, FIELDS)
+        pieces = find_pieces(tokens_BLF, self.pad, segment_lengths_BS)
+        longest = max(pieces.lengths, default=0)
+        if longest > self.max_positions:
+            raise ValueError(f"a piece of {longest} octuples is longer than the model's {self.max_positions} positions")
+        x = self.embed(pieces.flatten(tokens_BLF), pieces.position_N)
+        states = [x] if keep_all else []
+        needed_M, needed_lengths = None, None
+        if needed_BL is not None:
+            needed_M, needed_lengths = _needed(pieces, needed_BL)
+        layers = [layer for layer in self.layers if not (layer.training and self._dropped())]
+        for layer in layers:
+            last = layer is layers[-1]
+            arguments = (x, pieces.lengths, needed_M if last else None, needed_lengths if last else None)
+            if self.checkpoint_activations and layer.training and torch.is_grad_enabled():
+                x = checkpoint(layer, *arguments, use_reentrant=False)
+            else:
+                x = layer(*arguments)
+            if keep_all:
+                states.append(x)
+        if needed_M is not None and not layers:
+            x = x.index_select(0, needed_M)
+        return x, pieces, states
+
+    def _dropped(self) -> bool:
+        return self.layerdrop > 0 and torch.rand(()).item() < self.layerdrop
+
+
+def _needed(pieces: Pieces, needed_BL: Tensor) -> tuple[Tensor, tuple[int, ...]]:
+    """Which of the N octuples are needed, and how many of each piece."""
+    needed_N = pieces.flatten(needed_BL)
+    ends = torch.tensor(pieces.lengths, device=needed_N.device, dtype=torch.long).cumsum(0) - 1
+    up_to = [0, *needed_N.cumsum(0)[ends].tolist()]
+    return needed_N.nonzero().flatten(), tuple(b - a for a, b in zip(up_to, up_to[1:]))
