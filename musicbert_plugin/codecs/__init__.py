@@ -1,1 +1,1 @@
-"""Music to tokens and back, in numpy alone: a file per token scheme, all reading and writing the same :class:`score.Score`."""
+"""Music to tokens and back, in numpy alone: a file per token scheme, all of which read and write the same ``Score``."""

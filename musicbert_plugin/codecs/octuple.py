@@ -1,11 +1,11 @@
 """OctupleMIDI: one token of eight fields per note (MusicBERT, arXiv 2106.05630, section 3.2).
 
-A piece is an ``int32 [N, 8]`` array, a row per note, sorted lexicographically; duplicates stay.  The fields, in the order
-of the published code and checkpoints (the paper's figure orders them differently):
+A piece is an ``int32 [N, 8]`` array, a row per note, sorted lexicographically; duplicates stay.  The fields, in the
+order of the published code and checkpoints (the paper's figure orders them differently):
 
-=====  ==============  ======  ==========================================================================================
+=====  ==============  ======  ======================================================================================
 field  name            values  meaning
-=====  ==============  ======  ==========================================================================================
+=====  ==============  ======  ======================================================================================
 0      bar             256     bar of the onset, from 0.  :func:`encode` does not limit it; :func:`split_bars` does
 1      position        128     sixteenths of a quarter note since the bar line
 2      program         129     General MIDI program; 128 for any drum track
@@ -14,7 +14,7 @@ field  name            values  meaning
 5      velocity        32      MIDI velocity // 4; plays as 4 v + 2
 6      time_signature  254     meter at the onset, see :func:`meter_code`
 7      tempo           49      round(12 log2(bpm / 16)) with bpm clamped to 16..256: a twelfth of an octave each
-=====  ==============  ======  ==========================================================================================
+=====  ==============  ======  ======================================================================================
 
 Time
     A tick becomes a position by ``round(16 tick / resolution)``, half to even; onsets, ends and every tempo and meter
@@ -73,7 +73,7 @@ LARGEST_DENOMINATOR = 64
 # Lower edges of the duration codes: eight octaves of sixteen codes, the code width doubling from octave to octave.
 DURATION_VALUES = np.array([16 * (2**octave - 1) + step * 2**octave for octave in range(8) for step in range(16)])
 _LONGEST_DURATION = 4080  # from here on every length has the last code
-_DURATION_CODES = (np.searchsorted(DURATION_VALUES, np.arange(_LONGEST_DURATION + 1), side="right") - 1).astype(np.int64)
+_DURATION_CODES = (DURATION_VALUES.searchsorted(np.arange(_LONGEST_DURATION + 1), side="right") - 1).astype(np.int64)
 
 METER_DENOMINATORS = np.concatenate([np.full(2 * 2**exponent, 2**exponent) for exponent in range(7)])
 METER_NUMERATORS = np.concatenate([np.arange(1, 2 * 2**exponent + 1) for exponent in range(7)])
@@ -83,7 +83,7 @@ TEMPO_VALUES = 16.0 * 2.0 ** (np.arange(49) / 12.0)  # quarter notes per minute,
 
 
 def duration_code(positions: np.ndarray) -> np.ndarray:
-    """Codes 0..127 of lengths in positions (>= 0): the largest code whose :data:`DURATION_VALUES` is not above the length."""
+    """Codes 0..127 of lengths in positions (>= 0): the largest code whose value is not above the length."""
     return _DURATION_CODES[np.minimum(positions, _LONGEST_DURATION)]
 
 
@@ -147,7 +147,7 @@ def _bar_runs(meter_position: np.ndarray, meter: np.ndarray) -> tuple[np.ndarray
 
 
 def _changes(position: np.ndarray, code: np.ndarray, default: int) -> tuple[np.ndarray, np.ndarray]:
-    """Changes as (position, code) from position 0 on: the last of those at one position, ``default`` where none begins."""
+    """Positions and codes of changes from 0 on: the last of those at one position, ``default`` where none begins."""
     if len(position) == 0:
         return np.zeros(1, np.int64), np.array([default])
     last = np.append(position[1:] > position[:-1], True)
@@ -175,10 +175,8 @@ def encode(score: Score) -> np.ndarray:
     ScoreError
         Reason ``"unsupported meter"`` or ``"no notes"`` (none before position 65,536).
     """
-    meter = np.array(
-        [meter_code(n, d) for n, d in zip(score.meter_numerator.tolist(), score.meter_denominator.tolist(), strict=True)],
-        np.int64,
-    )
+    meters = zip(score.meter_numerator.tolist(), score.meter_denominator.tolist(), strict=True)
+    meter = np.array([meter_code(numerator, denominator) for numerator, denominator in meters], np.int64)
     onset = positions(score.onset, score.resolution)
     length = positions(score.end, score.resolution)
     length -= onset
@@ -224,7 +222,7 @@ def encode(score: Score) -> np.ndarray:
 
 
 def split_bars(octuples: np.ndarray) -> list[np.ndarray]:
-    """The piece in parts of at most 256 bars: part k holds bars 256 k to 256 k + 255, counted from 0; empty ones are left out."""
+    """The piece in parts of at most 256 bars: part k holds bars 256 k to 256 k + 255, counted from 0; none is empty."""
     if octuples[-1, BAR] < BARS:
         return [octuples]
     part = octuples[:, BAR] // BARS
@@ -232,7 +230,7 @@ def split_bars(octuples: np.ndarray) -> list[np.ndarray]:
     return [one - np.array([one[0, BAR] // BARS * BARS, 0, 0, 0, 0, 0, 0, 0], one.dtype) for one in parts]
 
 
-# ---------------------------------------------------------------------------------------------------------------- repair
+# ------------------------------------------------------------------------------------------------------------ repair
 
 
 def repair(octuples: np.ndarray) -> tuple[np.ndarray, Counter[str]]:
@@ -275,8 +273,10 @@ def repair(octuples: np.ndarray) -> tuple[np.ndarray, Counter[str]]:
 
 
 def _bar_meters(octuples: np.ndarray) -> np.ndarray:
-    """The meter code of every bar up to the last: that of most of its notes (the lowest of equal ones); an empty bar's is
-    its predecessor's, and 4/4 before the first note."""
+    """The meter code of every bar up to the last: that of most of its notes (the lowest of equal ones).
+
+    An empty bar has its predecessor's, and 4/4 before the first note.
+    """
     pairs, counts = np.unique(octuples[:, BAR] * 256 + octuples[:, TIME_SIGNATURE], return_counts=True)
     bar, code = pairs >> 8, pairs & 255
     order = np.lexsort((code, -counts, bar))
@@ -345,7 +345,7 @@ def decode(octuples: np.ndarray) -> Score:
     return decode_with_repairs(octuples)[0]
 
 
-# ---------------------------------------------------------------------------------------------------------------- tokens
+# ------------------------------------------------------------------------------------------------------------ tokens
 
 _OFFSETS = np.array(FIELD_OFFSETS)
 _FRAME = 8
@@ -398,14 +398,16 @@ def _group(field: np.ndarray, value: np.ndarray) -> tuple[np.ndarray, int]:
 
 def to_words(octuples: np.ndarray) -> str:
     """The octuples as one line of words, ``<0-bar> <1-position> ... <7-tempo>`` per note, without specials."""
-    return ("<0-%d> <1-%d> <2-%d> <3-%d> <4-%d> <5-%d> <6-%d> <7-%d> " * len(octuples) % tuple(octuples.ravel().tolist()))[:-1]
+    note = "<0-%d> <1-%d> <2-%d> <3-%d> <4-%d> <5-%d> <6-%d> <7-%d> "
+    return (note * len(octuples) % tuple(octuples.ravel().tolist()))[:-1]
 
 
 def from_words(line: str) -> tuple[np.ndarray, int]:
     """Octuples of a line of words, and how many words had to be dropped.
 
-    ``<s>``, ``</s>`` and ``<pad>`` are passed over; any other word that is not part of eight consecutive words of fields
-    0 to 7 is dropped and counted.  Values are taken as they stand: bars may exceed 255, and :func:`repair` clamps the rest.
+    ``<s>``, ``</s>`` and ``<pad>`` are passed over; any other word that is not part of eight consecutive words of
+    fields 0 to 7 is dropped and counted.  Values are taken as they stand: bars may exceed 255, and :func:`repair`
+    clamps the rest.
 
     Returns
     -------

@@ -193,9 +193,9 @@ def _parse(data: bytes, name: str) -> Any:
     if len(data) >= 14:
         (division,) = struct.unpack(">H", data[12:14])
         if division == 0:
-            raise ScoreError("zero resolution", f"{name}: the header says 0 ticks per quarter note; 1 or more is needed.")
+            raise ScoreError("zero resolution", f"{name}: 0 ticks per quarter note in the header; 1 or more is needed.")
         if division & 0x8000:
-            raise ScoreError("SMPTE time", f"{name}: timed in SMPTE frames, not beats; ticks per quarter note are needed.")
+            raise ScoreError("SMPTE time", f"{name}: timed in SMPTE frames; ticks per quarter note are needed.")
     try:
         return symusic.Score.from_midi(data)
     except Exception as error:  # the parser's own types vary: RuntimeError, ValueError, UnicodeDecodeError, MemoryError

@@ -1,0 +1,172 @@
+"""Reading and writing MIDI: what is refused and why, containers, damaged and fuzzed bytes, and what writing keeps."""
+
+from __future__ import annotations
+
+import csv
+import struct
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from musicbert_plugin.codecs.score import DRUMS, Budget, Score, midi_bytes, read_midi, write_midi
+from musicbert_plugin.errors import ScoreError
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def piece() -> Score:
+    """Two programs and drums, a tempo and a meter change."""
+    onset = [0, 0, 240, 480, 960]
+    return Score.of(
+        480, onset, [480, 240, 480, 720, 1000], [60, 64, 36, 67, 72], [80, 90, 100, 110, 120], [0, 40, DRUMS, 40, 0],
+        tempi=[(0, 120.0), (480, 90.0)], meters=[(0, 3, 4), (1440, 6, 8)],
+    )  # fmt: skip
+
+
+def smf(track: bytes, division: int = 96, header: bytes = b"", form: int = 0) -> bytes:
+    """A MIDI file of one track from its raw events."""
+    head = struct.pack(">HHH", form, 1, division) + header
+    return b"MThd" + struct.pack(">I", len(head)) + head + b"MTrk" + struct.pack(">I", len(track)) + track
+
+
+NOTE = b"\x00\x90\x3c\x40\x60\x80\x3c\x40"
+END = b"\x00\xff\x2f\x00"
+
+
+def reason(data: bytes, budget: Budget | None = None) -> str:
+    with pytest.raises(ScoreError) as error:
+        read_midi(data, name="a.mid", budget=budget)
+    assert str(error.value).startswith("a.mid: ") and "\n" not in str(error.value)
+    return error.value.reason
+
+
+def test_what_is_written_is_read_back() -> None:
+    score, back = piece(), read_midi(midi_bytes(piece()))
+    order = np.lexsort((back.pitch, back.onset))
+    expected = np.lexsort((score.pitch, score.onset))
+    for name in ("onset", "end", "program", "pitch", "velocity"):
+        np.testing.assert_array_equal(getattr(back, name)[order], getattr(score, name)[expected], name)
+    assert back.resolution == score.resolution
+    assert back.tempo_bpm == pytest.approx(score.tempo_bpm, rel=1e-5)
+    np.testing.assert_array_equal(back.meter_tick, score.meter_tick)
+    np.testing.assert_array_equal(back.meter_denominator, score.meter_denominator)
+
+
+def test_a_note_of_no_length_is_written_with_one_tick() -> None:
+    back = read_midi(midi_bytes(Score.of(480, [10], [10], [60])))
+    assert back.end - back.onset == 1
+
+
+def test_a_file_appears_only_when_whole(tmp_path: Path) -> None:
+    write_midi(piece(), tmp_path / "a.mid")
+    assert [p.name for p in tmp_path.iterdir()] == ["a.mid"]
+    assert len(read_midi(tmp_path / "a.mid")) == 5
+    with pytest.raises(ScoreError, match="cannot be written"):
+        write_midi(piece(), tmp_path / "missing" / "a.mid")
+
+
+def test_rmid_containers_are_unwrapped() -> None:
+    data = smf(NOTE + END)
+    body = b"RMID" + b"LIST\x03\0\0\0abc\0" + b"data" + struct.pack("<I", len(data)) + data
+    assert len(read_midi(b"RIFF" + struct.pack("<I", len(body)) + body)) == 1
+
+
+def test_a_longer_header_is_cut_to_the_bytes_that_are_defined() -> None:
+    assert len(read_midi(smf(NOTE + END, header=b"\1\2\3\4"))) == 1
+
+
+def test_reasons_for_refusal() -> None:
+    assert reason(b"") == "unreadable"
+    assert reason(b"RIFF....WAVE") == "unreadable"
+    assert reason(b"\x1f\x8b\x08\x00") == "unreadable"
+    assert reason(smf(NOTE + END, division=0)) == "zero resolution"
+    assert reason(smf(NOTE + END, division=0xE728)) == "SMPTE time"
+    assert reason(smf(END)) == "no notes"
+    assert reason(smf(b"\x00\xff\x58\x04\x00\x02\x18\x08" + NOTE + END)) == "bad meter"
+    assert reason(smf(b"\x00\x90\x3c\xf0" + END)) == "unreadable"
+    assert reason(smf(NOTE * 3 + END), Budget(notes=2)) == "too large"
+    assert reason(smf(NOTE * 3 + END), Budget(bytes=20)) == "too large"
+    assert reason(smf(b"\x00\xb0\x07\x40" * 50 + NOTE + END), Budget(events=10)) == "too large"
+
+
+def test_files_that_cannot_be_opened_are_refused_by_name(tmp_path: Path) -> None:
+    with pytest.raises(ScoreError, match=r"nowhere\.mid"):
+        read_midi(tmp_path / "nowhere.mid")
+    with pytest.raises(ScoreError):
+        read_midi(tmp_path)
+
+
+def test_scores_from_sequences_are_checked() -> None:
+    for wrong in (
+        {"onset": [0], "end": [1], "pitch": [128]},
+        {"onset": [5], "end": [1], "pitch": [60]},
+        {"onset": [0], "end": [1, 2], "pitch": [60]},
+        {"onset": [0], "end": [1], "pitch": [60], "velocity": 0},
+        {"onset": [0], "end": [1], "pitch": [60], "program": 129},
+        {"onset": [0], "end": [1], "pitch": [60], "tempi": [(0, 0)]},
+        {"onset": [-1], "end": [1], "pitch": [60]},
+    ):
+        with pytest.raises(ScoreError):
+            Score.of(480, **wrong)  # type: ignore[arg-type]
+    with pytest.raises(ScoreError):
+        Score.of(0, [0], [1], [60])
+
+
+def test_damaged_files_do_as_their_table_says(music_data: Path) -> None:
+    with (music_data / "midi" / "broken.csv").open(newline="", encoding="utf-8") as table:
+        rows = list(csv.DictReader(table))
+    with zipfile.ZipFile(music_data / "midi" / "broken.zip") as archive:
+        # the archive's names are UTF-8 without the flag that says so
+        members = {
+            info.filename.encode("utf-8" if info.flag_bits & 0x800 else "cp437").decode("utf-8"): info
+            for info in archive.infolist()
+        }
+        for row in rows:
+            try:
+                data = archive.read(members[row["file"]])
+                outcome = "ok" if len(read_midi(data, name=row["file"])) else "no_notes"
+            except ScoreError as error:
+                outcome = "no_notes" if error.reason == "no notes" else "reject"
+            # a compressed file holds no notes for a reader of MIDI, which says so by refusing it
+            expected = {"ok": {"ok"}, "reject": {"reject"}, "no_notes": {"no_notes", "reject"}}
+            assert outcome in expected.get(row["expect"], {"ok", "no_notes", "reject"}), (row["file"], outcome)
+    assert len(rows) == 248
+
+
+FUZZ = """
+import sys
+import numpy as np
+from musicbert_plugin.codecs.octuple import encode
+from musicbert_plugin.codecs.score import Budget, Score, midi_bytes, read_midi
+from musicbert_plugin.errors import ScoreError
+rng = np.random.default_rng(0)
+onset = np.sort(rng.integers(0, 9000, 200))
+programs = rng.integers(0, 129, 200)
+score = Score.of(96, onset, onset + 50, rng.integers(20, 100, 200), 80, programs, 0, [(0, 90)], [(0, 3, 4)])
+data = np.frombuffer(midi_bytes(score), np.uint8)
+outcomes = {"read": 0, "refused": 0}
+for trial in range(3000):
+    wild = data.copy()
+    where = rng.integers(0 if trial % 2 else 14, len(wild), rng.integers(1, 12))
+    wild[where] = rng.integers(0, 256, len(where))
+    if trial % 5 == 0:
+        wild = wild[: rng.integers(0, len(wild))]
+    if trial % 7 == 0:
+        wild = np.concatenate([wild[:22], rng.integers(0, 256, 300).astype(np.uint8)])
+    try:
+        encode(read_midi(wild.tobytes(), name="fuzz", budget=Budget(notes=100_000)))
+        outcomes["read"] += 1
+    except ScoreError:
+        outcomes["refused"] += 1
+print(outcomes)
+"""
+
+
+def test_fuzzed_bytes_are_read_or_refused_and_never_crash() -> None:
+    done = subprocess.run([sys.executable, "-c", FUZZ], cwd=ROOT, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    assert "'read': 0" not in done.stdout and "'refused': 0" not in done.stdout
