@@ -1,8 +1,14 @@
 """Self-attention inside pieces of different lengths, without a mask tensor.
 
-The octuples of a batch lie end to end (see ``pieces.py``).  Pieces of one length are stacked and go through PyTorch's scaled
-dot-product attention at once; no mask is passed, so that a GPU runs its flash kernel.  Pieces of different lengths go through
-the variable-length flash kernel on a GPU in half precision, and one after the other elsewhere.
+The octuples of a batch lie end to end (see ``pieces.py``), and attention stays inside a piece.  Which way it is computed
+depends on the device alone:
+
+* pieces of one length are stacked and go through PyTorch's scaled dot-product attention (SDPA) at once, so that a GPU runs its
+  flash kernel: no mask is passed;
+* pieces of different lengths go, on a GPU in half precision, through the flash kernel for variable lengths where this PyTorch
+  has one that works, and through SDPA one piece after the other elsewhere;
+* dropout of attention weights on a CPU, for which PyTorch has no fast kernel, is :class:`_DroppedAttention`: the same sums,
+  block by block so that the weights stay in the processor's cache.
 
 Shapes: N octuples that give keys and values, M octuples that ask (M = N, or those that the loss needs), H heads,
 K dimensions per head, D = H * K, P pieces.
@@ -10,35 +16,222 @@ K dimensions per head, D = H * K, P pieces.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+from functools import lru_cache
 from itertools import accumulate
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
+
+from .dropout import drawn_keep, keep_scale
+
+Lengths = tuple[int, ...]
 
 
-def attend(
-    q_MHK: Tensor, k_NHK: Tensor, v_NHK: Tensor, query_lengths: tuple[int, ...], lengths: tuple[int, ...], dropout: float = 0.0
-) -> Tensor:
+class Spans(NamedTuple):
+    """Where pieces begin and end among the queries and the keys, and which kernel serves them; made by :func:`plan_spans`."""
+
+    query_lengths: Lengths
+    """Queries of each piece, in order; a piece may have none."""
+    lengths: Lengths
+    """Keys of each piece."""
+    stacked: int
+    """P if all pieces have equal lengths, else 0."""
+    kernel: Callable[..., Tensor] | None
+    """The variable-length kernel to use."""
+    boundaries: tuple[Tensor, Tensor, int, int] | None
+    """What that kernel asks for."""
+
+
+def plan_spans(
+    query_lengths: Lengths, lengths: Lengths, device: torch.device, dtype: torch.dtype, head_dim: int, dropout: float
+) -> Spans:
+    """Choose how :func:`attend` goes over pieces of these lengths, for queries of this device, type and size per head."""
+    stacked = len(lengths) if len(set(lengths)) == 1 and len(set(query_lengths)) == 1 and query_lengths[0] else 0
+    kernel, boundaries = None, None
+    if not stacked and any(query_lengths) and device.type == "cuda" and dtype in (torch.float16, torch.bfloat16):
+        kernel = variable_length_kernel(device, dtype, head_dim, dropout > 0)
+        if kernel is not None:
+            boundaries = _boundaries(query_lengths, lengths, device)
+    return Spans(query_lengths, lengths, stacked, kernel, boundaries)
+
+
+def attend(q_MHK: Tensor, k_NHK: Tensor, v_NHK: Tensor, spans: Spans, dropout: float = 0.0) -> Tensor:
     """softmax(q k^T / sqrt(K)) v for each piece alone.
 
     Args:
-        query_lengths, lengths: how many queries and how many keys each piece has, in order; a piece may have no query.
         dropout: probability of dropping an attention weight.
 
     Returns:
         [M, H, K].
     """
-    if len(set(lengths)) == 1 and len(set(query_lengths)) == 1 and query_lengths[0]:
-        pieces = len(lengths)
-        q, k, v = (x.view(pieces, -1, *x.shape[1:]).transpose(1, 2) for x in (q_MHK, k_NHK, v_NHK))
-        return F.scaled_dot_product_attention(q, k, v, dropout_p=dropout).transpose(1, 2).reshape(q_MHK.shape)
+    if dropout and q_MHK.device.type == "cpu":
+        return _DroppedAttention.apply(q_MHK, k_NHK, v_NHK, spans.query_lengths, spans.lengths, dropout)
+    if spans.stacked:
+        q, k, v = (x.unflatten(0, (spans.stacked, -1)).transpose(1, 2) for x in (q_MHK, k_NHK, v_NHK))
+        return F.scaled_dot_product_attention(q, k, v, dropout_p=dropout).transpose(1, 2).flatten(0, 1)
+    if spans.kernel is not None:
+        return spans.kernel(q_MHK, k_NHK, v_NHK, *spans.boundaries, dropout)
+    parts = zip(q_MHK.split(spans.query_lengths), k_NHK.split(spans.lengths), v_NHK.split(spans.lengths), strict=True)
     out = []
-    for q, k, v in zip(q_MHK.split(query_lengths), k_NHK.split(lengths), v_NHK.split(lengths)):
-        if len(q):
-            q, k, v = (x.transpose(0, 1).unsqueeze(0) for x in (q, k, v))
+    for part in parts:
+        q, k, v = (x.transpose(0, 1).unsqueeze(0) for x in part)
+        if q.shape[2]:
             out.append(F.scaled_dot_product_attention(q, k, v, dropout_p=dropout).squeeze(0).transpose(0, 1))
     return torch.cat(out) if out else q_MHK
+
+
+class _DroppedAttention(torch.autograd.Function):
+    """Attention with dropout of its weights on a CPU, a block of queries and heads at a time.
+
+    Forward, for a block: P = softmax(q k^T / sqrt(K)), out = c (P * keep) v with c = 1 / (1 - p).
+    Backward computes P again; with g = c * grad_out, and dP = (g v^T) * keep:
+    dv = (P * keep)^T g;  dS = P * (dP - rowsum(P * dP));  dq = dS k / sqrt(K);  dk = dS^T q / sqrt(K).
+    Only the kept/dropped bytes are stored between the two.  Half precision is computed in float32.
+    """
+
+    @staticmethod
+    def forward(ctx, q_MHK, k_NHK, v_NHK, query_lengths, lengths, p):  # noqa: ANN001, D102
+        q, k, v = (_working(x) for x in (q_MHK, k_NHK, v_NHK))
+        scale, c = q.shape[-1] ** -0.5, keep_scale(p)
+        out = torch.empty(q.shape, dtype=q.dtype)
+        kept = []
+        blocks = list(_blocks(query_lengths, lengths, q.shape[1]))
+        scratch = _Scratch(blocks, q.dtype)
+        for queries, keys, heads in blocks:
+            qb, kb, vb = (x.transpose(0, 1) for x in (q[queries, heads], k[keys, heads], v[keys, heads]))
+            weights, keep = scratch.get(len(qb), qb.shape[1], kb.shape[1])
+            torch.bmm(qb * scale, kb.transpose(1, 2), out=weights)
+            torch.softmax(weights, -1, out=weights)
+            drawn_keep(keep, p, scratch.bits)
+            kept.append(keep.to(torch.uint8))
+            out[queries, heads] = torch.bmm(weights.mul_(keep), vb).mul_(c).transpose(0, 1)
+        ctx.save_for_backward(q_MHK, k_NHK, v_NHK, *kept)
+        ctx.blocks, ctx.c = blocks, c
+        return out.to(q_MHK.dtype)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, grad_out):  # noqa: ANN001, D102
+        q_MHK, k_NHK, v_NHK, *kept = ctx.saved_tensors
+        q, k, v, grad = (_working(x) for x in (q_MHK, k_NHK, v_NHK, grad_out))
+        scale = q.shape[-1] ** -0.5
+        dq, dk, dv = (torch.zeros(x.shape, dtype=x.dtype) for x in (q, k, v))
+        scratch = _Scratch(ctx.blocks, q.dtype)
+        for (queries, keys, heads), keep_bytes in zip(ctx.blocks, kept, strict=True):
+            qb, kb, vb = (x.transpose(0, 1) for x in (q[queries, heads], k[keys, heads], v[keys, heads]))
+            gb = grad[queries, heads].transpose(0, 1) * ctx.c
+            qb = qb * scale
+            weights, keep = scratch.get(len(qb), qb.shape[1], kb.shape[1])
+            torch.bmm(qb, kb.transpose(1, 2), out=weights)
+            torch.softmax(weights, -1, out=weights)
+            keep.copy_(keep_bytes)
+            d = torch.bmm(gb, vb.transpose(1, 2)).mul_(keep)
+            d = torch._softmax_backward_data(d, weights, -1, d.dtype)
+            dv[keys, heads] += torch.bmm(weights.mul_(keep).transpose(1, 2), gb).transpose(0, 1)
+            dk[keys, heads] += torch.bmm(d.transpose(1, 2), qb).transpose(0, 1)
+            dq[queries, heads] = torch.bmm(d, kb).mul_(scale).transpose(0, 1)
+        return dq.to(q_MHK.dtype), dk.to(k_NHK.dtype), dv.to(v_NHK.dtype), None, None, None
+
+
+_BLOCK = 1 << 18
+"""Attention weights of a block per thread: 1 MiB of float32, so that the few passes over them stay in the cache."""
+
+Block = tuple[slice, slice, slice]
+
+
+def _working(x: Tensor) -> Tensor:
+    return x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
+
+
+def _blocks(query_lengths: Lengths, lengths: Lengths, heads: int) -> Iterator[Block]:
+    """Slices of queries, keys and heads that cover every piece."""
+    block = _BLOCK * torch.get_num_threads()
+    starts = zip(accumulate(query_lengths, initial=0), accumulate(lengths, initial=0), strict=True)
+    for (query, key), queries, keys in zip(starts, query_lengths, lengths, strict=False):
+        rows = min(queries, max(64, block // keys))
+        group = min(heads, max(1, block // max(1, rows * keys)))
+        for head in range(0, heads, group):
+            for row in range(0, queries, max(1, rows)):
+                yield (
+                    slice(query + row, query + min(row + rows, queries)),
+                    slice(key, key + keys),
+                    slice(head, min(head + group, heads)),
+                )
+
+
+class _Scratch:
+    """Memory that all blocks use one after the other."""
+
+    def __init__(self, blocks: list[Block], dtype: torch.dtype) -> None:
+        largest = max((_weights(*block) for block in blocks), default=0)
+        self.weights, self.keep = torch.empty(2, largest, dtype=dtype)
+        self.bits = torch.empty(largest // 4 + 1, dtype=torch.int64)
+
+    def get(self, *shape: int) -> tuple[Tensor, Tensor]:
+        count = shape[0] * shape[1] * shape[2]
+        return self.weights[:count].view(shape), self.keep[:count].view(shape)
+
+
+def _weights(queries: slice, keys: slice, heads: slice) -> int:
+    return (queries.stop - queries.start) * (keys.stop - keys.start) * (heads.stop - heads.start)
+
+
+def _boundaries(query_lengths: Lengths, lengths: Lengths, device: torch.device) -> tuple[Tensor, Tensor, int, int]:
+    """What variable-length kernels ask for: where pieces begin among the queries and the keys, and the longest of each."""
+    ends = torch.tensor(
+        [list(accumulate(query_lengths, initial=0)), list(accumulate(lengths, initial=0))], dtype=torch.int32
+    ).to(device, non_blocking=True)
+    return ends[0], ends[1], max(query_lengths), max(lengths)
+
+
+def _public_kernel(q: Tensor, k: Tensor, v: Tensor, begin_q: Tensor, begin_k: Tensor, max_q: int, max_k: int, p: float):
+    from torch.nn.attention.varlen import varlen_attn
+
+    return varlen_attn(q, k, v, begin_q, begin_k, max_q, max_k)
+
+
+def _flash_kernel(q: Tensor, k: Tensor, v: Tensor, begin_q: Tensor, begin_k: Tensor, max_q: int, max_k: int, p: float):
+    return torch.ops.aten._flash_attention_forward(q, k, v, begin_q, begin_k, max_q, max_k, p, False, False)[0]
+
+
+@lru_cache(maxsize=None)
+def variable_length_kernel(
+    device: torch.device, dtype: torch.dtype, head_dim: int, with_dropout: bool
+) -> Callable[..., Tensor] | None:
+    """The flash kernel for variable lengths that works here, or None.
+
+    PyTorch's public one (2.10 or newer) knows no dropout; the operator under it does and is older, but is not promised to
+    stay as it is.  So each is tried on two small pieces, forwards and backwards, against SDPA, once per process.
+    """
+    for kernel in (_flash_kernel,) if with_dropout else (_public_kernel, _flash_kernel):
+        try:
+            if _agrees(kernel, device, dtype, head_dim):
+                return kernel
+        except (ImportError, AttributeError, RuntimeError, TypeError, ValueError, NotImplementedError):
+            continue
+    return None
+
+
+def _agrees(kernel: Callable[..., Tensor], device: torch.device, dtype: torch.dtype, head_dim: int) -> bool:
+    lengths = (5, 3)
+    generator = torch.Generator().manual_seed(0)
+    with torch.enable_grad():
+        qkv = torch.randn(3, 8, 2, head_dim, generator=generator).to(device, dtype).requires_grad_()
+        out = kernel(*qkv, *_boundaries(lengths, lengths, device), 0.0)
+        (gradient,) = torch.autograd.grad(out.float().square().sum(), qkv)
+        reference = qkv.detach().float().requires_grad_()
+        parts = [
+            F.scaled_dot_product_attention(*(x.transpose(0, 1)[None] for x in part))[0].transpose(0, 1)
+            for part in reference.split(lengths, dim=1)
+        ]
+        expected = torch.cat(parts)
+        (expected_gradient,) = torch.autograd.grad(expected.square().sum(), reference)
+    close = torch.allclose(out.float(), expected, atol=0.05, rtol=0.05)
+    return close and torch.allclose(gradient.float(), expected_gradient, atol=0.2, rtol=0.1)
 
 
 class SelfAttention(nn.Module):
@@ -55,23 +248,20 @@ class SelfAttention(nn.Module):
         self.q_proj = nn.Linear(embed_dim, embed_dim)
         self.out_proj = nn.Linear(embed_dim, embed_dim)
 
-    def forward(
-        self,
-        x_ND: Tensor,
-        lengths: tuple[int, ...],
-        needed_M: Tensor | None = None,
-        needed_lengths: tuple[int, ...] | None = None,
-    ) -> Tensor:
+    def forward(self, x_ND: Tensor, spans: Spans, needed_M: Tensor | None = None) -> Tensor:
         """[N, D] to [N, D], or to [M, D] if only the octuples ``needed_M`` (ascending) ask."""
         if needed_M is None:
-            weight = torch.cat([self.q_proj.weight, self.k_proj.weight, self.v_proj.weight])
-            bias = torch.cat([self.q_proj.bias, self.k_proj.bias, self.v_proj.bias])
-            q, k, v = F.linear(x_ND, weight, bias).chunk(3, dim=1)
+            q, k, v = _fused(x_ND, self.q_proj, self.k_proj, self.v_proj)
         else:
             q = self.q_proj(x_ND.index_select(0, needed_M))
-            weight = torch.cat([self.k_proj.weight, self.v_proj.weight])
-            bias = torch.cat([self.k_proj.bias, self.v_proj.bias])
-            k, v = F.linear(x_ND, weight, bias).chunk(2, dim=1)
+            k, v = _fused(x_ND, self.k_proj, self.v_proj)
         q, k, v = (x.unflatten(1, (self.heads, -1)) for x in (q, k, v))
-        out = attend(q, k, v, needed_lengths or lengths, lengths, self.dropout if self.training else 0.0)
+        out = attend(q, k, v, spans, self.dropout if self.training else 0.0)
         return self.out_proj(out.flatten(1))
+
+
+def _fused(x: Tensor, *projections: nn.Linear) -> tuple[Tensor, ...]:
+    """Several projections of one input as one product; copying the weights together costs less than it saves."""
+    weight = torch.cat([projection.weight for projection in projections])
+    bias = torch.cat([projection.bias for projection in projections])
+    return F.linear(x, weight, bias).chunk(len(projections), dim=1)

@@ -10,14 +10,21 @@ from __future__ import annotations
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .attention import SelfAttention
+from .attention import SelfAttention, Spans
+from .dropout import dropout
 
 
 class EncoderLayer(nn.Module):
     """Attention and feed-forward network, each with dropout, residual and LayerNorm (eps 1e-5)."""
 
     def __init__(
-        self, embed_dim: int, ffn_dim: int, heads: int, dropout: float, attention_dropout: float, activation_dropout: float
+        self,
+        embed_dim: int,
+        ffn_dim: int,
+        heads: int,
+        dropout: float,
+        attention_dropout: float,
+        activation_dropout: float,
     ) -> None:
         super().__init__()
         self.dropout = dropout
@@ -28,16 +35,10 @@ class EncoderLayer(nn.Module):
         self.fc2 = nn.Linear(ffn_dim, embed_dim)
         self.final_layer_norm = nn.LayerNorm(embed_dim)
 
-    def forward(
-        self,
-        x_ND: Tensor,
-        lengths: tuple[int, ...],
-        needed_M: Tensor | None = None,
-        needed_lengths: tuple[int, ...] | None = None,
-    ) -> Tensor:
-        """[N, D] to [N, D]; or to [M, D] for the octuples ``needed_M`` (ascending; ``needed_lengths`` of them per piece)."""
+    def forward(self, x_ND: Tensor, spans: Spans, needed_M: Tensor | None = None) -> Tensor:
+        """[N, D] to [N, D]; or to [M, D] for the octuples ``needed_M`` (ascending), whose spans ``spans`` then gives."""
         residual = x_ND if needed_M is None else x_ND.index_select(0, needed_M)
-        x = self.self_attn(x_ND, lengths, needed_M, needed_lengths)
-        x = self.self_attn_layer_norm(residual + F.dropout(x, self.dropout, self.training))
-        h = F.dropout(F.gelu(self.fc1(x)), self.activation_dropout, self.training)
-        return self.final_layer_norm(x + F.dropout(self.fc2(h), self.dropout, self.training))
+        x = self.self_attn(x_ND, spans, needed_M)
+        x = self.self_attn_layer_norm(residual + dropout(x, self.dropout, self.training))
+        h = dropout(F.gelu(self.fc1(x)), self.activation_dropout, self.training)
+        return self.final_layer_norm(x + dropout(self.fc2(h), self.dropout, self.training))

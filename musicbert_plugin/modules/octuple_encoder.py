@@ -12,11 +12,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from .attention import Spans, plan_spans
 from .compound_embedding import FieldVocabularies, embed_directly, embed_folded, folding_pays
+from .dropout import dropout
 from .encoder_layer import EncoderLayer
 from .pieces import Pieces, find_pieces
 
@@ -97,7 +98,7 @@ class OctupleEncoder(nn.Module):
         else:
             x = embed_directly(tokens_NF, self.embed_tokens, projection)
         x = self.emb_layer_norm(x + self.embed_positions(position_N + FIRST_POSITION))
-        return F.dropout(x, self.dropout, self.training and not self.frozen_layers)
+        return dropout(x, self.dropout, self.training and not self.frozen_layers)
 
     def forward(
         self,
@@ -131,13 +132,14 @@ class OctupleEncoder(nn.Module):
             raise ValueError(f"a piece of {longest} octuples is longer than the model's {self.max_positions} positions")
         x = self.embed(pieces.flatten(tokens_BLF), pieces.position_N)
         states = [x] if keep_all else []
-        needed_M, needed_lengths = None, None
+        full = self._spans(pieces.lengths, pieces.lengths, x)
+        needed_M, spans = None, full
         if needed_BL is not None:
             needed_M, needed_lengths = _needed(pieces, needed_BL)
+            spans = self._spans(needed_lengths, pieces.lengths, x)
         layers = [layer for layer in self.layers if not (layer.training and self._dropped())]
         for layer in layers:
-            last = layer is layers[-1]
-            arguments = (x, pieces.lengths, needed_M if last else None, needed_lengths if last else None)
+            arguments = (x, spans, needed_M) if layer is layers[-1] else (x, full)
             if self.checkpoint_activations and layer.training and torch.is_grad_enabled():
                 x = checkpoint(layer, *arguments, use_reentrant=False)
             else:
@@ -147,6 +149,14 @@ class OctupleEncoder(nn.Module):
         if needed_M is not None and not layers:
             x = x.index_select(0, needed_M)
         return x, pieces, states
+
+    def _spans(self, query_lengths: tuple[int, ...], lengths: tuple[int, ...], x_ND: Tensor) -> Spans:
+        device = x_ND.device
+        autocast = torch.is_autocast_enabled(device.type)
+        dtype = torch.get_autocast_dtype(device.type) if autocast else x_ND.dtype
+        attention = self.layers[0].self_attn
+        dropped = attention.dropout if self.training else 0.0
+        return plan_spans(query_lengths, lengths, device, dtype, x_ND.shape[1] // attention.heads, dropped)
 
     def _dropped(self) -> bool:
         return self.layerdrop > 0 and torch.rand(()).item() < self.layerdrop
