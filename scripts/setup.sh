@@ -1,0 +1,239 @@
+#!/usr/bin/env bash
+# Make .venv, or complete it:   bash scripts/setup.sh [test] [quickstart]
+#
+# Installs torch, then fairseq-fixed (built from source against that torch), then requirements.txt and the extras asked for.
+# A torch of 2.6 or newer that is already in .venv is kept: to choose a build (CPU only, another CUDA), make .venv and
+# install it there first.  PYTHON= names the Python (3.10 to 3.13) that .venv is made with.
+#
+# May be killed at any moment and run again: the stamp that says "complete" is written last, and what pip left unfinished is
+# installed anew.  Where nothing has changed it ends within a second.  Ends with 2 and one sentence where it cannot go on.
+# Runs on Linux and macOS (bash 3.2).
+set -eu
+cd "$(dirname "$0")/.."
+
+TORCH=2.13.0
+OLDEST_TORCH=2.6
+PYTHONS="3.10, 3.11, 3.12 or 3.13"
+venv=.venv
+here=$PWD
+
+say() { printf '%s\n' "$*" >&2; }
+stop() {
+    say "$*"
+    exit 2
+}
+
+for extra in ${1+"$@"}; do
+    [ -f "requirements-$extra.txt" ] || stop "scripts/setup.sh: there is no requirements-$extra.txt; extras are test and quickstart."
+done
+
+# ---- which Python -----------------------------------------------------------------------------------------------------
+
+version_of() { "$1" -c 'import sys; print("%d.%d" % sys.version_info[:2])' 2>/dev/null || true; }
+suitable() { case "$(version_of "$1")" in 3.10 | 3.11 | 3.12 | 3.13) return 0 ;; *) return 1 ;; esac; }
+
+if [ -e "$venv" ] || [ -L "$venv" ]; then
+    found=$(version_of "$venv/bin/python")
+    if [ -z "$found" ] && [ -e "$venv/bin/python" ]; then
+        stop "The Python in $here/$venv does not start: remove that folder and run this again."
+    elif [ -z "$found" ] && [ -L "$venv/bin/python" ]; then
+        stop "The Python that $here/$venv was made with is gone: remove that folder and run this again."
+    elif [ -n "$found" ] && ! suitable "$venv/bin/python"; then
+        stop "$here/$venv holds Python $found, and $PYTHONS is needed: remove that folder and run this again."
+    elif [ -n "$found" ] && [ -n "${PYTHON:-}" ] && [ "$(version_of "$PYTHON")" != "$found" ]; then
+        stop "PYTHON=$PYTHON is Python $(version_of "$PYTHON") and $here/$venv holds Python $found: remove that folder to change it."
+    fi
+fi
+
+if [ ! -x "$venv/bin/python" ] || ! "$venv/bin/python" -m pip --version >/dev/null 2>&1; then
+    if [ -n "${PYTHON:-}" ]; then
+        [ -n "$(version_of "$PYTHON")" ] || stop "PYTHON=$PYTHON is not a Python that starts; Python $PYTHONS is needed."
+        suitable "$PYTHON" || stop "PYTHON=$PYTHON is Python $(version_of "$PYTHON"), and $PYTHONS is needed."
+        python=$PYTHON
+    else
+        python=
+        for candidate in python3 python3.12 python3.11 python3.13 python3.10; do
+            if [ -z "$python" ] && suitable "$candidate"; then python=$candidate; fi
+        done
+        [ -n "$python" ] || stop "No suitable Python was found: install Python $PYTHONS, or name it: PYTHON=/path/to/python bash $0"
+    fi
+    "$python" -c 'import ensurepip, venv' 2>/dev/null ||
+        stop "Python $(version_of "$python") comes without its venv module here: install it (Debian and Ubuntu: apt install python3-venv)."
+    say "Making $venv with Python $(version_of "$python")"
+    "$python" -m venv "$venv" >&2 || stop "$here/$venv could not be made: see the lines above."
+fi
+python="$here/$venv/bin/python"
+
+# ---- is it complete already? ------------------------------------------------------------------------------------------
+
+# The stamp of a part tells what it was made from: the requirement files and, for the core, the torch that fairseq was
+# built for, so that another torch leads to another build.
+identity() {
+    "$python" - "$@" <<'END'
+import hashlib, sys
+from importlib.metadata import PackageNotFoundError, version
+try:
+    torch = version("torch")
+except PackageNotFoundError:
+    torch = ""
+digest = hashlib.sha256(("%s %s %s" % (sys.version, sys.prefix, torch)).encode())
+for name in sys.argv[1:]:
+    with open(name, "rb") as file:
+        digest.update(file.read())
+print(digest.hexdigest())
+END
+}
+stamp_of() { printf '%s/setup-%s.stamp' "$venv" "$1"; }
+complete() { # PART FILE...
+    part=$1
+    shift
+    [ -f "$(stamp_of "$part")" ] && [ "$(cat "$(stamp_of "$part")")" = "$(identity "$@")" ]
+}
+finish() { # PART FILE...
+    part=$1
+    shift
+    identity "$@" >"$(stamp_of "$part").new"
+    mv -f "$(stamp_of "$part").new" "$(stamp_of "$part")"
+}
+
+CORE="scripts/setup.sh requirements.txt requirements-build.txt requirements-fairseq.txt"
+
+# ---- installing -------------------------------------------------------------------------------------------------------
+
+if [ -t 1 ]; then quiet=; else quiet=-q; fi
+install() {
+    # never an isolated build: see requirements-build.txt
+    # shellcheck disable=SC2086
+    "$python" -m pip --disable-pip-version-check install $quiet --no-build-isolation "$@" >&2
+}
+install_or_stop() { # WHAT ARGUMENTS...
+    what=$1
+    shift
+    install "$@" || stop "$what could not be installed: see pip's message above, and run this again when it is mended."
+}
+
+# pip writes a package's RECORD last; a package that has none was being installed when pip was killed, and pip would take it
+# for installed.
+forget_unfinished_packages() {
+    "$python" - <<'END'
+import pathlib, shutil, sysconfig
+for folder in {sysconfig.get_path("purelib"), sysconfig.get_path("platlib")}:
+    for package in pathlib.Path(folder).glob("*.dist-info"):
+        if not (package / "RECORD").exists():
+            shutil.rmtree(package)
+END
+}
+
+has_torch() {
+    "$python" - "$OLDEST_TORCH" <<'END'
+import re, sys
+from importlib.metadata import PackageNotFoundError, version
+def numbers(text):
+    return [int(number) for number in re.findall(r"\d+", text)[:2]]
+try:
+    sys.exit(numbers(version("torch")) < numbers(sys.argv[1]))
+except PackageNotFoundError:
+    sys.exit(1)
+END
+}
+
+can_compile() {
+    for compiler in "${CXX:-c++}" g++ clang++; do
+        if command -v "$compiler" >/dev/null 2>&1; then return 0; fi
+    done
+    return 1
+}
+has_headers() {
+    "$python" -c 'import os, sys, sysconfig; sys.exit(not os.path.exists(os.path.join(sysconfig.get_path("include"), "Python.h")))'
+}
+
+# The folder of the built wheel: one for each Python, torch, machine and source.  In the user's cache, so that a second
+# checkout does not compile again; in the checkout where there is no home.
+wheel_folder() {
+    key=$("$python" - requirements-fairseq.txt <<'END'
+import hashlib, platform, sys
+from importlib.metadata import version
+with open(sys.argv[1], "rb") as file:
+    source = hashlib.sha256(file.read()).hexdigest()[:12]
+python = "%s%d%d" % (sys.implementation.cache_tag.split("-")[0], sys.version_info[0], sys.version_info[1])
+print("-".join((python, "torch" + version("torch"), sys.platform, platform.machine(), source)))
+END
+)
+    if [ -n "${HOME:-}" ] && mkdir -p "$HOME/.cache/musicbert_plugin" 2>/dev/null && [ -w "$HOME/.cache/musicbert_plugin" ]; then
+        printf '%s/.cache/musicbert_plugin/%s' "$HOME" "$key"
+    else
+        printf '%s/.cache/%s' "$here" "$key"
+    fi
+}
+
+published_wheel_fits() {
+    [ "$(version_of "$python") $(uname -s) $(uname -m)" = "3.12 Linux x86_64" ]
+}
+
+install_fairseq() {
+    folder=$(wheel_folder)
+    wheel=$(ls "$folder"/fairseq_fixed-*.whl 2>/dev/null || true)
+    if [ -z "$wheel" ]; then
+        missing=
+        if ! can_compile; then
+            missing="a C++ compiler (Debian and Ubuntu: apt install g++; macOS: xcode-select --install)"
+        elif ! has_headers; then
+            missing="the headers of Python $(version_of "$python") (Debian and Ubuntu: apt install python$(version_of "$python")-dev)"
+        fi
+        if [ -n "$missing" ] && published_wheel_fits; then
+            say "Without $missing: taking the published build of fairseq for Python 3.12"
+            install_or_stop "fairseq-fixed" --no-deps --only-binary fairseq-fixed --require-hashes -r requirements-fairseq.txt
+            return
+        fi
+        [ -z "$missing" ] || stop "fairseq is built from source, and $missing is missing: install it and run this again."
+
+        say "Building fairseq (two to five minutes, once for each Python and torch)"
+        mkdir -p "$(dirname "$folder")"
+        rm -rf "$folder".building.*
+        building=$(mktemp -d "$folder.building.XXXXXX")
+        # fairseq's CUDA sources are not in its archive, so their build must not be attempted
+        if ! env -u CUDA_HOME "$python" -m pip --disable-pip-version-check wheel --no-build-isolation --no-deps --no-cache-dir \
+            --no-binary fairseq-fixed --require-hashes -r requirements-fairseq.txt -w "$building" >"$building/log" 2>&1; then
+            tail -n 30 "$building/log" >&2
+            mv -f "$building/log" "$venv/fairseq-build.log" 2>/dev/null || true
+            rm -rf "$building"
+            stop "fairseq could not be built: the whole log is in $here/$venv/fairseq-build.log."
+        fi
+        rm -rf "$folder"
+        mv "$building" "$folder"
+        wheel=$(ls "$folder"/fairseq_fixed-*.whl)
+    fi
+    # forced: a build for another torch carries the same version
+    install_or_stop "fairseq-fixed" --no-deps --force-reinstall "$wheel"
+}
+
+loads() {
+    "$python" -c 'import torch, fairseq.data.data_utils_fast, fairseq.data.token_block_utils_fast, symusic' >/dev/null
+}
+
+# shellcheck disable=SC2086
+if ! complete core $CORE; then
+    rm -f "$(stamp_of core)"
+    forget_unfinished_packages
+    if ! has_torch; then
+        say "Installing torch $TORCH"
+        install_or_stop "torch $TORCH" "torch==$TORCH"
+    fi
+    install_or_stop "What the build of fairseq needs" -r requirements-build.txt -c requirements.txt numpy
+    install_fairseq
+    say "Installing requirements.txt"
+    install_or_stop "requirements.txt" -r requirements.txt
+    loads || stop "What was installed does not load (see above): remove $here/$venv and $(wheel_folder), and run this again."
+    finish core $CORE
+fi
+
+for extra in ${1+"$@"}; do
+    # shellcheck disable=SC2086
+    if ! complete "$extra" $CORE "requirements-$extra.txt"; then
+        rm -f "$(stamp_of "$extra")"
+        forget_unfinished_packages
+        say "Installing requirements-$extra.txt"
+        install_or_stop "requirements-$extra.txt" -r "requirements-$extra.txt" -c requirements.txt
+        finish "$extra" $CORE "requirements-$extra.txt"
+    fi
+done
