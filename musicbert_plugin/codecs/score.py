@@ -296,26 +296,45 @@ def _score_of_parsed(parsed: Any, tracks: Any, name: str) -> Score:
     )
 
 
-def midi_bytes(score: Score) -> bytes:
-    """The score as the bytes of a MIDI file (format 1).
+def _layers(score: Score, end: np.ndarray) -> np.ndarray:
+    """Each note's layer, from 0, in which no note of its track, program and pitch ends before an earlier one does.
 
-    A note of no length gets one tick, since many readers drop it otherwise.  Tempi are rounded to whole microseconds
-    per quarter note, within the 24 bits of the format.
+    Within a layer first-in-first-out pairing gives every note its own end.
     """
-    out = symusic.Score(score.resolution)
-    key = score.track.astype(np.int64) * 256 + score.program
-    order = np.lexsort((score.pitch, score.onset, key))
-    # The lowest program first and drums last: tracks are numbered as an orchestra would list them.
+    layer = np.zeros(len(score), np.int64)
+    group = (score.track.astype(np.int64) << 16) | (score.program.astype(np.int64) << 8) | score.pitch
+    left = np.lexsort((end, score.onset, group))
+    while len(left):
+        rank = np.unique(group[left], return_inverse=True)[1].astype(np.int64) << 32
+        inside = np.maximum.accumulate(rank + end[left]) > rank + end[left]
+        left = left[inside]
+        layer[left] += 1
+    return layer
+
+
+def midi_bytes(score: Score) -> bytes:
+    """The score as the bytes of a MIDI file (format 1), from which :func:`read_midi` reads the same notes.
+
+    A note of no length gets one tick, since many readers drop it otherwise.  A note inside another of its pitch goes to
+    a further track, where its note-off cannot end the other one.  Tempi are rounded to whole microseconds per quarter
+    note, within the 24 bits of the format.
+    """
+    out: Any = symusic.Score(score.resolution)
+    length = np.maximum(score.end - score.onset, 1)
+    key = (_layers(score, score.onset + length) << 40) | (score.track.astype(np.int64) << 8) | score.program
+    order = np.lexsort((score.onset + length, score.onset, score.pitch, key))
     groups, starts = np.unique(key[order], return_index=True)
     stops = np.append(starts[1:], len(order))
-    for at in np.lexsort((groups >> 8, groups & 255)):
+    for at in np.argsort(groups & 255, kind="stable"):  # the lowest program first, drums last
         rows = order[starts[at] : stops[at]]
         program = int(groups[at] & 255)
         drums = program == DRUMS
-        track = symusic.Track(name="drums" if drums else str(program), program=0 if drums else program, is_drum=drums)
+        track: Any = symusic.Track(
+            name="drums" if drums else str(program), program=0 if drums else program, is_drum=drums
+        )
         track.notes = symusic.Note.from_numpy(
             time=score.onset[rows].astype(np.int32),
-            duration=np.maximum(score.end[rows] - score.onset[rows], 1).astype(np.int32),
+            duration=length[rows].astype(np.int32),
             pitch=score.pitch[rows].astype(np.int8),
             velocity=score.velocity[rows].astype(np.int8),
             ttype="tick",

@@ -1,4 +1,4 @@
-"""symusic, our reader, against miditoolkit, the reference: equal octuples on real music, every exception by its cause."""
+"""symusic, our reader, against miditoolkit, the reference: equal octuples on real music, exceptions by their cause."""
 
 from __future__ import annotations
 

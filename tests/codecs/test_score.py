@@ -61,6 +61,13 @@ def test_a_note_of_no_length_is_written_with_one_tick() -> None:
     assert back.end - back.onset == 1
 
 
+def test_a_note_inside_another_of_its_pitch_keeps_its_own_end() -> None:
+    score = Score.of(480, [0, 10, 20, 20, 30], [100, 50, 40, 90, 200], [60] * 5, [10, 20, 30, 40, 50])
+    back = read_midi(midi_bytes(score))
+    found = sorted(zip(back.onset.tolist(), back.end.tolist(), back.velocity.tolist(), strict=True))
+    assert found == [(0, 100, 10), (10, 50, 20), (20, 40, 30), (20, 90, 40), (30, 200, 50)]
+
+
 def test_a_file_appears_only_when_whole(tmp_path: Path) -> None:
     write_midi(piece(), tmp_path / "a.mid")
     assert [p.name for p in tmp_path.iterdir()] == ["a.mid"]
