@@ -1,3 +1,6 @@
 """The tasks of the plugin.  Importing them makes fairseq work on today's versions (compat, which must come first)."""
 
+# isort: off
 from musicbert_plugin import compat  # noqa: F401
+from musicbert_plugin import criterions  # noqa: F401  (registration; fairseq itself imports only tasks and models)
+from . import octuple_masked_lm  # noqa: F401  (registration)

@@ -1,0 +1,4 @@
+"""Criterions, one registered name per file.  fairseq does not import this folder of a user directory: ``tasks``
+does."""
+
+from . import octuple_masked_lm  # noqa: F401  (registration)

@@ -1,0 +1,1 @@
+"""fairseq datasets: reading dataset folders, windows into pieces, masking and packing."""

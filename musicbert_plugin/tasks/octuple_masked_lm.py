@@ -1,0 +1,176 @@
+"""Task ``octuple_masked_lm``: guess the masked fields of notes, MusicBERT's pre-training.
+
+Zeng et al. 2021, arXiv 2106.05630, section 3.  The data are dataset folders (see ``data.dataset_folder``), of which
+each epoch sees its own windows (``data.windows``), masked once for input and target (``data.masking``) and packed
+into rows (``data.packing``).  The vocabulary is the octuple codec's 1,232 words and four specials, and ``<mask>``:
+1,237 ids.
+
+A split whose name begins with "train" is drawn anew in every epoch; any other is tiled, and masked alike in every
+epoch. Several folders, joined by colons, are one shard per epoch; validation and test data come from the first.
+"""
+
+# No "from __future__ import annotations": fairseq reads the types of a dataclass's fields, not their text.
+import logging
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from fairseq import utils
+from fairseq.data import (
+    Dictionary,
+    FairseqDataset,
+    IdDataset,
+    ListDataset,
+    NestedDictionaryDataset,
+    RightPadDataset,
+    SortDataset,
+)
+from fairseq.dataclass import ChoiceEnum, FairseqDataclass
+from fairseq.tasks import FairseqTask, register_task
+from omegaconf import II, MISSING
+
+from musicbert_plugin.codecs.octuple import MASK, dictionary_lines
+from musicbert_plugin.data.dataset_folder import WINDOWS, check_octuple_folder
+from musicbert_plugin.data.masked_octuples import MaskedOctuples
+from musicbert_plugin.data.masking import MASK_UNITS, MaskingLaw, OctupleMasking, parse_strategies
+from musicbert_plugin.data.parts import Parts
+from musicbert_plugin.data.windows import PieceWindows
+from musicbert_plugin.errors import OptionError
+
+logger = logging.getLogger(__name__)
+
+MASK_UNIT_CHOICES = ChoiceEnum(MASK_UNITS)
+WINDOWS_CHOICES = ChoiceEnum(("auto", *WINDOWS))
+
+
+@dataclass
+class OctupleMaskedLmTaskConfig(FairseqDataclass):
+    """Options of the task; the defaults are what the published models were trained with, but for packing."""
+
+    data: str = field(
+        default=MISSING,
+        metadata={"help": "dataset folder made by preprocess.octuple; several joined by ':' are one shard per epoch"},
+    )
+    tokens_per_sample: int = field(
+        default=8192, metadata={"help": "longest row in sub-tokens, eight per note (8192: 1,024 octuples)"}
+    )
+    mask_strategy: str = field(
+        default="bar",
+        metadata={
+            "help": "bar, compound or element; several joined by '+' (bar+element): one is drawn for each sample"
+        },
+    )
+    mask_unit: MASK_UNIT_CHOICES = field(
+        default="bar-instrument",
+        metadata={
+            "help": "what 'bar' masks together: the values of a field in a bar of one instrument, or in the whole bar"
+        },
+    )
+    mask_prob: float = field(default=0.15, metadata={"help": "probability that a unit is masked, that is, a target"})
+    random_token_prob: float = field(default=0.1, metadata={"help": "share of targets that show a random word"})
+    leave_unmasked_prob: float = field(default=0.1, metadata={"help": "share of targets that show themselves"})
+    # Not a bool: fairseq would make "--pack" the switch that turns a bool with default True off.
+    pack: str = field(
+        default="True",
+        metadata={
+            "help": "whether short pieces share a row: --pack True (the default) or --pack False",
+            "argparse_const": "True",
+        },
+    )
+    windows: WINDOWS_CHOICES = field(
+        default="auto",
+        metadata={
+            "help": "whether windows are drawn from the items of the dataset, or are the items (stored); "
+            "auto: as its config.json says, stored without one"
+        },
+    )
+    seed: int = II("common.seed")
+
+
+def parse_switch(option: str, value: object) -> bool:
+    """True or False from an option's text, in the spellings of shells and of YAML."""
+    text = str(value).lower()
+    if text in ("true", "yes", "on", "1"):
+        return True
+    if text in ("false", "no", "off", "0"):
+        return False
+    raise OptionError(f"{option} is '{value}', but it is True or False.")
+
+
+def octuple_dictionary() -> Dictionary:
+    """fairseq's form of the codec's dictionary: 1,236 ids, and ``<mask>`` behind them."""
+    dictionary = Dictionary()
+    for line in dictionary_lines():
+        dictionary.add_symbol(line.split(" ")[0], n=0)
+    mask = dictionary.add_symbol("<mask>")
+    assert mask == MASK
+    return dictionary
+
+
+@register_task("octuple_masked_lm", dataclass=OctupleMaskedLmTaskConfig)
+class OctupleMaskedLmTask(FairseqTask):
+    """Masked language modelling of octuples; see the module."""
+
+    cfg: OctupleMaskedLmTaskConfig
+
+    def __init__(self, cfg: OctupleMaskedLmTaskConfig) -> None:
+        super().__init__(cfg)
+        self.dictionary = octuple_dictionary()
+        law = MaskingLaw(cfg.mask_prob, cfg.random_token_prob, cfg.leave_unmasked_prob)
+        self.masking = OctupleMasking(law, parse_strategies(cfg.mask_strategy), str(cfg.mask_unit))
+        self.pack = parse_switch("--pack", cfg.pack)
+
+    def load_dataset(self, split: str, epoch: int = 1, combine: bool = False, **unused: Any) -> None:
+        """Open one split; of several folders, training takes folder (epoch - 1) mod their number, any other split the
+        first.
+
+        Raises
+        ------
+        DatasetError
+            If the folder cannot be trained on.
+        """
+        paths = utils.split_paths(self.cfg.data)
+        train = split.startswith("train")
+        folder = Path(paths[(epoch - 1) % len(paths)] if train else paths[0])
+        declared = check_octuple_folder(folder)
+        windows = PieceWindows(
+            Parts(folder / split),
+            tokens_per_sample=self.cfg.tokens_per_sample,
+            windows=declared if str(self.cfg.windows) == "auto" else str(self.cfg.windows),
+            train=train,
+            seed=self.cfg.seed,
+        )
+        rows = MaskedOctuples(windows, self.masking, tokens_per_sample=self.cfg.tokens_per_sample, pack=self.pack)
+        logger.info(
+            "%s: %d items, %d windows of %d notes in %d rows, %.1f%% of each row in use",
+            folder / split,
+            len(windows.parts),
+            len(windows),
+            rows.note_count,
+            len(rows),
+            100 * rows.fill,
+        )
+        self.datasets[split] = rows
+
+    def build_dataset_for_inference(
+        self, src_tokens: list[Any], src_lengths: list[int], **unused: Any
+    ) -> FairseqDataset:
+        """Batches of ``net_input.src_tokens`` without masks, longest last: for framed id tensors of any lengths."""
+        tokens = ListDataset(src_tokens, src_lengths)
+        batches = NestedDictionaryDataset(
+            {"id": IdDataset(), "net_input": {"src_tokens": RightPadDataset(tokens, pad_idx=self.dictionary.pad())}},
+            sizes=[tokens.sizes],
+        )
+        return SortDataset(batches, sort_order=[tokens.sizes])
+
+    def max_positions(self) -> int:
+        """Longest row, in sub-tokens."""
+        return self.cfg.tokens_per_sample
+
+    @property
+    def source_dictionary(self) -> Dictionary:
+        return self.dictionary
+
+    @property
+    def target_dictionary(self) -> Dictionary:
+        return self.dictionary
