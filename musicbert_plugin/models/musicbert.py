@@ -10,8 +10,7 @@ Shapes: B rows, T = 8 L sub-tokens, L octuples per row, F = 8 fields, D model di
 S pieces per row, N octuples that exist, M masked fields.
 """
 
-from __future__ import annotations
-
+# No "from __future__ import annotations": fairseq reads the types of a dataclass's fields, not their text.
 import logging
 from argparse import Namespace
 from collections.abc import Sequence
@@ -46,7 +45,7 @@ class MusicBERTConfig(FairseqDataclass):
     activation_dropout: float = field(default=0.0, metadata={"help": "dropout inside the feed-forward network"})
     pooler_dropout: float = field(default=0.0, metadata={"help": "dropout of classification heads"})
     encoder_layerdrop: float = field(default=0.0, metadata={"help": "probability of leaving out a layer in training"})
-    encoder_layers_to_keep: Optional[str] = field(
+    encoder_layers_to_keep: Optional[str] = field(  # noqa: UP045 (fairseq reads the annotation)
         default=None, metadata={"help": "comma-separated layers to keep of a checkpoint trained with --encoder-layerdrop"}
     )
     max_positions: int = field(
@@ -175,7 +174,7 @@ class MusicBERTModel(FairseqEncoderModel):
         encoder.sentence_encoder.freeze()
 
     @classmethod
-    def build_model(cls, args: Any, task: Any) -> MusicBERTModel:
+    def build_model(cls, args: Any, task: Any) -> "MusicBERTModel":
         """Make a model for a task's dictionary.
 
         Args:
