@@ -17,7 +17,7 @@ K dimensions per head, D = H * K, P pieces.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from functools import lru_cache
+from functools import cache
 from itertools import accumulate
 from typing import NamedTuple
 
@@ -94,7 +94,7 @@ class _DroppedAttention(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(ctx, q_MHK, k_NHK, v_NHK, query_lengths, lengths, p):  # noqa: ANN001, D102
+    def forward(ctx, q_MHK, k_NHK, v_NHK, query_lengths, lengths, p):
         q, k, v = (_working(x) for x in (q_MHK, k_NHK, v_NHK))
         scale, c = q.shape[-1] ** -0.5, keep_scale(p)
         out = torch.empty(q.shape, dtype=q.dtype)
@@ -115,7 +115,7 @@ class _DroppedAttention(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx, grad_out):  # noqa: ANN001, D102
+    def backward(ctx, grad_out):
         q_MHK, k_NHK, v_NHK, *kept = ctx.saved_tensors
         q, k, v, grad = (_working(x) for x in (q_MHK, k_NHK, v_NHK, grad_out))
         scale = q.shape[-1] ** -0.5
@@ -198,7 +198,7 @@ def _flash_kernel(q: Tensor, k: Tensor, v: Tensor, begin_q: Tensor, begin_k: Ten
     return torch.ops.aten._flash_attention_forward(q, k, v, begin_q, begin_k, max_q, max_k, p, False, False)[0]
 
 
-@lru_cache(maxsize=None)
+@cache
 def variable_length_kernel(
     device: torch.device, dtype: torch.dtype, head_dim: int, with_dropout: bool
 ) -> Callable[..., Tensor] | None:

@@ -31,10 +31,10 @@ class FieldVocabularies(nn.Module):
 
     def __init__(self, offsets: Sequence[int], sizes: Sequence[int], vocabulary_size: int) -> None:
         super().__init__()
-        special = sorted(set(range(vocabulary_size)) - {i for o, n in zip(offsets, sizes) for i in range(o, o + n)})
+        special = sorted(set(range(vocabulary_size)) - {i for o, n in zip(offsets, sizes, strict=True) for i in range(o, o + n)})
         tokens, self.counts = [], []
         row_FV = torch.full((len(offsets), vocabulary_size), -1)
-        for field, (offset, size) in enumerate(zip(offsets, sizes)):
+        for field, (offset, size) in enumerate(zip(offsets, sizes, strict=True)):
             own = [*special, *range(offset, offset + size)]
             row_FV[field, own] = torch.arange(len(own)) + sum(self.counts)
             tokens += own
@@ -69,7 +69,7 @@ def embed_folded(
     own, foreign = embedding_VD(tokens).split([len(vocabularies.token_R), sum(foreign_counts)])
     block_FDD = projection.weight.chunk(fields, dim=1)
     parts = list(own.split(vocabularies.counts)) + list(foreign.split(foreign_counts))
-    table_RD = torch.cat([part @ block.t() for part, block in zip(parts, [*block_FDD, *block_FDD])])
+    table_RD = torch.cat([part @ block.t() for part, block in zip(parts, [*block_FDD, *block_FDD], strict=True)])
     return F.embedding_bag(row_NF, table_RD, mode="sum") + projection.bias
 
 

@@ -29,7 +29,7 @@ def project_fields(x_ND: Tensor, octuple_M: Tensor, field_M: Tensor, projection:
     counts = torch.bincount(field_M, minlength=fields).tolist()
     groups = x_ND.index_select(0, octuple_M[order_M]).split(counts)
     weights, biases = projection.weight.chunk(fields), projection.bias.chunk(fields)
-    by_field = torch.cat([F.linear(x, w, b) for x, w, b in zip(groups, weights, biases)])
+    by_field = torch.cat([F.linear(x, w, b) for x, w, b in zip(groups, weights, biases, strict=True)])
     back_M = torch.empty_like(order_M)
     back_M[order_M] = torch.arange(len(order_M), device=order_M.device)
     return by_field.index_select(0, back_M)

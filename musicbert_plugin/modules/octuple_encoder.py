@@ -167,4 +167,4 @@ def _needed(pieces: Pieces, needed_BL: Tensor) -> tuple[Tensor, tuple[int, ...]]
     needed_N = pieces.flatten(needed_BL)
     ends = torch.tensor(pieces.lengths, device=needed_N.device, dtype=torch.long).cumsum(0) - 1
     up_to = [0, *needed_N.cumsum(0)[ends].tolist()]
-    return needed_N.nonzero().flatten(), tuple(b - a for a, b in zip(up_to, up_to[1:]))
+    return needed_N.nonzero().flatten(), tuple(b - a for a, b in zip(up_to, up_to[1:], strict=False))
