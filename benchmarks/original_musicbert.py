@@ -1,9 +1,9 @@
-"""The published MusicBERT in its original arrangement, in plain torch: what tests and the training-step benchmark compare with.
+"""The published MusicBERT in its original arrangement, in plain torch, for tests and the benchmark to compare with.
 
 Written from the description of the published model alone; shares no code with the plugin.  Arranged as the original is:
-all eight embeddings of every octuple go through the down-projection, all octuples through the whole up-projection, and only
-the language-model head is restricted to masked sub-tokens.  Padding is kept and masked in attention.  Its ``state_dict`` has
-the published names and shapes; ``.double()`` makes it a float64 reference.
+all eight embeddings of every octuple go through the down-projection, all octuples through the whole up-projection, and
+only the language-model head is restricted to masked sub-tokens.  Padding is kept and masked in attention.  Its
+``state_dict`` has the published names and shapes; ``.double()`` makes it a float64 reference.
 
 Shapes: B rows, T = 8 L sub-tokens, L octuples, H heads, K dimensions per head, D = H * K.
 """
@@ -18,7 +18,9 @@ PAD = 1
 
 
 class OriginalMusicBERT(nn.Module):
-    def __init__(self, layers, embed_dim, ffn_dim, heads, vocabulary=1237, max_positions=8192, dropout=0.0, attention_dropout=0.0):
+    def __init__(
+        self, layers, embed_dim, ffn_dim, heads, vocabulary=1237, max_positions=8192, dropout=0.0, attention_dropout=0.0
+    ):
         super().__init__()
         self.layer_count, self.heads = layers, heads
         self.dropout, self.attention_dropout = dropout, attention_dropout
@@ -64,7 +66,7 @@ class OriginalMusicBERT(nn.Module):
         return dict(zip(self.names, self.tensors, strict=True))
 
     def randomize(self, std=0.02, noise=0.0):
-        """Initial weights N(0, std), padding rows zero; ``noise`` is added to biases and LayerNorms, so that tests see them."""
+        """Weights N(0, std), padding rows zero; ``noise`` goes to biases and LayerNorms, so that tests see them."""
         for name, tensor in self.named().items():
             with torch.no_grad():
                 if tensor.dim() == 2:
@@ -111,7 +113,8 @@ class OriginalMusicBERT(nn.Module):
         for n in range(self.layer_count):
             layer = f"{e}layers.{n}."
             q, k, v = (
-                linear(x, f"{layer}self_attn.{p}_proj").view(rows, subtokens // 8, self.heads, -1).transpose(1, 2) for p in "qkv"
+                linear(x, f"{layer}self_attn.{p}_proj").view(rows, subtokens // 8, self.heads, -1).transpose(1, 2)
+                for p in "qkv"
             )
             dropout = self.attention_dropout if self.training else 0.0
             a = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, dropout_p=dropout)

@@ -1,10 +1,11 @@
 """How much faster a training step is than in the original's arrangement: ``python -m benchmarks.training_step``.
 
-musicbert_small, rows of 1,024 octuples, float32, one thread, dropout 0.1 everywhere as published; forward, backward and Adam.
-The original's arrangement (``original_musicbert.py``) projects every octuple down from its eight embeddings and up to its eight
-sub-tokens, restricts only the language-model head to masked fields, and takes PyTorch's attention with dropout.  Both start from
-the same weights, see the same batches and are measured alternately, in CPU-seconds; the result is the median of the ratios of
-neighbouring steps.  ``--dropout 0`` shows the arrangement alone, without what the plugin's dropout saves.
+musicbert_small, rows of 1,024 octuples, float32, one thread, dropout 0.1 everywhere as published; forward, backward
+and Adam. The original's arrangement (``original_musicbert.py``) projects every octuple down from its eight embeddings
+and up to its eight sub-tokens, restricts only the language-model head to masked fields, and takes PyTorch's attention
+with dropout.  Both start from the same weights, see the same batches and are measured alternately, in CPU-seconds; the
+result is the median of the ratios of neighbouring steps.  ``--dropout 0`` shows the arrangement alone, without what
+the plugin's dropout saves.
 """
 
 from __future__ import annotations
@@ -82,7 +83,9 @@ def main() -> None:
 
     from musicbert_plugin.models.musicbert import SIZES
 
-    original = OriginalMusicBERT(*SIZES[options.size], dropout=options.dropout, attention_dropout=options.dropout).train()
+    original = OriginalMusicBERT(
+        *SIZES[options.size], dropout=options.dropout, attention_dropout=options.dropout
+    ).train()
     original.load(plugin.state_dict())
 
     def plugin_logits(source, masked):

@@ -1,10 +1,11 @@
-"""MusicBERT as a fairseq model: ``musicbert`` by its dataclass, and ``--arch musicbert_{tiny,mini,small,medium,base,large}``.
+"""MusicBERT for fairseq: model ``musicbert``, ``--arch musicbert_{tiny,mini,small,medium,base,large}``.
 
-Zeng et al. 2021, "MusicBERT: Symbolic Music Understanding with Large-Scale Pre-Training" (Findings of ACL), section 3 and 4.1.
+Zeng et al. 2021, "MusicBERT: Symbolic Music Understanding with Large-Scale Pre-Training" (Findings of ACL), section 3
+and 4.1.
 
-The model is called as fairseq users call ``RobertaModel``, reads the published checkpoints and writes files that the original
-reads: names and shapes of all parameters are the original's.  Its language-model head is *not* tied to the embedding, since
-the published weights are not.
+The model is called as fairseq users call ``RobertaModel``, reads the published checkpoints and writes files that the
+original reads: names and shapes of all parameters are the original's.  Its language-model head is *not* tied to the
+embedding, since the published weights are not.
 
 Shapes: B rows, T = 8 L sub-tokens, L octuples per row, F = 8 fields, D model dimensions, V vocabulary, C classes,
 S pieces per row, N octuples that exist, M masked fields.
@@ -40,26 +41,35 @@ class MusicBERTConfig(FairseqDataclass):
     encoder_embed_dim: int = field(default=768, metadata={"help": "model dimensions"})
     encoder_ffn_embed_dim: int = field(default=3072, metadata={"help": "inner dimensions of the feed-forward network"})
     encoder_attention_heads: int = field(default=12, metadata={"help": "number of attention heads"})
-    dropout: float = field(default=0.1, metadata={"help": "dropout after embedding, attention and feed-forward network"})
+    dropout: float = field(
+        default=0.1, metadata={"help": "dropout after embedding, attention and feed-forward network"}
+    )
     attention_dropout: float = field(default=0.1, metadata={"help": "dropout of attention weights"})
     activation_dropout: float = field(default=0.0, metadata={"help": "dropout inside the feed-forward network"})
     pooler_dropout: float = field(default=0.0, metadata={"help": "dropout of classification heads"})
     encoder_layerdrop: float = field(default=0.0, metadata={"help": "probability of leaving out a layer in training"})
     encoder_layers_to_keep: Optional[str] = field(  # noqa: UP045 (fairseq reads the annotation)
-        default=None, metadata={"help": "comma-separated layers to keep of a checkpoint trained with --encoder-layerdrop"}
+        default=None,
+        metadata={"help": "comma-separated layers to keep of a checkpoint trained with --encoder-layerdrop"},
     )
     max_positions: int = field(
         default=II("task.tokens_per_sample"),
-        metadata={"help": "size of the position table less two (the published models have 8192); default: tokens per sample"},
+        metadata={
+            "help": "size of the position table less two (the published models have 8192); default: tokens per sample"
+        },
     )
     checkpoint_activations: bool = field(
-        default=False, metadata={"help": "recompute each layer in the backward pass: less memory, about a third more time"}
+        default=False,
+        metadata={"help": "recompute each layer in the backward pass: less memory, about a third more time"},
+    )
+    compile_layers: bool = field(
+        default=False, metadata={"help": "run each layer through torch.compile (meant for a GPU)"}
     )
     freeze_encoder_layers: int = field(
         default=0,
         metadata={
-            "help": "freeze the embeddings (tokens, down-projection, positions, their LayerNorm) and the first N layers; "
-            "they also run without dropout; 0 trains everything"
+            "help": "freeze the embeddings (tokens, down-projection, positions, their LayerNorm) and the first N "
+            "layers, which then also run without dropout; 0 trains everything"
         },
     )
     load_checkpoint_heads: bool = field(
@@ -92,6 +102,9 @@ class MusicBERTEncoder(FairseqEncoder):
             field_offsets=FIELD_OFFSETS if octuples else (),
             field_sizes=FIELD_SIZES if octuples else (),
         )
+        if cfg.compile_layers:
+            for layer in self.sentence_encoder.layers:
+                layer.compile()
         self.lm_head = LanguageModelHead(cfg.encoder_embed_dim, vocabulary_size)
 
     def forward(
@@ -104,7 +117,9 @@ class MusicBERTEncoder(FairseqEncoder):
         first_only: bool = False,
         **unused: Any,
     ) -> tuple[Tensor, dict[str, Any]]:
-        """See :meth:`MusicBERTModel.forward`; ``first_only`` gives the features of each row's first sub-token, [B, 1, D]."""
+        """See :meth:`MusicBERTModel.forward`; ``first_only`` gives the features of each row's first sub-token, [B, 1,
+        D].
+        """
         encoder = self.sentence_encoder
         project = encoder.upsampling[0]
         rows, subtokens = src_tokens.shape
@@ -142,7 +157,9 @@ class MusicBERTEncoder(FairseqEncoder):
 
     def _first_states(self, src_tokens: Tensor, segment_lengths: Tensor | None) -> Tensor:
         """[B, D] final states of each row's first octuple."""
-        needed_BL = torch.zeros(len(src_tokens), src_tokens.shape[1] // FIELDS, dtype=torch.bool, device=src_tokens.device)
+        needed_BL = torch.zeros(
+            len(src_tokens), src_tokens.shape[1] // FIELDS, dtype=torch.bool, device=src_tokens.device
+        )
         needed_BL[:, 0] = True
         x, pieces, _ = self.sentence_encoder(src_tokens, segment_lengths, needed_BL=needed_BL)
         if len(x) < len(src_tokens):
@@ -178,7 +195,8 @@ class MusicBERTModel(FairseqEncoderModel):
         """Make a model for a task's dictionary.
 
         Args:
-            args: the configuration; or, from older files and named presets, a Namespace (or any object) with its fields.
+            args: the configuration; or, from older files and named presets, a Namespace (or any object) with its
+                fields.
             task: a fairseq task with ``source_dictionary``.
 
         Raises:
@@ -216,13 +234,15 @@ class MusicBERTModel(FairseqEncoderModel):
             return_all_hiddens: put the states after the embedding and after each layer into ``extra``.
             classification_head_name: return the logits of this head.
             masked_tokens: bool [B, T]; return logits for these sub-tokens only.
-            segment_lengths: int [B, S], octuples of each piece packed into a row, zeros on the right; None: one piece per row.
+            segment_lengths: int [B, S], octuples of each piece packed into a row, zeros on the right; None: one piece
+                per row.
 
         Returns:
-            one of: logits [B, T, V]; with ``masked_tokens`` logits [M, V] in row-major order of the mask; with ``features_only``
-            features [B, T, D]; with a head its logits [B, C]; and a dict with ``"inner_states"`` (list of layers + 1 states
-            [B, L, D], or None) and ``"octuple_states"`` (the last state [B, L, D], or None where only a part was computed).
-            States are zero at padding.
+            one of: logits [B, T, V]; with ``masked_tokens`` logits [M, V] in row-major order of the mask; with
+                ``features_only``
+            features [B, T, D]; with a head its logits [B, C]; and a dict with ``"inner_states"`` (list of layers + 1
+            states [B, L, D], or None) and ``"octuple_states"`` (the last state [B, L, D], or None where only a part
+            was computed). States are zero at padding.
         """
         head = None if classification_head_name is None else self.classification_heads[classification_head_name]
         x, extra = self.encoder(
@@ -259,12 +279,15 @@ class MusicBERTModel(FairseqEncoderModel):
         if name in self.classification_heads:
             logger.warning("replacing the classification head %r", name)
         dim = self.args.encoder_embed_dim
-        self.classification_heads[name] = ClassificationHead(dim, inner_dim or dim, num_classes, self.args.pooler_dropout)
+        self.classification_heads[name] = ClassificationHead(
+            dim, inner_dim or dim, num_classes, self.args.pooler_dropout
+        )
 
     def forward_flops(self, shape: Sequence[int] | Tensor, n_masked: int) -> float:
         """Floating-point operations of a forward pass in the original arrangement: matrix products and attention.
 
-        Everything is counted that the published model computes: the down-projection, all layers for all octuples, the whole
+        Everything is counted that the published model computes: the down-projection, all layers for all octuples, the
+            whole
         up-projection, the language-model head for the masked fields.  A training step counts three times as much.
 
         Args:
@@ -274,9 +297,15 @@ class MusicBERTModel(FairseqEncoderModel):
         Returns:
             operations, a multiplication and an addition counted as two.
         """
-        lengths = shape.double().flatten() if isinstance(shape, Tensor) else torch.tensor([float(shape[1])] * int(shape[0]))
+        lengths = (
+            shape.double().flatten() if isinstance(shape, Tensor) else torch.tensor([float(shape[1])] * int(shape[0]))
+        )
         octuples, pairs = float(lengths.sum()), float((lengths.double() ** 2).sum())
-        dim, ffn, vocabulary = self.args.encoder_embed_dim, self.args.encoder_ffn_embed_dim, self.encoder.lm_head.weight.shape[0]
+        dim, ffn, vocabulary = (
+            self.args.encoder_embed_dim,
+            self.args.encoder_ffn_embed_dim,
+            self.encoder.lm_head.weight.shape[0],
+        )
         projections = 2 * 2 * FIELDS * dim * dim
         layers = len(self.encoder.sentence_encoder.layers)
         return (
@@ -288,9 +317,9 @@ class MusicBERTModel(FairseqEncoderModel):
     def upgrade_state_dict_named(self, state_dict: dict[str, Tensor], name: str) -> None:
         """Accept the names that other versions of fairseq give, and fit the classification heads; in place.
 
-        ``decoder`` becomes ``encoder``, ``layernorm_embedding`` becomes ``emb_layer_norm``, the ``version`` buffer goes.
-        Heads of the file that the model lacks (or has in another shape) are made with ``load_checkpoint_heads``, else left out
-        with a warning; heads that only the model has keep their present weights.
+        ``decoder`` becomes ``encoder``, ``layernorm_embedding`` becomes ``emb_layer_norm``, the ``version`` buffer
+        goes. Heads of the file that the model lacks (or has in another shape) are made with ``load_checkpoint_heads``,
+        else left out with a warning; heads that only the model has keep their present weights.
         """
         prefix = f"{name}." if name else ""
         for key in list(state_dict):
@@ -307,7 +336,10 @@ class MusicBERTModel(FairseqEncoderModel):
 
     def _fit_classification_heads(self, state_dict: dict[str, Tensor], prefix: str) -> None:
         for head in sorted({key[len(prefix) :].split(".")[0] for key in state_dict if key.startswith(prefix)}):
-            dense, out = state_dict.get(f"{prefix}{head}.dense.weight"), state_dict.get(f"{prefix}{head}.out_proj.weight")
+            dense, out = (
+                state_dict.get(f"{prefix}{head}.dense.weight"),
+                state_dict.get(f"{prefix}{head}.out_proj.weight"),
+            )
             present = self.classification_heads[head] if head in self.classification_heads else None
             if present is not None and dense is not None and out is not None:
                 fits = present.dense.weight.shape == dense.shape and present.out_proj.weight.shape == out.shape

@@ -1,1 +1,1 @@
-"""Parts of models: ``nn.Module`` classes and functions of tensors that know torch and nothing of fairseq's registries."""
+"""Parts of models: ``nn.Module`` classes and functions of tensors; they know torch, and no registry of fairseq."""

@@ -1,14 +1,14 @@
 """Self-attention inside pieces of different lengths, without a mask tensor.
 
-The octuples of a batch lie end to end (see ``pieces.py``), and attention stays inside a piece.  Which way it is computed
-depends on the device alone:
+The octuples of a batch lie end to end (see ``pieces.py``), and attention stays inside a piece.  Which way it is
+computed depends on the device alone:
 
-* pieces of one length are stacked and go through PyTorch's scaled dot-product attention (SDPA) at once, so that a GPU runs its
-  flash kernel: no mask is passed;
-* pieces of different lengths go, on a GPU in half precision, through the flash kernel for variable lengths where this PyTorch
-  has one that works, and through SDPA one piece after the other elsewhere;
-* dropout of attention weights on a CPU, for which PyTorch has no fast kernel, is :class:`_DroppedAttention`: the same sums,
-  block by block so that the weights stay in the processor's cache.
+* pieces of one length are stacked and go through PyTorch's scaled dot-product attention (SDPA) at once, so that a GPU
+  runs its flash kernel: no mask is passed;
+* pieces of different lengths go, on a GPU in half precision, through the flash kernel for variable lengths where this
+  PyTorch has one that works, and through SDPA one piece after the other elsewhere;
+* dropout of attention weights on a CPU, for which PyTorch has no fast kernel, is :class:`_DroppedAttention`: the same
+  sums, block by block so that the weights stay in the processor's cache.
 
 Shapes: N octuples that give keys and values, M octuples that ask (M = N, or those that the loss needs), H heads,
 K dimensions per head, D = H * K, P pieces.
@@ -32,7 +32,7 @@ Lengths = tuple[int, ...]
 
 
 class Spans(NamedTuple):
-    """Where pieces begin and end among the queries and the keys, and which kernel serves them; made by :func:`plan_spans`."""
+    """Where pieces begin and end, and which kernel serves them; made by :func:`plan_spans`."""
 
     query_lengths: Lengths
     """Queries of each piece, in order; a piece may have none."""
@@ -49,7 +49,7 @@ class Spans(NamedTuple):
 def plan_spans(
     query_lengths: Lengths, lengths: Lengths, device: torch.device, dtype: torch.dtype, head_dim: int, dropout: float
 ) -> Spans:
-    """Choose how :func:`attend` goes over pieces of these lengths, for queries of this device, type and size per head."""
+    """Choose how :func:`attend` goes over pieces of these lengths."""
     stacked = len(lengths) if len(set(lengths)) == 1 and len(set(query_lengths)) == 1 and query_lengths[0] else 0
     kernel, boundaries = None, None
     if not stacked and any(query_lengths) and device.type == "cuda" and dtype in (torch.float16, torch.bfloat16):
@@ -181,7 +181,7 @@ def _weights(queries: slice, keys: slice, heads: slice) -> int:
 
 
 def _boundaries(query_lengths: Lengths, lengths: Lengths, device: torch.device) -> tuple[Tensor, Tensor, int, int]:
-    """What variable-length kernels ask for: where pieces begin among the queries and the keys, and the longest of each."""
+    """What variable-length kernels ask for: where pieces begin among queries and keys, and the longest of each."""
     ends = torch.tensor(
         [list(accumulate(query_lengths, initial=0)), list(accumulate(lengths, initial=0))], dtype=torch.int32
     ).to(device, non_blocking=True)
@@ -204,8 +204,8 @@ def variable_length_kernel(
 ) -> Callable[..., Tensor] | None:
     """The flash kernel for variable lengths that works here, or None.
 
-    PyTorch's public one (2.10 or newer) knows no dropout; the operator under it does and is older, but is not promised to
-    stay as it is.  So each is tried on two small pieces, forwards and backwards, against SDPA, once per process.
+    PyTorch's public one (2.10 or newer) knows no dropout; the operator under it does and is older, but is not promised
+    to stay as it is.  So each is tried on two small pieces, forwards and backwards, against SDPA, once per process.
     """
     for kernel in (_flash_kernel,) if with_dropout else (_public_kernel, _flash_kernel):
         try:

@@ -1,13 +1,14 @@
-"""Eight token embeddings, concatenated and projected down to one vector per octuple; two ways that give the same vectors.
+"""Eight token embeddings, concatenated and projected down to one vector per octuple, in two ways with equal results.
 
 An octuple with tokens t_0 .. t_7 becomes  W [E(t_0); ...; E(t_7)] + b,  E the embedding table, W of shape D x 8D.
 With W = [W_0 | ... | W_7] that is  b + sum_f W_f E(t_f),  and W_f E(t) depends on (f, t) alone.
 
 *Direct*: gather and multiply, 8 N products of a row with a D x D block.
-*Folded*: the table W_f E(t) is computed once per batch, for the tokens of field f's own vocabulary and the special tokens;
-octuples then look rows up and add them.  A random replacement may put a token where another field belongs: such (field, token)
-pairs get a row of their own behind the table.  About 1,270 row products instead of 8 N, so it pays for batches of more than a
-few hundred octuples.  Parameters and gradients are those of the direct form; nothing is cached between batches.
+*Folded*: the table W_f E(t) is computed once per batch, for the tokens of field f's own vocabulary and the special
+tokens; octuples then look rows up and add them.  A random replacement may put a token where another field belongs:
+such (field, token) pairs get a row of their own behind the table.  About 1,270 row products instead of 8 N, so it pays
+for batches of more than a few hundred octuples.  Parameters and gradients are those of the direct form; nothing is
+cached between batches.
 
 Shapes: N octuples, F = 8 fields, V vocabulary, D model dimensions, R rows of the folded table.
 """
@@ -22,7 +23,7 @@ from torch import Tensor, nn
 
 
 class FieldVocabularies(nn.Module):
-    """Which token ids belong to which field: the layout of the folded table.  Holds no parameter and nothing that is saved.
+    """Which token ids belong to which field: the layout of the folded table.  Holds nothing that is trained or saved.
 
     Args:
         offsets, sizes: first id and number of ids of each field.
@@ -31,7 +32,9 @@ class FieldVocabularies(nn.Module):
 
     def __init__(self, offsets: Sequence[int], sizes: Sequence[int], vocabulary_size: int) -> None:
         super().__init__()
-        special = sorted(set(range(vocabulary_size)) - {i for o, n in zip(offsets, sizes, strict=True) for i in range(o, o + n)})
+        special = sorted(
+            set(range(vocabulary_size)) - {i for o, n in zip(offsets, sizes, strict=True) for i in range(o, o + n)}
+        )
         tokens, self.counts = [], []
         row_FV = torch.full((len(offsets), vocabulary_size), -1)
         for field, (offset, size) in enumerate(zip(offsets, sizes, strict=True)):
@@ -74,5 +77,7 @@ def embed_folded(
 
 
 def folding_pays(octuples: int, vocabularies: FieldVocabularies) -> bool:
-    """Whether the folded form is cheaper: its table costs fewer products than half of the direct form's (it also gathers)."""
+    """Whether the folded form is cheaper: its table costs fewer products than half of the direct form's (it also
+    gathers).
+    """
     return 2 * len(vocabularies.token_R) < len(vocabularies.counts) * octuples

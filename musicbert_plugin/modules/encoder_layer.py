@@ -1,4 +1,4 @@
-"""One post-LN Transformer layer as RoBERTa has it: x = LN(x + attention(x)); x = LN(x + fc2(gelu(fc1(x)))), exact (erf) GELU.
+"""A post-LN Transformer layer as in RoBERTa: x = LN(x + attention(x)); x = LN(x + fc2(gelu(fc1(x)))), erf GELU.
 
 Vaswani et al. 2017, "Attention Is All You Need", section 3.1; Devlin et al. 2019, "BERT", for GELU and its sizes.
 
@@ -36,7 +36,7 @@ class EncoderLayer(nn.Module):
         self.final_layer_norm = nn.LayerNorm(embed_dim)
 
     def forward(self, x_ND: Tensor, spans: Spans, needed_M: Tensor | None = None) -> Tensor:
-        """[N, D] to [N, D]; or to [M, D] for the octuples ``needed_M`` (ascending), whose spans ``spans`` then gives."""
+        """[N, D] to [N, D]; or to [M, D] for the octuples ``needed_M`` (ascending), whose spans are then given."""
         residual = x_ND if needed_M is None else x_ND.index_select(0, needed_M)
         x = self.self_attn(x_ND, spans, needed_M)
         x = self.self_attn_layer_norm(residual + dropout(x, self.dropout, self.training))

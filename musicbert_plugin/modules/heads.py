@@ -36,7 +36,7 @@ def project_fields(x_ND: Tensor, octuple_M: Tensor, field_M: Tensor, projection:
 
 
 class LanguageModelHead(nn.Module):
-    """Dense, GELU, LayerNorm, and a linear map to the vocabulary whose matrix is its own (not tied to the embedding)."""
+    """Dense, GELU, LayerNorm, and a linear map to the vocabulary (its own matrix, not tied to the embedding)."""
 
     def __init__(self, embed_dim: int, vocabulary_size: int) -> None:
         super().__init__()

@@ -1,7 +1,8 @@
-"""The MusicBERT encoder: compound embedding, learned positions, post-LN Transformer layers, up-projection to sub-tokens.
+"""The MusicBERT encoder: compound embedding, learned positions, post-LN Transformer layers, and the up-projection.
 
-Zeng et al. 2021, "MusicBERT: Symbolic Music Understanding with Large-Scale Pre-Training", section 3; names and shapes of the
-parameters are those of the published checkpoints.  Octuple i of a piece (from 0) takes row i + 2 of the position table.
+Zeng et al. 2021, "MusicBERT: Symbolic Music Understanding with Large-Scale Pre-Training", section 3; names and shapes
+of the parameters are those of the published checkpoints.  Octuple i of a piece (from 0) takes row i + 2 of the
+position table.
 
 Shapes: B rows, T = 8 L sub-tokens, L octuples per row, F = 8 fields, D model dimensions, S pieces per row,
 N octuples that exist in the batch (not padding), M of them whose final state is needed.
@@ -32,10 +33,10 @@ class OctupleEncoder(nn.Module):
     Args:
         vocabulary_size: V, special tokens and mask included.
         max_positions: the position table has two rows more; a piece may have as many octuples.
-        field_offsets, field_sizes: first id and number of ids of each field, or empty for a vocabulary of another making
-            (then the embedding is never folded).
-        frozen_layers: 0 trains everything; n > 0 freezes the embeddings (tokens, down-projection, positions, their LayerNorm)
-            and the first n layers, which then also run without dropout.
+        field_offsets, field_sizes: first id and number of ids of each field, or empty for a vocabulary of another
+            making (then the embedding is never folded).
+        frozen_layers: 0 trains everything; n > 0 freezes the embeddings (tokens, down-projection, positions, their
+            LayerNorm) and the first n layers, which then also run without dropout.
         layerdrop: probability of leaving out a layer in training (Fan et al. 2020).
         checkpoint_activations: recompute each layer in the backward pass instead of keeping what it computed.
     """
@@ -70,7 +71,8 @@ class OctupleEncoder(nn.Module):
         self.embed_positions = nn.Embedding(max_positions + FIRST_POSITION, embed_dim, padding_idx=pad)
         self.emb_layer_norm = nn.LayerNorm(embed_dim)
         self.layers = nn.ModuleList(
-            EncoderLayer(embed_dim, ffn_dim, heads, dropout, attention_dropout, activation_dropout) for _ in range(layers)
+            EncoderLayer(embed_dim, ffn_dim, heads, dropout, attention_dropout, activation_dropout)
+            for _ in range(layers)
         )
         self.downsampling = nn.Sequential(nn.Linear(FIELDS * embed_dim, embed_dim))
         self.upsampling = nn.Sequential(nn.Linear(embed_dim, FIELDS * embed_dim))
@@ -116,8 +118,8 @@ class OctupleEncoder(nn.Module):
             keep_all: return the states after the embedding and after each layer too.
 
         Returns:
-            final states [N, D], or [M, D] in the same order where ``needed_BL`` is given; the pieces; the list of all states
-            (layers + 1 of shape [N, D]; empty without ``keep_all``, which excludes ``needed_BL``).
+            final states [N, D], or [M, D] in the same order where ``needed_BL`` is given; the pieces; the list of all
+            states (layers + 1 of shape [N, D]; empty without ``keep_all``, which excludes ``needed_BL``).
 
         Raises:
             ValueError: if T is not a multiple of 8 or a piece is longer than the position table.

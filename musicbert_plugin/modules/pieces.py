@@ -1,8 +1,8 @@
 """Which octuples of a batch exist, and which pieces of music they form.
 
-A batch is B rows of L octuples.  Some octuples are padding (their bar slot holds the pad id; the other seven slots are not
-looked at), and with packing a row holds several pieces one after the other.  The encoder works on the N octuples that exist,
-laid end to end: nothing is computed for padding, and attention needs only the length of each piece.
+A batch is B rows of L octuples.  Some octuples are padding (their bar slot holds the pad id; the other seven slots are
+not looked at), and with packing a row holds several pieces one after the other.  The encoder works on the N octuples
+that exist, laid end to end: nothing is computed for padding, and attention needs only the length of each piece.
 
 Shapes: B rows, L octuples per row, F = 8 fields, S pieces that a row may hold, N octuples that exist in the batch.
 """
@@ -60,7 +60,8 @@ def find_pieces(tokens_BLF: Tensor, pad: int, segment_lengths_BS: Tensor | None 
     Args:
         tokens_BLF: token ids; an octuple is padding if slot 0 (the bar) holds ``pad``.
         pad: id of the padding token.
-        segment_lengths_BS: octuples of each piece packed into each row, zeros on the right; None means one piece per row.
+        segment_lengths_BS: octuples of each piece packed into each row, zeros on the right; None means one piece per
+            row.
 
     Raises:
         ValueError: if the segment lengths of a row don't sum up to its octuples that are not padding.
@@ -76,7 +77,9 @@ def find_pieces(tokens_BLF: Tensor, pad: int, segment_lengths_BS: Tensor | None 
         table = torch.cat([segment_lengths_BS.to(count_B), count_B[:, None]], 1).tolist()
         for row, (*segments, count) in enumerate(table):
             if sum(segments) != count:
-                raise ValueError(f"the pieces of row {row} have {sum(segments)} octuples, but {count} of the row are not padding")
+                raise ValueError(
+                    f"the pieces of row {row} have {sum(segments)} octuples, but {count} of the row are not padding"
+                )
         lengths = [n for *segments, _ in table for n in segments]
         total = sum(lengths)
     lengths = tuple(n for n in lengths if n)
