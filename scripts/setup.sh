@@ -45,24 +45,64 @@ if [ -e "$venv" ] || [ -L "$venv" ]; then
     fi
 fi
 
-if [ ! -x "$venv/bin/python" ] || ! "$venv/bin/python" -m pip --version >/dev/null 2>&1; then
-    if [ -n "${PYTHON:-}" ]; then
-        [ -n "$(version_of "$PYTHON")" ] || stop "PYTHON=$PYTHON is not a Python that starts; Python $PYTHONS is needed."
-        suitable "$PYTHON" || stop "PYTHON=$PYTHON is Python $(version_of "$PYTHON"), and $PYTHONS is needed."
-        python=$PYTHON
-    else
-        python=
-        for candidate in python3 python3.12 python3.11 python3.13 python3.10; do
-            if [ -z "$python" ] && suitable "$candidate"; then python=$candidate; fi
-        done
-        [ -n "$python" ] || stop "No suitable Python was found: install Python $PYTHONS, or name it: PYTHON=/path/to/python bash $0"
+base= # the Python to make .venv with, where there is none
+if [ -x "$venv/bin/python" ]; then
+    python="$here/$venv/bin/python"
+    if ! "$python" -m pip --version >/dev/null 2>&1; then # killed while it was made, or made by a tool that leaves pip out
+        "$python" -m ensurepip >&2 || stop "$here/$venv has no pip: remove that folder and run this again."
     fi
-    "$python" -c 'import ensurepip, venv' 2>/dev/null ||
-        stop "Python $(version_of "$python") comes without its venv module here: install it (Debian and Ubuntu: apt install python3-venv)."
-    say "Making $venv with Python $(version_of "$python")"
-    "$python" -m venv "$venv" >&2 || stop "$here/$venv could not be made: see the lines above."
+elif [ -n "${PYTHON:-}" ]; then
+    [ -n "$(version_of "$PYTHON")" ] || stop "PYTHON=$PYTHON is not a Python that starts; Python $PYTHONS is needed."
+    suitable "$PYTHON" || stop "PYTHON=$PYTHON is Python $(version_of "$PYTHON"), and $PYTHONS is needed."
+    base=$PYTHON
+    python=$base
+else
+    for candidate in python3 python3.12 python3.11 python3.13 python3.10; do
+        if [ -z "$base" ] && suitable "$candidate"; then base=$candidate; fi
+    done
+    [ -n "$base" ] || stop "No suitable Python was found: install Python $PYTHONS, or name it with PYTHON=/path/to/python."
+    python=$base
 fi
-python="$here/$venv/bin/python"
+number=$(version_of "$python")
+
+# ---- what building fairseq takes --------------------------------------------------------------------------------------
+
+if [ -n "${HOME:-}" ] && mkdir -p "$HOME/.cache/musicbert_plugin" 2>/dev/null && [ -w "$HOME/.cache/musicbert_plugin" ]; then
+    cache="$HOME/.cache/musicbert_plugin" # shared by every checkout, so that a second one does not compile again
+else
+    cache="$here/.cache"
+fi
+
+# One built wheel for each Python, torch, machine and source; the torch is told by the caller.
+wheel_folder() { # TORCH_VERSION
+    "$python" - "$cache" "$1" requirements-fairseq.txt <<'END'
+import hashlib, os, platform, sys
+folder, torch, source = sys.argv[1:]
+with open(source, "rb") as file:
+    source = hashlib.sha256(file.read()).hexdigest()[:12]
+python = "%s%d%d" % (sys.implementation.name, sys.version_info[0], sys.version_info[1])
+print(os.path.join(folder, "-".join((python, "torch" + torch, sys.platform, platform.machine(), source))))
+END
+}
+wheel_in() { ls "$1"/fairseq_fixed-*.whl 2>/dev/null || true; }
+
+# What is missing for a build, in words; nothing where all is there.
+missing_for_a_build() {
+    for compiler in "${CXX:-c++}" g++ clang++; do
+        if command -v "$compiler" >/dev/null 2>&1; then
+            if ! "$python" -c 'import os, sys, sysconfig
+sys.exit(not os.path.exists(os.path.join(sysconfig.get_path("include"), "Python.h")))'; then
+                printf '%s' "the headers of Python $number (Debian and Ubuntu: apt install python$number-dev)"
+            fi
+            return
+        fi
+    done
+    printf '%s' "a C++ compiler (Debian and Ubuntu: apt install g++; macOS: xcode-select --install)"
+}
+published_wheel_fits() { [ "$number $(uname -s) $(uname -m)" = "3.12 Linux x86_64" ]; }
+need_a_build() {
+    stop "fairseq is built from source, which needs $1: install that and run this again."
+}
 
 # ---- is it complete already? ------------------------------------------------------------------------------------------
 
@@ -102,9 +142,9 @@ CORE="scripts/setup.sh requirements.txt requirements-build.txt requirements-fair
 
 if [ -t 1 ]; then quiet=; else quiet=-q; fi
 install() {
-    # never an isolated build: see requirements-build.txt
+    # never an isolated build: see requirements-build.txt; and no warnings that fairseq lacks torchaudio: see requirements.txt
     # shellcheck disable=SC2086
-    "$python" -m pip --disable-pip-version-check install $quiet --no-build-isolation "$@" >&2
+    "$python" -m pip --disable-pip-version-check install $quiet --no-build-isolation --no-warn-conflicts "$@" >&2
 }
 install_or_stop() { # WHAT ARGUMENTS...
     what=$1
@@ -137,55 +177,17 @@ except PackageNotFoundError:
 END
 }
 
-can_compile() {
-    for compiler in "${CXX:-c++}" g++ clang++; do
-        if command -v "$compiler" >/dev/null 2>&1; then return 0; fi
-    done
-    return 1
-}
-has_headers() {
-    "$python" -c 'import os, sys, sysconfig; sys.exit(not os.path.exists(os.path.join(sysconfig.get_path("include"), "Python.h")))'
-}
-
-# The folder of the built wheel: one for each Python, torch, machine and source.  In the user's cache, so that a second
-# checkout does not compile again; in the checkout where there is no home.
-wheel_folder() {
-    key=$("$python" - requirements-fairseq.txt <<'END'
-import hashlib, platform, sys
-from importlib.metadata import version
-with open(sys.argv[1], "rb") as file:
-    source = hashlib.sha256(file.read()).hexdigest()[:12]
-python = "%s%d%d" % (sys.implementation.cache_tag.split("-")[0], sys.version_info[0], sys.version_info[1])
-print("-".join((python, "torch" + version("torch"), sys.platform, platform.machine(), source)))
-END
-)
-    if [ -n "${HOME:-}" ] && mkdir -p "$HOME/.cache/musicbert_plugin" 2>/dev/null && [ -w "$HOME/.cache/musicbert_plugin" ]; then
-        printf '%s/.cache/musicbert_plugin/%s' "$HOME" "$key"
-    else
-        printf '%s/.cache/%s' "$here" "$key"
-    fi
-}
-
-published_wheel_fits() {
-    [ "$(version_of "$python") $(uname -s) $(uname -m)" = "3.12 Linux x86_64" ]
-}
-
 install_fairseq() {
-    folder=$(wheel_folder)
-    wheel=$(ls "$folder"/fairseq_fixed-*.whl 2>/dev/null || true)
+    folder=$(wheel_folder "$("$python" -c 'from importlib.metadata import version; print(version("torch"))')")
+    wheel=$(wheel_in "$folder")
     if [ -z "$wheel" ]; then
-        missing=
-        if ! can_compile; then
-            missing="a C++ compiler (Debian and Ubuntu: apt install g++; macOS: xcode-select --install)"
-        elif ! has_headers; then
-            missing="the headers of Python $(version_of "$python") (Debian and Ubuntu: apt install python$(version_of "$python")-dev)"
-        fi
+        missing=$(missing_for_a_build)
         if [ -n "$missing" ] && published_wheel_fits; then
             say "Without $missing: taking the published build of fairseq for Python 3.12"
             install_or_stop "fairseq-fixed" --no-deps --only-binary fairseq-fixed --require-hashes -r requirements-fairseq.txt
             return
         fi
-        [ -z "$missing" ] || stop "fairseq is built from source, and $missing is missing: install it and run this again."
+        [ -z "$missing" ] || need_a_build "$missing"
 
         say "Building fairseq (two to five minutes, once for each Python and torch)"
         mkdir -p "$(dirname "$folder")"
@@ -201,7 +203,7 @@ install_fairseq() {
         fi
         rm -rf "$folder"
         mv "$building" "$folder"
-        wheel=$(ls "$folder"/fairseq_fixed-*.whl)
+        wheel=$(wheel_in "$folder")
     fi
     # forced: a build for another torch carries the same version
     install_or_stop "fairseq-fixed" --no-deps --force-reinstall "$wheel"
@@ -212,7 +214,19 @@ loads() {
 }
 
 # shellcheck disable=SC2086
-if ! complete core $CORE; then
+if [ -n "$base" ] || ! complete core $CORE; then
+    # before gigabytes are fetched: can fairseq be had at all?
+    missing=$(missing_for_a_build)
+    if [ -n "$missing" ] && ! published_wheel_fits && [ -z "$(find "$cache" -name 'fairseq_fixed-*.whl' 2>/dev/null)" ]; then
+        need_a_build "$missing"
+    fi
+    if [ -n "$base" ]; then
+        "$base" -c 'import ensurepip, venv' 2>/dev/null ||
+            stop "Python $number comes without its venv module here: install it (Debian and Ubuntu: apt install python$number-venv)."
+        say "Making $venv with Python $number"
+        "$base" -m venv "$venv" >&2 || stop "$here/$venv could not be made: see the lines above."
+        python="$here/$venv/bin/python"
+    fi
     rm -f "$(stamp_of core)"
     forget_unfinished_packages
     if ! has_torch; then
@@ -223,7 +237,7 @@ if ! complete core $CORE; then
     install_fairseq
     say "Installing requirements.txt"
     install_or_stop "requirements.txt" -r requirements.txt
-    loads || stop "What was installed does not load (see above): remove $here/$venv and $(wheel_folder), and run this again."
+    loads || stop "What was installed does not load (see above): remove $here/$venv and $cache, and run this again."
     finish core $CORE
 fi
 
@@ -233,7 +247,8 @@ for extra in ${1+"$@"}; do
         rm -f "$(stamp_of "$extra")"
         forget_unfinished_packages
         say "Installing requirements-$extra.txt"
-        install_or_stop "requirements-$extra.txt" -r "requirements-$extra.txt" -c requirements.txt
+        install_or_stop "requirements-$extra.txt" -r "requirements-$extra.txt" \
+            -c requirements.txt -c requirements-quickstart.txt
         finish "$extra" $CORE "requirements-$extra.txt"
     fi
 done
