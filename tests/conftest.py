@@ -128,3 +128,37 @@ def fairseq_command(registered: None, monkeypatch: pytest.MonkeyPatch) -> Iterat
         return outcome
 
     yield run
+
+
+@pytest.fixture
+def octuple_folder(registered: None, tmp_path: Path) -> Callable[..., Path]:
+    """``octuple_folder(train=[300, 20], valid=[50])``: a dataset folder of random pieces with that many notes each.
+
+    The container is written by fairseq itself; ``config`` replaces entries of config.json (None: no such file).
+    """
+    import numpy as np
+    import torch
+    from fairseq.data.indexed_dataset import MMapIndexedDatasetBuilder
+
+    from musicbert_plugin.codecs import octuple
+
+    def make(name: str = "data", config: dict[str, Any] | None = {}, seed: int = 1, **splits: list[int]) -> Path:  # noqa: B006
+        rng = np.random.default_rng(seed)
+        folder = tmp_path / name
+        folder.mkdir()
+        (folder / "dict.txt").write_text(octuple.dictionary_text())
+        entries = {"format": 1, "kind": "octuple", "windows": "drawn", "dictionary_sha256": octuple.DICTIONARY_SHA256}
+        if config is not None:
+            (folder / "config.json").write_text(json.dumps(entries | config))
+        for split, lengths in splits.items():
+            builder = MMapIndexedDatasetBuilder(str(folder / f"{split}.bin"), dtype=np.uint16)
+            for notes in lengths:
+                # About eight notes to a bar, three instruments; the last three fields hardly vary, as in music.
+                sizes = [max(notes // 8, 1), 64, 3, 128, 16, 4, 2, 2]
+                piece = rng.integers(0, np.minimum(sizes, octuple.FIELD_SIZES), (notes, 8))
+                piece = piece[np.lexsort(piece.T[::-1])]
+                builder.add_item(torch.from_numpy(octuple.frame(piece).astype(np.int64)))
+            builder.finalize(str(folder / f"{split}.idx"))
+        return folder
+
+    return make
