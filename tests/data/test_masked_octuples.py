@@ -45,7 +45,7 @@ def whole_epoch(rows: MaskedOctuples) -> dict[str, torch.Tensor]:
 
 def pieces_of(batch: dict[str, object], row: int) -> list[np.ndarray]:
     tokens = batch["net_input"]["src_tokens"][row].numpy().reshape(-1, 8)  # type: ignore[index]
-    lengths = batch["net_input"]["segment_lengths"][row]  # type: ignore[index]
+    lengths = batch["net_input"]["segment_lengths"][row].numpy()  # type: ignore[index]
     ends = np.cumsum(lengths[lengths > 0])
     assert (tokens[ends[-1] :] == PAD).all()
     return np.split(tokens[: ends[-1]], ends[:-1])
@@ -144,7 +144,9 @@ def test_rows_are_batched_by_length_with_ties_in_random_order(octuple_folder: Fo
     assert (np.diff(equal) < 0).any()
 
 
-@pytest.mark.parametrize("limits", [{"max_sentences": 4}, {"max_tokens": 2000}, {"max_sentences": 3, "max_tokens": 2000}])
+@pytest.mark.parametrize(
+    "limits", [{"max_sentences": 4}, {"max_tokens": 2000}, {"max_sentences": 3, "max_tokens": 2000}]
+)
 def test_no_row_is_left_out_of_the_batches(octuple_folder: Folder, limits: dict[str, int]) -> None:
     """fairseq drops the last batch where its rows are no multiple of 8, its default; here it must not."""
     rows = open_rows(octuple_folder(train=LENGTHS))
