@@ -1,4 +1,4 @@
-"""Batches of masked octuples: what is in a row, that nothing is lost, and that an epoch is the same when asked again."""
+"""Batches of masked octuples: what is in a row, that nothing is lost, and that an epoch can be asked for again."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which tokens are masked, and how: the laws of the masking primitive, against counts and a token-by-token restatement."""
+"""Which tokens are masked, and how: the laws of masking, against counts and a token-by-token restatement."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ import pytest
 
 from musicbert_plugin.codecs.octuple import (
     BAR,
-    FIELD_OFFSETS,
     FIELD_SIZES,
     MASK,
     PAD,
