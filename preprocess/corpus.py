@@ -3,10 +3,10 @@
     python -m preprocess.corpus --dest DIR [--collections bach palestrina:100 ryansMammoth:200] [--jobs N]
 
 Writes ``DIR/<collection>/<piece>.mid``: by default the Bach chorales, a hundred mass movements of Palestrina and two
-hundred fiddle tunes of Ryan's Mammoth Collection, all in the public domain as music.  A number after a collection takes
-that many of its pieces, evenly spread over their names.  Files that are there already are kept, so a stopped run goes on
-where it was.  A score that music21 cannot write (badly nested repeats, say) is named on stderr and left out, which
-is expected of a few and no failure.
+hundred fiddle tunes of Ryan's Mammoth Collection, all in the public domain as music.  A number after a collection
+takes that many of its pieces, evenly spread over their names.  Files that are there already are kept, so a stopped run
+goes on where it was.  A score that music21 cannot write (badly nested repeats, say) is named on stderr and left out,
+which is expected of a few and no failure.
 
 music21 reads the scores and makes the MIDI; it is needed for this command alone (``requirements-quickstart.txt``).
 """
@@ -50,7 +50,7 @@ def corpus_pieces(collections: tuple[str, ...] | list[str]) -> list[tuple[str, P
             raise OptionError(f"--collections: music21 has no {name!r}; it has {', '.join(sorted(paths))}.")
         if count and not (count.isdigit() and int(count) > 0):
             raise OptionError(f"--collections: {choice!r} should end with a number of pieces above 0.")
-        found = list({path.stem: path for path in reversed(paths[name])}.values())[::-1]  # some pieces lie in two formats
+        found = sorted({path.stem: path for path in paths[name]}.values())  # some pieces lie there in two formats
         take = min(int(count), len(found)) if count else len(found)
         pieces += [(name, found[i * len(found) // take]) for i in range(take)]
     return pieces
@@ -97,8 +97,8 @@ def main(arguments: list[str] | None = None) -> int:
     from tqdm import tqdm
 
     with multiprocessing.get_context("spawn").Pool(max(1, options.jobs)) as pool:
-        outcomes = tqdm(pool.imap_unordered(write_piece, tasks, chunksize=4), total=len(tasks), desc="scores", unit="piece")
-        reasons = [reason for reason in outcomes if reason]
+        outcomes = pool.imap_unordered(write_piece, tasks, chunksize=4)
+        reasons = [reason for reason in tqdm(outcomes, total=len(tasks), desc="scores", unit="piece") if reason]
     for reason in sorted(reasons):
         print(f"left out {reason}", file=sys.stderr)
     print(f"{len(tasks) - len(reasons)} of {len(tasks)} scores written to {options.dest}", file=sys.stderr)

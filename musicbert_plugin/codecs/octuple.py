@@ -287,6 +287,11 @@ def _bar_meters(octuples: np.ndarray) -> np.ndarray:
     return np.where(last_known >= 0, known[last_known], DEFAULT_METER_CODE)
 
 
+def bar_starts(octuples: np.ndarray) -> np.ndarray:
+    """First positions, int64 [bars + 1], of the bars of a decoded piece up to its last note's, and the end of that bar."""
+    return np.concatenate(([0], np.cumsum(BAR_LENGTHS[_bar_meters(octuples)])))
+
+
 def decode_with_repairs(octuples: np.ndarray) -> tuple[Score, Counter[str]]:
     """The score of any sequence of octuples, and what had to be repaired in it.
 
@@ -309,7 +314,7 @@ def decode_with_repairs(octuples: np.ndarray) -> tuple[Score, Counter[str]]:
         return Score.of(TICKS_PER_QUARTER, (), (), ()), repairs
     meters = _bar_meters(rows)
     lengths = BAR_LENGTHS[meters]
-    bar_start = np.concatenate(([0], np.cumsum(lengths)[:-1]))
+    bar_start = bar_starts(rows)[:-1]
     beyond = int((rows[:, POSITION] >= lengths[rows[:, BAR]]).sum())
     if beyond:
         repairs["position beyond the bar"] = beyond

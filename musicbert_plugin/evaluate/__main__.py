@@ -1,0 +1,71 @@
+"""The frame of all evaluation commands: arguments, JSON on stdout, tables on stderr, one sentence for an error."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import json
+import logging
+import math
+import sys
+from typing import Any
+
+from musicbert_plugin.errors import MusicError
+
+TASKS = {
+    "octuple_masked_lm": "loss, and per field accuracy and perplexity of masked tokens, against the majority token",
+    "infill": "fill in bars of a piece, compare them with what stood there, write MIDI files and a picture",
+}
+
+
+def to_json(value: Any) -> Any:
+    """The value with everything in it that JSON knows; a number that is not finite becomes null."""
+    if isinstance(value, dict):
+        return {str(key): to_json(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [to_json(item) for item in value]
+    if hasattr(value, "item") and not isinstance(value, (str, bytes)):
+        value = value.item()
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value
+
+
+def table_text(title: str, header: list[str], rows: list[list[str]]) -> str:
+    """A table in plain text: the first column to the left, the others to the right."""
+    columns = list(zip(header, *rows, strict=True))
+    widths = [max(len(cell) for cell in column) for column in columns]
+    lines = [
+        "  ".join([row[0].ljust(widths[0]), *(cell.rjust(w) for cell, w in zip(row[1:], widths[1:], strict=True))])
+        for row in [header, *rows]
+    ]
+    return "\n".join([title, lines[0], "-" * len(lines[0]), *lines[1:]])
+
+
+def main(arguments: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="python -m musicbert_plugin.evaluate", description="Measure a trained model.")
+    parser.add_argument("--log-level", default="WARNING", choices=["DEBUG", "INFO", "WARNING"], help="of stderr")
+    tasks = parser.add_subparsers(dest="task", metavar="TASK", required=True)
+    for name, purpose in TASKS.items():
+        module = importlib.import_module(f"musicbert_plugin.evaluate.{name}")
+        task = tasks.add_parser(name, help=purpose, description=module.__doc__.split("\n\n")[0])
+        module.add_arguments(task)
+        task.set_defaults(evaluate=module.evaluate)
+    options = parser.parse_args(arguments)
+    logging.basicConfig(stream=sys.stderr, format="%(levelname)s | %(name)s | %(message)s")
+    logging.getLogger().setLevel(options.log_level)
+    try:
+        report = options.evaluate(options)
+    except MusicError as error:
+        if options.log_level == "DEBUG":
+            raise
+        print(f"evaluate {options.task}: {error}", file=sys.stderr)
+        return 2
+    for table in report.tables:
+        print(table_text(*table), end="\n\n", file=sys.stderr)
+    print(json.dumps(to_json(report.values)))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,144 @@
+"""Let a model fill in bars of a piece, and compare what it wrote with what stood there.
+
+    python -m musicbert_plugin.evaluate infill --path CKPT PIECE.mid --bars 4:6 --dest DIR
+
+Writes ``original.mid``, ``masked.mid`` (without the notes of those bars), ``filled.mid`` and ``infill.png``, their
+three piano rolls one above the other.  Bars count from 1, as musicians count, and the second number is not included.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+
+from musicbert_plugin.codecs import octuple
+from musicbert_plugin.codecs.score import read_midi, write_midi
+from musicbert_plugin.errors import MusicError, OptionError
+from musicbert_plugin.evaluate import Report
+
+CONTEXT_BARS = 4  # shown on either side of the filled bars
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("piece", type=Path, help="MIDI file")
+    parser.add_argument("--path", required=True, help="checkpoint (.pt)")
+    parser.add_argument("--bars", default="5:7", metavar="BEGIN:END", help="bars to fill, from 1, END not included")
+    parser.add_argument("--programs", type=int, nargs="*", help="fill only these programs' notes (128: drums)")
+    parser.add_argument("--temperature", type=float, default=1.0)
+    parser.add_argument("--top-k", type=int, default=0, help="draw among the k likeliest values (0: among all)")
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--dest", type=Path, required=True, help="folder for the MIDI files and the picture")
+
+
+def _parse_bars(text: str) -> tuple[int, int]:
+    begin, colon, end = text.partition(":")
+    if not (colon and begin.isdigit() and end.isdigit() and 1 <= int(begin) < int(end)):
+        raise OptionError(f"--bars is '{text}'; BEGIN:END is needed, with 1 <= BEGIN < END (5:7 fills bars 5 and 6).")
+    return int(begin) - 1, int(end) - 1
+
+
+def evaluate(options: argparse.Namespace) -> Report:
+    begin, end = _parse_bars(options.bars)
+    rows = octuple.encode(read_midi(options.piece))
+    try:
+        options.dest.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OptionError(f"{options.dest}: the folder cannot be made ({error.strerror}).") from None
+    inside = (rows[:, octuple.BAR] >= begin) & (rows[:, octuple.BAR] < end)
+    if options.programs:
+        inside &= np.isin(rows[:, octuple.PROGRAM], options.programs)
+    if not inside.any():
+        last = int(rows[-1, octuple.BAR]) + 1
+        raise OptionError(f"{options.piece} has no such notes in bars {options.bars}; it has {last} bars.")
+
+    from musicbert_plugin.hub import MusicBERTHub
+
+    hub = MusicBERTHub.from_pretrained(options.path)
+    original = octuple.decode(rows)
+    filled = hub.infill(
+        original,
+        bars=range(begin, end),
+        instruments=options.programs or None,
+        temperature=options.temperature,
+        top_k=options.top_k,
+        seed=options.seed,
+    )
+    filled_rows = octuple.encode(filled)
+    write_midi(original, options.dest / "original.mid")
+    write_midi(original.select(~inside), options.dest / "masked.mid")
+    write_midi(filled, options.dest / "filled.mid")
+    new = _written(filled_rows, rows[~inside])
+    values = _compare(rows[inside], filled_rows[new])
+    values = {"piece": str(options.piece), "bars": [begin + 1, end + 1], "notes": int(inside.sum()), **values}
+    picture = options.dest / "infill.png"
+    _draw(rows, inside, filled_rows, new, (begin, end), picture, f"{options.piece.name}, bars {begin + 1} to {end}")
+    values["picture"] = str(picture)
+    pairs = [
+        [name.replace("_", " "), f"{values[f'same_{name}']:.0%}"]
+        for name in ("pitch_class", "pitch", "onset", "duration")
+    ]
+    return Report(values, [(f"{values['notes']} notes filled in", ["as in the original", "notes"], pairs)])
+
+
+def _written(rows: np.ndarray, kept: np.ndarray) -> np.ndarray:
+    """Which rows, bool [N], are not among ``kept`` (as multisets): what the model wrote."""
+    remaining = Counter(map(tuple, kept.tolist()))
+    new = np.ones(len(rows), bool)
+    for i, row in enumerate(map(tuple, rows.tolist())):
+        if remaining[row]:
+            remaining[row] -= 1
+            new[i] = False
+    if remaining.total():
+        raise MusicError("the notes outside the filled bars came back changed, which infilling must not do.")
+    return new
+
+
+def _compare(truth: np.ndarray, written: np.ndarray) -> dict[str, float]:
+    """Share of the original notes of each bar and program whose counterpart, in order of onset and pitch, agrees."""
+    agree = {}
+    truth, written = (table[np.lexsort(table[:, [3, 1, 2, 0]].T)] for table in (truth, written))
+    n = min(len(truth), len(written))
+    truth, written = truth[:n], written[:n]
+    agree["same_pitch_class"] = float((truth[:, octuple.PITCH] % 12 == written[:, octuple.PITCH] % 12).mean())
+    agree["same_pitch"] = float((truth[:, octuple.PITCH] == written[:, octuple.PITCH]).mean())
+    agree["same_onset"] = float((truth[:, :2] == written[:, :2]).all(axis=1).mean())
+    agree["same_duration"] = float((truth[:, octuple.DURATION] == written[:, octuple.DURATION]).mean())
+    return agree
+
+
+def _draw(
+    rows: np.ndarray,
+    inside: np.ndarray,
+    filled: np.ndarray,
+    new: np.ndarray,
+    bars: tuple[int, int],
+    path: Path,
+    title: str,
+) -> None:
+    """Three panels of the bars in question and some around them; the notes at stake stand out."""
+    from musicbert_plugin.evaluate.piano_roll import Panel, draw_piano_rolls
+
+    starts = octuple.bar_starts(rows) * octuple.TICKS_PER_POSITION
+    first, last = max(bars[0] - CONTEXT_BARS, 0), min(bars[1] + CONTEXT_BARS, len(starts) - 1)
+
+    def panel(name: str, table: np.ndarray, shown: np.ndarray, emphasis: np.ndarray) -> Panel:
+        near = shown & (table[:, octuple.BAR] >= first) & (table[:, octuple.BAR] < last)
+        return Panel(name, octuple.decode(table).select(near), emphasis[near])
+
+    everything = np.ones(len(rows), bool)
+    panels = [
+        panel("original", rows, everything, inside),
+        panel("masked", rows, ~inside, inside),
+        panel("filled in by the model", filled, np.ones(len(filled), bool), new),
+    ]
+    draw_piano_rolls(
+        panels,
+        path,
+        bar_lines=starts[first : last + 1],
+        first_bar=first + 1,
+        shaded=(float(starts[bars[0]]), float(starts[min(bars[1], len(starts) - 1)])),
+        title=title,
+    )

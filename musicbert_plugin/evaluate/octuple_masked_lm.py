@@ -1,0 +1,160 @@
+"""How well does a model guess masked notes: loss, and per field accuracy and perplexity, against the majority token.
+
+    python -m musicbert_plugin.evaluate octuple_masked_lm --path checkpoints/checkpoint_best.pt DATA
+
+Masks are those of ``fairseq-validate`` with the same options: every run masks the same tokens.  The baseline answers,
+for each masked token, the most frequent value of its field in the training split; ``--untrained`` also measures the
+same architecture with fresh weights.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from musicbert_plugin.codecs.octuple import BOS, EOS, FIELD_OFFSETS, FIELD_SIZES, FIELDS, PAD, VOCABULARY_SIZE
+from musicbert_plugin.errors import DatasetError
+from musicbert_plugin.evaluate import Report
+from musicbert_plugin.metrics import masked_tokens
+
+if TYPE_CHECKING:
+    import torch
+
+    from musicbert_plugin.models.musicbert import MusicBERTModel
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("data", help="dataset folder")
+    parser.add_argument("--path", required=True, help="checkpoint (.pt)")
+    parser.add_argument("--gen-subset", default="valid", help="split to measure on (default: valid)")
+    parser.add_argument("--batch-size", type=int, default=8, help="rows per batch")
+    parser.add_argument("--tokens-per-sample", type=int, help="longest row in sub-tokens (default: the checkpoint's)")
+    parser.add_argument("--mask-strategy", default="bar", help="bar, compound or element, or several joined by '+'")
+    parser.add_argument("--mask-prob", type=float, default=0.15)
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--untrained", action="store_true", help="also measure fresh weights of the same size")
+    parser.add_argument("--device", help="cpu or cuda (default: cuda where there is one)")
+
+
+def majority_values(folder: Path) -> np.ndarray:
+    """The most frequent value, int64 [8], of each field in the training split, by one pass over its file.
+
+    Raises
+    ------
+    DatasetError
+        If there are no training notes.
+    """
+    from musicbert_plugin.data.parts import Parts
+
+    parts = Parts(folder / "train")
+    counts = np.zeros(VOCABULARY_SIZE, np.int64)
+    for index in range(len(parts)):
+        counts += np.bincount(parts.read(index), minlength=VOCABULARY_SIZE)
+    if not counts[FIELD_OFFSETS[0] :].any():
+        raise DatasetError(f"{folder}: the training split is empty, so no value of a field is the most frequent one.")
+    ranges = zip(FIELD_OFFSETS, FIELD_SIZES, strict=True)
+    return np.array([counts[offset : offset + size].argmax() for offset, size in ranges])
+
+
+def evaluate(options: argparse.Namespace) -> Report:
+    import torch
+    from fairseq.data import iterators
+
+    import musicbert_plugin
+    from musicbert_plugin.hub import MusicBERTHub
+
+    musicbert_plugin.register()
+    from musicbert_plugin.tasks.octuple_masked_lm import OctupleMaskedLmTask, OctupleMaskedLmTaskConfig
+
+    device = torch.device(options.device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    hub = MusicBERTHub.from_pretrained(options.path)
+    longest = options.tokens_per_sample or int(hub.model.max_positions())
+    task = OctupleMaskedLmTask(
+        OctupleMaskedLmTaskConfig(
+            data=options.data,
+            tokens_per_sample=longest,
+            mask_strategy=options.mask_strategy,
+            mask_prob=options.mask_prob,
+            seed=options.seed,
+        )
+    )
+    task.load_dataset(options.gen_subset)
+    dataset = task.dataset(options.gen_subset)
+    if not len(dataset):
+        raise DatasetError(f"{options.data}: the split {options.gen_subset!r} is empty.")
+    batches = dataset.batch_by_size(dataset.ordered_indices(), max_sentences=options.batch_size)
+    majority = np.asarray(FIELD_OFFSETS) + majority_values(Path(options.data.split(":")[0]))
+
+    models = {"trained": hub.model}
+    if options.untrained:
+        torch.manual_seed(options.seed)
+        models["untrained"] = type(hub.model).build_model(hub.model.cfg, task)
+    results = {}
+    for name, model in models.items():
+        iterator = iterators.EpochBatchIterator(dataset, dataset.collater, batches, seed=options.seed)
+        results[name] = _measure(model, iterator.next_epoch_itr(shuffle=False), device)
+    truth, field = results["trained"]["target"], results["trained"]["field"]
+    notes = (truth != BOS) & (truth != EOS)
+    majority_accuracy = masked_tokens.accuracy(truth[notes], majority[field[notes]], field[notes])
+
+    values: dict[str, Any] = {
+        "path": str(options.path),
+        "data": options.data,
+        "split": options.gen_subset,
+        "masked_tokens": len(truth),
+        "masked_note_tokens": int(notes.sum()),
+        "majority_accuracy": dict(zip(FIELDS, majority_accuracy, strict=True)),
+        "majority_accuracy_mean": float((truth[notes] == majority[field[notes]]).mean()),
+    }
+    for name, result in results.items():
+        values[name] = {
+            "loss": float(result["nll"].mean() / np.log(2)),
+            "accuracy_mean": float((result["guess"] == truth)[notes].mean()),
+            "accuracy": dict(
+                zip(FIELDS, masked_tokens.accuracy(truth[notes], result["guess"][notes], field[notes]), strict=True)
+            ),
+            "perplexity": dict(
+                zip(FIELDS, masked_tokens.perplexity(result["nll"][notes], field[notes]), strict=True)
+            ),
+        }
+    return Report(values, [_table(values)])
+
+
+def _measure(model: MusicBERTModel, batches: Any, device: torch.device) -> dict[str, np.ndarray]:
+    """Per masked token: the truth, the likeliest id, -ln p(truth) and the field; int64, int64, float64, int64 [N]."""
+    import torch
+
+    model.to(device).eval()
+    found: dict[str, list[np.ndarray]] = {"target": [], "guess": [], "nll": [], "field": []}
+    with torch.inference_mode():
+        for batch in batches:
+            net_input = {key: tensor.to(device) for key, tensor in batch["net_input"].items()}
+            masked = batch["target"].ne(PAD)
+            truth = batch["target"][masked]
+            logits = model(**net_input, masked_tokens=masked.to(device))[0].float().cpu()
+            log_probabilities = torch.log_softmax(logits, dim=-1)
+            found["target"].append(truth.numpy())
+            found["guess"].append(log_probabilities.argmax(dim=-1).numpy())
+            found["nll"].append(-log_probabilities.gather(1, truth[:, None])[:, 0].double().numpy())
+            found["field"].append((masked.nonzero()[:, 1] % len(FIELDS)).numpy())
+    return {name: np.concatenate(arrays) for name, arrays in found.items()}
+
+
+def _table(values: dict[str, Any]) -> tuple[str, list[str], list[list[str]]]:
+    models = [name for name in ("untrained", "trained") if name in values]
+    header = ["field", "majority", *[f"{name} {what}" for name in models for what in ("accuracy", "perplexity")]]
+    rows = []
+    for name in FIELDS:
+        cells = [f"{100 * values['majority_accuracy'][name]:.1f} %"]
+        for model in models:
+            cells += [f"{100 * values[model]['accuracy'][name]:.1f} %", f"{values[model]['perplexity'][name]:.2f}"]
+        rows.append([name.replace("_", " "), *cells])
+    cells = [f"{100 * values['majority_accuracy_mean']:.1f} %"]
+    for model in models:
+        cells += [f"{100 * values[model]['accuracy_mean']:.1f} %", f"{2 ** values[model]['loss']:.2f}"]
+    rows.append(["all", *cells])
+    losses = ", ".join(f"{name} {values[name]['loss']:.3f} bits" for name in models)
+    return f"{values['split']}: {values['masked_tokens']} masked tokens, loss {losses}", header, rows
