@@ -1,0 +1,1 @@
+"""Commands that turn folders of music into dataset folders: one file per dataset kind, one builder for all of them."""

@@ -1,0 +1,580 @@
+"""The one dataset builder: files in, a dataset folder out, the same bytes whoever helped and whatever interrupted it.
+
+Stages
+------
+1. *Examine*: workers read every file and write what it becomes to run folders in ``DEST/.build`` (see ``workers``).
+2. *Decide*: copies are grouped by content (see ``copies``), groups are split (see ``splits``), duplicates are left out.
+3. *Assemble*: items are copied to ``DEST/.build/out`` in the order of file names, with ``manifest.jsonl`` and
+   ``config.json``; then every file gets its final name, ``dict.txt`` and ``config.json`` last.
+
+A build that is stopped in stage 1 goes on where it was; stages 2 and 3 are done again.  Nothing in them depends on
+the order in which workers finished.  ``DEST/.build`` goes away at the end, unless files timed out or crashed their
+worker: then it stays, and the same command tries those files again.
+
+``manifest.jsonl``, a line per file of the source, sorted by name:
+
+=============  ======================================================================================================
+``file``       its name in the source
+``hash``       first 32 hex digits of the sha256 of its bytes (absent if it could not be read)
+``notes``      how many (absent if it did not become a piece)
+``parts``      how many items it gives
+``group``      copy group: 16 hex digits, the same for copies and for nothing else
+``split``      ``train``, ``valid`` or ``test``
+``items``      [begin, end): its items in that split
+``reason``     why it was left out, instead of ``split`` and ``items``
+``detail``     that reason in a sentence, or ``of``: the file that it is a copy of
+=============  ======================================================================================================
+
+Reasons are those of the reader and the codec (``unreadable``, ``no notes``, ``too large``, ...), of the filters,
+``duplicate``, ``copy in another split``, ``timeout`` and ``crashed``.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import platform
+import shutil
+import sys
+import time
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from musicbert_plugin.errors import DatasetError, OptionError
+
+from .command import DONE, SOME_FAILED, option, say
+from .copies import Groups, copy_groups
+from .sources import Collection
+from .splits import PROTECTED, SPLITS, assign, check_names, parse_ratios, read_groups, read_splits
+from .storage import WRITERS
+from .workers import Assignment, Kind, Records, examine_all
+
+FORMAT = 1
+WORK = ".build"
+DUPLICATES = ("keep", "exact", "near")
+RETRIED = ("timeout", "crashed")
+
+
+@dataclass
+class BuildOptions:
+    """What every ``build`` command takes, whatever it builds."""
+
+    dest: str = option("", "folder to write; it is made, and must hold no other dataset", required=True, metavar="DIR")
+    jobs: int = option(1, "worker processes; they change nothing but the time", metavar="N")
+    format: str = option("bin", "bin: for fairseq-train; text: lines for fairseq-preprocess", choices=("bin", "text"))
+    seed: int = option(1, "of everything that is drawn")
+    duplicates: str = option(
+        "near", "within a split, drop no copy, those with equal tokens, or near copies too", choices=DUPLICATES
+    )
+    split_ratios: str = option("98,1,1", "shares of train, valid and test", metavar="T,V,T")
+    splits: str = option("", "CSV with columns file and split that fixes the split of files", metavar="CSV")
+    groups: str = option("", "TSV with columns file and group: files of a group stay in one split", metavar="TSV")
+    time_limit: float = option(60.0, "seconds after which a worker that is stuck at a file is ended", metavar="S")
+
+
+def check(options: BuildOptions) -> None:
+    """Refuse values that no build can work with.
+
+    Raises
+    ------
+    OptionError
+    """
+    if not 1 <= options.jobs <= 4096:
+        raise OptionError(f"--jobs {options.jobs}: a number from 1 to 4096 is needed.")
+    if not options.time_limit > 0:
+        raise OptionError(f"--time-limit {options.time_limit}: seconds above 0 are needed.")
+    parse_ratios(options.split_ratios)
+
+
+def _digest_of_file(path: str) -> str:
+    return hashlib.sha256(Path(path).read_bytes()).hexdigest()[:32] if path else ""
+
+
+class Destination:
+    """The folder that a dataset is written to: whether it may be, and how far it is.
+
+    Parameters
+    ----------
+    folder : Path
+    description : dict
+        Everything that decides the bytes of the dataset; another one is another dataset.
+
+    Raises
+    ------
+    OptionError
+        It can't be written, or holds something else.
+    """
+
+    def __init__(self, folder: Path, description: dict[str, Any], names: list[str]) -> None:
+        self.folder, self.work, self._names = folder, folder / WORK, names
+        self._description = description
+        self.made = not folder.exists()
+        self._lock: Any = None
+        try:
+            self.finished = self._is_finished()
+            self.begun = (self.work / "options.json").is_file()
+            if self.begun:
+                self._compare(json.loads((self.work / "options.json").read_text()), "an unfinished build")
+            elif not self.finished:
+                there = [name for name in names if (folder / name).exists()]
+                if there:
+                    raise OptionError(f"{folder}: holds {there[0]} already; an empty or a new folder is needed.")
+        except (OSError, ValueError) as error:
+            raise OptionError(f"{folder}: cannot be used ({getattr(error, 'strerror', None) or error}).") from None
+
+    def _is_finished(self) -> bool:
+        config = self.folder / "config.json"
+        if not config.is_file():
+            return False
+        self._compare(json.loads(config.read_text()).get("build", {}), "a dataset")
+        return all((self.folder / name).is_file() for name in self._names)
+
+    def _compare(self, other: dict[str, Any], what: str) -> None:
+        mine = json.loads(json.dumps(self._description))
+        different = sorted(key for key in mine.keys() | other.keys() if mine.get(key) != other.get(key))
+        if different:
+            key = different[0]
+            raise OptionError(
+                f"{self.folder}: holds {what} made with another {key.replace('_', ' ')} ({other.get(key)!r}, here "
+                f"{mine.get(key)!r}); choose another --dest or remove it."
+            )
+
+    def begin(self) -> None:
+        """Make the folder and take hold of it, so that no second build writes there at the same time."""
+        try:
+            self.work.mkdir(parents=True, exist_ok=True)
+            self._lock = open(self.work / "lock", "w")
+            try:
+                import fcntl
+
+                fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except ImportError:  # Windows
+                import msvcrt
+
+                msvcrt.locking(self._lock.fileno(), msvcrt.LK_NBLCK, 1)  # type: ignore[attr-defined]
+            if not self.begun:
+                partial = self.work / "options.json.partial"
+                partial.write_text(json.dumps(self._description))
+                os.replace(partial, self.work / "options.json")
+        except BlockingIOError:
+            raise OptionError(f"{self.folder}: another build is writing there.") from None
+        except OSError as error:
+            raise OptionError(f"{self.folder}: cannot be written ({error.strerror or error}).") from None
+
+    def give_up(self) -> None:
+        """Leave nothing of a build that can't succeed."""
+        self.clean()
+        if self.made:
+            with contextlib.suppress(OSError):
+                self.folder.rmdir()
+
+    def clean(self) -> None:
+        """Remove the work folder."""
+        self._lock.close()
+        shutil.rmtree(self.work, ignore_errors=True)
+
+    def publish(self) -> None:
+        """Give every file its final name; the two that readers look for are gone first and come last."""
+        for name in self._names[-2:]:
+            (self.folder / name).unlink(missing_ok=True)
+        for name in self._names:
+            os.replace(self.work / "out" / name, self.folder / name)
+
+
+class Bar:
+    """Progress on stderr: a bar on a terminal, else a line every half minute."""
+
+    def __init__(self, total: int, done: int) -> None:
+        self._bar: Any = None
+        self._done, self._total, self._spoken = done, total, time.monotonic()
+        if sys.stderr.isatty():
+            from tqdm import tqdm
+
+            self._bar = tqdm(total=total, initial=done, unit="file", file=sys.stderr, smoothing=0.05)
+
+    def advance(self, files: int) -> None:
+        """So many more are done."""
+        self._done += files
+        if self._bar is not None:
+            self._bar.update(files)
+        elif time.monotonic() - self._spoken > 30:
+            self._spoken = time.monotonic()
+            say(f"{self._done:,} of {self._total:,} files")
+
+    def close(self) -> None:
+        """Leave the line."""
+        if self._bar is not None:
+            self._bar.close()
+
+
+@dataclass
+class Decision:
+    """Where every file goes: arrays over all files of the source."""
+
+    split: np.ndarray  # int8: 0, 1, 2; -1 where it is left out
+    group: np.ndarray  # uint64: content hash of the copy group
+    original: np.ndarray  # int64: the file that stands for it, if it is a copy; else -1
+    elsewhere: np.ndarray  # bool: left out since its copy is in another split
+
+
+def _first_of_equal(values: np.ndarray, among: np.ndarray) -> np.ndarray:
+    """For each index in ``among`` (ascending), the first with an equal row of ``values``, or -1 if it is the first."""
+    first = np.full(len(among), -1, np.int64)
+    _, start, inverse = np.unique(values[among], axis=0, return_index=True, return_inverse=True)
+    found = among[start[inverse.reshape(-1)]]
+    first[found != among] = found[found != among]
+    return first
+
+
+def decide(
+    records: Records, names: list[str], options: BuildOptions, fixed: np.ndarray, ties: dict[str, str]
+) -> Decision:
+    """Group, split and thin out the pieces.
+
+    Parameters
+    ----------
+    records : Records
+    names : list of str
+        Of all files, sorted.
+    options : BuildOptions
+    fixed : int8 [N]
+        Split that the user has fixed (0, 1, 2) or -1.
+    ties : dict
+        From name to a group that stays together.
+
+    Raises
+    ------
+    OptionError
+        Too few pieces for the splits, or contradictory wishes.
+    """
+    count = len(names)
+    pieces = np.flatnonzero(records.notes >= 0)
+    groups = copy_groups(
+        records.sequence[pieces],
+        records.sketch[pieces],
+        records.shingles[pieces, 1],
+        lambda piece: records.shingles_of(int(pieces[piece])),
+    )
+    copies = groups.roots()
+    group = np.full(len(pieces), 2**64 - 1, np.uint64)
+    np.minimum.at(group, copies, records.sequence[pieces])
+    group = group[copies]
+
+    bundles = Groups(len(pieces))
+    bundles.unite_equal(np.arange(len(pieces)), copies)
+    pinned = fixed[pieces]
+    if ties:
+        first_of: dict[str, int] = {}
+        side_of: dict[str, tuple[int, str]] = {}
+        for at, piece in enumerate(pieces.tolist()):
+            tie = ties.get(names[piece])
+            if tie is None:
+                continue
+            bundles.unite(first_of.setdefault(tie, at), at)
+            if pinned[at] >= 0:
+                side, other = side_of.setdefault(tie, (int(pinned[at]), names[piece]))
+                if side != pinned[at]:
+                    raise OptionError(
+                        f"--groups ties {other} and {names[piece]} (group {tie}), but --splits puts them into "
+                        f"{SPLITS[side]} and {SPLITS[int(pinned[at])]}; one of the two must yield."
+                    )
+    roots = bundles.roots()
+    distinct, bundle = np.unique(roots, return_inverse=True)
+    keys = np.full(len(distinct), 2**64 - 1, np.uint64)
+    np.minimum.at(keys, bundle, records.sequence[pieces])
+    fixed_side = np.full(len(distinct), -1, np.int8)
+    for name in reversed(PROTECTED):
+        number = SPLITS.index(name)
+        fixed_side[bundle[pinned == number]] = number
+    split_of_bundle = assign(keys, fixed_side, parse_ratios(options.split_ratios), options.seed)
+
+    split = np.full(count, -1, np.int8)
+    original = np.full(count, -1, np.int64)
+    elsewhere = np.zeros(count, bool)
+    all_groups = np.zeros(count, np.uint64)
+    all_groups[pieces] = group
+    side_of_piece = split_of_bundle[bundle]
+    outside = (pinned >= 0) & (pinned != side_of_piece)
+    elsewhere[pieces[outside]] = True
+    inside = np.flatnonzero(~outside)
+    split[pieces[inside]] = side_of_piece[inside]
+    if options.duplicates != "keep":
+        values = copies[:, None] if options.duplicates == "near" else records.exact[pieces]
+        first = _first_of_equal(values, inside)
+        twice = inside[first >= 0]
+        split[pieces[twice]] = -1
+        original[pieces[twice]] = pieces[first[first >= 0]]
+    return Decision(split, all_groups, original, elsewhere)
+
+
+class Assembly:
+    """Items on their way from run folders to the files of the dataset, in long stretches."""
+
+    def __init__(self, out: Path, records: Records, kind: Kind, format: str) -> None:
+        self.writers = [WRITERS[format](out / name, kind.dtype) for name in SPLITS]
+        self._records = records
+        self._stretch: list[tuple[int, int, int] | None] = [None] * 3
+
+    def add(self, split: int, run: int, start: int, size: int, lengths: list[int]) -> tuple[int, int]:
+        """Append a piece's items; returns [begin, end) of them in the split."""
+        writer, stretch = self.writers[split], self._stretch[split]
+        if stretch and stretch[0] == run and stretch[2] == start:
+            self._stretch[split] = (run, stretch[1], start + size)
+        else:
+            self._pour(split)
+            self._stretch[split] = (run, start, start + size)
+        begin = writer.count
+        writer.add_sizes(lengths)
+        return begin, writer.count
+
+    def _pour(self, split: int) -> None:
+        stretch = self._stretch[split]
+        if stretch:
+            run, start, end = stretch
+            self.writers[split].append(self._records.file(run, "items.bin"), start, end - start)
+
+    def close(self) -> None:
+        """All files are whole afterwards."""
+        for split, writer in enumerate(self.writers):
+            self._pour(split)
+            writer.close()
+
+
+@dataclass
+class Summary:
+    """What the closing table tells."""
+
+    kept: Counter[str]
+    items: Counter[str]
+    notes: Counter[str]
+    reasons: Counter[str]
+
+    def say(self, left_out: Any) -> None:
+        """Print it to stderr."""
+        say(f"{'split':<8}{'files':>12}{'items':>12}{'notes':>16}")
+        for name in SPLITS:
+            say(f"{name:<8}{self.kept[name]:>12,}{self.items[name]:>12,}{self.notes[name]:>16,}")
+        for reason, files in sorted(self.reasons.items(), key=lambda item: (-item[1], item[0])):
+            say(f"left out: {reason:<24}{files:>10,}{'' if left_out(reason) else '  (failed)'}")
+
+
+def _assemble(
+    destination: Destination,
+    collection: Collection,
+    records: Records,
+    decision: Decision,
+    lost: dict[int, str],
+    kind: Kind,
+    options: BuildOptions,
+) -> Summary:
+    out = destination.work / "out"
+    shutil.rmtree(out, ignore_errors=True)
+    out.mkdir()
+    assembly = Assembly(out, records, kind, options.format)
+    kept: Counter[str] = Counter()
+    items: Counter[str] = Counter()
+    notes: Counter[str] = Counter()
+    reasons: Counter[str] = Counter()
+    names = collection.names
+    split, original, elsewhere, group, run = (
+        column.tolist()
+        for column in (decision.split, decision.original, decision.elsewhere, decision.group, records.run)
+    )
+    with open(out / "manifest.jsonl", "w", encoding="ascii", buffering=1 << 18) as manifest:
+        for index, name in enumerate(names):
+            line: dict[str, Any] = {"file": name}
+            if run[index] < 0:
+                line["reason"] = lost[index]
+            else:
+                record = records[index]
+                if "hash" in record:
+                    line["hash"] = record["hash"]
+                if "reason" in record:
+                    line["reason"], line["detail"] = record["reason"], record["detail"]
+                else:
+                    line["notes"] = record["notes"]
+                    line["parts"] = len(record["lengths"])
+                    line["group"] = f"{group[index]:016x}"
+                    if split[index] >= 0:
+                        where = SPLITS[split[index]]
+                        line["split"] = where
+                        start, size = record["items"]
+                        line["items"] = assembly.add(split[index], run[index], start, size, record["lengths"])
+                        kept[where] += 1
+                        items[where] += line["parts"]
+                        notes[where] += record["notes"]
+                    elif elsewhere[index]:
+                        line["reason"] = "copy in another split"
+                    else:
+                        line["reason"], line["of"] = "duplicate", names[original[index]]
+            if "reason" in line:
+                reasons[line["reason"]] += 1
+                if line["reason"] in RETRIED:
+                    say(f"{name}: {line['reason']}; the same command tries it again.")
+                elif "detail" in line and not kind.left_out(line["reason"]):
+                    say(f"{line['reason']}: {line['detail']}")
+            manifest.write(json.dumps(line, separators=(",", ":")) + "\n")
+    assembly.close()
+    return Summary(kept, items, notes, reasons)
+
+
+def _is_wish(kind: Kind, reason: str) -> bool:
+    """Whether leaving a file out for this reason was asked for, rather than a failure."""
+    return reason in ("duplicate", "copy in another split") or kind.left_out(reason)
+
+
+def _description(given: list[str], collection: Collection, kind: Kind, options: BuildOptions) -> dict[str, Any]:
+    """Everything that decides the bytes of a dataset: not where it lies, who helps, or how long a worker may take."""
+    listing = hashlib.sha256()
+    for name in collection.names:
+        listing.update(name.encode("utf-8", "surrogateescape") + b"\n")
+    chosen = {name: value for name, value in asdict(options).items() if name not in ("dest", "jobs", "time_limit")}
+    for name in ("splits", "groups"):
+        chosen[f"{name}_sha256"] = _digest_of_file(chosen[name])
+    return {
+        "kind": kind.name,
+        "source": given,
+        "source_files": len(collection),
+        "source_listing": listing.hexdigest(),
+        **chosen,
+        **kind.settings(),
+    }
+
+
+def build(given: list[str], kind: Kind, options: BuildOptions) -> int:
+    """Build a dataset.
+
+    Parameters
+    ----------
+    given : list of str
+        Sources.
+    kind : Kind
+    options : BuildOptions
+
+    Returns
+    -------
+    int
+        0, or 1 if some files failed (the rest is done).
+
+    Raises
+    ------
+    OptionError, DatasetError
+        It could not start, or not go on.
+    """
+    check(options)
+    splits = read_splits(options.splits) if options.splits else {}
+    ties = read_groups(options.groups) if options.groups else {}
+    collection = Collection(given, kind.suffixes)
+    if not len(collection):
+        raise OptionError(f"{' '.join(given)}: no files in it that end with {', '.join(kind.suffixes)}.")
+    check_names(options.splits, "--splits", list(splits), collection.find)
+    check_names(options.groups, "--groups", list(ties), collection.find)
+    description = _description(given, collection, kind, options)
+    suffixes = WRITERS[options.format].suffixes
+    names = [f"{split}{suffix}" for split in SPLITS for suffix in suffixes]
+    names += ["manifest.jsonl", "dict.txt", "config.json"]
+    destination = Destination(Path(options.dest), description, names)
+    if destination.finished and not destination.begun:
+        say(f"{options.dest}: finished already with these options; nothing to do.")
+        return _status_of_finished(destination.folder, kind)
+    destination.begin()
+    try:
+        return _build(destination, collection, kind, options, splits, ties)
+    except OSError as error:
+        raise DatasetError(f"{options.dest}: cannot go on ({error.strerror or error}).") from None
+
+
+def _status_of_finished(folder: Path, kind: Kind) -> int:
+    with open(folder / "config.json", encoding="utf-8") as file:
+        reasons = json.load(file)["left_out"]
+    return DONE if all(_is_wish(kind, reason) for reason in reasons) else SOME_FAILED
+
+
+def _tasks(collection: Collection, wanted: np.ndarray, limit: int) -> Iterator[Any]:
+    names, stamps = collection.names, collection.stamps
+    for index, source, inner, place in collection.tasks(wanted, limit):
+        yield (index, source, inner, names[index], place), stamps[index]
+
+
+def _build(
+    destination: Destination,
+    collection: Collection,
+    kind: Kind,
+    options: BuildOptions,
+    splits: dict[str, str],
+    ties: dict[str, str],
+) -> int:
+    records = Records(destination.work, collection.find, collection.stamps)
+    records.update()
+    todo = records.run < 0
+    done = int(len(todo) - todo.sum())
+    if done:
+        say(f"{options.dest}: going on with an unfinished build; {done:,} of {len(todo):,} files are done.")
+    assignment = Assignment(kind, tuple(collection.sources), options.format == "text")
+    lost: dict[int, str] = {}
+    bar = Bar(len(todo), done)
+    try:
+        tasks = _tasks(collection, todo, kind.largest_file)
+        for progress in examine_all(tasks, assignment, destination.work, options.jobs, options.time_limit):
+            bar.advance(progress.files)
+            if progress.lost:
+                lost[progress.lost[0]] = progress.lost[1]
+    finally:
+        bar.close()
+    records.update()
+    missing = np.flatnonzero(records.run < 0)
+    for index in missing.tolist():
+        lost.setdefault(index, "crashed")
+
+    fixed = np.full(len(collection), -1, np.int8)
+    for name, split in splits.items():
+        fixed[collection.find(name)] = SPLITS.index(split)
+    try:
+        decision = decide(records, collection.names, options, fixed, ties)
+    except OptionError:
+        _name_failures(collection, records, kind)
+        if not lost:
+            destination.give_up()
+        raise
+    if splits and (unlisted := int((fixed < 0).sum())):
+        say(f"--splits names {len(splits):,} files; the other {unlisted:,} are split by content.")
+    if moved := int(decision.elsewhere.sum()):
+        say(f"--splits puts {moved:,} files beside copies of theirs in another split; they are left out.")
+
+    summary = _assemble(destination, collection, records, decision, lost, kind, options)
+    dictionary = kind.dictionary()
+    out = destination.work / "out"
+    (out / "dict.txt").write_bytes(dictionary)
+    config = {
+        "format": FORMAT,
+        "kind": kind.name,
+        **kind.settings(),
+        "dictionary_sha256": hashlib.sha256(dictionary).hexdigest(),
+        "build": json.loads((destination.work / "options.json").read_text()),
+        "splits": {
+            name: {"files": summary.kept[name], "items": summary.items[name], "notes": summary.notes[name]}
+            for name in SPLITS
+        },
+        "left_out": dict(sorted(summary.reasons.items())),
+        "versions": {"python": platform.python_version(), "numpy": np.__version__, **(records.versions or {})},
+    }
+    (out / "config.json").write_text(json.dumps(config, indent=2) + "\n")
+    records.close()
+    destination.publish()
+    if not lost:
+        destination.clean()
+    summary.say(lambda reason: _is_wish(kind, reason))
+    return DONE if all(_is_wish(kind, reason) for reason in summary.reasons) else SOME_FAILED
+
+
+def _name_failures(collection: Collection, records: Records, kind: Kind) -> None:
+    for index in np.flatnonzero((records.run >= 0) & (records.notes < 0)).tolist():
+        record = records[index]
+        say(f"{record['reason']}: {record['detail']}")

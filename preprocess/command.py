@@ -1,0 +1,65 @@
+"""What all commands share: options declared as dataclasses, sentences on stderr, and what an exit status means.
+
+Status 0: all done.  1: done, but some inputs failed, each named on stderr.  2: could not start, and one sentence says
+why. Standard output is data and nothing else.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Callable
+from dataclasses import field, fields
+from typing import Any, NoReturn
+
+from musicbert_plugin.errors import MusicError
+
+DONE, SOME_FAILED, CANNOT_START, INTERRUPTED = 0, 1, 2, 130
+
+
+def say(sentence: str) -> None:
+    """One line on stderr."""
+    print(sentence, file=sys.stderr, flush=True)
+
+
+def option(default: Any, help: str, **argparse_settings: Any) -> Any:
+    """A dataclass field that :func:`add_options` turns into ``--its-name``."""
+    metadata = {"help": help, "argparse": argparse_settings}
+    return field(default=default, metadata=metadata)
+
+
+def add_options(parser: argparse.ArgumentParser, options: type) -> None:
+    """Add every field of a dataclass made with :func:`option` to a parser."""
+    for one in fields(options):
+        settings = dict(one.metadata["argparse"])
+        default = one.default
+        if isinstance(default, bool):
+            settings.setdefault("action", "store_true")
+        elif default is not None:
+            settings.setdefault("type", type(default))
+        shown = "" if default is None or isinstance(default, bool) or default == "" else f" (default: {default})"
+        name = "--" + one.name.replace("_", "-")
+        parser.add_argument(name, default=default, help=one.metadata["help"].replace("%", "%%") + shown, **settings)
+
+
+def options_of(namespace: argparse.Namespace, options: type) -> Any:
+    """The dataclass, filled from parsed arguments."""
+    return options(**{one.name: getattr(namespace, one.name) for one in fields(options)})
+
+
+def run_command(main: Callable[[list[str]], int], arguments: list[str] | None = None) -> NoReturn:
+    """Run a command and end the process with its status; errors that a user can meet become one sentence."""
+    try:
+        status = main(sys.argv[1:] if arguments is None else arguments)
+        sys.stdout.flush()
+    except MusicError as error:
+        say(str(error))
+        status = CANNOT_START
+    except KeyboardInterrupt:
+        say("Interrupted.")
+        status = INTERRUPTED
+    except BrokenPipeError:  # the reader of our output has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        status = DONE
+    sys.exit(status)

@@ -1,0 +1,303 @@
+"""``python -m preprocess.octuple build|encode|decode``: MIDI files, OctupleMIDI tokens, MusicBERT's pre-training data.
+
+``build``   a folder, archive or list of MIDI files into a dataset folder for ``octuple_masked_lm``
+``encode``  MIDI files into lines of words on stdout, one line per file
+``decode``  lines of words into MIDI files
+
+With ``--windows drawn`` (the default) an item is one part of a piece: eight ``<s>``, the octuples of at most 256 bars
+counted from 0, eight ``</s>``; the task draws windows from it.  With ``--windows stored`` items are the original's
+(MusicBERT's preprocessing): windows of 1,000 notes every 250, the first beginning up to 999 notes before the piece,
+all bars of a window moved by one random number that keeps them inside 0..255; each is drawn from the seed and the
+piece's content.  Unlike the original's, equal pieces so give equal windows on every machine.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from .command import DONE, SOME_FAILED, add_options, option, options_of, run_command, say
+
+DRAWN, STORED = "drawn", "stored"
+WINDOW_NOTES, WINDOW_STEP = 1000, 250
+FILTERS = ("not 4/4", "onset perplexity")
+
+
+@dataclass
+class OctupleOptions:
+    """What only the octuple builder takes."""
+
+    windows: str = option(
+        DRAWN, "drawn: whole pieces, the task draws windows; stored: the original's windows", choices=(DRAWN, STORED)
+    )
+    only_4_4: bool = option(False, "leave out pieces with a note in any other meter than 4/4")
+    max_onset_perplexity: float = option(
+        0.0, "leave out pieces whose onsets use more than so many of a quarter's 16 positions (perplexity; 0: no limit)"
+    )
+    max_bytes: int = option(2 * 2**20, "leave out larger files")
+    max_notes: int = option(200_000, "leave out files with more notes")
+    max_events: int = option(1_000_000, "leave out files with more MIDI events")
+
+
+@dataclass(frozen=True)
+class OctupleKind:
+    """How a MIDI file becomes items of OctupleMIDI; see ``workers.Kind``."""
+
+    windows: str = DRAWN
+    only_4_4: bool = False
+    max_onset_perplexity: float = 0.0
+    max_bytes: int = 2 * 2**20
+    max_notes: int = 200_000
+    max_events: int = 1_000_000
+    seed: int = 1
+
+    name = "octuple"
+    dtype = "uint16"
+
+    @property
+    def suffixes(self) -> tuple[str, ...]:
+        """Of MIDI files."""
+        from .sources import MIDI_SUFFIXES
+
+        return MIDI_SUFFIXES
+
+    @property
+    def largest_file(self) -> int:
+        """Bytes."""
+        return self.max_bytes
+
+    def examine(self, data: bytes, name: str) -> Any:
+        """The piece in a MIDI file, or a :class:`ScoreError`."""
+        from musicbert_plugin.codecs import octuple
+        from musicbert_plugin.codecs.score import DRUMS, Budget, read_midi
+
+        from .copies import identify
+        from .workers import Piece
+
+        score = read_midi(data, name=name, budget=Budget(self.max_bytes, self.max_notes, self.max_events))
+        octuples = octuple.encode(score)
+        self._filter(octuples, name)
+        identity = identify(score.onset, score.pitch, score.program == DRUMS, score.resolution)
+        if self.windows == DRAWN:
+            items = [octuple.frame(part) for part in octuple.split_bars(octuples)]
+            content = hashlib.sha256(items[0].data)
+            for item in items[1:]:
+                content.update(item.data)
+            exact = content.digest()[:16]
+        else:
+            exact = hashlib.sha256(octuples.tobytes()).digest()[:16]
+            items = [octuple.frame(window) for window in stored_windows(octuples, self.seed, exact)]
+        return Piece(len(octuples), items, exact, identity)
+
+    def _filter(self, octuples: Any, name: str) -> None:
+        import numpy as np
+
+        from musicbert_plugin.codecs import octuple
+        from musicbert_plugin.errors import ScoreError
+
+        if self.only_4_4 and (octuples[:, octuple.TIME_SIGNATURE] != octuple.DEFAULT_METER_CODE).any():
+            raise ScoreError("not 4/4", f"{name}: a note in another meter than 4/4.")
+        if self.max_onset_perplexity:
+            counts = np.bincount(octuples[:, octuple.POSITION] % octuple.POSITIONS_PER_QUARTER)
+            perplexity = onset_perplexity(counts)
+            if perplexity > self.max_onset_perplexity:
+                raise ScoreError("onset perplexity", f"{name}: the perplexity of its onsets is {perplexity:.2f}.")
+
+    def left_out(self, reason: str) -> bool:
+        """Whether a filter gave this reason."""
+        return reason in FILTERS
+
+    def line(self, item: Any) -> str:
+        """What fairseq-preprocess makes an item of; it appends the last ``</s>`` itself."""
+        from musicbert_plugin.codecs import octuple
+
+        octuples, _ = octuple.unframe(item)
+        return " ".join(["<s>"] * 8 + [octuple.to_words(octuples)] + ["</s>"] * 7)
+
+    def dictionary(self) -> bytes:
+        """``dict.txt``."""
+        from musicbert_plugin.codecs import octuple
+
+        return octuple.dictionary_text().encode()
+
+    def settings(self) -> dict[str, Any]:
+        """What decides the content of the items, apart from the seed."""
+        return {
+            "windows": self.windows,
+            "only_4_4": self.only_4_4,
+            "max_onset_perplexity": self.max_onset_perplexity,
+            "max_bytes": self.max_bytes,
+            "max_notes": self.max_notes,
+            "max_events": self.max_events,
+        }
+
+    def versions(self) -> dict[str, str]:
+        """The MIDI reader's."""
+        from importlib.metadata import version
+
+        return {"symusic": version("symusic")}
+
+
+def onset_perplexity(counts: Any) -> float:
+    """``2 ** H`` of the distribution of counts (int [16]): 1 if all onsets share a position, 16 if all are used alike."""
+    import numpy as np
+
+    shares = counts[counts > 0] / counts.sum()
+    return float(2 ** -(shares * np.log2(shares)).sum())
+
+
+def stored_windows(octuples: Any, seed: int, content: bytes) -> list[Any]:
+    """The original's overlapping windows of a piece (MusicBERT's preprocess.py, as spec'd by its published constants).
+
+    Parameters
+    ----------
+    octuples : int [N, 8]
+        A whole piece; bars may exceed 255.
+    seed : int
+    content : bytes
+        What the random numbers depend on besides the seed.
+
+    Returns
+    -------
+    list of int [n, 8]
+        Notes ``[p, p + 1000)`` for p from ``-r`` in steps of 250, r in 0..999; bars moved by a number that keeps them
+        in 0..255 (the first bar becomes 0 where they span more, and the window ends where bar 256 would come).
+    """
+    import numpy as np
+
+    random = np.random.default_rng([seed, int.from_bytes(content, "little")])
+    windows = []
+    for start in range(-int(random.integers(WINDOW_NOTES)), len(octuples), WINDOW_STEP):
+        window = octuples[max(start, 0) : start + WINDOW_NOTES].copy()
+        low, high = -int(window[0, 0]), 255 - int(window[-1, 0])
+        window[:, 0] += int(random.integers(low, high + 1)) if low <= high else low
+        windows.append(window[: int(np.searchsorted(window[:, 0], 256))])
+    return windows
+
+
+def encode_files(files: list[str]) -> int:
+    """Print one line per file; name those that fail."""
+    from musicbert_plugin.codecs import octuple
+    from musicbert_plugin.codecs.score import read_midi
+    from musicbert_plugin.errors import ScoreError
+
+    status = DONE
+    for file in files:
+        try:
+            line = octuple.to_words(octuple.encode(read_midi(file)))
+        except ScoreError as error:
+            say(_naming(file, error.sentence))
+            status = SOME_FAILED
+        else:
+            sys.stdout.write(line + "\n")
+            sys.stdout.flush()
+    return status
+
+
+def _naming(file: str, sentence: str) -> str:
+    return sentence if sentence.startswith(file) else f"{file}: {sentence}"
+
+
+def numbered_lines(path: str) -> list[tuple[str, str]]:
+    """(name, words) of every piece in a file of lines, or of ``-``, standard input.
+
+    If the file is what ``fairseq-interactive`` or ``fairseq-generate`` printed, its ``H-<id>`` lines are the pieces,
+    and the id is the name (``<id>.1``, ``<id>.2`` for further hypotheses of one id); else every line is, named by its
+    number from 0.
+
+    Raises
+    ------
+    OptionError
+        Not a file of text.
+    """
+    from musicbert_plugin.errors import OptionError
+
+    try:
+        text = sys.stdin.read() if path == "-" else Path(path).read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = getattr(error, "strerror", None) or "not a text file"
+        raise OptionError(f"{path}: cannot be read ({reason}); lines as encode prints them are needed.") from None
+    lines = text.splitlines()
+    hypotheses = [line.split("\t", 2) for line in lines if line.startswith("H-")]
+    if not hypotheses:
+        return [(str(number), line) for number, line in enumerate(lines)]
+    seen: dict[str, int] = {}
+    pieces = []
+    for parts in hypotheses:
+        number = parts[0][2:]
+        if len(parts) != 3 or not number.isdigit():
+            raise OptionError(f"{path}: the line {parts[0]!r} is not H-<id>, a score and words, separated by tabs.")
+        again = seen[number] = seen.get(number, -1) + 1
+        pieces.append((f"{number}.{again}" if again else number, parts[2]))
+    return pieces
+
+
+def decode_lines(path: str, dest: str) -> int:
+    """Write every piece of a file of lines as MIDI; say what had to be repaired."""
+    from musicbert_plugin.codecs import octuple
+    from musicbert_plugin.codecs.score import write_midi
+    from musicbert_plugin.errors import OptionError, ScoreError
+
+    pieces = numbered_lines(path)
+    folder = Path(dest)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OptionError(f"{dest}: cannot be written ({error.strerror or error}).") from None
+    for name, words in pieces:
+        octuples, dropped = octuple.from_words(words)
+        score, repairs = octuple.decode_with_repairs(octuples)
+        if dropped:
+            repairs["word that is part of no octuple"] = dropped
+        try:
+            write_midi(score, folder / f"{name}.mid")
+        except ScoreError as error:
+            raise OptionError(str(error)) from None
+        if repairs:
+            listed = ", ".join(f"{reason} ({count})" for reason, count in sorted(repairs.items()))
+            say(f"{name}.mid: repaired: {listed}")
+    return DONE
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line."""
+    from .builder import BuildOptions
+
+    top = argparse.ArgumentParser(prog="python -m preprocess.octuple", description="MIDI files and OctupleMIDI tokens.")
+    commands = top.add_subparsers(dest="command", required=True)
+    build = commands.add_parser("build", help="MIDI files into a pre-training dataset")
+    build.add_argument(
+        "source", nargs="+", metavar="SRC", help="folder, .zip, .tar.gz, MIDI file, or .txt list of paths"
+    )
+    add_options(build, BuildOptions)
+    add_options(build, OctupleOptions)
+    return top
+
+
+def main(arguments: list[str]) -> int:
+    """Run a command; returns its status."""
+    if arguments[:1] in (["encode"], ["decode"]):  # they start without what only build needs
+        small = argparse.ArgumentParser(prog=f"python -m preprocess.octuple {arguments[0]}")
+        if arguments[0] == "encode":
+            small.add_argument("files", nargs="+", metavar="FILE", help="MIDI file")
+            return encode_files(small.parse_args(arguments[1:]).files)
+        small.add_argument("lines", metavar="LINES", help="file of lines, or - for standard input")
+        small.add_argument("--dest", required=True, metavar="DIR", help="folder for 0.mid, 1.mid, ...")
+        given = small.parse_args(arguments[1:])
+        return decode_lines(given.lines, given.dest)
+    namespace = parser().parse_args(arguments)
+    from dataclasses import asdict
+
+    from .builder import BuildOptions, build
+
+    options = options_of(namespace, BuildOptions)
+    kind = OctupleKind(**asdict(options_of(namespace, OctupleOptions)), seed=options.seed)
+    return build(namespace.source, kind, options)
+
+
+if __name__ == "__main__":
+    run_command(main)

@@ -1,0 +1,311 @@
+"""Where music files come from: folders, ``.zip`` and ``.tar.gz`` archives, single files, and lists of paths.
+
+A source lists its files as *entries* (name, stamp, place) and reads the bytes of one.  A name is a path with ``/``,
+relative to the folder or archive, and is what manifests, ``--splits`` and ``--groups`` call the file.  A stamp is a
+number that changes when the file does (size and time of change, or the archive's checksum): an interrupted build
+reads a file again where it differs.  Hidden files and what macOS adds to archives (``__MACOSX/``, ``._*``) are no
+music and are passed over.
+
+Several sources at once: each name is preceded by its source as it was given.  A ``.txt`` source is a list, one path per
+line (blank lines and those that begin with ``#`` aside), relative to the folder of the list; its names are the lines.
+
+Limits: links to folders are followed, each folder once; of equal names in an archive the first counts; an archive
+inside an archive is not opened.
+"""
+
+from __future__ import annotations
+
+import os
+import zlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from musicbert_plugin.errors import OptionError, ScoreError
+
+MIDI_SUFFIXES = (".mid", ".midi", ".rmi", ".rmid", ".kar")
+ARCHIVE_SUFFIXES = (".zip", ".tar.gz", ".tgz", ".tar")
+
+
+class Entry(NamedTuple):
+    """A file of a source: its name, its stamp, and what the source needs to find it again."""
+
+    name: str
+    stamp: int
+    place: Any
+
+
+def _is_music(name: str, suffixes: tuple[str, ...]) -> bool:
+    base = name.rpartition("/")[2]
+    return base.lower().endswith(suffixes) and not base.startswith(".") and not name.startswith("__MACOSX/")
+
+
+def _stamp(status: os.stat_result) -> int:
+    return status.st_size << 64 | (status.st_mtime_ns & (2**64 - 1))
+
+
+def _read(path: str, name: str, limit: int) -> bytes:
+    try:
+        with open(path, "rb", buffering=0) as file:
+            data = file.read(limit + 1)
+    except OSError as error:
+        raise ScoreError("unreadable", f"{name}: {error.strerror or error}.") from None
+    if len(data) > limit:
+        raise ScoreError("too large", f"{name}: more than {limit} bytes; the budget can be raised.")
+    return data
+
+
+@dataclass(frozen=True)
+class Folder:
+    """All music files below a folder."""
+
+    root: str
+    suffixes: tuple[str, ...]
+    streamed = False
+
+    def entries(self) -> Iterator[Entry]:
+        """Entries in no particular order."""
+        root = os.path.realpath(self.root)
+        linked = set()
+        waiting = [""]
+        while waiting:
+            prefix = waiting.pop()
+            here = os.path.join(self.root, prefix)
+            try:
+                with os.scandir(here) as listing:
+                    items = sorted(listing, key=lambda item: item.name)
+            except OSError as error:
+                raise OptionError(f"{here}: cannot be listed ({error.strerror or error}).") from None
+            for item in items:
+                name = prefix + item.name
+                if _is_music(name, self.suffixes) and not item.is_dir():
+                    try:
+                        yield Entry(name, _stamp(item.stat()), None)
+                    except OSError:  # a dangling link: read() will say so
+                        yield Entry(name, 0, None)
+                elif item.is_dir() and not item.name.startswith("."):
+                    if item.is_symlink():
+                        real = os.path.realpath(item.path)
+                        inside = f"{real}/".startswith(f"{root}/") or f"{root}/".startswith(f"{real}/")
+                        if inside or real in linked:
+                            continue
+                        linked.add(real)
+                    waiting.append(name + "/")
+
+    def read(self, name: str, place: Any, limit: int) -> bytes:
+        """The bytes of one file, at most ``limit``; a :class:`ScoreError` where that is not possible."""
+        return _read(f"{self.root}/{name}", name, limit)
+
+
+@dataclass(frozen=True)
+class Files:
+    """Files given one by one, or by a list: names are the paths as given, ``base`` is what they are relative to."""
+
+    base: str
+    names: tuple[str, ...]
+    streamed = False
+
+    def entries(self) -> Iterator[Entry]:
+        """Entries in the order given; a file that is missing is found out when it is read."""
+        for name in self.names:
+            try:
+                yield Entry(name, _stamp(os.stat(os.path.join(self.base, name))), None)
+            except OSError:
+                yield Entry(name, 0, None)
+
+    def read(self, name: str, place: Any, limit: int) -> bytes:
+        """The bytes of one file, at most ``limit``; a :class:`ScoreError` where that is not possible."""
+        return _read(os.path.join(self.base, name), name, limit)
+
+
+@dataclass
+class Zip:
+    """The music files of a ``.zip``; members are read at their place in the file, without listing it again."""
+
+    path: str
+    suffixes: tuple[str, ...]
+    streamed = False
+
+    def entries(self) -> Iterator[Entry]:
+        """Entries in the archive's order."""
+        import zipfile
+
+        try:
+            with zipfile.ZipFile(self.path) as archive:
+                for info in archive.infolist():
+                    if not info.is_dir() and _is_music(info.filename, self.suffixes):
+                        place = (info.header_offset, info.compress_size, info.compress_type, info.flag_bits & 1)
+                        yield Entry(info.filename, info.file_size << 32 | info.CRC, place)
+        except (zipfile.BadZipFile, OSError, EOFError, NotImplementedError) as error:
+            raise OptionError(f"{self.path}: not a zip archive that can be read ({error}).") from None
+
+    def read(self, name: str, place: Any, limit: int) -> bytes:
+        """The bytes of one member, at most ``limit``; a :class:`ScoreError` where that is not possible."""
+        offset, size, method, encrypted = place
+        if encrypted:
+            raise ScoreError("unreadable", f"{name}: encrypted in the archive.")
+        if method not in (0, 8):
+            raise ScoreError("unreadable", f"{name}: compressed by method {method}; stored or deflated is accepted.")
+        if size > limit + limit // 8 + 1024:
+            raise ScoreError("too large", f"{name}: more than {limit} bytes; the budget can be raised.")
+        try:
+            file = self.__dict__.get("_file")
+            if file is None:
+                file = self.__dict__["_file"] = open(self.path, "rb")
+            file.seek(offset)
+            header = file.read(30)
+            if header[:4] != b"PK\3\4":
+                raise OSError("the archive is damaged here")
+            file.seek(int.from_bytes(header[26:28], "little") + int.from_bytes(header[28:30], "little"), os.SEEK_CUR)
+            data = file.read(size)
+            if method == 8:
+                data = zlib.decompressobj(-15).decompress(data, limit + 1)
+        except (OSError, zlib.error) as error:
+            raise ScoreError("unreadable", f"{name}: {error}.") from None
+        if len(data) > limit:
+            raise ScoreError("too large", f"{name}: more than {limit} bytes; the budget can be raised.")
+        return data
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"path": self.path, "suffixes": self.suffixes}
+
+
+@dataclass(frozen=True)
+class Tar:
+    """The music files of a ``.tar``, ``.tar.gz`` or ``.tgz``, which can only be read from front to back."""
+
+    path: str
+    suffixes: tuple[str, ...]
+    streamed = True
+
+    def _members(self) -> Iterator[tuple[Any, Any]]:
+        import tarfile
+
+        try:
+            with tarfile.open(self.path, "r:*") as archive:
+                while (member := archive.next()) is not None:
+                    if member.isfile() and _is_music(member.name.removeprefix("./"), self.suffixes):
+                        yield archive, member
+                    archive.members = []  # type: ignore[attr-defined]  # or it remembers all of them
+        except (tarfile.TarError, OSError, EOFError, zlib.error) as error:
+            raise OptionError(f"{self.path}: not a tar archive that can be read ({error}).") from None
+
+    def entries(self) -> Iterator[Entry]:
+        """Entries in the archive's order."""
+        for _, member in self._members():
+            yield Entry(member.name.removeprefix("./"), member.size << 64 | int(member.mtime), None)
+
+    def stream(self, limit: int) -> Iterator[tuple[str, bytes]]:
+        """Names and bytes (at most ``limit + 1`` each) in the archive's order."""
+        for archive, member in self._members():
+            yield member.name.removeprefix("./"), archive.extractfile(member).read(limit + 1)
+
+    def read(self, name: str, place: Any, limit: int) -> bytes:
+        """The bytes that were sent along as the place."""
+        if len(place) > limit:
+            raise ScoreError("too large", f"{name}: more than {limit} bytes; the budget can be raised.")
+        return place
+
+
+Source = Folder | Files | Zip | Tar
+
+
+def open_source(given: str, suffixes: tuple[str, ...] = MIDI_SUFFIXES) -> Source:
+    """The source that a path names.
+
+    Raises
+    ------
+    OptionError
+        Nothing is there, or it is no folder, archive, list or music file.
+    """
+    path = Path(given)
+    lower = given.lower()
+    if path.is_dir():
+        return Folder(str(path), suffixes)
+    if not path.exists():
+        raise OptionError(f"{given}: no such file or folder.")
+    if lower.endswith(".zip"):
+        return Zip(str(path), suffixes)
+    if lower.endswith((".tar.gz", ".tgz", ".tar")):
+        return Tar(str(path), suffixes)
+    if lower.endswith(suffixes):
+        return Files("", (given,))
+    if lower.endswith(".txt"):
+        try:
+            lines = path.read_text(encoding="utf-8", errors="surrogateescape").splitlines()
+        except OSError as error:
+            raise OptionError(f"{given}: cannot be read ({error.strerror or error}).") from None
+        names = [line.strip() for line in lines if line.strip() and not line.startswith("#")]
+        return Files(str(path.parent), tuple(names))
+    kinds = ", ".join((*ARCHIVE_SUFFIXES, *suffixes))
+    raise OptionError(f"{given}: not a folder, an archive, a music file ({kinds}) or a .txt list of paths.")
+
+
+class Collection:
+    """The files of one or several sources under one numbering: sorted by name, equal names once.
+
+    Attributes
+    ----------
+    names : list of str
+    stamps : list of int
+    """
+
+    def __init__(self, given: list[str], suffixes: tuple[str, ...] = MIDI_SUFFIXES) -> None:
+        self.sources = [open_source(one, suffixes) for one in given]
+        several = len(given) > 1
+        # single files keep their path as a name; all else is told apart by where it came from
+        self.prefixes = [
+            one.rstrip("/\\") + "/" if several and not isinstance(source, Files) else ""
+            for one, source in zip(given, self.sources, strict=True)
+        ]
+        rows = [
+            (prefix + entry.name, number, entry.stamp, entry.place)
+            for number, (source, prefix) in enumerate(zip(self.sources, self.prefixes, strict=True))
+            for entry in source.entries()
+        ]
+        rows.sort(key=lambda row: row[:2])
+        self.names: list[str] = []
+        self.stamps: list[int] = []
+        self._numbers = bytearray() if len(given) < 256 else None
+        self._wide: list[int] = []
+        self._places: list[Any] = []
+        for name, number, stamp, place in rows:
+            if self.names and self.names[-1] == name:
+                continue
+            self.names.append(name)
+            self.stamps.append(stamp)
+            self._places.append(place)
+            (self._wide if self._numbers is None else self._numbers).append(number)
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def source_of(self, index: int) -> int:
+        """The number of the source that holds a file."""
+        return self._wide[index] if self._numbers is None else self._numbers[index]
+
+    def find(self, name: str) -> int:
+        """The index of a name, or -1."""
+        from bisect import bisect_left
+
+        index = bisect_left(self.names, name)
+        return index if index < len(self.names) and self.names[index] == name else -1
+
+    def tasks(self, wanted: Any, limit: int) -> Iterator[tuple[int, int, str, Any]]:
+        """(index, source, name inside it, place) of every file whose ``wanted[index]`` is true.
+
+        Archives that are read from front to back send each file's bytes as its place, and come after everything else.
+        """
+        for index in range(len(self)):
+            number = self.source_of(index)
+            if wanted[index] and not self.sources[number].streamed:
+                yield index, number, self.names[index][len(self.prefixes[number]) :], self._places[index]
+        for number, source in enumerate(self.sources):
+            if isinstance(source, Tar):
+                sent = set()
+                for name, data in source.stream(limit):
+                    index = self.find(self.prefixes[number] + name)
+                    if index >= 0 and wanted[index] and self.source_of(index) == number and index not in sent:
+                        sent.add(index)
+                        yield index, number, name, data

@@ -1,0 +1,161 @@
+"""Which split every piece goes to: by content, by chance that the seed fixes, and as the user says.
+
+Pieces that belong together (copies, and files that ``--groups`` ties) form a *bundle* and go to one split.  The split
+of a bundle is a hash of the seed and of the smallest content hash in it, so it depends neither on names nor on order.
+If a split with a ratio above 0 would stay empty, the bundle whose hash lies nearest to it is moved there, from the
+split that has most.
+
+``--splits`` fixes the split of files.  The rest of a bundle follows.  If files of one bundle are fixed on different
+sides, the most protected side wins (test, then valid, then train), and copies on the others are left out; files that
+are no copies of those (only tied by ``--groups``) can't be fixed on different sides.
+"""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+from collections.abc import Callable
+
+import numpy as np
+
+from musicbert_plugin.errors import OptionError
+
+SPLITS = ("train", "valid", "test")
+PROTECTED = ("test", "valid", "train")
+
+
+def parse_ratios(text: str) -> tuple[float, float, float]:
+    """Shares of train, valid and test from ``98,1,1``; they are divided by their sum.
+
+    Raises
+    ------
+    OptionError
+        Not three numbers of which none is below 0 and one above.
+    """
+    try:
+        ratios = [float(part) for part in text.split(",")]
+    except ValueError:
+        ratios = []
+    if len(ratios) != 3 or not all(0 <= ratio < float("inf") for ratio in ratios) or sum(ratios) <= 0:
+        raise OptionError(f"--split-ratios {text}: three numbers for train,valid,test are needed, as in 98,1,1.")
+    total = sum(ratios)
+    return ratios[0] / total, ratios[1] / total, ratios[2] / total
+
+
+def _rows(path: str, option: str, columns: tuple[str, str], delimiter: str) -> list[tuple[str, str]]:
+    try:
+        with open(path, encoding="utf-8-sig", newline="") as file:
+            rows = list(csv.DictReader(file, delimiter=delimiter))
+            names = list(rows[0]) if rows else []
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise OptionError(f"{option} {path}: cannot be read ({getattr(error, 'strerror', None) or error}).") from None
+    if any(column not in names for column in columns):
+        kind = "CSV" if delimiter == "," else "TSV"
+        both = " and ".join(columns)
+        raise OptionError(f"{option} {path}: a {kind} file with a header naming the columns {both} is needed.")
+    return [(row[columns[0]] or "", row[columns[1]] or "") for row in rows]
+
+
+def read_splits(path: str) -> dict[str, str]:
+    """File names and their splits from a CSV with columns ``file`` and ``split`` (others are passed over).
+
+    Raises
+    ------
+    OptionError
+        Unreadable, columns missing, a split that is none of train, valid and test, or one file in two splits.
+    """
+    splits: dict[str, str] = {}
+    for name, split in _rows(path, "--splits", ("file", "split"), ","):
+        if split not in SPLITS:
+            raise OptionError(f"--splits {path}: {name} has the split {split!r}; accepted is train, valid or test.")
+        if splits.setdefault(name, split) != split:
+            raise OptionError(f"--splits {path}: {name} is in both {splits[name]} and {split}; a file has one split.")
+    return splits
+
+
+def read_groups(path: str) -> dict[str, str]:
+    """File names and their groups from a TSV with columns ``file`` and ``group``; rows without a group are passed over.
+
+    Raises
+    ------
+    OptionError
+        Unreadable, columns missing, or one file in two groups.
+    """
+    groups: dict[str, str] = {}
+    for name, group in _rows(path, "--groups", ("file", "group"), "\t"):
+        if group and groups.setdefault(name, group) != group:
+            raise OptionError(f"--groups {path}: {name} is in both {groups[name]} and {group}; a file has one group.")
+    return groups
+
+
+def chance(seed: int, key: int) -> float:
+    """A number in [0, 1) that the seed and a 64-bit key fix."""
+    digest = hashlib.blake2b(f"{seed} {key}".encode(), digest_size=8).digest()
+    return int.from_bytes(digest, "big") / 2**64
+
+
+def assign(keys: np.ndarray, fixed: np.ndarray, ratios: tuple[float, float, float], seed: int) -> np.ndarray:
+    """The split of every bundle.
+
+    Parameters
+    ----------
+    keys : uint64 [G]
+        Content hash of each bundle, all different.
+    fixed : int [G]
+        0, 1, 2 where the user has fixed train, valid or test; else -1.
+    ratios : (float, float, float)
+        Sum 1.
+    seed : int
+
+    Returns
+    -------
+    int8 [G]
+
+    Raises
+    ------
+    OptionError
+        Fewer bundles than splits with a ratio above 0.
+    """
+    wanted = [split for split in range(3) if ratios[split] > 0]
+    if len(keys) < len(wanted):
+        names = ", ".join(SPLITS[split] for split in wanted)
+        raise OptionError(
+            f"The source holds {len(keys)} different piece{'' if len(keys) == 1 else 's'} (copies counted once), but "
+            f"{names} need at least one each; give more music or another --split-ratios."
+        )
+    draw = np.array([chance(seed, key) for key in keys.tolist()])
+    edges = np.cumsum(ratios)
+    split = np.minimum(np.searchsorted(edges[:2], draw, side="right"), max(wanted)).astype(np.int8)
+    split[fixed >= 0] = fixed[fixed >= 0]
+    if (fixed >= 0).all():
+        return split
+    order = np.argsort(keys, kind="stable")
+    for empty in wanted:
+        if (split == empty).any():
+            continue
+        counts = np.bincount(split[fixed < 0], minlength=3)
+        totals = np.bincount(split, minlength=3)
+        givers = [s for s in range(3) if counts[s] and totals[s] > 1]
+        if not givers:
+            continue
+        giver = max(givers, key=lambda s: counts[s])
+        middle = edges[empty] - ratios[empty] / 2
+        movable = order[(split[order] == giver) & (fixed[order] < 0)]
+        split[movable[np.argmin(np.abs(draw[movable] - middle))]] = empty
+    return split
+
+
+def check_names(path: str, option: str, names: list[str], find: Callable[[str], int]) -> None:
+    """Refuse names that are not in the source.
+
+    Raises
+    ------
+    OptionError
+        Tells the first such name and their number.
+    """
+    missing = [name for name in names if find(name) < 0]
+    if missing:
+        more = f" and {len(missing) - 1} more" if len(missing) > 1 else ""
+        raise OptionError(
+            f"{option} {path}: {missing[0]}{more} not in the source; names are paths inside the folder or archive."
+        )
