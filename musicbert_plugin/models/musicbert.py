@@ -13,7 +13,6 @@ S pieces per row, N octuples that exist, M masked fields.
 
 # No "from __future__ import annotations": fairseq reads the types of a dataclass's fields, not their text.
 import logging
-from argparse import Namespace
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Optional
@@ -200,13 +199,17 @@ class MusicBERTModel(FairseqEncoderModel):
             task: a fairseq task with ``source_dictionary``.
 
         Raises:
-            OptionError: if ``freeze_encoder_layers`` is not in 0 .. encoder_layers.
+            OptionError: if ``freeze_encoder_layers`` is not in 0 .. encoder_layers, or the file of an older model asks for
+                another activation function.
         """
-        if isinstance(args, Namespace):
-            args = MusicBERTConfig.from_namespace(args)
-            if not isinstance(args.max_positions, int):
-                # Very old Namespaces lack the field; RoBERTa then takes the task's.
-                args.max_positions = int(getattr(task.cfg, "tokens_per_sample", None) or task.max_positions())
+        for name, only in (("activation_fn", "gelu"), ("pooler_activation_fn", "tanh")):
+            if getattr(args, name, only) != only:
+                raise OptionError(f"{name} is {getattr(args, name)!r}, but MusicBERT's is {only!r} alone.")
+        # Also from a DictConfig: files of an older version of this plugin lack the newer fields.
+        args = MusicBERTConfig.from_namespace(args)
+        if not isinstance(args.max_positions, int):
+            # Very old Namespaces lack the field; RoBERTa then takes the task's.
+            args.max_positions = int(getattr(task.cfg, "tokens_per_sample", None) or task.max_positions())
         if args.encoder_layers_to_keep:
             args.encoder_layers = len(args.encoder_layers_to_keep.split(","))
         if not 0 <= args.freeze_encoder_layers <= args.encoder_layers:
