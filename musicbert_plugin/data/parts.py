@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import struct
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -96,11 +97,15 @@ class Parts:
     def __len__(self) -> int:
         return len(self.sizes)
 
-    def read(self, index: int, start: int = 0, stop: int | None = None) -> NDArray[np.int64]:
-        """Sub-tokens ``start`` to ``stop`` (exclusive; None for the end) of part ``index``: a fresh int64 array."""
+    def raw(self, index: int, start: int = 0, stop: int | None = None) -> NDArray[Any]:
+        """Numbers ``start`` to ``stop`` (exclusive; None for the end) of item ``index`` as stored: mapped, not to write."""
         stop = int(self.sizes[index]) if stop is None else stop
         offset = int(self._offsets[index]) + start * self._type.itemsize
-        return np.frombuffer(self._data, self._type, stop - start, offset).astype(np.int64)
+        return np.frombuffer(self._data, self._type, stop - start, offset)
+
+    def read(self, index: int, start: int = 0, stop: int | None = None) -> NDArray[np.int64]:
+        """Sub-tokens ``start`` to ``stop`` (exclusive; None for the end) of part ``index``: a fresh int64 array."""
+        return self.raw(index, start, stop).astype(np.int64)
 
     def __getitem__(self, index: int) -> NDArray[np.int64]:
         return self.read(index)
