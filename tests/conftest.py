@@ -1,5 +1,4 @@
-"""What every test may ask for: the real music, the registered plugin, and fairseq's commands run inside the test
-process.
+"""What every test may ask for: real music, the registered plugin, and fairseq's commands as functions.
 
 fairseq is imported once per pytest process (three seconds), and its commands are called in it as functions.  They keep
 state between calls (metrics, the best checkpoint, log handlers, hydra): :func:`fairseq_command` puts it back.
@@ -36,9 +35,7 @@ def music_data() -> Path:
 
 @pytest.fixture(scope="session")
 def registered() -> None:
-    """fairseq with every task, model and criterion of the plugin, registered once; one torch thread, since test
-    models are tiny.
-    """
+    """fairseq with every task, model and criterion of the plugin; one torch thread, since test models are tiny."""
     import torch
 
     import musicbert_plugin
@@ -49,7 +46,7 @@ def registered() -> None:
 
 @dataclass
 class CommandRun:
-    """What a fairseq command said: its log messages in order, and those of them that are JSON (``--log-format json``)."""
+    """What a fairseq command said: its log messages in order, among them JSON with ``--log-format json``."""
 
     value: Any = None
     messages: list[str] = field(default_factory=list)
@@ -145,8 +142,7 @@ def octuple_folder(registered: None, tmp_path: Path) -> Callable[..., Path]:
 
     from musicbert_plugin.codecs import octuple
 
-    def make(name: str = "data", config: dict[str, Any] | None = {}, seed: int = 1, **splits: list[int]) -> Path:  #
-    noqa: B006
+    def make(name: str = "data", config: dict[str, Any] | None = {}, seed: int = 1, **splits: list[int]) -> Path:  # noqa: B006
         rng = np.random.default_rng(seed)
         folder = tmp_path / name
         folder.mkdir()
@@ -170,7 +166,7 @@ def octuple_folder(registered: None, tmp_path: Path) -> Callable[..., Path]:
 
 @pytest.fixture
 def spectrogram_folder(tmp_path: Path) -> Callable[..., Path]:
-    """``spectrogram_folder(train=[400, 250], valid=[300])``: a feature folder of made-up clips with that many frames each.
+    """``spectrogram_folder(train=[400, 250], valid=[300])``: made-up clips with that many frames each.
 
     Clips are smooth in time and frequency, as spectrograms are.  ``labels`` has a list of raw cells per column, for the
     clips of all splits in order; ``config`` replaces entries of config.json.
