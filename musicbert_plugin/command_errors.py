@@ -1,9 +1,9 @@
 """How a fairseq command of this plugin ends when something was wrong: one sentence on stderr, and exit status 2.
 
-A command fails in many places: in the plugin (:mod:`musicbert_plugin.errors`), in fairseq, in a data-loader worker, in a
-process that was spawned for another GPU.  :func:`sentence_for` finds the sentence in whatever arrives; ``None`` means that
-the error is a defect and its traceback is shown.  With ``LOGLEVEL=DEBUG`` (the variable that fairseq's commands read) the
-traceback is shown in any case.
+A command fails in many places: in the plugin (:mod:`musicbert_plugin.errors`), in fairseq, in a data-loader worker, in
+a process that was spawned for another GPU.  :func:`sentence_for` finds the sentence in whatever arrives; ``None`` means
+that the error is a defect and its traceback is shown.  With ``LOGLEVEL=DEBUG`` (the variable that fairseq's commands
+read) the traceback is shown in any case.
 """
 
 from __future__ import annotations
@@ -67,8 +67,8 @@ def end_with(sentence: str, error: BaseException) -> None:
 def report_hydra_job() -> None:
     """Let the outcome of a hydra job end like any other command.
 
-    hydra runs ``main`` inside a job, keeps its exception, prints a traceback and ends with 1.  The plugin is imported within
-    that job, too late to wrap it, but before hydra reads the outcome.
+    hydra runs ``main`` inside a job, keeps its exception, prints a traceback and ends with 1.  The plugin is imported
+    within that job, too late to wrap it, but before hydra reads the outcome.
     """
     try:
         from hydra.core.utils import JobReturn
@@ -155,15 +155,15 @@ def _file(link: _Link) -> str | None:
 
 def _hardware(link: _Link) -> str | None:
     if re.search(r"not compiled with CUDA enabled|Found no NVIDIA driver|No CUDA GPUs are available", link.message):
-        return "The options ask for a CUDA GPU (as --fp16 does), and torch finds none here: use --bf16, and --cpu to be explicit."
+        return "The options ask for a CUDA GPU (as --fp16 does), and torch finds none here: use --bf16 and --cpu."
     processes = re.match(r"world size is (\d+) but have (\d+) available devices", link.message)
     if issubclass(link.kind, AssertionError) and processes:
         return (
-            f"--distributed-world-size {processes[1]} was given and there are {processes[2]} GPUs: on a CPU, start the "
-            f'processes with torchrun --nproc_per_node {processes[1]} "$(command -v fairseq-train)" and the same arguments.'
+            f"--distributed-world-size {processes[1]} was given and there are {processes[2]} GPUs: on a CPU, start "
+            f'them with torchrun --nproc_per_node {processes[1]} "$(command -v fairseq-train)" and the same arguments.'
         )
     if link.kind.__name__ in ("OutOfMemoryError", "AcceleratorError") and "out of memory" in link.message:
-        return "The GPU ran out of memory: lower --batch-size or --max-tokens (and raise --update-freq), or add --checkpoint-activations."
+        return "The GPU ran out of memory: lower --batch-size or --max-tokens, and raise --update-freq instead."
     return None
 
 
@@ -185,7 +185,8 @@ def _architecture(links: list[_Link], cfg: Any) -> str | None:
 def _difference(message: str) -> str:
     """In words, what ``load_state_dict`` found: the first of each kind of difference, and how many there are."""
     told = []
-    shapes = re.findall(r"size mismatch for ([\w.]+): copying a param with shape (.*?) from checkpoint, .*? is (.*?)\.(?:\s|$)", message)
+    mismatch = r"size mismatch for ([\w.]+): copying a param with shape (.*?) from checkpoint, .*? is (.*?)\.(?:\s|$)"
+    shapes = re.findall(mismatch, message)
     if shapes:
         name, there, here = shapes[0]
         told.append(f"{name} is {_shape(there)} in the file and {_shape(here)} here{_more(shapes)}")

@@ -1,12 +1,12 @@
 """Every concession to the age of fairseq, in one file, each with its reason.
 
-fairseq was last released for Python 3.8, numpy 1.2x and torch 1.x.  On today's versions some of its paths fail; what must
-give way is changed here, when ``tasks/__init__.py`` imports this file: after fairseq itself, before its arguments are
-parsed, its processes started or its files opened.  Every change tests for the feature it needs and not for a version,
-may be applied twice, and is held by ``tests/test_compat.py``, which also shows what happens without it.
+fairseq was last released for Python 3.8, numpy 1.2x and torch 1.x.  On today's versions some of its paths fail; what
+must give way is changed here, when ``tasks/__init__.py`` imports this file: after fairseq itself, before its arguments
+are parsed, its processes started or its files opened.  Every change tests for the feature it needs and not for a
+version, may be applied twice, and is held by ``tests/test_compat.py``, which also shows what happens without it.
 
-The rest of the process is left alone: numpy and torch are never changed themselves (modules of fairseq get views of their
-own), and tasks, models and criterions of fairseq keep working as they did.
+The rest of the process is left alone: numpy and torch are never changed themselves (modules of fairseq get views of
+their own), and tasks, models and criterions of fairseq keep working as they did.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from __future__ import annotations
 import argparse
 import collections
 import functools
+import inspect
 import logging
 import os
 import pickle
@@ -47,8 +48,12 @@ class _View(types.ModuleType):
         return getattr(self._original, name)
 
 
+def _has_view(module: Any, name: str) -> bool:
+    return "_original" in vars(getattr(module, name))
+
+
 def _replace_everywhere(original: Callable[..., Any], replacement: Callable[..., Any]) -> None:
-    """Put ``replacement`` wherever a module of fairseq holds ``original``, copies bound by ``from x import y`` included."""
+    """Put ``replacement`` wherever fairseq holds ``original``, copies bound by ``from x import y`` included."""
     for name, module in list(sys.modules.items()):
         if name.partition(".")[0] in ("fairseq", "fairseq_cli", "__main__") and isinstance(module, types.ModuleType):
             for attribute, value in list(vars(module).items()):
@@ -61,23 +66,32 @@ def _replace_everywhere(original: Callable[..., Any], replacement: Callable[...,
 
 NUMPY_READERS = (
     "fairseq.data.token_block_dataset",  # np.compat.long: every dataset cut at sentence ends
-    "fairseq.data.language_pair_dataset",  # np.compat.long: bucketed lengths
-    "fairseq.data.data_utils",  # np.int: block masks and masks without overlap
+    "fairseq.data.language_pair_dataset",  # np.compat.long: lengths in buckets
+    "fairseq.data.data_utils",  # np.int: spans without overlap; np.percentile(interpolation=): lengths in buckets
     "fairseq.modules.dynamic_crf_layer",  # np.float
 )
 
 
-def give_numpy_views() -> None:
-    """Names that numpy removed (``np.int`` and ``np.float`` in 1.24, ``np.compat`` in 2.0) for the modules that use them.
+def _percentile(*args: Any, interpolation: str | None = None, **options: Any) -> Any:
+    if interpolation is not None:
+        options["method"] = interpolation
+    return numpy.percentile(*args, **options)
 
-    Only those four modules see them: code that asks numpy itself whether a name exists gets a true answer.
+
+def give_numpy_views() -> None:
+    """Names that numpy removed, for the modules of fairseq that use them.
+
+    ``np.int`` and ``np.float`` left in 1.24, ``np.compat`` in 2.0, and ``interpolation`` became ``method``.  Only those
+    four modules see them: code that asks numpy itself whether a name exists gets a true answer.
     """
     old_names: dict[str, Any] = {"int": int, "float": float, "compat": types.SimpleNamespace(long=int)}
     missing = {name: value for name, value in old_names.items() if name not in vars(numpy)}
+    if "interpolation" not in inspect.signature(numpy.percentile).parameters:
+        missing["percentile"] = _percentile
     for name in NUMPY_READERS:
-        module = sys.modules.get(name)
-        if missing and module is not None and not isinstance(vars(module).get("np"), _View):
-            module.np = _View(numpy, **missing)  # type: ignore[attr-defined]
+        module: Any = sys.modules.get(name)
+        if missing and module is not None and not _has_view(module, "np"):
+            module.np = _View(numpy, **missing)
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -85,7 +99,7 @@ def give_numpy_views() -> None:
 
 
 def checkpoint_types() -> list[Any]:
-    """The types, besides tensors and plain containers, that a fairseq checkpoint may hold; none of them runs code on load.
+    """What a fairseq checkpoint may hold besides tensors; reading any of these runs no code.
 
     * ``argparse.Namespace``: in every file whose model has no dataclass, and the whole ``args`` of older ones;
     * omegaconf's containers, and the types their metadata name: files of 2021, whose ``cfg`` was pickled as it stood;
@@ -122,7 +136,7 @@ def checkpoint_types() -> list[Any]:
 
 
 def allow_checkpoint_types() -> None:
-    """torch reads checkpoints with ``weights_only=True`` since 2.6 and refuses what is not on its list; this extends the list.
+    """Extend torch's list of what a checkpoint may hold: since 2.6 it refuses all else (``weights_only=True``).
 
     The alternative, ``weights_only=False``, would run whatever a downloaded file asks for.
     """
@@ -130,7 +144,7 @@ def allow_checkpoint_types() -> None:
 
 
 def load_safely(file: Any, *args: Any, **options: Any) -> Any:
-    """``torch.load`` of a fairseq checkpoint: weights only, always, and a sentence that names the file where it is refused.
+    """``torch.load`` of a fairseq checkpoint: weights only, always; what is refused is named together with the file.
 
     ``weights_only`` is passed explicitly, since a default can be switched off by TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD.
     Raises CheckpointError for a file that holds a type which is not allow-listed, is damaged, or is something else.
@@ -162,9 +176,9 @@ def _reason(error: Exception) -> str:
 
 
 def load_checkpoints_safely() -> None:
-    """Let ``fairseq.checkpoint_utils`` load by :func:`load_safely`: training, validation, generation, ensembles, resume."""
+    """Let ``fairseq.checkpoint_utils``, which reads every checkpoint, load by :func:`load_safely`."""
     module: Any = fairseq.checkpoint_utils
-    if not isinstance(module.torch, _View):
+    if not _has_view(module, "torch"):
         module.torch = _View(torch, load=load_safely)
 
 
@@ -195,7 +209,7 @@ def broadcast_from_peers() -> None:
 
 
 def bf16_without_tpu(cfg: Any) -> None:
-    """``--bf16`` is not a request for a TPU: fairseq's option parser turns ``tpu`` on with it, and then fails without torch_xla."""
+    """``--bf16`` asks for no TPU: fairseq's option parser turns ``tpu`` on with it, and fails without torch_xla."""
     if cfg.common.bf16 and distributed_utils.xm is None:
         cfg.common.tpu = False
         cfg.distributed_training.tpu = False
@@ -233,11 +247,11 @@ def refuse_fp16_without_cuda(cfg: Any) -> None:
 
 
 def wrap_call_main() -> None:
-    """Every command of fairseq that computes goes through ``call_main``: settle the options there, and end with a sentence.
+    """Settle the options where every computing command of fairseq passes, in ``call_main``, and end with a sentence.
 
     What the plugin or its user did wrong ends the command with one sentence on stderr and status 2; a defect keeps its
-    traceback.  ``fairseq-generate`` has no ``call_main`` and gets the second half only; under ``fairseq-hydra-train`` the
-    plugin is imported when ``call_main`` is already running, so the outcome of hydra's job is read instead.
+    traceback.  ``fairseq-generate`` has no ``call_main`` and gets the second half only; under ``fairseq-hydra-train``
+    the plugin is imported when ``call_main`` is already running, so the outcome of hydra's job is read instead.
     """
     original = distributed_utils.call_main
     if not getattr(original, "settles_options", False):
@@ -275,8 +289,9 @@ def wrap_call_main() -> None:
 def quiet_the_root_logger() -> None:
     """``fairseq.models.wav2vec.wav2vec2_classification`` puts the root logger at DEBUG when it is imported.
 
-    Commands that configure logging before they import fairseq (``fairseq-train``) are not affected; all others, and every
-    Python program, would log the inner life of torch and file locks.  Back to the level that fairseq's own commands use.
+    Commands that configure logging before they import fairseq (``fairseq-train``) are not affected; all others, and
+    every Python program, would log the inner life of torch and file locks.  Back to the level that fairseq's own
+    commands use.
     """
     root = logging.getLogger()
     wanted = os.environ.get("LOGLEVEL", "INFO").upper()

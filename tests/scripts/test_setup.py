@@ -35,7 +35,7 @@ class Machine:
         return place
 
     def python(self, name: str, version: str) -> Path:
-        """A Python of that version, as far as setup asks: its number, and everything else from the Python of this test."""
+        """A Python that says it has that version, and answers all else as the Python of this test does."""
         answer = f'case "$2" in *version_info*) echo {version} ;; *) exec "{sys.executable}" "$@" ;; esac'
         return self.program(self.path / name, answer)
 
@@ -99,8 +99,8 @@ def test_without_the_headers_of_python_nothing_is_fetched(machine: Machine) -> N
     machine.program(machine.path / "python3", answer)
     machine.program(machine.path / "c++", "exit 0")
     assert machine.refuses() == (
-        "fairseq is built from source, which needs the headers of Python 3.11 (Debian and Ubuntu: apt install python3.11-dev)"
-": install that and run this again."
+        "fairseq is built from source, which needs the headers of Python 3.11 "
+        "(Debian and Ubuntu: apt install python3.11-dev): install that and run this again."
     )
 
 
@@ -126,7 +126,8 @@ def test_a_venv_of_another_python_is_not_overwritten(machine: Machine) -> None:
     other = machine.python("python3.12", "3.12")
     machine.program(machine.checkout / ".venv" / "bin" / "python", "echo 3.11")
     assert machine.refuses(PYTHON=str(other)) == (
-        f"PYTHON={other} is Python 3.12 and {machine.checkout}/.venv holds Python 3.11: remove that folder to change it."
+        f"PYTHON={other} is Python 3.12 and {machine.checkout}/.venv holds Python 3.11: "
+        "remove that folder to change it."
     )
 
 
