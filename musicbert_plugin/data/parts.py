@@ -98,7 +98,7 @@ class Parts:
         return len(self.sizes)
 
     def raw(self, index: int, start: int = 0, stop: int | None = None) -> NDArray[Any]:
-        """Numbers ``start`` to ``stop`` (exclusive; None for the end) of item ``index`` as stored: mapped, read-only."""
+        """Numbers ``start`` to ``stop`` (exclusive; None for the end) of item ``index`` as stored, read-only."""
         stop = int(self.sizes[index]) if stop is None else stop
         offset = int(self._offsets[index]) + start * self._type.itemsize
         return np.frombuffer(self._data, self._type, stop - start, offset)
