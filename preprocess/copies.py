@@ -230,6 +230,8 @@ def _candidates(members: np.ndarray, sketches: np.ndarray, sizes: np.ndarray) ->
     # A sixteenth of the hashes at a time bounds the memory; their lowest bits are spread evenly.
     for part in range(16):
         row, column = np.nonzero(((sketches & np.uint32(15)) == part) & (sketches != _NOTHING))
+        if not len(row):
+            continue
         value = sketches[row, column]
         order = np.lexsort((row, sizes[row], value))
         row, value = row[order], value[order]

@@ -143,7 +143,7 @@ class OctupleKind:
 
 
 def onset_perplexity(counts: Any) -> float:
-    """``2 ** H`` of the distribution of counts (int [16]): 1 if all onsets share a position, 16 if all are used alike."""
+    """``2 ** H`` of the distribution of counts (int [16]): 1 if all onsets share a position, 16 if all are alike."""
     import numpy as np
 
     shares = counts[counts > 0] / counts.sum()

@@ -24,7 +24,7 @@ from typing import Any, NamedTuple
 
 from musicbert_plugin.errors import OptionError, ScoreError
 
-MIDI_SUFFIXES = (".mid", ".midi", ".rmi", ".rmid", ".kar")
+MIDI_SUFFIXES = (".mid", ".midi", ".rmi", ".rmid", ".kar", ".midi2")  # the last is refused, but not passed over
 ARCHIVE_SUFFIXES = (".zip", ".tar.gz", ".tgz", ".tar")
 
 
@@ -39,6 +39,16 @@ class Entry(NamedTuple):
 def _is_music(name: str, suffixes: tuple[str, ...]) -> bool:
     base = name.rpartition("/")[2]
     return base.lower().endswith(suffixes) and not base.startswith(".") and not name.startswith("__MACOSX/")
+
+
+def _zip_name(name: str, flags: int) -> str:
+    """The name of a zip's member, which many programs write in UTF-8 without the flag (2048) that says so."""
+    if not flags & 2048 and not name.isascii():
+        try:
+            return name.encode("cp437").decode("utf-8")
+        except UnicodeError:
+            return name
+    return name
 
 
 def _stamp(status: os.stat_result) -> int:
@@ -134,15 +144,22 @@ class Zip:
         try:
             with zipfile.ZipFile(self.path) as archive:
                 for info in archive.infolist():
-                    if not info.is_dir() and _is_music(info.filename, self.suffixes):
-                        place = (info.header_offset, info.compress_size, info.compress_type, info.flag_bits & 1)
-                        yield Entry(info.filename, info.file_size << 32 | info.CRC, place)
+                    name = _zip_name(info.filename, info.flag_bits)
+                    if not info.is_dir() and _is_music(name, self.suffixes):
+                        place = (
+                            info.header_offset,
+                            info.compress_size,
+                            info.compress_type,
+                            info.flag_bits & 1,
+                            info.CRC,
+                        )
+                        yield Entry(name, info.file_size << 32 | info.CRC, place)
         except (zipfile.BadZipFile, OSError, EOFError, NotImplementedError) as error:
             raise OptionError(f"{self.path}: not a zip archive that can be read ({error}).") from None
 
     def read(self, name: str, place: Any, limit: int) -> bytes:
         """The bytes of one member, at most ``limit``; a :class:`ScoreError` where that is not possible."""
-        offset, size, method, encrypted = place
+        offset, size, method, encrypted, checksum = place
         if encrypted:
             raise ScoreError("unreadable", f"{name}: encrypted in the archive.")
         if method not in (0, 8):
@@ -165,6 +182,8 @@ class Zip:
             raise ScoreError("unreadable", f"{name}: {error}.") from None
         if len(data) > limit:
             raise ScoreError("too large", f"{name}: more than {limit} bytes; the budget can be raised.")
+        if zlib.crc32(data) != checksum:
+            raise ScoreError("unreadable", f"{name}: damaged in the archive (its checksum differs).")
         return data
 
     def __getstate__(self) -> dict[str, Any]:
@@ -189,7 +208,8 @@ class Tar:
                         yield archive, member
                     archive.members = []  # type: ignore[attr-defined]  # or it remembers all of them
         except (tarfile.TarError, OSError, EOFError, zlib.error) as error:
-            raise OptionError(f"{self.path}: not a tar archive that can be read ({error}).") from None
+            first = str(error).partition(":")[0]
+            raise OptionError(f"{self.path}: not a tar archive that can be read ({first}).") from None
 
     def entries(self) -> Iterator[Entry]:
         """Entries in the archive's order."""
