@@ -1,0 +1,118 @@
+"""Each size of MusicBERT has one complete YAML: the same model as --arch gives, and the same recipe for all of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from omegaconf import OmegaConf
+
+CONFIG = Path(__file__).resolve().parents[2] / "musicbert_plugin" / "config"
+
+PARAMETERS = {
+    "tiny": 2_043_605,
+    "mini": 7_008_981,
+    "small": 22_536_405,
+    "medium": 35_145_941,
+    "base": 103_286_485,
+    "large": 331_074_773,
+}
+
+
+def load(size: str) -> Any:
+    return OmegaConf.load(CONFIG / f"octuple_pretrain_{size}.yaml")
+
+
+def from_yaml(size: str) -> Any:
+    """The configuration as fairseq-hydra-train completes it."""
+    from fairseq.dataclass.configs import FairseqConfig
+    from fairseq.dataclass.initialize import add_defaults
+
+    overrides = load(size)
+    del overrides["hydra"]
+    config = OmegaConf.merge(OmegaConf.structured(FairseqConfig), overrides, {"task": {"data": "."}})
+    add_defaults(config)
+    return config
+
+
+def from_arch(size: str) -> Any:
+    """The configuration as fairseq-train makes it of --arch."""
+    from fairseq import options
+    from fairseq.dataclass.utils import convert_namespace_to_omegaconf
+
+    words = ["--task", "octuple_masked_lm", "--criterion", "octuple_masked_lm", "--arch", f"musicbert_{size}"]
+    arguments = options.parse_args_and_arch(options.get_training_parser(), input_args=[".", *words])
+    return convert_namespace_to_omegaconf(arguments)
+
+
+@pytest.mark.parametrize("source", [from_yaml, from_arch])
+@pytest.mark.parametrize("size", PARAMETERS)
+def test_each_size_has_the_published_number_of_parameters(
+    registered: None, size: str, source: Callable[[str], Any]
+) -> None:
+    from fairseq import tasks
+
+    config = source(size)
+    with torch.device("meta"):
+        model = tasks.setup_task(config.task).build_model(config.model)
+    assert sum(parameter.numel() for parameter in model.parameters()) == PARAMETERS[size]
+
+
+def test_the_recipes_differ_in_the_size_and_the_save_dir_alone() -> None:
+    base = load("base")
+    for size in PARAMETERS:
+        recipe = load(size)
+        assert recipe.checkpoint.save_dir == f"checkpoints/octuple_{size}"
+        recipe.checkpoint.save_dir = base.checkpoint.save_dir
+        for key in ("layers", "embed_dim", "ffn_embed_dim", "attention_heads"):
+            recipe.model[f"encoder_{key}"] = base.model[f"encoder_{key}"]
+        assert recipe == base
+
+
+def test_the_recipe_is_that_of_the_shell_script() -> None:
+    script = (CONFIG.parents[1] / "scripts" / "pretrain_octuple.sh").read_text()
+    recipe = load("base")
+    for option, expected in {
+        "--tokens-per-sample": recipe.task.tokens_per_sample,
+        "--mask-strategy": recipe.task.mask_strategy,
+        "--mask-unit": recipe.task.mask_unit,
+        "--mask-prob": recipe.task.mask_prob,
+        "--dropout": recipe.model.dropout,
+        "--attention-dropout": recipe.model.attention_dropout,
+        "--optimizer": recipe.optimizer._name,
+        "--adam-betas": f"'{recipe.optimizer.adam_betas}'",
+        "--adam-eps": recipe.optimizer.adam_eps,
+        "--weight-decay": recipe.optimizer.weight_decay,
+        "--clip-norm": recipe.optimization.clip_norm,
+        "--lr": recipe.optimization.lr[0],
+        "--lr-scheduler": recipe.lr_scheduler._name,
+        "--warmup-updates": recipe.lr_scheduler.warmup_updates,
+        "--max-update": recipe.optimization.max_update,
+        "--num-workers": recipe.dataset.num_workers,
+        "--seed": recipe.common.seed,
+        "--save-interval-updates": recipe.checkpoint.save_interval_updates,
+        "--keep-interval-updates": recipe.checkpoint.keep_interval_updates,
+        "--validate-interval-updates": recipe.dataset.validate_interval_updates,
+        "--save-interval": recipe.checkpoint.save_interval,
+        "--validate-interval": recipe.dataset.validate_interval,
+    }.items():
+        value = script.split(f" {option} ")[-1].split()[0]
+        assert value == str(expected) or float(value) == expected, option
+
+
+def test_hydra_trains_a_recipe_on_a_cpu(
+    octuple_folder: Callable[..., Path], fairseq_command: Callable[..., Any], tmp_path: Path
+) -> None:
+    data = octuple_folder(train=[100, 60], valid=[40])
+    outcome = fairseq_command(
+        "hydra-train",
+        *("--config-dir", CONFIG, "--config-name", "octuple_pretrain_tiny", f"task.data={data}"),
+        *(f"common.user_dir={CONFIG.parent}", "common.cpu=true", "common.bf16=false", "common.log_format=json"),
+        *("task.tokens_per_sample=512", "optimization.max_update=2", "optimization.update_freq=[1]"),
+        *("dataset.num_workers=0", f"checkpoint.save_dir={tmp_path / 'checkpoints'}", f"hydra.run.dir={tmp_path}"),
+    )
+    assert (tmp_path / "checkpoints" / "checkpoint_last.pt").is_file()
+    assert any("valid_ppl_pitch" in line for line in outcome.statistics)
