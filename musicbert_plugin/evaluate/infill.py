@@ -25,7 +25,9 @@ CONTEXT_BARS = 4  # shown on either side of the filled bars
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("piece", type=Path, help="MIDI file")
     parser.add_argument("--path", required=True, help="checkpoint (.pt)")
-    parser.add_argument("--bars", default="5:7", metavar="BEGIN:END", help="bars to fill, from 1, END not included")
+    parser.add_argument(
+        "--bars", metavar="BEGIN:END", help="bars to fill, from 1, END not included (default: two in the middle)"
+    )
     parser.add_argument("--programs", type=int, nargs="*", help="fill only these programs' notes (128: drums)")
     parser.add_argument("--temperature", type=float, default=1.0)
     parser.add_argument("--top-k", type=int, default=0, help="draw among the k likeliest values (0: among all)")
@@ -41,8 +43,9 @@ def _parse_bars(text: str) -> tuple[int, int]:
 
 
 def evaluate(options: argparse.Namespace) -> Report:
-    begin, end = _parse_bars(options.bars)
     rows = octuple.encode(read_midi(options.piece))
+    bars = int(rows[-1, octuple.BAR]) + 1
+    begin, end = _parse_bars(options.bars) if options.bars else (max(bars // 2 - 1, 0), bars // 2 + 1)
     try:
         options.dest.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -51,8 +54,7 @@ def evaluate(options: argparse.Namespace) -> Report:
     if options.programs:
         inside &= np.isin(rows[:, octuple.PROGRAM], options.programs)
     if not inside.any():
-        last = int(rows[-1, octuple.BAR]) + 1
-        raise OptionError(f"{options.piece} has no such notes in bars {options.bars}; it has {last} bars.")
+        raise OptionError(f"{options.piece} has no such notes from bar {begin + 1} to {end}; it has {bars} bars.")
 
     from musicbert_plugin.hub import MusicBERTHub
 
