@@ -125,6 +125,11 @@ class OctupleMaskedLmTask(FairseqTask):
         self.masking = OctupleMasking(law, parse_strategies(cfg.mask_strategy), str(cfg.mask_unit))
         self.pack = parse_switch("--pack", cfg.pack)
 
+    @classmethod
+    def setup_task(cls, cfg: OctupleMaskedLmTaskConfig, **unused: Any) -> "OctupleMaskedLmTask":
+        """Make the task; fairseq's tools also tell where the options come from, which makes no difference here."""
+        return cls(cfg)
+
     def load_dataset(self, split: str, epoch: int = 1, combine: bool = False, **unused: Any) -> None:
         """Open one split; of several folders, training takes folder (epoch - 1) mod their number, any other split the
         first.
