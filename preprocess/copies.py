@@ -94,13 +94,15 @@ def _finish(value: np.ndarray) -> np.ndarray:
 
 def _shingles(step: np.ndarray, interval: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Hashes of every run of two, and of every run of eight, (step, interval) [M]; of all M if there are fewer."""
-    word = ((step << 9) + (interval + 256)).astype(np.uint64)
+    word = step << 9
+    word += interval
+    word = word.view(np.uint64)
     word *= _A
     word ^= word >> np.uint64(29)
     word *= _C
     pairs = word[:-1] * _B + word[1:]
     if len(word) < 8:
-        whole = hashlib.blake2b(word.tobytes(), digest_size=4).digest()
+        whole = hashlib.sha256(word.data).digest()[:4]
         return _finish(pairs), np.frombuffer(whole, np.uint32).copy()
     fours = pairs[:-2] * _B2 + pairs[2:]
     eights = fours[:-4] * _B4 + fours[4:]
@@ -157,10 +159,12 @@ def identify(onset: np.ndarray, pitch: np.ndarray, drums: np.ndarray, resolution
     interval = height[1:] - height[:-1] if transposable else height[1:]
     unit = _common_step(step)
     exact = step // unit if unit > 1 else step
-    digest = hashlib.blake2b(((exact << 9) + (interval + 256)).tobytes(), digest_size=8)
+    words = exact << 9
+    words += interval
+    digest = hashlib.sha256(words.astype(np.uint32).data)
     if not transposable:
         digest.update(b"drums" + int(height[0]).to_bytes(2, "little"))
-    sequence = int.from_bytes(digest.digest(), "little")
+    sequence = int.from_bytes(digest.digest()[:8], "little")
 
     sixteenth = (at * 8 + resolution) // (2 * resolution)
     at, height = _sorted_notes(sixteenth << 8 | height)

@@ -137,9 +137,9 @@ class OctupleKind:
 
     def versions(self) -> dict[str, str]:
         """The MIDI reader's."""
-        from importlib.metadata import version
+        import symusic
 
-        return {"symusic": version("symusic")}
+        return {"symusic": symusic.__version__}
 
 
 def onset_perplexity(counts: Any) -> float:

@@ -58,7 +58,8 @@ def _stamp(status: os.stat_result) -> int:
 def _read(path: str, name: str, limit: int) -> bytes:
     try:
         with open(path, "rb", buffering=0) as file:
-            data = file.read(limit + 1)
+            # a read of the file's own size: a buffer of the limit would cost more than most files
+            data = file.read(min(os.fstat(file.fileno()).st_size, limit) + 1)
     except OSError as error:
         raise ScoreError("unreadable", f"{name}: {error.strerror or error}.") from None
     if len(data) > limit:

@@ -114,9 +114,12 @@ class Run:
 
     def __init__(self, folder: Path, assignment: Assignment) -> None:
         self._assignment = assignment
-        self._items = open(folder / "items.bin", "wb", buffering=1 << 20)
-        self._shingles = open(folder / "shingles.bin", "wb", buffering=1 << 18)
-        self._journal = open(folder / "journal.jsonl", "wb", buffering=1 << 18)
+        self._items = open(folder / "items.bin", "wb", buffering=0)
+        self._shingles = open(folder / "shingles.bin", "wb", buffering=0)
+        self._journal = open(folder / "journal.jsonl", "wb", buffering=0)
+        self._blocks: list[Any] = []  # of items, not yet written
+        self._hashes: list[np.ndarray] = []
+        self._held = 0
         self._places = [0, 0]
         self._lines: list[str] = [json.dumps({"versions": assignment.kind.versions()})]
 
@@ -136,15 +139,16 @@ class Run:
         except Exception as error:  # a defect of ours must cost one file, not the run
             record["reason"], record["detail"] = "error", f"{name}: {type(error).__name__}: {error}"
         else:
+            blocks: list[Any] = piece.items
             if self._assignment.text:
                 blocks = [kind.line(item).encode() + b"\n" for item in piece.items]
-                lengths = list(map(len, blocks))
-            else:
-                blocks = [item.tobytes() for item in piece.items]
-                lengths = list(map(len, piece.items))
-            size = sum(map(len, blocks))
-            self._items.writelines(blocks)
-            self._shingles.write(piece.identity.shingles.tobytes())
+            lengths = list(map(len, blocks))
+            size = sum(lengths) if self._assignment.text else sum(item.nbytes for item in piece.items)
+            self._blocks += blocks
+            self._hashes.append(piece.identity.shingles)
+            self._held += size
+            if self._held > BATCH_BYTES:
+                self._write()
             record["notes"] = piece.notes
             record["exact"] = piece.exact.hex()
             record["sequence"] = piece.identity.sequence
@@ -156,13 +160,24 @@ class Run:
             self._places[1] += 4 * len(piece.identity.shingles)
         self._lines.append(json.dumps(record, separators=(",", ":")))
 
+    def _write(self) -> None:
+        pairs: list[tuple[Any, list[Any]]] = [(self._items, self._blocks), (self._shingles, self._hashes)]
+        for file, blocks in pairs:
+            _write_all(file, b"".join(blocks))
+            blocks.clear()
+        self._held = 0
+
     def flush(self) -> None:
         """Make everything so far last."""
-        self._items.flush()
-        self._shingles.flush()
-        self._journal.write(("\n".join(self._lines) + "\n").encode())
-        self._journal.flush()
+        self._write()
+        _write_all(self._journal, ("\n".join(self._lines) + "\n").encode())
         self._lines.clear()
+
+
+def _write_all(file: Any, data: bytes) -> None:
+    rest = memoryview(data)
+    while rest:
+        rest = rest[file.write(rest) :]
 
 
 def work(connection: Any, folder: str, assignment: Assignment) -> None:
