@@ -25,6 +25,7 @@ KNOWN_MESSAGES: tuple[tuple[type[BaseException], str, str], ...] = (
     (OSError, "Model file not found", ""),
     (Exception, "Cannot find dataset", ""),
     (AssertionError, "Must specify batch size either with --max-tokens or --batch-size", ""),
+    (AssertionError, "--batch-size cannot be larger than --buffer-size", ""),
     (AssertionError, "Criterion does not match; please reset the optimizer", ""),
     (AssertionError, "Optimizer does not match; please reset the optimizer", ""),
     (ValueError, "--finetune-from-model", ""),

@@ -22,6 +22,7 @@ import re
 import sys
 import types
 import typing
+import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -302,9 +303,26 @@ def quiet_the_root_logger() -> None:
         root.setLevel(wanted if isinstance(logging.getLevelName(wanted), int) else logging.INFO)
 
 
+HARMLESS_WARNINGS = (
+    r"\s*The version_base parameter is not specified",
+    r"\s*'config' is validated against ConfigStore schema with the same name",
+    r"\s*The strict flag in the compose API is deprecated",
+    r"\s*hydra\.experimental\.",
+    r"\s*In '.*': Usage of deprecated keyword in package header",
+    r"\s*Future Hydra versions will no longer change working directory",
+)
+
+
+def quiet_hydra() -> None:
+    """hydra's advice to whoever calls it, which is fairseq: eleven lines at every start that no user can act on."""
+    for message in HARMLESS_WARNINGS:
+        warnings.filterwarnings("ignore", message=message, category=UserWarning)
+
+
 give_numpy_views()
 allow_checkpoint_types()
 load_checkpoints_safely()
 broadcast_from_peers()
 wrap_call_main()
 quiet_the_root_logger()
+quiet_hydra()

@@ -36,6 +36,7 @@ def music_data() -> Path:
 @pytest.fixture(scope="session")
 def registered() -> None:
     """fairseq with every task, model and criterion of the plugin; one torch thread, since test models are tiny."""
+    import fairseq_cli.generate  # noqa: F401  (a command that runs is loaded before the plugin)
     import torch
 
     import musicbert_plugin

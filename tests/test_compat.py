@@ -29,6 +29,10 @@ import pytest
 import torch
 
 ROOT = Path(__file__).resolve().parent.parent
+ONE_THREAD = {"OMP_NUM_THREADS": "1"}
+TOY_MODEL = """--task masked_lm --criterion masked_lm --arch roberta_base --cpu --encoder-layers 1 --encoder-embed-dim 8
+    --encoder-ffn-embed-dim 8 --encoder-attention-heads 2 --tokens-per-sample 16 --optimizer adam --lr 0.001
+    --batch-size 4 --num-workers 0 --no-progress-bar"""
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -61,11 +65,8 @@ def train(folder: Path, *options: object, break_mode: str = "none", save: str = 
 
     if hasattr(checkpoint_utils.save_checkpoint, "best"):
         del checkpoint_utils.save_checkpoint.best
-    arguments = f"""fairseq-train {toy_dataset(folder / "toy")} --task masked_lm --criterion masked_lm
-        --arch roberta_base
-        --encoder-layers 1 --encoder-embed-dim 8 --encoder-ffn-embed-dim 8 --encoder-attention-heads 2 --cpu
-        --tokens-per-sample 16 --sample-break-mode {break_mode} --optimizer adam --lr 0.001 --batch-size 4 --max-update
-        1 --num-workers 0 --no-progress-bar --save-dir {folder / save}""".split()
+    arguments = f"""fairseq-train {toy_dataset(folder / "toy")} {TOY_MODEL}
+        --sample-break-mode {break_mode} --max-update 1 --save-dir {folder / save}""".split()
     with mock.patch.object(sys, "argv", arguments + [str(option) for option in options]):
         command.cli_main()
 
@@ -290,7 +291,7 @@ def without_compat(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
         cwd=folder,
         capture_output=True,
         text=True,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        env=os.environ | ONE_THREAD,
     )
     assert run.returncode == 0, run.stderr
     return json.loads(run.stdout.splitlines()[-1])
@@ -485,6 +486,19 @@ def test_a_log_that_a_program_set_to_debug_itself_stays_there(
     monkeypatch.delenv("LOGLEVEL", raising=False)
     quiet_the_root_logger()
     assert logging.getLogger().level == logging.DEBUG
+
+
+def test_two_processes_of_torchrun_resume_on_a_cpu(registered: None, tmp_path: Path) -> None:
+    """Everything at once: no options but the launcher's, and rank 1 gets the state that rank 0 reads."""
+    train(tmp_path, save="checkpoints")
+    command = f"""{sys.executable} -m torch.distributed.run --standalone --nproc_per_node 2 -m fairseq_cli.train
+        {tmp_path / "toy"} --user-dir {ROOT / "musicbert_plugin"} {TOY_MODEL}
+        --sample-break-mode eos --max-update 3 --save-dir {tmp_path / "checkpoints"}""".split()
+    run = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, env=os.environ | ONE_THREAD)
+    assert run.returncode == 0, run.stdout[-3000:] + run.stderr[-3000:]
+    assert "training on 2 devices" in run.stdout
+    assert "Loaded checkpoint" in run.stdout and "@ 1 updates" in run.stdout
+    assert "num_updates: 3 >= max_update: 3" in run.stdout
 
 
 def test_importing_the_package_and_its_codecs_loads_neither_torch_nor_fairseq() -> None:
