@@ -79,8 +79,9 @@ def evaluate(options: argparse.Namespace) -> Report:
     _draw(rows, inside, filled_rows, new, (begin, end), picture, f"{options.piece.name}, bars {begin + 1} to {end}")
     values["picture"] = str(picture)
     pairs = [
-        [name.replace("_", " "), f"{values[f'same_{name}']:.0%}"]
-        for name in ("pitch_class", "pitch", "onset", "duration")
+        [name.removeprefix("same_").replace("_", " "), f"{share:.0%}"]
+        for name, share in values.items()
+        if name.startswith("same_")
     ]
     return Report(values, [(f"{values['notes']} notes filled in", ["as in the original", "notes"], pairs)])
 
@@ -99,16 +100,23 @@ def _written(rows: np.ndarray, kept: np.ndarray) -> np.ndarray:
 
 
 def _compare(truth: np.ndarray, written: np.ndarray) -> dict[str, float]:
-    """Share of the original notes of each bar and program whose counterpart, in order of onset and pitch, agrees."""
-    agree = {}
-    truth, written = (table[np.lexsort(table[:, [3, 1, 2, 0]].T)] for table in (truth, written))
-    n = min(len(truth), len(written))
-    truth, written = truth[:n], written[:n]
-    agree["same_pitch_class"] = float((truth[:, octuple.PITCH] % 12 == written[:, octuple.PITCH] % 12).mean())
-    agree["same_pitch"] = float((truth[:, octuple.PITCH] == written[:, octuple.PITCH]).mean())
-    agree["same_onset"] = float((truth[:, :2] == written[:, :2]).all(axis=1).mean())
-    agree["same_duration"] = float((truth[:, octuple.DURATION] == written[:, octuple.DURATION]).mean())
-    return agree
+    """Share of the original notes that the written ones match, by what must agree within a bar (each note once)."""
+    columns = {
+        "onset": (truth[:, octuple.POSITION], written[:, octuple.POSITION]),
+        "pitch_class": (truth[:, octuple.PITCH] % 12, written[:, octuple.PITCH] % 12),
+        "pitch": (truth[:, octuple.PITCH], written[:, octuple.PITCH]),
+        "onset_and_pitch": (
+            truth[:, octuple.POSITION] * 256 + truth[:, octuple.PITCH],
+            written[:, octuple.POSITION] * 256 + written[:, octuple.PITCH],
+        ),
+        "duration": (truth[:, octuple.DURATION], written[:, octuple.DURATION]),
+    }
+    shares = {}
+    for name, (ours, theirs) in columns.items():
+        wanted = Counter(zip(truth[:, octuple.BAR].tolist(), ours.tolist(), strict=True))
+        found = Counter(zip(written[:, octuple.BAR].tolist(), theirs.tolist(), strict=True))
+        shares[f"same_{name}"] = (wanted & found).total() / len(truth)
+    return shares
 
 
 def _draw(

@@ -91,7 +91,7 @@ def evaluate(options: argparse.Namespace) -> Report:
     models = {"trained": hub.model}
     if options.untrained:
         torch.manual_seed(options.seed)
-        models["untrained"] = type(hub.model).build_model(hub.model.cfg, task)
+        models["untrained"] = type(hub.model).build_model(hub.model.args, task)
     results = {}
     for name, model in models.items():
         iterator = iterators.EpochBatchIterator(dataset, dataset.collater, batches, seed=options.seed)
@@ -113,6 +113,7 @@ def evaluate(options: argparse.Namespace) -> Report:
         values[name] = {
             "loss": float(result["nll"].mean() / np.log(2)),
             "accuracy_mean": float((result["guess"] == truth)[notes].mean()),
+            "perplexity_mean": float(np.exp(result["nll"][notes].mean())),
             "accuracy": dict(
                 zip(FIELDS, masked_tokens.accuracy(truth[notes], result["guess"][notes], field[notes]), strict=True)
             ),
@@ -154,7 +155,7 @@ def _table(values: dict[str, Any]) -> tuple[str, list[str], list[list[str]]]:
         rows.append([name.replace("_", " "), *cells])
     cells = [f"{100 * values['majority_accuracy_mean']:.1f} %"]
     for model in models:
-        cells += [f"{100 * values[model]['accuracy_mean']:.1f} %", f"{2 ** values[model]['loss']:.2f}"]
+        cells += [f"{100 * values[model]['accuracy_mean']:.1f} %", f"{values[model]['perplexity_mean']:.2f}"]
     rows.append(["all", *cells])
     losses = ", ".join(f"{name} {values[name]['loss']:.3f} bits" for name in models)
     return f"{values['split']}: {values['masked_tokens']} masked tokens, loss {losses}", header, rows

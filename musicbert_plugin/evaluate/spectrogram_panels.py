@@ -1,0 +1,132 @@
+"""Restored spectrograms as pictures: masked input, original, reconstruction and error, one under the other.
+
+Time is in seconds, frequency in hertz (bands stand as the front-end spaces them), level in decibels: a log-mel of x ln
+units is x * 10 / ln 10 dB of power.  The first three panels share one range of levels, so that colours compare; the
+outline of the mask is drawn on the error.  What is not a log-mel band (chroma, MFCC) is not drawn.  ``matplotlib``
+draws; it is needed for this file alone.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from musicbert_plugin.errors import OptionError
+
+DECIBELS = 10.0 / math.log(10.0)
+"""Decibels of power in one ln unit."""
+RANGE = 80.0
+"""Decibels below the loudest cell at which colours end."""
+
+
+def mel_columns(feature_names: list[str]) -> NDArray[np.int64]:
+    """Columns of the log-mel bands among the features, or all columns if none is named ``mel ...``."""
+    columns = np.array([place for place, name in enumerate(feature_names) if name.split()[0] == "mel"], np.int64)
+    return columns if len(columns) else np.arange(len(feature_names))
+
+
+def draw_spectrograms(
+    path: str | os.PathLike[str] | None,
+    *,
+    masked: NDArray[np.floating[Any]],
+    original: NDArray[np.floating[Any]],
+    restored: NDArray[np.floating[Any]],
+    region: NDArray[np.integer[Any]],
+    frame_rate: float,
+    frequencies: NDArray[np.floating[Any]] | None = None,
+    title: str = "",
+    start: float = 0.0,
+) -> NDArray[np.uint8]:
+    """Draw one clip and, with a path, save the picture; it appears under its name when whole.
+
+    Parameters
+    ----------
+    path : path or None
+        A file whose suffix names the format (``.png``, ``.svg``, ``.pdf``).
+    masked, original, restored : float [T, F]
+        In ln units; ``masked`` is NaN where the model saw nothing.
+    region : int [T, F]
+        Not 0 where cells were to be restored; unmasked cells of ``restored`` are shown as in ``original``.
+    frame_rate : float
+        Frames per second.
+    frequencies : float [F], optional
+        Centre of each band in hertz, ascending.
+    title : str
+    start : float
+        Time of the first frame, in seconds.
+
+    Returns
+    -------
+    uint8 [height, width, 3]
+        The picture's pixels.
+
+    Raises
+    ------
+    OptionError
+        matplotlib is not installed, or the file cannot be written.
+    """
+    try:
+        from matplotlib.backends.backend_agg import FigureCanvasAgg
+        from matplotlib.figure import Figure
+    except ImportError:
+        raise OptionError("pictures need matplotlib, which is not installed (pip install matplotlib).") from None
+
+    hidden = region > 0
+    levels = {
+        "masked input": masked * DECIBELS,
+        "original": original * DECIBELS,
+        "reconstruction (masked cells)": np.where(hidden, restored, original) * DECIBELS,
+    }
+    loudest = float(np.nanmax(levels["original"]))
+    quietest = max(float(np.nanmin(levels["original"])), loudest - RANGE)
+    error = np.where(hidden, np.abs(restored - original), np.nan) * DECIBELS
+
+    figure = Figure(figsize=(10, 9), dpi=80, layout="constrained")
+    canvas = FigureCanvasAgg(figure)
+    axes = figure.subplots(4, 1, sharex=True)
+    frames, bands = original.shape
+    extent = (start, start + frames / frame_rate, -0.5, bands - 0.5)
+    common: dict[str, Any] = {"origin": "lower", "aspect": "auto", "extent": extent, "interpolation": "nearest"}
+    for axis, (name, values) in zip(axes, levels.items(), strict=False):
+        axis.set_facecolor("0.85")
+        image = axis.imshow(values.T, vmin=quietest, vmax=loudest, cmap="magma", **common)
+        axis.set_title(name, fontsize=10, loc="left")
+        figure.colorbar(image, ax=axis, label="dB", pad=0.01)
+    axes[3].set_facecolor("0.95")
+    image = axes[3].imshow(error.T, vmin=0, vmax=20, cmap="viridis", **common)
+    mean = float(np.nanmean(error)) if hidden.any() else 0.0
+    axes[3].set_title(f"absolute error (mean {mean:.1f} dB)", fontsize=10, loc="left")
+    figure.colorbar(image, ax=axes[3], label="dB", pad=0.01, extend="max")
+    if hidden.any() and not hidden.all():
+        axes[3].contour(hidden.T, levels=[0.5], colors="k", linewidths=0.5, extent=extent)
+    for axis in axes:
+        _frequency_axis(axis, frequencies)
+    axes[3].set_xlabel("time (s)")
+    if title:
+        figure.suptitle(title, fontsize=11)
+    canvas.draw()
+    if path is not None:
+        target = Path(path)
+        partial = target.with_name(f".{target.name}.part")
+        try:
+            target.parent.mkdir(parents=True, exist_ok=True)
+            figure.savefig(partial, format=target.suffix[1:] or "png")
+            partial.replace(target)
+        except (OSError, ValueError) as error_:
+            raise OptionError(f"{target}: the picture cannot be written ({error_}).") from None
+    return np.asarray(canvas.buffer_rgba())[..., :3].copy()
+
+
+def _frequency_axis(axis: Any, frequencies: NDArray[np.floating[Any]] | None) -> None:
+    """Label bands with round frequencies; without frequencies, with their numbers."""
+    if frequencies is None or not np.isfinite(frequencies).all() or len(frequencies) < 2:
+        axis.set_ylabel("feature")
+        return
+    inside = [f for f in (100, 200, 500, 1000, 2000, 5000, 10000) if frequencies[0] <= f <= frequencies[-1]]
+    axis.set_yticks(np.interp(inside, frequencies, np.arange(len(frequencies))), [f"{f:,}" for f in inside], fontsize=8)
+    axis.set_ylabel("frequency (Hz)")
