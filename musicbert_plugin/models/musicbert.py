@@ -199,8 +199,8 @@ class MusicBERTModel(FairseqEncoderModel):
             task: a fairseq task with ``source_dictionary``.
 
         Raises:
-            OptionError: if ``freeze_encoder_layers`` is not in 0 .. encoder_layers, or the file of an older model asks for
-                another activation function.
+            OptionError: if ``freeze_encoder_layers`` is not in 0 .. encoder_layers, or the file of an older model asks
+                for another activation function.
         """
         for name, only in (("activation_fn", "gelu"), ("pooler_activation_fn", "tanh")):
             if getattr(args, name, only) != only:

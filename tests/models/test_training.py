@@ -56,6 +56,16 @@ def test_training_brings_the_loss_down(fairseq_command, folder, tmp_path, option
     assert all(value.dtype == torch.float32 or "bf16" in options[0] for value in state["model"].values())
 
 
+def test_the_hub_opens_what_training_saved(fairseq_command, folder, tmp_path):
+    from musicbert_plugin.hub import MusicBERTHub
+
+    train(fairseq_command, folder, tmp_path, "--checkpoint-activations", "--freeze-encoder-layers", 1)
+    hub = MusicBERTHub.from_pretrained(tmp_path / "checkpoint_last.pt")
+    assert hub.window == 62
+    assert hub.extract_features(np.zeros((3, 8), int)).shape == (3, 16)
+    assert all(parameter.requires_grad for parameter in hub.model.parameters())
+
+
 def test_training_goes_on_where_it_stopped(fairseq_command, folder, tmp_path):
     train(fairseq_command, folder, tmp_path)
     outcome = train(fairseq_command, folder, tmp_path, "--max-update", 14, "--max-epoch", 20)

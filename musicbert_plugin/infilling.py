@@ -1,0 +1,532 @@
+"""Redrawing notes of a piece: what is masked, in which order its fields are drawn, how it returns into the score.
+
+Some bars of some instruments are masked: every note there keeps its bar and its program and loses the other six fields.
+A masked model then draws them over several passes, as Chang et al. 2022 ("MaskGIT", arXiv 2202.04200, section 3.2) do
+for images: in each pass every open field is drawn from the model's distribution given all that is known, and the most
+certain are kept, the others drawn again.  So that a valid piece comes out,
+
+* a field is drawn from its own vocabulary only, a position only inside its bar, a drum's pitch only among drums;
+* meter and tempo belong to the bar: where other notes of the bar stay, theirs hold; else one meter and one tempo are
+  drawn for the whole bar, in the first pass, from the product of its notes' distributions.
+
+What stays is copied, not decoded: ticks, velocities and tracks of all other notes are untouched (only moved together,
+if a drawn meter makes a bar longer or shorter).
+
+Pure numpy: the model is a function that is passed in.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, replace
+from math import gcd
+from typing import Any
+
+import numpy as np
+
+from musicbert_plugin.codecs.octuple import (
+    BAR,
+    BAR_LENGTHS,
+    BARS,
+    DEFAULT_METER_CODE,
+    DEFAULT_TEMPO_CODE,
+    DURATION,
+    DURATION_VALUES,
+    FIELD_SIZES,
+    METER_DENOMINATORS,
+    METER_NUMERATORS,
+    PITCH,
+    POSITION,
+    POSITIONS_PER_QUARTER,
+    PROGRAM,
+    TEMPO,
+    TEMPO_VALUES,
+    TIME_SIGNATURE,
+    VELOCITY,
+    bar_runs,
+    changes_from_start,
+    duration_code,
+    encode,
+    meter_code,
+    positions,
+    tempo_code,
+)
+from musicbert_plugin.codecs.score import DRUMS, Score
+from musicbert_plugin.errors import OptionError
+
+NOTE_FIELDS = (POSITION, PITCH, DURATION, VELOCITY)
+BAR_FIELDS = (TIME_SIGNATURE, TEMPO)
+
+Predict = Callable[[np.ndarray, np.ndarray, np.ndarray], list[np.ndarray]]
+"""``predict(octuples [n, 8], unknown bool [n, 8], asked bool [n, 8])``, bars in 0..255:
+for each field, log-probabilities of shape [rows asked for the field, in order; values of the field]."""
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How values are drawn: temperature 0 takes the most probable, ``top_k`` 0 allows all; in one pass or more."""
+
+    temperature: float = 1.0
+    top_k: int = 0
+    passes: int = 8
+
+    def __post_init__(self) -> None:
+        if not self.temperature >= 0:
+            raise OptionError(f"temperature is {self.temperature}, but 0 or more is accepted.")
+        if self.top_k < 0:
+            raise OptionError(f"top_k is {self.top_k}, but 0 (all values) or more is accepted.")
+        if self.passes < 1:
+            raise OptionError(f"passes is {self.passes}, but 1 or more is accepted.")
+
+
+def infill(
+    score: Score,
+    bars: int | Iterable[int],
+    predict: Predict,
+    *,
+    window: int,
+    instruments: Iterable[int] | None = None,
+    notes: int | Mapping[int, int] | None = None,
+    sampling: Sampling | None = None,
+    seed: int = 0,
+) -> Score:
+    """Redraw the notes of some bars.
+
+    Parameters
+    ----------
+    score : Score
+    bars : int or iterable of int
+        Which bars, counted from 0 as the octuples' are.
+    predict : Predict
+        The model.
+    window : int
+        How many notes the model sees at once.
+    instruments : iterable of int, optional
+        Programs (128 for drums) whose notes are redrawn; all by default.
+    notes : int or mapping of bar to int, optional
+        Another number of notes for every bar, or for the bars that the mapping names, shared among the instruments as
+        the present notes are (as in the whole piece where the bar has none).
+    sampling : Sampling, optional
+    seed : int
+
+    Returns
+    -------
+    Score
+
+    Raises
+    ------
+    OptionError
+        A bar that the piece does not have, an instrument that it does not have, or no note to redraw.
+    """
+    score = _fine_enough(score)
+    octuples, order = encode(score).astype(np.int64), _encoding_order(score)
+    wanted_bars = _checked_bars(bars, int(octuples[-1, BAR]) + 1)
+    programs = _checked_programs(instruments, np.unique(octuples[:, PROGRAM]))
+    masked = np.isin(octuples[:, BAR], wanted_bars) & np.isin(octuples[:, PROGRAM], programs)
+    timeline = Timeline.of(score, int(octuples[-1, BAR]) + 1)
+    new, slots = octuples[masked].copy(), octuples[masked, POSITION].astype(np.float64)
+    if notes is not None:
+        new, slots = _recounted(octuples, masked, wanted_bars, programs, notes, timeline)
+    elif not masked.any():
+        raise OptionError(f"bars {wanted_bars.tolist()} hold no note of the instruments {programs.tolist()}.")
+    kept = octuples[~masked]
+    free = np.setdiff1d(new[:, BAR], kept[:, BAR])
+    bound = ~np.isin(new[:, BAR], free)
+    new[:, TIME_SIGNATURE] = timeline.meter_at(timeline.starts[new[:, BAR]])
+    new[:, TEMPO] = timeline.tempo_at(timeline.starts[new[:, BAR]])
+    unknown = np.zeros(new.shape, bool)
+    unknown[:, NOTE_FIELDS] = True
+    unknown[np.ix_(~bound, BAR_FIELDS)] = True
+    drawn = redraw(
+        kept,
+        new,
+        slots,
+        unknown,
+        timeline.lengths,
+        predict,
+        window,
+        sampling or Sampling(),
+        np.random.default_rng(seed),
+    )
+    return _returned(score, timeline, order[: len(octuples)][masked], drawn, free)
+
+
+def redraw(
+    kept: np.ndarray,
+    new: np.ndarray,
+    slots: np.ndarray,
+    unknown: np.ndarray,
+    bar_lengths: np.ndarray,
+    predict: Predict,
+    window: int,
+    sampling: Sampling,
+    rng: np.random.Generator,
+) -> np.ndarray:
+    """Draw the unknown fields of ``new``.
+
+    Parameters
+    ----------
+    kept : int64 [K, 8]
+        The notes that stay.
+    new : int64 [M, 8]
+        The others; bar and program are known.
+    slots : float64 [M]
+        Where in its bar each of them stands among its neighbours until its position is known, in positions.
+    unknown : bool [M, 8]
+        What is to be drawn; meter and tempo for all new notes of a bar or for none.
+    bar_lengths : int64 [bars]
+        Length of each bar in positions, where its meter is known.
+
+    Returns
+    -------
+    int64 [M, 8]
+        ``new`` with every field known, in the same order.
+    """
+    rows = np.concatenate([new, kept])
+    unknown = np.concatenate([unknown, np.zeros(kept.shape, bool)])
+    slot = np.concatenate([slots, kept[:, POSITION]])
+    lengths = bar_lengths.copy()
+    groups = _groups(rows, slot, len(new), window)
+    while groups:
+        group = groups.pop(0)
+        open_fields = int(unknown[np.ix_(group, NOTE_FIELDS)].sum())
+        for turn in range(sampling.passes):
+            seen, offset = _window(rows, slot, group, window)
+            shown = rows[seen] - np.array([offset, 0, 0, 0, 0, 0, 0, 0])
+            asked = unknown[seen] & np.isin(seen, group)[:, None]
+            if not asked.any():
+                break
+            distributions = predict(shown, unknown[seen], asked)
+            for field in BAR_FIELDS:
+                asked_rows = seen[asked[:, field]]
+                for bar in np.unique(rows[asked_rows, BAR]):
+                    joint = distributions[field][rows[asked_rows, BAR] == bar].sum(0, keepdims=True)
+                    value = _draw(joint, sampling, rng)[0][0]
+                    of_bar = (rows[:, BAR] == bar) & unknown[:, field]
+                    rows[of_bar, field], unknown[of_bar, field] = value, False
+                    if field == TIME_SIGNATURE:
+                        lengths[bar] = BAR_LENGTHS[value]
+            known = open_fields - int(unknown[np.ix_(group, NOTE_FIELDS)].sum())
+            to_keep = max(-(-open_fields * (turn + 1) // sampling.passes) - known, 0)
+            row, field, value, certainty = _drawn_fields(distributions, rows, seen, asked, lengths, sampling, rng)
+            best = np.argsort(-certainty, kind="stable")[:to_keep]
+            rows[row[best], field[best]] = value[best]
+            unknown[row[best], field[best]] = False
+            placed = best[field[best] == POSITION]
+            slot[row[placed]] = value[placed]
+        rest = group[unknown[group].any(1)]
+        if len(rest):  # a bar of more notes than the model sees at once
+            groups.insert(0, rest)
+    return rows[: len(new)]
+
+
+def _drawn_fields(
+    distributions: list[np.ndarray],
+    rows: np.ndarray,
+    seen: np.ndarray,
+    asked: np.ndarray,
+    lengths: np.ndarray,
+    sampling: Sampling,
+    rng: np.random.Generator,
+) -> tuple[np.ndarray, ...]:
+    """A value for every asked field of every seen note: its row, field, value and certainty."""
+    parts = []
+    for field in NOTE_FIELDS:
+        of_rows = seen[asked[:, field]]
+        allowed = _allowed(distributions[field], rows, of_rows, field, lengths)
+        parts.append((of_rows, np.full(len(of_rows), field), *_draw(allowed, sampling, rng)))
+    return tuple(np.concatenate(column) for column in zip(*parts, strict=True))
+
+
+def _allowed(
+    log_probabilities: np.ndarray, rows: np.ndarray, asked: np.ndarray, field: int, lengths: np.ndarray
+) -> np.ndarray:
+    """The distributions of the rows ``asked``, without what would make no piece."""
+    values = np.arange(FIELD_SIZES[field])
+    if field == POSITION:
+        possible = values < lengths[rows[asked, BAR]][:, None]
+    elif field == PITCH:
+        possible = (values >= 128) == (rows[asked, PROGRAM] == DRUMS)[:, None]
+    else:
+        return log_probabilities
+    return np.where(possible, log_probabilities, -np.inf)
+
+
+def _draw(log_probabilities: np.ndarray, sampling: Sampling, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    """A value for each row, and the logarithm of its probability (temperature 1, all allowed values)."""
+    top = log_probabilities.max(1, keepdims=True, initial=-np.inf)
+    log_p = log_probabilities - top
+    log_p = log_p - np.log(np.exp(log_p).sum(1, keepdims=True))
+    if sampling.temperature == 0 or sampling.top_k == 1:
+        value = log_p.argmax(1)
+    else:
+        choice = log_p
+        if 0 < sampling.top_k < log_p.shape[1]:
+            least = np.partition(log_p, -sampling.top_k, axis=1)[:, -sampling.top_k, None]
+            choice = np.where(log_p >= least, log_p, -np.inf)
+        # The largest of the logarithms plus Gumbel noise is a draw from the distribution.
+        value = (choice / sampling.temperature + rng.gumbel(size=choice.shape)).argmax(1)
+    return value, log_p[np.arange(len(log_p)), value]
+
+
+def _in_order(rows: np.ndarray, slot: np.ndarray) -> np.ndarray:
+    keys = [slot if field == POSITION else rows[:, field] for field in range(8)]
+    return np.lexsort(keys[::-1])
+
+
+def _groups(rows: np.ndarray, slot: np.ndarray, new: int, window: int) -> list[np.ndarray]:
+    """The first ``new`` rows in runs that leave half of the window, and half of the bars, to their context."""
+    order = _in_order(rows, slot)
+    ranks = np.flatnonzero(order < new)
+    groups: list[list[int]] = []
+    first_rank = 0
+    for rank in ranks.tolist():
+        row = int(order[rank])
+        if (
+            not groups
+            or rank - first_rank >= max(window // 2, 1)
+            or rows[row, BAR] - rows[groups[-1][0], BAR] >= BARS // 2
+        ):
+            groups.append([])
+            first_rank = rank
+        groups[-1].append(row)
+    return [np.array(group) for group in groups]
+
+
+def _window(rows: np.ndarray, slot: np.ndarray, group: np.ndarray, window: int) -> tuple[np.ndarray, int]:
+    """The notes that the model sees around a group, in the order of the piece, and what to take off their bars."""
+    order = _in_order(rows, slot)
+    ranks = np.flatnonzero(np.isin(order, group))
+    spare = max(window - (ranks[-1] + 1 - ranks[0]), 0)
+    begin = max(min(ranks[0] - spare // 2, len(order) - window), 0)
+    seen = order[begin : begin + window]
+    if rows[seen, BAR].max() < BARS:
+        return seen, 0
+    first, last = rows[group, BAR].min(), rows[group, BAR].max()
+    lowest = max(first - (BARS - 1 - (last - first)) // 2, rows[seen, BAR].min())
+    return seen[(rows[seen, BAR] >= lowest) & (rows[seen, BAR] < lowest + BARS)], int(lowest)
+
+
+# ------------------------------------------------------------------------------------------------------- what is masked
+
+
+def _checked_bars(bars: int | Iterable[int], count: int) -> np.ndarray:
+    wanted = np.unique(np.asarray([bars] if isinstance(bars, int | np.integer) else list(bars), np.int64))
+    if not len(wanted) or wanted[0] < 0 or wanted[-1] >= count:
+        raise OptionError(f"bars are {wanted.tolist()}, but the piece has the bars 0 to {count - 1}.")
+    return wanted
+
+
+def _checked_programs(instruments: Iterable[int] | None, present: np.ndarray) -> np.ndarray:
+    if instruments is None:
+        return present
+    wanted = np.unique(np.asarray([instruments] if isinstance(instruments, int) else list(instruments), np.int64))
+    if not len(wanted) or not np.isin(wanted, present).all():
+        raise OptionError(f"instruments are {wanted.tolist()}, but the piece has the programs {present.tolist()}.")
+    return wanted
+
+
+def _recounted(
+    octuples: np.ndarray,
+    masked: np.ndarray,
+    bars: np.ndarray,
+    programs: np.ndarray,
+    notes: int | Mapping[int, int],
+    timeline: Timeline,
+) -> tuple[np.ndarray, np.ndarray]:
+    """New notes in other numbers, spread evenly over their bars."""
+    counts = dict(notes) if isinstance(notes, Mapping) else dict.fromkeys(bars.tolist(), int(notes))
+    if not set(counts) <= set(bars.tolist()) or any(count < 0 for count in counts.values()):
+        raise OptionError(f"notes are {counts}, but numbers from 0 up are accepted, for the bars {bars.tolist()}.")
+    new, slots = [np.empty((0, 8), np.int64)], [np.empty(0)]
+    everywhere = np.array([(octuples[:, PROGRAM] == program).sum() for program in programs])
+    for bar in bars.tolist():
+        here = octuples[masked & (octuples[:, BAR] == bar)]
+        present = np.array([(here[:, PROGRAM] == program).sum() for program in programs])
+        count = counts.get(bar, len(here))
+        share = present if present.any() else everywhere
+        exact = count * share / share.sum()
+        each = exact.astype(np.int64)
+        each[np.argsort(each - exact, kind="stable")[: count - each.sum()]] += 1
+        for program, n in zip(programs.tolist(), each.tolist(), strict=True):
+            rows = np.zeros((n, 8), np.int64)
+            rows[:, BAR], rows[:, PROGRAM] = bar, program
+            new.append(rows)
+            slots.append(np.arange(n) * timeline.lengths[bar] / max(n, 1))
+    return np.concatenate(new), np.concatenate(slots)
+
+
+# ------------------------------------------------------------------------------------------------- back into the score
+
+
+@dataclass(frozen=True)
+class Timeline:
+    """Bars, meters and tempi of a score, in positions."""
+
+    starts: np.ndarray
+    """First position of every bar."""
+    lengths: np.ndarray
+    """Positions of every bar."""
+    meter_position: np.ndarray
+    meter: np.ndarray
+    """Meter codes, each from its position on; the first from 0."""
+    tempo_position: np.ndarray
+    tempo: np.ndarray
+
+    @classmethod
+    def of(cls, score: Score, bars: int) -> Timeline:
+        """The first ``bars`` bars of a score, by the rules of the octuple codec."""
+        pairs = zip(score.meter_numerator.tolist(), score.meter_denominator.tolist(), strict=True)
+        codes = np.array([meter_code(numerator, denominator) for numerator, denominator in pairs], np.int64)
+        at, meter = changes_from_start(positions(score.meter_tick, score.resolution), codes, DEFAULT_METER_CODE)
+        tempo_at, tempo = changes_from_start(
+            positions(score.tempo_tick, score.resolution), tempo_code(score.tempo_bpm), DEFAULT_TEMPO_CODE
+        )
+        starts, first_bars, lengths = bar_runs(at, BAR_LENGTHS[meter])
+        number = np.arange(bars)
+        run = np.searchsorted(first_bars, number, side="right") - 1
+        return cls(starts[run] + (number - first_bars[run]) * lengths[run], lengths[run], at, meter, tempo_at, tempo)
+
+    def meter_at(self, position: np.ndarray) -> np.ndarray:
+        """Meter codes in effect."""
+        return self.meter[np.searchsorted(self.meter_position, position, side="right") - 1]
+
+    def tempo_at(self, position: np.ndarray) -> np.ndarray:
+        """Tempo codes in effect."""
+        return self.tempo[np.searchsorted(self.tempo_position, position, side="right") - 1]
+
+
+def _fine_enough(score: Score) -> Score:
+    """The score at a multiple of 16, and at least 64, ticks per quarter note, so that a position is a number of ticks.
+
+    MIDI knows no more than 32,767: an odd number of ticks above 2,047 stays, and what moves is rounded to a tick.
+    """
+    factor = POSITIONS_PER_QUARTER // gcd(score.resolution, POSITIONS_PER_QUARTER)
+    factor *= -(-64 // (factor * score.resolution))
+    if factor == 1 or factor * score.resolution > 32767:
+        return score
+    times = ("onset", "end", "tempo_tick", "meter_tick")
+    finer = {name: factor * getattr(score, name) for name in times}
+    return replace(score, resolution=factor * score.resolution, **finer)
+
+
+def _encoding_order(score: Score) -> np.ndarray:
+    """Which note each row of ``encode(score)`` came from (equal rows in any order); notes left out come last."""
+    onset = positions(score.onset, score.resolution)
+    length = positions(score.end, score.resolution) - onset
+    pitch = score.pitch + 128 * (score.program == DRUMS)
+    return np.lexsort((score.velocity >> 2, duration_code(length), pitch, score.program, onset))
+
+
+def _ticks(position: np.ndarray, resolution: int) -> np.ndarray:
+    return np.rint(position * (resolution / POSITIONS_PER_QUARTER)).astype(np.int64)
+
+
+def _returned(score: Score, old: Timeline, removed: np.ndarray, drawn: np.ndarray, free: np.ndarray) -> Score:
+    """The score without notes ``removed`` and with octuples ``drawn``, whose meters and tempi hold in bars ``free``."""
+    _, first = np.unique(drawn[:, BAR], return_index=True)
+    chosen = drawn[first][np.isin(drawn[first, BAR], free)]
+    lengths = old.lengths.copy()
+    lengths[free] = BAR_LENGTHS[chosen[:, TIME_SIGNATURE]]
+    starts = np.concatenate(([0], np.cumsum(lengths)[:-1]))
+    resolution = score.resolution
+
+    def shift_of(position: np.ndarray) -> np.ndarray:
+        bar = np.searchsorted(old.starts, position, side="right") - 1
+        after_last = position >= old.starts[-1] + old.lengths[-1]
+        return starts[bar] - old.starts[bar] + after_last * (lengths[-1] - old.lengths[-1])
+
+    def moved(ticks: np.ndarray, shift: np.ndarray) -> np.ndarray:
+        there = ticks + _ticks(shift, resolution)
+        # A time halfway between two positions rounds to the even one, which an odd shift turns round: a tick mends it.
+        return there + np.sign(positions(ticks, resolution) + shift - positions(there, resolution))
+
+    def moved_events(events: list[tuple[int, Any]]) -> np.ndarray:
+        ticks = np.array([tick for tick, _ in events], np.int64)
+        return moved(ticks, shift_of(positions(ticks, resolution)))
+
+    spans = [(int(old.starts[bar]), int(old.starts[bar] + old.lengths[bar])) for bar in free]
+    tempi = _with_spans(
+        score.tempo_tick,
+        score.tempo_bpm.tolist(),
+        (old.tempo_position, old.tempo),
+        [(*span, code, TEMPO_VALUES[code]) for span, code in zip(spans, chosen[:, TEMPO].tolist(), strict=True)],
+        120.0,
+        resolution,
+    )
+    meters = _with_spans(
+        score.meter_tick,
+        list(zip(score.meter_numerator.tolist(), score.meter_denominator.tolist(), strict=True)),
+        (old.meter_position, old.meter),
+        [
+            (*span, code, (METER_NUMERATORS[code], METER_DENOMINATORS[code]))
+            for span, code in zip(spans, chosen[:, TIME_SIGNATURE].tolist(), strict=True)
+        ],
+        (4, 4),
+        resolution,
+    )
+    stays = np.ones(len(score), bool)
+    stays[removed] = False
+    rest = score.select(stays)
+    shift = shift_of(positions(rest.onset, resolution))
+    onset = starts[drawn[:, BAR]] + drawn[:, POSITION]
+    begin = _ticks(onset, resolution)
+    end = np.maximum(_ticks(onset + DURATION_VALUES[drawn[:, DURATION]], resolution), begin + 1)
+
+    def joined(name: str, values: np.ndarray) -> np.ndarray:
+        old_values = getattr(rest, name)
+        return np.concatenate([old_values, values.astype(old_values.dtype)])
+
+    return replace(
+        score,
+        onset=np.concatenate([moved(rest.onset, shift), begin]),
+        end=np.concatenate([moved(rest.end, shift), end]),
+        program=joined("program", drawn[:, PROGRAM]),
+        pitch=joined("pitch", drawn[:, PITCH] & 127),
+        velocity=joined("velocity", 4 * drawn[:, VELOCITY] + 2),
+        track=joined("track", _tracks(score, drawn[:, PROGRAM])),
+        tempo_tick=moved_events(tempi),
+        tempo_bpm=np.array([bpm for _, bpm in tempi], np.float64),
+        meter_tick=moved_events(meters),
+        meter_numerator=np.array([meter[0] for _, meter in meters], np.int64),
+        meter_denominator=np.array([meter[1] for _, meter in meters], np.int64),
+    )
+
+
+def _tracks(score: Score, programs: np.ndarray) -> np.ndarray:
+    """The track of the first note of each program."""
+    present, first = np.unique(score.program, return_index=True)
+    return score.track[first[np.searchsorted(present, programs)]]
+
+
+def _with_spans(
+    ticks: np.ndarray,
+    values: list[Any],
+    codes: tuple[np.ndarray, np.ndarray],
+    spans: list[tuple[int, int, int, Any]],
+    default: Any,
+    resolution: int,
+) -> list[tuple[int, Any]]:
+    """Events (tick, value) so that in each span its value holds, and after it what held there before.
+
+    Parameters
+    ----------
+    ticks, values : the events as they are.
+    codes : their positions and codes, from position 0 on.
+    spans : begin and end in positions, code and value; ascending.  Where the code holds already nothing is changed.
+    default : the value before the first event.
+    """
+    at = positions(ticks, resolution)
+    position, code_from = codes
+    events = list(zip(at.tolist(), ticks.tolist(), values, strict=True))
+    for begin, end, code, value in spans:
+        held = code_from[np.searchsorted(position, begin, side="right") - 1 : np.searchsorted(position, end)]
+        if (held == code).all():
+            continue
+        events = [event for event in events if not begin <= event[0] < end]
+        if not any(event[0] == end for event in events):
+            before = int(np.searchsorted(at, end)) - 1
+            events.append((end, int(_ticks(np.array(end), resolution)), values[before] if before >= 0 else default))
+        events.append((begin, int(_ticks(np.array(begin), resolution)), value))
+        events.sort(key=lambda event: event[:2])
+    return [(tick, value) for _, tick, value in events]
