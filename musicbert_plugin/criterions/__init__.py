@@ -1,4 +1,6 @@
 """Criterions, one registered name per file.  fairseq does not import this folder of a user directory: ``tasks``
 does."""
 
+# isort: off
 from . import octuple_masked_lm  # noqa: F401  (registration)
+from . import spectrogram_reconstruction  # noqa: F401  (registration)

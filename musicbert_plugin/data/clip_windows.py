@@ -1,0 +1,100 @@
+"""Windows into clips of sound: which stretch of which clip an epoch sees.
+
+A window is at most ``max_frames`` long (0: clips as they are).  In training a clip of T frames gives round(T /
+max_frames) windows, at least one, whose starts are drawn anew in every epoch, each from its own part of the clip: over
+the epochs every frame is seen, and an hour of sound weighs as much as its length.  Elsewhere a clip is cut into windows
+end to end, the same in every epoch; a last one shorter than ``min_frames`` is left out unless it is the whole clip.
+
+What a window is depends on (seed, epoch, window) alone, not on workers or on what was read before.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+WINDOW_STREAM, MASK_STREAM, ORDER_STREAM = range(3)
+VALIDATION_EPOCH = 0  # fairseq counts from 1: no training epoch shares its random numbers
+
+
+class Clips(Protocol):
+    """What is read: one split of a folder of spectrograms."""
+
+    frames: NDArray[np.int64]
+    """Frames of each clip, [N]."""
+
+    def read(self, index: int, start: int = 0, stop: int | None = None) -> NDArray[np.float32]:
+        """Frames ``start`` to ``stop`` of a clip, [T, F]."""
+        ...
+
+
+def generator(seed: int, epoch: int, index: int, stream: int) -> np.random.Generator:
+    """Random numbers that belong to one window of one epoch and to one purpose, and to nothing else."""
+    return np.random.default_rng((seed % 2**63, epoch, index, stream))
+
+
+class ClipWindows:
+    """Windows of a split.
+
+    Parameters
+    ----------
+    clips : Clips
+    max_frames : int
+        Longest window; 0 for whole clips.
+    min_frames : int
+        Shortest window that is cut from a longer clip where windows lie end to end.
+    train : bool
+        Whether windows are drawn anew in every epoch.
+    seed : int
+    """
+
+    def __init__(self, clips: Any, *, max_frames: int, min_frames: int = 16, train: bool, seed: int) -> None:
+        self.clips = clips
+        self.train = train
+        self.seed = seed
+        frames = np.asarray(clips.frames, dtype=np.int64)
+        longest = max_frames or int(frames.max(initial=1))
+        if train:
+            counts = np.maximum((frames + longest // 2) // longest, 1)
+        else:
+            counts = np.maximum((frames + longest - min(min_frames, longest)) // longest, 1)
+        self.clip = np.repeat(np.arange(len(frames)), counts)
+        """The clip of each window, int64 [windows]."""
+        self.part = np.arange(len(self.clip)) - np.repeat(np.cumsum(counts) - counts, counts)
+        """Which window of its clip each one is, int64 [windows]."""
+        self.parts = counts[self.clip]
+        if train:
+            self.lengths = np.minimum(frames[self.clip], longest)
+        else:
+            self.lengths = np.minimum(frames[self.clip] - self.part * longest, longest)
+        self._longest = longest
+        self._slack = frames[self.clip] - self.lengths
+        self.epoch = -1
+        self.set_epoch(1)
+
+    def __len__(self) -> int:
+        return len(self.clip)
+
+    def set_epoch(self, epoch: int) -> None:
+        """Draw the starts of an epoch; without effect where windows lie end to end."""
+        epoch = epoch if self.train else VALIDATION_EPOCH
+        if epoch == self.epoch:
+            return
+        self.epoch = epoch
+        if self.train:
+            place = generator(self.seed, epoch, 0, WINDOW_STREAM).random(len(self))
+            self.starts = np.floor((self.part + place) / self.parts * (self._slack + 1)).astype(np.int64)
+        else:
+            self.starts = self.part * self._longest
+
+    def span(self, index: int) -> tuple[int, int, int]:
+        """Clip, first frame, and the frame after the last one, of a window."""
+        start = int(self.starts[index])
+        return int(self.clip[index]), start, start + int(self.lengths[index])
+
+    def __getitem__(self, index: int) -> NDArray[np.float16]:
+        """The frames of a window, [T, F], in the half precision in which features are stored."""
+        clip, start, stop = self.span(index)
+        return np.ascontiguousarray(self.clips.read(clip, start, stop), dtype=np.float16)

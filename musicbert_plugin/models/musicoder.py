@@ -1,0 +1,369 @@
+"""MusiCoder and M3BERT for fairseq: model ``musicoder``, ``--arch musicoder_{tiny,base,large}`` or ``m3bert_base``.
+
+Wu et al. 2020, "MusiCoder: A universal music-acoustic encoder based on Transformer" (arXiv 2008.00781); M3BERT:
+Scientific Reports 13, 2023 (s41598-023-36714-z).
+
+The same encoder of frames serves two tasks.  In ``spectrogram_reconstruction`` a head restores masked cells (its last
+layer is linear, so that it can say how loud a frame is), and a second one may predict discrete codes of masked frames
+(``--codes``).  In ``audio_multitask`` there is one head per labelled task on a pooled clip instead; start from a
+pre-trained file with ``--finetune-from-model``: the reconstruction heads are left out, the others start fresh.
+
+Features come in their own units.  The mean and deviation of the training data are part of the model, so that a file can
+be used on any recording, and fine-tuning keeps what pre-training standardised with.
+
+``--frame-stack r`` lets a position be r consecutive frames side by side; the last ones of a clip are filled up with the
+mean, and the output has every frame.  ``--compat musicoder`` is the original's arrangement: post-LN, sinusoids.
+
+Shapes: B clips, T frames per row, F features, r frames per position, S = ceil(T / r) positions, D model dimensions,
+G codebooks, K codes, C classes.
+"""
+
+# No "from __future__ import annotations": fairseq reads the types of a dataclass's fields, not their text.
+import logging
+from argparse import Namespace
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from fairseq.dataclass import ChoiceEnum, FairseqDataclass
+from fairseq.models import BaseFairseqModel, register_model, register_model_architecture
+from torch import Tensor, nn
+
+from ..errors import CheckpointError, OptionError
+from ..modules.clip_heads import POOLINGS, ClipHeads
+from ..modules.frame_encoder import FrameEncoder
+from ..modules.gaps import interpolate_gaps
+from ..modules.random_codes import RandomCodes
+
+logger = logging.getLogger(__name__)
+
+SMALLEST_DEVIATION = 1e-3
+COMPAT_CHOICES = ChoiceEnum(("none", "musicoder"))
+POSITIONS_CHOICES = ChoiceEnum(("conv", "sinusoids", "both"))
+PREDICT_CHOICES = ChoiceEnum(("values", "correction"))
+POOLING_CHOICES = ChoiceEnum(POOLINGS)
+
+
+@dataclass
+class MusiCoderConfig(FairseqDataclass):
+    """Sizes, regularisation and heads; the defaults are the base size."""
+
+    encoder_layers: int = field(default=4, metadata={"help": "number of Transformer layers"})
+    encoder_embed_dim: int = field(default=768, metadata={"help": "model dimensions"})
+    encoder_ffn_embed_dim: int = field(default=3072, metadata={"help": "inner dimensions of the feed-forward network"})
+    encoder_attention_heads: int = field(default=12, metadata={"help": "number of attention heads"})
+    dropout: float = field(
+        default=0.1, metadata={"help": "dropout after the input, attention and feed-forward network"}
+    )
+    attention_dropout: float = field(default=0.1, metadata={"help": "dropout of attention weights"})
+    activation_dropout: float = field(default=0.0, metadata={"help": "dropout inside the feed-forward network"})
+    encoder_layerdrop: float = field(default=0.0, metadata={"help": "probability of leaving out a layer in training"})
+    frame_stack: int = field(default=1, metadata={"help": "consecutive frames that are one position of the encoder"})
+    positions: POSITIONS_CHOICES = field(
+        default="conv", metadata={"help": "convolution over neighbouring frames, sinusoids, or both"}
+    )
+    conv_kernel: int = field(default=31, metadata={"help": "frames that the convolution of positions sees, odd"})
+    compat: COMPAT_CHOICES = field(
+        default="none", metadata={"help": "musicoder: the original's post-LN layers and sinusoids, LayerNorm eps 1e-12"}
+    )
+    predict: PREDICT_CHOICES = field(
+        default="values",
+        metadata={"help": "values, or a correction of the linear interpolation across the zeros (it starts at 0)"},
+    )
+    codes: int = field(
+        default=0, metadata={"help": "codes of a random-projection quantiser that a second head predicts (0: none)"}
+    )
+    codebooks: int = field(default=1, metadata={"help": "random projections, each with its own codes"})
+    code_dim: int = field(default=16, metadata={"help": "dimensions of a random projection"})
+    checkpoint_activations: bool = field(
+        default=False,
+        metadata={"help": "recompute each layer in the backward pass: less memory, about a third more time"},
+    )
+    # Fine-tuning (task audio_multitask) only:
+    pooling: POOLING_CHOICES = field(
+        default="mean", metadata={"help": "how a clip's frames become one vector (fine-tuning)"}
+    )
+    layer_mix: str = field(
+        default="last",
+        metadata={"help": "last, learned (a weighted mean of all layers), or a layer's number from 0 (fine-tuning)"},
+    )
+    trainable_layers: int = field(
+        default=-1,
+        metadata={"help": "-1 trains the whole encoder, 0 freezes it, k trains the last k layers (fine-tuning)"},
+    )
+    head_dropout: float = field(default=0.1, metadata={"help": "dropout before the heads (fine-tuning)"})
+    head_dim: int = field(default=0, metadata={"help": "hidden dimensions of the heads; 0: linear heads (fine-tuning)"})
+
+
+class ReconstructionHead(nn.Module):
+    """Dense, GELU, LayerNorm and, last, a linear map to the frames of a position."""
+
+    def __init__(self, dim: int, features: int, from_zero: bool) -> None:
+        super().__init__()
+        self.dense = nn.Linear(dim, dim)
+        self.layer_norm = nn.LayerNorm(dim)
+        self.out = nn.Linear(dim, features)
+        self.from_zero = from_zero
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[..., D] to [..., r F]."""
+        return self.out(self.layer_norm(F.gelu(self.dense(x))))
+
+
+@register_model("musicoder", dataclass=MusiCoderConfig)
+class MusiCoderModel(BaseFairseqModel):
+    """Encoder of spectrograms with heads for reconstruction, or for labelled tasks.
+
+    Args:
+        mean, std: [F], of the training data; what is standardised with.
+        heads: outputs of each labelled task, by name; None for reconstruction.
+    """
+
+    def __init__(self, cfg: MusiCoderConfig, mean: Tensor, std: Tensor, heads: dict[str, int] | None = None) -> None:
+        super().__init__()
+        self.cfg = cfg
+        compat = str(cfg.compat) == "musicoder"
+        positions = "sinusoids" if compat else str(cfg.positions)
+        self.feature_count, self.frame_stack = len(mean), cfg.frame_stack
+        dim, stacked = cfg.encoder_embed_dim, len(mean) * cfg.frame_stack
+        self.register_buffer("feature_mean", mean.float().clone())
+        self.register_buffer("feature_std", std.float().clamp(min=SMALLEST_DEVIATION))
+        self.encoder = FrameEncoder(
+            stacked,
+            dim,
+            cfg.encoder_layers,
+            cfg.encoder_ffn_embed_dim,
+            cfg.encoder_attention_heads,
+            kernel=0 if positions == "sinusoids" else cfg.conv_kernel,
+            use_sinusoids=positions != "conv",
+            norm_first=not compat,
+            eps=1e-12 if compat else 1e-5,
+            dropout=cfg.dropout,
+            attention_dropout=cfg.attention_dropout,
+            activation_dropout=cfg.activation_dropout,
+            layerdrop=cfg.encoder_layerdrop,
+            checkpoint_activations=cfg.checkpoint_activations,
+        )
+        self.correction = str(cfg.predict) == "correction"
+        self.reconstruction_head = self.code_head = self.quantizer = self.clip_heads = None
+        if heads is None:
+            self.reconstruction_head = ReconstructionHead(dim, stacked, self.correction)
+            if cfg.codes:
+                self.quantizer = RandomCodes(stacked, cfg.codes, cfg.code_dim, cfg.codebooks)
+                self.code_head = nn.Linear(dim, cfg.codebooks * cfg.codes)
+        else:
+            self.clip_heads = ClipHeads(
+                dim,
+                cfg.encoder_layers,
+                heads,
+                pooling=str(cfg.pooling),
+                layer_mix=cfg.layer_mix,
+                dropout=cfg.head_dropout,
+                hidden=cfg.head_dim,
+            )
+        self.apply(initialize)
+        if heads is not None:
+            self._freeze()
+
+    @classmethod
+    def build_model(cls, cfg: Any, task: Any) -> "MusiCoderModel":
+        """Make a model for a task's features.
+
+        Args:
+            task: a fairseq task with ``feature_mean`` and ``feature_std``, arrays [F], and, for fine-tuning,
+                ``head_sizes``, outputs by name.
+
+        Raises:
+            OptionError: for sizes that cannot be.
+        """
+        if isinstance(cfg, Namespace):
+            cfg = MusiCoderConfig.from_namespace(cfg)
+        if cfg.frame_stack < 1:
+            raise OptionError(f"--frame-stack {cfg.frame_stack}: a position is at least one frame")
+        if cfg.conv_kernel < 1 or cfg.conv_kernel % 2 == 0:
+            raise OptionError(f"--conv-kernel {cfg.conv_kernel}: an odd number of frames is accepted")
+        if cfg.encoder_embed_dim % cfg.encoder_attention_heads:
+            raise OptionError(
+                f"--encoder-embed-dim {cfg.encoder_embed_dim} is not a multiple of {cfg.encoder_attention_heads} heads"
+            )
+        if not -1 <= cfg.trainable_layers <= cfg.encoder_layers:
+            raise OptionError(
+                f"--trainable-layers {cfg.trainable_layers}: the model has {cfg.encoder_layers} layers, so -1 (all of "
+                f"the encoder) to {cfg.encoder_layers} is accepted"
+            )
+        mean, std = (torch.as_tensor(values, dtype=torch.float32) for values in (task.feature_mean, task.feature_std))
+        return cls(cfg, mean, std, getattr(task, "head_sizes", None))
+
+    def standardise(self, features: Tensor) -> Tensor:
+        """Features in their own units, [..., F], to float32 of mean 0 and deviation 1 over the training data."""
+        return (features.float() - self.feature_mean.float()) / self.feature_std.float()
+
+    def restore_units(self, x: Tensor) -> Tensor:
+        """The inverse of :meth:`standardise`, in float32."""
+        return x.float() * self.feature_std.float() + self.feature_mean.float()
+
+    def forward(
+        self,
+        source: Tensor,
+        lengths: Sequence[int] | None = None,
+        zeroed: Tensor | None = None,
+        features_only: bool = False,
+        return_all_hiddens: bool = False,
+        **unused: Any,
+    ) -> tuple[Any, dict[str, Any]]:
+        """Run the model.
+
+        Args:
+            source: features [B, T, F] in their own units, any float type.
+            lengths: frames of each clip, 1 .. T; None: all rows are full.
+            zeroed: bool [B, T, F]; cells that are seen as zero once standardised.
+            features_only: return the encoder's states instead of the head's output.
+            return_all_hiddens: put the states after the input and after each layer into ``extra``.
+
+        Returns:
+            one of: the restored spectrogram [B, T, F], standardised; the logits [B, C] of each task, by name (a model
+            with labelled tasks); the states [B, S, D] (``features_only``); and a dict with ``"code_logits"`` [B, S, G,
+            K] or None, ``"lengths"`` (positions of each clip), and ``"inner_states"`` (layers + 1 of [B, S, D], or
+            None).
+        """
+        rows, frames, _ = source.shape
+        lengths = (frames,) * rows if lengths is None else tuple(int(n) for n in lengths)
+        x = self.standardise(source)
+        if zeroed is not None:
+            x = x.masked_fill(zeroed, 0.0)
+        dtype = self.encoder.input.weight.dtype
+        stacked, positions = self.stack(x, lengths)
+        x_BSD, states = self.encoder(stacked.to(dtype), positions)
+        extra: dict[str, Any] = {
+            "lengths": positions,
+            "inner_states": states if return_all_hiddens else None,
+            "code_logits": None,
+        }
+        if features_only:
+            return x_BSD, extra
+        if self.clip_heads is not None:
+            return self.clip_heads(x_BSD, states, positions), extra
+        out = self.reconstruction_head(x_BSD)
+        if self.correction:
+            shown = torch.ones_like(x, dtype=torch.bool) if zeroed is None else ~zeroed
+            exists_BT = torch.arange(frames, device=x.device) < torch.tensor(lengths, device=x.device)[:, None]
+            out = self.unstack(out, frames).float() + interpolate_gaps(x, shown & exists_BT[..., None])
+        else:
+            out = self.unstack(out, frames)
+        if self.code_head is not None:
+            extra["code_logits"] = self.code_head(x_BSD).unflatten(-1, (self.cfg.codebooks, self.cfg.codes))
+        return out, extra
+
+    def stack(self, x_BTF: Tensor, lengths: Sequence[int]) -> tuple[Tensor, tuple[int, ...]]:
+        """Put r frames side by side: [B, S, r F], and the positions of each clip; missing frames are zeros."""
+        r = self.frame_stack
+        if r == 1:
+            return x_BTF, tuple(lengths)
+        if min(lengths) < x_BTF.shape[1]:
+            exists_BT = torch.arange(x_BTF.shape[1], device=x_BTF.device) < torch.tensor(lengths, device=x_BTF.device)[
+                :, None
+            ]
+            x_BTF = x_BTF * exists_BT[..., None].to(x_BTF.dtype)
+        x_BTF = F.pad(x_BTF, (0, 0, 0, -x_BTF.shape[1] % r))
+        return x_BTF.unflatten(1, (-1, r)).flatten(2), tuple(-(-n // r) for n in lengths)
+
+    def unstack(self, x: Tensor, frames: int) -> Tensor:
+        """[B, S, r F] to the first ``frames`` frames, [B, T, F]."""
+        return x.unflatten(2, (self.frame_stack, -1)).flatten(1, 2)[:, :frames]
+
+    def code_targets(self, target: Tensor, lengths: Sequence[int]) -> Tensor:
+        """Codes of a clip's positions, int64 [B, S, G], of features in their own units."""
+        return self.quantizer(self.stack(self.standardise(target), lengths)[0])
+
+    def get_targets(self, sample: dict[str, Any], net_output: Any) -> Tensor:
+        """The standardised features that a batch's output is compared with."""
+        return self.standardise(sample["target"])
+
+    def max_positions(self) -> None:
+        """Clips of any length: neither the convolution nor the sinusoids end."""
+        return None
+
+    def train(self, mode: bool = True) -> "MusiCoderModel":
+        """Training mode, but for frozen layers, which always run without dropout."""
+        super().train(mode)
+        if self.clip_heads is not None and mode and self.cfg.trainable_layers >= 0:
+            self.encoder.eval()
+            for layer in self._trainable():
+                layer.train()
+        return self
+
+    def _trainable(self) -> list[nn.Module]:
+        """Of a partly frozen encoder, what trains."""
+        k = self.cfg.trainable_layers
+        return list(self.encoder.layers[len(self.encoder.layers) - k :]) if k else []
+
+    def _freeze(self) -> None:
+        if self.cfg.trainable_layers < 0:
+            return
+        self.encoder.requires_grad_(False)
+        for layer in self._trainable():
+            layer.requires_grad_(True)
+        if self.cfg.trainable_layers and self.encoder.norm_first:
+            self.encoder.layer_norm.requires_grad_(True)
+
+    def upgrade_state_dict_named(self, state_dict: dict[str, Tensor], name: str) -> None:
+        """Fit a file of the other task, in place: heads that this model lacks go, heads that the file lacks stay fresh.
+
+        Raises:
+            CheckpointError: if the file's features or sizes are not this model's.
+        """
+        super().upgrade_state_dict_named(state_dict, name)
+        prefix = f"{name}." if name else ""
+        mean = state_dict.get(f"{prefix}feature_mean")
+        if mean is not None and len(mean) != self.feature_count:
+            raise CheckpointError(
+                f"the checkpoint was trained on {len(mean)} features per frame, but the data have "
+                f"{self.feature_count}; build the data with the front-end of the checkpoint"
+            )
+        heads = ("reconstruction_head", "code_head", "quantizer", "clip_heads")
+        own = self.state_dict()
+        is_head = {key: key[len(prefix) :].partition(".")[0] in heads for key in state_dict}
+        for key in [key for key, head in is_head.items() if head]:
+            value = own.get(key[len(prefix) :])
+            if value is None or value.shape != state_dict[key].shape:
+                logger.info("leaving out %s of the checkpoint", key)
+                del state_dict[key]
+        for key, value in own.items():
+            if key.partition(".")[0] in heads and prefix + key not in state_dict:
+                logger.info("%s is not in the checkpoint and starts fresh", key)
+                state_dict[prefix + key] = value
+
+
+def initialize(module: nn.Module) -> None:
+    """BERT's start: matrices N(0, 0.02), biases 0; a correction starts at 0, so that it starts as the interpolation."""
+    if isinstance(module, nn.Linear):
+        nn.init.normal_(module.weight, std=0.02)
+        nn.init.zeros_(module.bias)
+    elif isinstance(module, ReconstructionHead) and module.from_zero:
+        nn.init.zeros_(module.out.weight)
+
+
+SIZES = {
+    # layers, model dimensions, feed-forward dimensions, heads
+    "musicoder_tiny": (2, 128, 512, 2),
+    "musicoder_base": (4, 768, 3072, 12),
+    "musicoder_large": (8, 1024, 4096, 16),
+    "m3bert_base": (12, 768, 3072, 12),
+}
+
+
+def _register_size(name: str, layers: int, embed_dim: int, ffn_dim: int, heads: int) -> None:
+    def preset(args: Any) -> None:
+        """Fill the fields that are absent."""
+        args.encoder_layers = getattr(args, "encoder_layers", layers)
+        args.encoder_embed_dim = getattr(args, "encoder_embed_dim", embed_dim)
+        args.encoder_ffn_embed_dim = getattr(args, "encoder_ffn_embed_dim", ffn_dim)
+        args.encoder_attention_heads = getattr(args, "encoder_attention_heads", heads)
+
+    register_model_architecture("musicoder", name)(preset)
+
+
+for _name, _size in SIZES.items():
+    _register_size(_name, *_size)

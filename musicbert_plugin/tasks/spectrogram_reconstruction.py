@@ -1,0 +1,324 @@
+"""Task ``spectrogram_reconstruction``: restore the masked cells of spectrograms, MusiCoder's pre-training.
+
+Wu et al. 2020, arXiv 2008.00781.  The data are feature folders (``data.spectrograms``), of which each epoch sees its
+own windows (``data.clip_windows``) with its own masks (``data.spectrogram_masking``); batches are counted in frames.
+The mean and deviation of the training split go into the model; what made the features (the front-end) goes into every
+checkpoint, so that a file tells how to treat a recording.
+
+A split whose name begins with "train" is drawn anew in every epoch; any other is cut into windows end to end and masked
+alike in every epoch.  Several folders, joined by colons, are one shard per epoch; validation and test data, mean and
+deviation come from the first.
+
+Every validation draws its first windows as pictures (``evaluate.spectrogram_panels``) to ``--picture-dir`` and, with
+``--tensorboard-logdir``, to TensorBoard.
+"""
+
+# No "from __future__ import annotations": fairseq reads the types of a dataclass's fields, not their text.
+import logging
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, Optional
+
+import numpy as np
+import torch
+from fairseq import utils
+from fairseq.dataclass import ChoiceEnum, FairseqDataclass
+from fairseq.distributed import utils as distributed_utils
+from fairseq.tasks import FairseqTask, register_task
+from omegaconf import II, MISSING
+from torch import nn
+
+from musicbert_plugin.data.clip_windows import ClipWindows
+from musicbert_plugin.data.masked_spectrograms import MaskedSpectrograms
+from musicbert_plugin.data.spectrogram_masking import (
+    PRESETS,
+    SPAN_LAWS,
+    SpectrogramMasking,
+    parse_fill,
+)
+from musicbert_plugin.data.spectrograms import SpectrogramFolder
+from musicbert_plugin.errors import DatasetError, OptionError
+
+logger = logging.getLogger(__name__)
+
+MASKING_CHOICES = ChoiceEnum(PRESETS)
+SPAN_LAW_CHOICES = ChoiceEnum(SPAN_LAWS)
+
+
+# ruff: noqa: UP045 (fairseq reads Optional)
+@dataclass
+class SpectrogramReconstructionTaskConfig(FairseqDataclass):
+    """Options of the task; those of the masks without a default are the preset's."""
+
+    data: str = field(
+        default=MISSING,
+        metadata={"help": "feature folder made by preprocess.audio; several joined by ':' are one shard per epoch"},
+    )
+    masking: MASKING_CHOICES = field(
+        default="mixed", metadata={"help": "how clips are masked; the options below change what it says"}
+    )
+    max_frames: int = field(default=512, metadata={"help": "longest window of a clip, in frames (0: whole clips)"})
+    min_frames: int = field(
+        default=16, metadata={"help": "shortest window at the end of a longer clip, in validation"}
+    )
+    frames_prob: Optional[float] = field(default=None, metadata={"help": "share of clips with masked frames"})
+    channels_prob: Optional[float] = field(default=None, metadata={"help": "share of clips with masked channels"})
+    patches_prob: Optional[float] = field(
+        default=None, metadata={"help": "share of clips with masked patches, and nothing else"}
+    )
+    frame_share: Optional[float] = field(default=None, metadata={"help": "share of a clip's frames that are masked"})
+    span_law: Optional[SPAN_LAW_CHOICES] = field(default=None, metadata={"help": "law of the spans' lengths"})
+    span_p: Optional[float] = field(default=None, metadata={"help": "parameter of the geometric law"})
+    min_span: Optional[int] = field(default=None, metadata={"help": "shortest span of masked frames"})
+    max_span: Optional[int] = field(default=None, metadata={"help": "longest span of masked frames"})
+    fill: Optional[str] = field(
+        default=None,
+        metadata={"help": "shares of masked spans and patches set to zero, replaced, and kept: 0.7,0.2,0.1"},
+    )
+    channel_share: Optional[float] = field(
+        default=None, metadata={"help": "widest block of masked channels, as a share of them"}
+    )
+    first_channel: Optional[int] = field(default=None, metadata={"help": "first channel that a block may mask"})
+    last_channel: Optional[int] = field(
+        default=None, metadata={"help": "channel after the last that a block may mask (0: no limit)"}
+    )
+    patch_share: Optional[float] = field(default=None, metadata={"help": "share of the cells that patches cover"})
+    patch_size: Optional[int] = field(default=None, metadata={"help": "side of a patch, in frames and channels"})
+    pictures: int = field(default=4, metadata={"help": "windows that every validation draws (0: none)"})
+    picture_dir: Optional[str] = field(
+        default=None, metadata={"help": "folder of the pictures (default: 'pictures' in --save-dir)"}
+    )
+    save_dir: str = II("checkpoint.save_dir")
+    tensorboard_logdir: Optional[str] = II("common.tensorboard_logdir")
+    seed: int = II("common.seed")
+
+
+def masking_of(cfg: Any, folder: SpectrogramFolder) -> SpectrogramMasking:
+    """The masking that options ask for: a preset, and what they change of it.
+
+    Raises
+    ------
+    OptionError
+        For values that no masking has.
+    """
+    masking = SpectrogramMasking.preset(str(cfg.masking), folder.num_features)
+
+    def given(**options: Any) -> dict[str, Any]:
+        return {name: value for name, value in options.items() if value is not None}
+
+    law = None if cfg.span_law is None else str(cfg.span_law)
+    spans = replace(masking.spans, **given(law=law, p=cfg.span_p, shortest=cfg.min_span, longest=cfg.max_span))
+    changed = given(
+        frames=cfg.frames_prob,
+        channels=cfg.channels_prob,
+        patches=cfg.patches_prob,
+        frame_share=cfg.frame_share,
+        channel_share=cfg.channel_share,
+        first_channel=cfg.first_channel,
+        last_channel=cfg.last_channel,
+        patch_share=cfg.patch_share,
+        patch_size=cfg.patch_size,
+        fill=None if cfg.fill is None else parse_fill(cfg.fill),
+    )
+    masking = replace(masking, spans=spans, **changed)
+    if masking.first_channel >= folder.num_features and masking.channels:
+        raise OptionError(
+            f"--first-channel is {masking.first_channel}, but the features of {folder.path} are numbered 0 to "
+            f"{folder.num_features - 1}."
+        )
+    return masking
+
+
+class SpectrogramTask(FairseqTask):
+    """What the tasks on feature folders share: the folder, its mean and deviation, and the front-end in checkpoints."""
+
+    def __init__(self, cfg: Any) -> None:
+        super().__init__(cfg)
+        self.folder = SpectrogramFolder(utils.split_paths(cfg.data)[0])
+        self.feature_mean, self.feature_std = self.folder.mean, self.folder.std
+
+    @classmethod
+    def setup_task(cls, cfg: Any, **unused: Any) -> "SpectrogramTask":
+        """Make the task; fairseq's tools also tell where the options come from, which makes no difference here."""
+        return cls(cfg)
+
+    @property
+    def description(self) -> dict[str, Any]:
+        """What made the features, as plain values."""
+        folder = self.folder
+        return {
+            "front_end": dict(folder.front_end),
+            "feature_names": list(folder.feature_names),
+            "frame_rate": float(folder.frame_rate),
+        }
+
+    def state_dict(self) -> dict[str, Any]:
+        """What a checkpoint holds of the task."""
+        return self.description
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Compare a checkpoint's front-end with that of the data.
+
+        Raises
+        ------
+        DatasetError
+            If they differ: the numbers would mean something else.
+        """
+        theirs = state_dict.get("front_end")
+        if theirs is not None and theirs != self.description["front_end"]:
+            raise DatasetError(
+                f"{self.folder.path} was made with the front-end {self.description['front_end']}, but the checkpoint "
+                f"with {theirs}; build the data with the latter."
+            )
+
+    def open_windows(self, split: str, epoch: int) -> ClipWindows:
+        """The windows of one split; of several folders, training takes folder (epoch - 1) mod their number.
+
+        Raises
+        ------
+        DatasetError
+            If the folder cannot be read or its features are not those of the first folder.
+        """
+        paths = utils.split_paths(self.cfg.data)
+        train = split.startswith("train")
+        path = Path(paths[(epoch - 1) % len(paths)] if train else paths[0])
+        folder = self.folder if path == self.folder.path else SpectrogramFolder(path)
+        if folder.feature_names != self.folder.feature_names or folder.front_end != self.folder.front_end:
+            raise DatasetError(f"{folder.path} was made with another front-end than {self.folder.path}.")
+        clips = folder.split(split)
+        if train and not len(clips):
+            raise DatasetError(f"{folder.path}: the split {split!r} has no clips.")
+        windows = ClipWindows(
+            clips, max_frames=self.cfg.max_frames, min_frames=self.cfg.min_frames, train=train, seed=self.cfg.seed
+        )
+        logger.info(
+            "%s: %d clips, %d windows of %d frames (%.1f minutes)",
+            folder.path / split,
+            len(clips),
+            len(windows),
+            windows.lengths.sum(),
+            windows.lengths.sum() / folder.frame_rate / 60,
+        )
+        return windows
+
+    def max_positions(self) -> None:
+        """Windows of any length."""
+        return None
+
+    @property
+    def source_dictionary(self) -> None:
+        return None
+
+    @property
+    def target_dictionary(self) -> None:
+        return None
+
+
+@register_task("spectrogram_reconstruction", dataclass=SpectrogramReconstructionTaskConfig)
+class SpectrogramReconstructionTask(SpectrogramTask):
+    """Masked spectrogram reconstruction; see the module."""
+
+    cfg: SpectrogramReconstructionTaskConfig
+
+    def __init__(self, cfg: SpectrogramReconstructionTaskConfig) -> None:
+        super().__init__(cfg)
+        self.masking = masking_of(cfg, self.folder)
+        self._board: Any = None
+
+    def load_dataset(self, split: str, epoch: int = 1, combine: bool = False, **unused: Any) -> None:
+        """Open one split."""
+        self.datasets[split] = MaskedSpectrograms(self.open_windows(split, epoch), self.masking)
+
+    def post_validate(self, model: nn.Module, stats: Any, agg: Any) -> None:
+        """Draw the first windows of the validation split (on the first worker alone)."""
+        first = not torch.distributed.is_initialized() or distributed_utils.get_data_parallel_rank() == 0
+        if self.cfg.pictures > 0 and "valid" in self.datasets and first:
+            try:
+                self.draw_pictures(model, int(stats.get("num_updates") or 0))
+            except OptionError as error:
+                logger.warning("no pictures: %s", error)
+
+    def draw_pictures(self, model: nn.Module, num_updates: int) -> list[Path]:
+        """Draw windows of the validation split as the model restores them now; returns the files.
+
+        Raises
+        ------
+        OptionError
+            If matplotlib is missing or the folder cannot be written.
+        """
+        dataset = self.dataset("valid")
+        # Spread over the split, so that the pictures show different clips; the same ones every time.
+        chosen = np.unique(np.linspace(0, len(dataset) - 1, min(self.cfg.pictures, len(dataset))).round().astype(int))
+        directory = Path(self.cfg.picture_dir or Path(self.cfg.save_dir) / "pictures")
+        files = []
+        for number, window in enumerate(chosen.tolist()):
+            clip, start, _ = dataset.windows.span(window)
+            name = Path(dataset.windows.clips.clip_names[clip]).name
+            picture = draw_sample(
+                model,
+                dataset.collater([dataset[window]]),
+                self.folder,
+                directory / f"{number}_update{num_updates}.png",
+                title=f"{name}, update {num_updates}",
+                start=start / self.folder.frame_rate,
+            )
+            files.append(directory / f"{number}_update{num_updates}.png")
+            if self.cfg.tensorboard_logdir:
+                self._add_image(f"reconstruction/{number}", picture, num_updates)
+        return files
+
+    def _add_image(self, tag: str, picture: Any, num_updates: int) -> None:
+        """Show a picture, uint8 [height, width, 3], in TensorBoard."""
+        if self._board is None:
+            try:
+                from tensorboardX import SummaryWriter
+            except ImportError:
+                raise OptionError("--tensorboard-logdir needs tensorboardX (pip install tensorboardX).") from None
+            self._board = SummaryWriter(str(Path(self.cfg.tensorboard_logdir) / "pictures"))
+        self._board.add_image(tag, picture, num_updates, dataformats="HWC")
+        self._board.flush()
+
+
+@torch.no_grad()
+def restore_sample(model: nn.Module, sample: dict[str, Any]) -> dict[str, np.ndarray]:
+    """The first clip of a batch in its own units: ``masked`` (NaN: hidden), ``original``, ``restored``, ``region``.
+
+    Each [T, F] without padding; the model is left in the mode in which it was.
+    """
+    was_training = model.training
+    model.eval()
+    device = model.feature_mean.device
+    net_input = utils.apply_to_sample(lambda tensor: tensor.to(device), sample["net_input"])
+    restored = model.restore_units(model(**net_input)[0])[0].cpu().numpy()
+    model.train(was_training)
+    frames = sample["net_input"]["lengths"][0]
+    masked = sample["net_input"]["source"][0].float().masked_fill(sample["net_input"]["zeroed"][0], float("nan"))
+    return {
+        "masked": masked[:frames].numpy(),
+        "original": sample["target"][0, :frames].float().numpy(),
+        "restored": restored[:frames],
+        "region": sample["region"][0, :frames].numpy(),
+    }
+
+
+def draw_sample(
+    model: nn.Module,
+    sample: dict[str, Any],
+    folder: SpectrogramFolder,
+    path: Path | None,
+    title: str = "",
+    start: float = 0.0,
+) -> np.ndarray:
+    """Draw the first clip of a batch (its log-mel bands), and save the picture; returns its pixels, uint8 [H, W, 3]."""
+    from musicbert_plugin.evaluate.spectrogram_panels import draw_spectrograms, mel_columns
+
+    columns = mel_columns(folder.feature_names)
+    panels = {name: values[:, columns] for name, values in restore_sample(model, sample).items()}
+    return draw_spectrograms(
+        path,
+        **panels,
+        frame_rate=folder.frame_rate,
+        frequencies=folder.frequencies[columns],
+        title=title,
+        start=start,
+    )
