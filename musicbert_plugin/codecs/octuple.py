@@ -70,8 +70,14 @@ TICKS_PER_POSITION = TICKS_PER_QUARTER // POSITIONS_PER_QUARTER
 DEFAULT_METER = (4, 4)
 LARGEST_DENOMINATOR = 64
 
-# Lower edges of the duration codes: eight octaves of sixteen codes, the code width doubling from octave to octave.
-DURATION_VALUES = np.array([16 * (2**octave - 1) + step * 2**octave for octave in range(8) for step in range(16)])
+
+def duration_values(per_octave: int) -> np.ndarray:
+    """Lower edges, int64, of duration codes: eight octaves of so many codes, whose width doubles with every octave."""
+    steps = range(per_octave)
+    return np.array([per_octave * (2**octave - 1) + step * 2**octave for octave in range(8) for step in steps])
+
+
+DURATION_VALUES = duration_values(POSITIONS_PER_QUARTER)
 _LONGEST_DURATION = 4080  # from here on every length has the last code
 _DURATION_CODES = (DURATION_VALUES.searchsorted(np.arange(_LONGEST_DURATION + 1), side="right") - 1).astype(np.int64)
 
@@ -125,28 +131,29 @@ def meter_code(numerator: int, denominator: int) -> int:
 DEFAULT_METER_CODE = meter_code(*DEFAULT_METER)  # 9
 
 
-def positions(ticks: np.ndarray, resolution: int) -> np.ndarray:
-    """Sixteenths of a quarter note, int64, of ticks: ``round(16 tick / resolution)``, half to even."""
-    return np.rint(ticks * float(POSITIONS_PER_QUARTER) / resolution).astype(np.int64)
+def positions(ticks: np.ndarray, resolution: int, per_quarter: int = POSITIONS_PER_QUARTER) -> np.ndarray:
+    """Positions, int64, ``per_quarter`` to the quarter note: ``round(per_quarter tick / resolution)``, half to even."""
+    return np.rint(ticks * float(per_quarter) / resolution).astype(np.int64)
 
 
-def _bar_runs(meter_position: np.ndarray, meter: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def bar_runs(meter_position: np.ndarray, bar_length: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Runs of bars of one length: their first positions, first bars and bar lengths, from position 0 on.
 
-    ``meter[i]`` (a code) holds from ``meter_position[i]`` on; the first holds from 0.  A run begins with the first bar
-    line at or after its meter change, since a change inside a bar leaves that bar as long as it was.
+    From ``meter_position[i]`` on a bar that begins is ``bar_length[i]`` positions long; the first holds from 0.  A run
+    begins with the first bar line at or after its meter change, since a change inside a bar leaves that bar as long as
+    it was.
     """
-    starts, bars, lengths = [0], [0], [int(BAR_LENGTHS[meter[0]])]
-    for position, code in zip(meter_position[1:].tolist(), meter[1:].tolist(), strict=True):
+    starts, bars, lengths = [0], [0], [int(bar_length[0])]
+    for position, new_length in zip(meter_position[1:].tolist(), bar_length[1:].tolist(), strict=True):
         length = lengths[-1]
         whole = max(-((starts[-1] - position) // length), 0)  # bars of the running length that begin before the change
         starts.append(starts[-1] + whole * length)
         bars.append(bars[-1] + whole)
-        lengths.append(int(BAR_LENGTHS[code]))
+        lengths.append(new_length)
     return np.array(starts), np.array(bars), np.array(lengths)
 
 
-def _changes(position: np.ndarray, code: np.ndarray, default: int) -> tuple[np.ndarray, np.ndarray]:
+def changes_from_start(position: np.ndarray, code: np.ndarray, default: int) -> tuple[np.ndarray, np.ndarray]:
     """Positions and codes of changes from 0 on: the last of those at one position, ``default`` where none begins."""
     if len(position) == 0:
         return np.zeros(1, np.int64), np.array([default])
@@ -200,10 +207,10 @@ def encode(score: Score) -> np.ndarray:
     out[:, DURATION] = (key >> 5) & 127
     out[:, VELOCITY] = key & 31
 
-    tempo_position, tempo = _changes(
+    tempo_position, tempo = changes_from_start(
         positions(score.tempo_tick, score.resolution), tempo_code(score.tempo_bpm), DEFAULT_TEMPO_CODE
     )
-    meter_position, meter = _changes(positions(score.meter_tick, score.resolution), meter, DEFAULT_METER_CODE)
+    meter_position, meter = changes_from_start(positions(score.meter_tick, score.resolution), meter, DEFAULT_METER_CODE)
     if len(tempo) == 1:
         out[:, TEMPO] = tempo[0]
     else:
@@ -213,7 +220,7 @@ def encode(score: Score) -> np.ndarray:
         out[:, BAR], out[:, POSITION] = np.divmod(onset, BAR_LENGTHS[meter[0]])
     else:
         out[:, TIME_SIGNATURE] = meter[np.searchsorted(meter_position, onset, side="right") - 1]
-        starts, bars, lengths = _bar_runs(meter_position, meter)
+        starts, bars, lengths = bar_runs(meter_position, BAR_LENGTHS[meter])
         run = np.searchsorted(starts, onset, side="right") - 1
         bar, position = np.divmod(onset - starts[run], lengths[run])
         out[:, BAR] = bars[run] + bar
@@ -288,7 +295,7 @@ def _bar_meters(octuples: np.ndarray) -> np.ndarray:
 
 
 def bar_starts(octuples: np.ndarray) -> np.ndarray:
-    """First positions, int64 [bars + 1], of the bars of a decoded piece up to its last note's, and the end of that bar."""
+    """First positions, int64 [bars + 1], of the bars of a decoded piece up to its last note's, and that bar's end."""
     return np.concatenate(([0], np.cumsum(BAR_LENGTHS[_bar_meters(octuples)])))
 
 

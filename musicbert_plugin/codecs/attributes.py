@@ -1,0 +1,490 @@
+"""MuseCoco's attributes: what a piece is asked to be, as values, as 63 command words, and as words a person writes.
+
+Fifteen attributes (arXiv 2306.00110, section 3; numbers of classes include NA, the last class):
+
+=====  ========  =====================================================================================================
+key    classes   value and classes
+=====  ========  =====================================================================================================
+I1s2   28 x 3    groups of instruments that sound (:data:`INSTRUMENTS`); per group 0 yes, 1 no, 2 NA
+I4     29        (group of the melody's instrument or None, whether there is one melodic instrument only)
+C1     5         0 bright, 1 dark, 2 bright then dark, 3 dark then bright (see ``chords``)
+R1     3         danceable: 0 yes, 1 no
+R3     4         0 calm, 1 moderate, 2 intense: beats with at most 1, fewer than 2, or more onset positions
+S2s1   18        artist (:data:`ARTISTS`)
+S4     22 x 3    genres (:data:`GENRES`); per genre 0 yes, 1 no, 2 NA
+B1s1   5         (bars, class): 1-4, 5-8, 9-12, 13-16; more is NA
+TS1s1  8         meter, of :data:`METERS` or 6 "other"; NA where it changes
+K1     3         "major" or "minor", of the whole piece
+T1s1   4         (quarter notes per minute, class): 0 slow up to 76, 1 moderate, 2 fast from 120; NA where it changes
+P4     13        range of melodic pitches in octaves, rounded down, 0..11
+ST1    15        form (:data:`FORMS`); nothing extracts it
+EM1    5         quadrant of emotion, Q1 happy, Q2 tense, Q3 sad, Q4 calm
+TM1    6         (seconds, class): up to 15, 30, 45, 60, longer
+=====  ========  =====================================================================================================
+
+Extraction reads a window of bars of a :class:`~.remi.Grid`: quantised, trimmed, its last bar ending with the last
+onset.  Tempi are quantised ones, so fast begins at 117.4 and slow ends at 73.9.  A value of None is NA.  Artist, genre,
+emotion and form come from the caller.
+
+Mended against the original, whose ways ``legacy=True`` brings back: R1 weighs drum hits on strong beats (1 and 3 in
+4/4, 1 in 3/4 and 2/4; a beat is twelve positions) against those on all others, where the original counted positions;
+I4 is the melodic program with the highest mean pitch of those with more than 20 notes (of equal ones the lowest), where
+the original took the highest program number.
+
+A **class vector** is ``uint8 [63]``: the class of every command word, in their order.
+"""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from ..errors import OptionError
+from .chords import chord_progression
+from .octuple import METER_DENOMINATORS, METER_NUMERATORS, TEMPO_VALUES
+from .remi import COMMANDS, POSITIONS_PER_QUARTER, SEPARATOR, WORDS, Grid, meter_code
+from .score import DRUMS
+
+KEYS = tuple(key for key, _, _ in COMMANDS)
+SLOT_KEY = np.array([at for at, (_, members, _) in enumerate(COMMANDS) for _ in range(max(members, 1))])  # [63]
+SLOTS = len(SLOT_KEY)  # 63
+SLOT_CLASSES = np.array([COMMANDS[at][2] for at in SLOT_KEY])
+NOT_GIVEN = (SLOT_CLASSES - 1).astype(np.uint8)  # the class vector that says nothing
+SLOT_ID = SEPARATOR + 1 + np.concatenate(([0], np.cumsum(SLOT_CLASSES)[:-1]))  # id of every slot's class 0
+SLOT_OF = {key: int(np.flatnonzero(SLOT_KEY == at)[0]) for at, key in enumerate(KEYS)}  # first slot of every attribute
+YES, NO = 0, 1
+
+INSTRUMENTS = (
+    "piano", "keyboard", "percussion", "organ", "guitar", "bass", "violin", "viola", "cello", "harp", "strings",
+    "voice", "trumpet", "trombone", "tuba", "horn", "brass", "sax", "oboe", "bassoon", "clarinet", "piccolo", "flute",
+    "pipe", "synthesizer", "ethnic", "sound effect", "drum",
+)  # fmt: skip
+_PROGRAMS = (
+    range(0, 6), range(6, 10), (*range(11, 16), 47, 55, 112, 113, 115, 117, 119), range(16, 24), range(24, 32),
+    (*range(32, 40), 43), (40,), (41,), (42,), (46,), (44, 45, *range(48, 52)), range(52, 55), (56, 59), (57,), (58,),
+    (60, 69), range(61, 64), range(64, 68), (68,), (70,), (71,), (72,), (73, 75), (74, *range(76, 80)), range(80, 96),
+    range(104, 112), (10, *range(96, 104), *range(120, 128)), (114, 116, 118, 128),
+)  # fmt: skip
+GROUP_OF_PROGRAM = np.empty(129, np.int64)
+for _group, _members in enumerate(_PROGRAMS):
+    GROUP_OF_PROGRAM[list(_members)] = _group
+
+ARTISTS = (
+    "beethoven", "mozart", "chopin", "schubert", "schumann", "bach-js", "haydn", "brahms", "Handel", "tchaikovsky",
+    "mendelssohn", "dvorak", "liszt", "stravinsky", "mahler", "prokofiev", "shostakovich",
+)  # fmt: skip
+GENRES = (
+    "New Age", "Electronic", "Rap", "Religious", "International", "Easy_Listening", "Avant_Garde", "RnB", "Latin",
+    "Children", "Jazz", "Classical", "Comedy_Spoken", "Pop_Rock", "Reggae", "Stage", "Folk", "Blues", "Vocal",
+    "Holiday", "Country", "Symphony",
+)  # fmt: skip
+FORMS = (
+    "A", "AB", "AA", "ABA", "AAB", "ABB", "AAAA", "AAAB", "AABB", "AABA", "ABAA", "ABAB", "ABBA", "ABBB",
+)  # fmt: skip
+EMOTIONS = ("Q1", "Q2", "Q3", "Q4")
+_EMOTION_WORDS = ("happy", "tense", "sad", "calm")
+METERS = ((4, 4), (2, 4), (3, 4), (1, 4), (6, 8), (3, 8))
+OTHER_METER = "other"
+MODES = ("major", "minor")
+
+MELODY_NOTES = 20  # a program with no more cannot be the melody
+LONGEST_PIECE = 16  # bars
+_METER_CLASS = {meter_code(*meter): at for at, meter in enumerate(METERS)}
+_SECONDS = np.array([15.0, 30.0, 45.0, 60.0])
+# Numbers of beats, and of those the strong ones, of the meters that R1 knows.
+_STRONG_BEATS = {meter_code(4, 4): (4, (0, 2)), meter_code(3, 4): (3, (0,)), meter_code(2, 4): (2, (0,))}
+
+
+# ------------------------------------------------------------------------------------------------------- extraction
+
+
+def extract(
+    grid: Grid,
+    begin: int = 0,
+    end: int | None = None,
+    *,
+    legacy: bool = False,
+    chords: list[int | None] | None = None,
+    given: Mapping[str, Any] | None = None,
+) -> dict[str, Any]:
+    """The values of all attributes of a window of bars.
+
+    Parameters
+    ----------
+    grid : Grid
+        A whole piece, trimmed and normalised.
+    begin, end : int
+        Bars ``[begin, end)``, from 0; by default all.
+    legacy : bool
+        R1 and I4 with the original's defects.
+    chords : list, optional
+        From :func:`~.chords.brightness` of the whole piece, two per bar; without it C1 is None.
+    given : mapping, optional
+        Values of S2s1, S4, EM1 and ST1 that the caller knows.
+
+    Returns
+    -------
+    dict
+        From attribute key, in command order, to its value as in the table above (tuples as lists), or None.
+
+    Raises
+    ------
+    OptionError
+        No such bars, or a given value that is no class.
+    """
+    end = grid.bars if end is None else end
+    if not 0 <= begin < end <= grid.bars:
+        raise OptionError(f"bars {begin}:{end} of a piece with {grid.bars} bars; 0:{grid.bars} is there.")
+    notes = slice(int(grid.first_note[begin]), int(grid.first_note[end]))
+    start, stop = int(grid.bar_start[begin]), int(grid.bar_start[end])
+    program, pitch, onset = grid.program[notes], grid.pitch[notes], grid.onset[notes]
+    counts = np.bincount(program, minlength=DRUMS + 1)
+    melodic = slice(None) if not counts[DRUMS] else program != DRUMS
+
+    values: dict[str, Any] = dict.fromkeys(KEYS)
+    values["I1s2"] = np.unique(GROUP_OF_PROGRAM[counts > 0]).tolist()
+    values["I4"] = _melody(program, pitch, counts, legacy)
+    if chords is not None:
+        values["C1"] = chord_progression(chords[2 * begin : 2 * end])
+    if counts[DRUMS]:
+        values["R1"] = _danceable(grid, begin, end, onset[program == DRUMS], legacy)
+    onsets = int(np.count_nonzero(onset[1:] != onset[:-1])) + 1 if len(onset) else 0
+    density = onsets * POSITIONS_PER_QUARTER / (stop - start)
+    values["R3"] = 0 if density <= 1 else 1 if density < 2 else 2
+    bars = end - begin
+    values["B1s1"] = [bars, (bars - 1) // 4 if bars <= LONGEST_PIECE else -1]
+    meters = _in_force(grid.meter_position, grid.meter, start, stop)[1]
+    if (meters == meters[0]).all():
+        code = int(meters[0])
+        known = code in _METER_CLASS
+        values["TS1s1"] = [int(METER_NUMERATORS[code]), int(METER_DENOMINATORS[code])] if known else OTHER_METER
+    if grid.major is not None:
+        values["K1"] = MODES[0] if grid.major else MODES[1]
+    lengths, tempi = _in_force(grid.tempo_position, grid.tempo, start, stop)
+    speed = TEMPO_VALUES[tempi]
+    if (tempi == tempi[0]).all():
+        values["T1s1"] = [float(speed[0]), 2 if speed[0] >= 120 else 0 if speed[0] <= 76 else 1]
+    if len(notes_pitch := pitch[melodic]):
+        values["P4"] = int(notes_pitch.max() - notes_pitch.min()) // 12
+    seconds = float((lengths * (60 / POSITIONS_PER_QUARTER) / speed).sum())
+    values["TM1"] = [seconds, int(np.searchsorted(_SECONDS, seconds))]
+    for key, value in (given or {}).items():
+        values[key] = checked(key, value)
+    return values
+
+
+def _in_force(position: np.ndarray, code: np.ndarray, start: int, stop: int) -> tuple[np.ndarray, np.ndarray]:
+    """Positions that each code holds within [start, stop), and the codes; at least one."""
+    first = int(np.searchsorted(position, start, side="right")) - 1
+    last = int(np.searchsorted(position, stop, side="left"))
+    edges = np.append(np.maximum(position[first:last], start), stop)
+    return np.diff(edges), code[first:last]
+
+
+def _melody(program: np.ndarray, pitch: np.ndarray, counts: np.ndarray, legacy: bool) -> list[Any] | None:
+    there = np.flatnonzero(counts[:DRUMS])
+    if len(there) == 0:
+        return None
+    if legacy:
+        best = int(there[-1])
+        found = counts[best] > MELODY_NOTES
+    else:
+        candidates = there[counts[there] > MELODY_NOTES]
+        found = len(candidates) > 0
+        if found:
+            means = np.bincount(program, pitch, DRUMS + 1)[candidates] / counts[candidates]
+            best = int(candidates[means.argmax()])
+    return [int(GROUP_OF_PROGRAM[best]) if found else None, len(there) == 1]
+
+
+def _danceable(grid: Grid, begin: int, end: int, onset: np.ndarray, legacy: bool) -> bool | None:
+    bar = np.searchsorted(grid.bar_start, onset, side="right") - 1
+    meter = grid.bar_meter[bar]
+    if legacy:
+        # Positions instead of hits: 4/4 and 2/4 have as many on strong beats as on others, 3/4 half as many.  A bar cut
+        # short, if no whole one of its meter comes before it, counts as long as it is, and fails where three does not
+        # divide it.
+        three = meter_code(3, 4)
+        if not (meter == three).any():
+            return None
+        first = begin + int(np.flatnonzero(grid.bar_meter[begin:end] == three)[0])
+        return None if (grid.bar_start[first + 1] - grid.bar_start[first]) % 3 else False
+    balance = 0
+    for code, (beats, strong) in _STRONG_BEATS.items():
+        here = meter == code
+        beat = (onset[here] - grid.bar_start[bar[here]]) // POSITIONS_PER_QUARTER
+        hits = np.bincount(beat, minlength=beats)
+        balance += 2 * int(hits[list(strong)].sum()) - int(hits.sum())
+    return None if balance == 0 else balance > 0
+
+
+# -------------------------------------------------------------------------------------------------------- subjective
+
+
+def _canonical(name: str) -> str:
+    return name.strip().replace(" ", "_").lower()
+
+
+_LABELS = {
+    "S2s1": {_canonical(name): name for name in ARTISTS},
+    "S4": {_canonical(name): name for name in GENRES},
+    "EM1": {_canonical(name): name for name in EMOTIONS} | dict(zip(_EMOTION_WORDS, EMOTIONS, strict=True)),
+    "ST1": {_canonical(name): name for name in FORMS},
+}
+_CLASS_OF_LABEL = {"S2s1": ARTISTS, "S4": GENRES, "EM1": EMOTIONS, "ST1": FORMS}
+GIVEN_COLUMNS = {"artist": "S2s1", "genre": "S4", "emotion": "EM1", "form": "ST1"}
+
+
+def checked(key: str, value: Any) -> Any:
+    """A label of S2s1, S4 (several), EM1 or ST1 as it is spelled here; None stays None.
+
+    Raises
+    ------
+    OptionError
+        Not a label of the attribute.
+    """
+    if key not in _LABELS:
+        raise OptionError(f"{key} comes from the music; only {', '.join(_LABELS)} can be given.")
+    if value is None:
+        return None
+    labels = [value] if isinstance(value, str) else list(value)
+    found = []
+    for label in labels:
+        if _canonical(label) not in _LABELS[key]:
+            raise OptionError(f"{label!r} is no label of {key}; accepted is {', '.join(_CLASS_OF_LABEL[key])}.")
+        found.append(_LABELS[key][_canonical(label)])
+    return found if key == "S4" else found[0]
+
+
+def read_given(path: str) -> dict[str, dict[str, Any]]:
+    """Attributes that no music tells, from a CSV: a column ``file``, and any of artist, genre, emotion and form.
+
+    Several genres are joined with ``|``; an empty cell says nothing.
+
+    Returns
+    -------
+    dict
+        From file name to values as :func:`extract` takes them.
+
+    Raises
+    ------
+    OptionError
+        Unreadable, columns missing, or a label that is none.
+    """
+    try:
+        with open(path, encoding="utf-8-sig", newline="") as file:
+            rows = list(csv.DictReader(file))
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise OptionError(f"{path}: cannot be read as CSV ({getattr(error, 'strerror', None) or error}).") from None
+    columns = [column for column in GIVEN_COLUMNS if rows and column in rows[0]]
+    if not rows or "file" not in rows[0] or not columns:
+        raise OptionError(f"{path}: a column file and one of {', '.join(GIVEN_COLUMNS)} are needed, and a row.")
+    found: dict[str, dict[str, Any]] = {}
+    for number, row in enumerate(rows, start=2):
+        values = {}
+        for column in columns:
+            text = (row[column] or "").strip()
+            if text:
+                try:
+                    values[GIVEN_COLUMNS[column]] = checked(GIVEN_COLUMNS[column], text.split("|"))
+                except OptionError as error:
+                    raise OptionError(f"{path}, line {number}: {error}") from None
+        if found.setdefault(row["file"], values) != values:
+            raise OptionError(f"{path}, line {number}: {row['file']} has two rows that differ.")
+    return found
+
+
+# ----------------------------------------------------------------------------------------------------------- classes
+
+
+def class_vector(values: Mapping[str, Any]) -> np.ndarray:
+    """The class vector, uint8 [63], of values as :func:`extract` gives them."""
+    out = NOT_GIVEN.copy()
+
+    def put(key: str, number: int | None) -> None:
+        if number is not None and number >= 0:
+            out[SLOT_OF[key]] = number
+
+    for key, labels in (("I1s2", None), ("S4", GENRES)):
+        value = values.get(key)
+        if value is not None:
+            first, size = SLOT_OF[key], COMMANDS[KEYS.index(key)][1]
+            out[first : first + size] = NO
+            for one in value:
+                out[first + (one if labels is None else labels.index(one))] = YES
+    for key in ("B1s1", "T1s1", "TM1"):
+        if (value := values.get(key)) is not None:
+            put(key, value[1])
+    if (value := values.get("I4")) is not None:
+        put("I4", value[0])
+    for key in ("C1", "R3"):
+        put(key, values.get(key))
+    if (value := values.get("R1")) is not None:
+        put("R1", YES if value else NO)
+    if (value := values.get("TS1s1")) is not None:
+        put("TS1s1", len(METERS) if value == OTHER_METER else METERS.index(tuple(value)))
+    if (value := values.get("P4")) is not None:
+        put("P4", min(value, 11))
+    for key, names in (("K1", MODES), ("S2s1", ARTISTS), ("EM1", EMOTIONS), ("ST1", FORMS)):
+        if (value := values.get(key)) is not None:
+            put(key, names.index(value))
+    return out
+
+
+def command_ids(classes: np.ndarray) -> np.ndarray:
+    """The dictionary ids, int64 [..., 63], of class vectors (uint8 [..., 63])."""
+    return SLOT_ID + classes
+
+
+def command_words_of(classes: np.ndarray) -> list[str]:
+    """The 63 command words of a class vector."""
+    return [WORDS[one] for one in command_ids(classes).tolist()]
+
+
+def classes_of_ids(ids: np.ndarray) -> np.ndarray:
+    """The class vector of command ids (int [63], in order).
+
+    Raises
+    ------
+    ValueError
+        Not one id of every command.
+    """
+    classes = np.asarray(ids, np.int64) - SLOT_ID
+    if classes.shape != (SLOTS,) or (classes < 0).any() or (classes >= SLOT_CLASSES).any():
+        raise ValueError("the ids are not one of each of the 63 commands, in order")
+    return classes.astype(np.uint8)
+
+
+# ---------------------------------------------------------------------------------------------------------- requests
+
+_TEMPO_WORDS = ("slow", "moderate", "fast")
+_INTENSITY_WORDS = ("calm", "moderate", "intense")
+_METER_WORDS = (*(f"{n}/{d}" for n, d in METERS), OTHER_METER)
+# Words before "=", with their attribute and, where these are few, what may follow.
+_CHOICES: dict[str, tuple[str, tuple[str, ...]]] = {
+    "key": ("K1", MODES),
+    "tempo": ("T1s1", _TEMPO_WORDS),
+    "bars": ("B1s1", ()),
+    "meter": ("TS1s1", _METER_WORDS),
+    "octaves": ("P4", tuple(map(str, range(12)))),
+    "seconds": ("TM1", ()),
+    "danceable": ("R1", ("yes", "no")),
+    "intensity": ("R3", _INTENSITY_WORDS),
+    "genre": ("S4", tuple(name.replace(" ", "_") for name in GENRES)),
+    "artist": ("S2s1", ARTISTS),
+    "emotion": ("EM1", (*EMOTIONS, *_EMOTION_WORDS)),
+}
+INSTRUMENT_WORDS = tuple(name.replace(" ", "_") for name in INSTRUMENTS)
+_COMMAND_WORDS = {
+    WORDS[first + one].lower(): (slot, one)
+    for slot, (first, classes) in enumerate(zip(SLOT_ID.tolist(), SLOT_CLASSES.tolist(), strict=True))
+    for one in range(classes)
+}
+
+
+def accepted_words() -> str:
+    """All that a request may hold, in one clause."""
+    choices = ", ".join(
+        f"{name}={'|'.join(values) if values else '1..16' if name == 'bars' else 'N'}"
+        for name, (_, values) in _CHOICES.items()
+    )
+    return f"{', '.join(INSTRUMENT_WORDS)}, each of these with no- before it, {choices}, and command words such as K1_1"
+
+
+def parse_request(line: str) -> np.ndarray:
+    """The class vector, uint8 [63], of words such as ``piano no-drum key=minor bars=16`` or ``I1s2_0_0 K1_1``.
+
+    Words come in any order and case; what is not said is NA.  ``bars`` and ``seconds`` select a class.  A last
+    ``<sep>`` is passed over.
+
+    Raises
+    ------
+    OptionError
+        A word that means nothing, or two that contradict each other.
+    """
+    words = line.split()
+    if words and words[-1] == "<sep>":
+        words.pop()
+    said: dict[int, tuple[int, str, str]] = {}  # by slot: class, detail, word
+    for word in words:
+        for slot, number, detail in _meaning(word):
+            before = said.setdefault(slot, (number, detail, word))
+            if before[0] != number or (before[1] and detail and before[1] != detail):
+                raise OptionError(f"{before[2]} and {word} contradict each other; give one of them.")
+    out = NOT_GIVEN.copy()
+    for slot, (number, _, _) in said.items():
+        out[slot] = number
+    return out
+
+
+def _meaning(word: str) -> list[tuple[int, int, str]]:
+    """The (slot, class, exact value if the class is a range) that a word of a request says."""
+    text = word.lower()
+    if text in _COMMAND_WORDS:
+        return [(*_COMMAND_WORDS[text], "")]
+    negative = text.startswith("no-")
+    if text[3 * negative :] in INSTRUMENT_WORDS:
+        slot = SLOT_OF["I1s2"] + INSTRUMENT_WORDS.index(text[3 * negative :])
+        return [(slot, NO if negative else YES, "")]
+    name, equals, value = text.partition("=")
+    if not equals or name not in _CHOICES:
+        raise OptionError(f"{word!r} is no attribute; accepted: {accepted_words()}.")
+    key, values = _CHOICES[name]
+    slot = SLOT_OF[key]
+    if name in ("bars", "seconds"):
+        number = _number(word, value, whole=name == "bars")
+        if name == "bars":
+            if not 1 <= number <= LONGEST_PIECE:
+                raise OptionError(f"{word!r}: accepted is bars=1 to bars={LONGEST_PIECE}.")
+            return [(slot, int(number - 1) // 4, repr(number))]
+        if number <= 0:
+            raise OptionError(f"{word!r}: accepted is a number of seconds above 0.")
+        return [(slot, int(np.searchsorted(_SECONDS, number)), repr(number))]
+    lower = [one.lower() for one in values]
+    parts = value.split(",") if name == "genre" else [value]
+    for part in parts:
+        if part not in lower:
+            raise OptionError(f"{word!r}: accepted is {name}= and {', '.join(values)}.")
+    if name == "genre":
+        return [(slot + lower.index(part), YES, "") for part in parts]
+    number = lower.index(value)
+    return [(slot, number % len(EMOTIONS) if name == "emotion" else number, "")]
+
+
+def _number(word: str, text: str, whole: bool) -> float:
+    try:
+        return int(text) if whole else float(text)
+    except ValueError:
+        raise OptionError(f"{word!r}: a {'whole ' if whole else ''}number is needed after the equals sign.") from None
+
+
+def request_words(classes: np.ndarray, values: Mapping[str, Any] | None = None) -> str:
+    """The line that :func:`parse_request` reads as a class vector.
+
+    Parameters
+    ----------
+    classes : uint8 [63]
+    values : mapping, optional
+        As :func:`extract` gives them: then bars and seconds are those of the piece, not the last of their class.
+    """
+    values = values or {}
+    words = []
+    for slot in np.flatnonzero(classes != NOT_GIVEN).tolist():
+        key, number = KEYS[SLOT_KEY[slot]], int(classes[slot])
+        member = slot - SLOT_OF[key]
+        if key == "I1s2":
+            words.append(("no-" if number == NO else "") + INSTRUMENT_WORDS[member])
+        elif key == "B1s1":
+            words.append(f"bars={values[key][0] if values.get(key) else 4 * (number + 1)}")
+        elif key == "TM1":
+            seconds = int(-(-values[key][0] // 1)) if values.get(key) else 15 * (number + 1)
+            words.append(f"seconds={seconds}")
+        elif key == "S4" and number == YES:
+            words.append(f"genre={GENRES[member].replace(' ', '_')}")
+        else:
+            name = next((name for name, (other, _) in _CHOICES.items() if other == key and key != "S4"), None)
+            words.append(f"{name}={_CHOICES[name][1][number]}" if name else WORDS[SLOT_ID[slot] + number])
+    return " ".join(words)

@@ -1,0 +1,676 @@
+"""REMI as MuseCoco writes it: a piece as a sentence of bars, positions, instruments and notes (arXiv 2306.00110).
+
+A piece is a ``uint16 [T]`` array of dictionary ids.  A word is a letter and a number:
+
+=======  ============  =========================================================================================
+word     encoded       meaning
+=======  ============  =========================================================================================
+``b-1``  1             the bar ends; the last word of every piece
+``s-k``  0..253        meter of the bar, by the octuple codec's codes (4/4 is 9)
+``t-k``  0..48         tempo, by the octuple codec's codes: a twelfth of an octave each, 120 is 35
+``o-k``  0..95         onset: twelfths of a quarter note since the bar line
+``i-k``  0..128        General MIDI program; 128 for any drum track
+``p-k``  0..255        MIDI pitch; 128 + key for drums
+``d-k``  1..95         duration code: eight octaves of twelve, the step doubling (12 is a quarter, 24 is 36 twelfths)
+``v-k``  0..31         MIDI velocity // 4; plays as 4 k + 2
+=======  ============  =========================================================================================
+
+The dictionary holds a few more that encoding never gives: ``b-0``, ``o`` and ``d`` up to 127, ``e-0``, ``e-1``.
+
+Layouts
+-------
+``bar-tempo`` (REMIGEN2)
+    Per bar ``s t``, then for each position with an onset ``o``, for each instrument there ``i``, for each of its notes
+    ``p d v``; then ``b-1``.  A tempo that changes inside a bar is seen at the next.
+``position-tempo`` (REMIGEN)
+    The same, but ``s`` alone begins a bar and every position is ``o t``.
+``notes``
+    Without ``s``, ``t`` and ``v``; an empty bar is a lone ``b-1``.
+
+Positions ascend, instruments ascend (drums last), notes of an instrument descend by (pitch, duration, velocity);
+duplicates stay.
+
+Time
+    A tick becomes a position by ``round(12 tick / resolution)``, half to even; onsets, ends, tempo and meter changes
+    each on its own.  A note of no ticks is lost, and counted; so is one from position 2**20 on (eighteen hours at 60).
+    The grid ends with the last onset: of the last bar, and of what changes after it, nothing more exists.  That matters
+    to attributes, not to words.
+
+Bars
+    A bar has the meter at its own first position to its end.  Meters are those of the vocabulary: denominators up to
+    64, numerators up to twice the denominator.  Others are reduced, and none fails: denominators (with their
+    numerators) are halved down to 64, and other than powers of two taken for the next lower one; a numerator above
+    twice the denominator is divided by its smallest prime factor, or, itself a prime, becomes twice the denominator
+    (the original makes 17/8 a bar of one eighth); and 1/64, which has no whole position, becomes 2/64.
+
+Pipeline
+    A piece is encoded as the published data was: silence before the first note's bar and after the last onset goes, a
+    length below one position becomes one, and the key is normalised (:func:`key_of`).  ``notes`` keeps the empty bars.
+    ``plain=True`` leaves all three out, so that ``d-0`` occurs.
+
+Round trip: ``encode(decode(x), plain=True) == x`` for every x that the pipeline gives and every sequence that the grammar
+of ``remi_grammar`` admits, trailing empty bars apart (for ``notes``, whoever decodes must know the meter).  What the
+pipeline gives with velocities also comes back through the pipeline: normalising twice is normalising once.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from ..errors import OptionError, ScoreError
+from .octuple import (
+    DEFAULT_METER,
+    DEFAULT_METER_CODE,
+    DEFAULT_TEMPO_CODE,
+    LARGEST_DENOMINATOR,
+    METER_DENOMINATORS,
+    METER_NUMERATORS,
+    TEMPO_VALUES,
+    TICKS_PER_QUARTER,
+    bar_runs,
+    changes_from_start,
+    duration_values,
+    positions,
+    tempo_code,
+)
+from .score import DRUMS, Score
+
+LAYOUTS = ("bar-tempo", "position-tempo", "notes")
+BAR_TEMPO, POSITION_TEMPO, NOTES = LAYOUTS
+
+BOS, PAD, EOS, UNK = range(4)  # fairseq's specials
+# The first id and the number of ids of every letter, in dictionary order.
+SIZES = {"b": 2, "o": 128, "i": 129, "p": 256, "d": 128, "v": 32, "s": 254, "t": 49, "e": 2}
+OFFSETS = {letter: 4 + sum(list(SIZES.values())[:at]) for at, letter in enumerate(SIZES)}
+BAR_END = OFFSETS["b"] + 1
+ONSET, INSTRUMENT, PITCH, DURATION, VELOCITY, METER, TEMPO = (OFFSETS[letter] for letter in "oipdvst")
+MUSIC_END = OFFSETS["e"] + SIZES["e"]  # ids below are specials and music
+SEPARATOR = MUSIC_END  # 984, between a condition and the music
+# The attributes in the order of their commands: key, members (0: a single choice) and classes, the last of which is NA.
+COMMANDS = (
+    ("I1s2", 28, 3), ("I4", 0, 29), ("C1", 0, 5), ("R1", 0, 3), ("R3", 0, 4), ("S2s1", 0, 18), ("S4", 22, 3),
+    ("B1s1", 0, 5), ("TS1s1", 0, 8), ("K1", 0, 3), ("T1s1", 0, 4), ("P4", 0, 13), ("ST1", 0, 15), ("EM1", 0, 5),
+    ("TM1", 0, 6),
+)  # fmt: skip
+VOCABULARY_SIZE = SEPARATOR + 1 + sum(max(members, 1) * classes for _, members, classes in COMMANDS)  # 1253
+DICTIONARY_SHA256 = "9efbf5cfeb4b0e10d586034277aec0be3e4cebde755d6c28d82bebd41a722445"
+
+POSITIONS_PER_QUARTER = 12
+POSITIONS_PER_WHOLE = 48
+END_OF_TIME = 2**20  # positions; later notes are left out
+TICKS_PER_POSITION = TICKS_PER_QUARTER // POSITIONS_PER_QUARTER
+ONSETS = 2 * POSITIONS_PER_WHOLE  # positions in the longest bar
+DEFAULT_VELOCITY = 96  # of notes without one
+
+BAR_LENGTHS = METER_NUMERATORS * POSITIONS_PER_WHOLE // METER_DENOMINATORS  # positions, by meter code
+NO_LENGTH = int(np.flatnonzero(BAR_LENGTHS == 0)[0])  # the code of 1/64, which is never encoded
+_SHORTEST = NO_LENGTH + 1  # 2/64
+
+DURATION_VALUES = duration_values(POSITIONS_PER_QUARTER)  # positions, by duration code
+DURATIONS = len(DURATION_VALUES)  # 96
+_LONGEST_DURATION = 12 * 255
+_DURATION_CODES = DURATION_VALUES.searchsorted(np.arange(_LONGEST_DURATION + 1), side="right") - 1
+
+# Row k is +1 at the seven pitch classes of the major scale on k, -1 at the others.
+_MAJOR_SCALE = np.isin(np.arange(12), (0, 2, 4, 5, 7, 9, 11))
+SCALES = np.stack([np.roll(np.where(_MAJOR_SCALE, 1, -1), tonic) for tonic in range(12)])
+
+
+def duration_code(length: np.ndarray) -> np.ndarray:
+    """Codes 0..95 of lengths in positions (>= 0): the largest code whose value is not above the length."""
+    return _DURATION_CODES[np.minimum(length, _LONGEST_DURATION)]
+
+
+def meter_code(numerator: int, denominator: int) -> int:
+    """The code 0..253 of the meter that stands for numerator/denominator (both >= 1), by the rules of the module."""
+    n, d = int(numerator), int(denominator)
+    while d > LARGEST_DENOMINATOR:
+        n, d = max(n // 2, 1), d // 2
+    d = 1 << (d.bit_length() - 1)
+    while n > 2 * d:
+        factor = next((f for f in range(2, int(n**0.5) + 1) if n % f == 0), n)
+        n = 2 * d if factor == n else n // factor
+    code = 2 * d - 2 + n - 1
+    return _SHORTEST if code == NO_LENGTH else code
+
+
+# ------------------------------------------------------------------------------------------------------------- grid
+
+
+@dataclass(frozen=True, eq=False)
+class Grid:
+    """A piece on REMI's grid of positions: what is encoded, and what attributes are read from.
+
+    Attributes
+    ----------
+    onset, program, pitch, duration, velocity : int64 [N]
+        The notes in the order of their words; onset in positions from the first bar on, pitch 0..127, duration and
+        velocity as codes.
+    bar_start : int64 [B + 1]
+        First position of every bar, and the end of the grid, which is one position after the last onset.
+    bar_meter : int64 [B]
+        Code of every bar's meter.
+    first_note : int64 [B + 1]
+        Index of the first note of every bar, and N.
+    tempo_position, tempo : int64 [K]
+        Positions of tempo changes (the first is 0) and their codes.
+    meter_position, meter : int64 [M]
+        Positions of meter changes (the first is 0, some may lie inside a bar) and their codes.
+    shift : int
+        Semitones by which the melodic notes were moved by normalisation (0 without it).
+    major : bool or None
+        Mode of the whole piece; None where no melodic note tells it.
+    lost : Counter
+        Notes that could not be kept, by reason.
+    """
+
+    onset: np.ndarray
+    program: np.ndarray
+    pitch: np.ndarray
+    duration: np.ndarray
+    velocity: np.ndarray
+    bar_start: np.ndarray
+    bar_meter: np.ndarray
+    first_note: np.ndarray
+    tempo_position: np.ndarray
+    tempo: np.ndarray
+    meter_position: np.ndarray
+    meter: np.ndarray
+    shift: int
+    major: bool | None
+    lost: Counter[str]
+
+    @property
+    def bars(self) -> int:
+        """The number of bars."""
+        return len(self.bar_meter)
+
+
+def key_of(pitch: np.ndarray, weight: np.ndarray) -> tuple[int, bool | None]:
+    """How many semitones bring the notes to C major or A minor, and which of the two it is.
+
+    Every key has a score: the weights of the notes on its scale minus those of the others.  The highest wins, of equal
+    ones the lowest tonic from C.  It is minor exactly if the pitch class nine semitones above that tonic weighs more
+    than the tonic.  The shift brings a major tonic down to C and a minor one to the A below or above; it is moved by
+    octaves while notes would leave 0..127, first up, then down, and is 0 where neither fits.
+
+    Parameters
+    ----------
+    pitch : int [N]
+        Of melodic notes.
+    weight : int [N]
+        Duration in positions times velocity.
+
+    Returns
+    -------
+    int, bool or None
+        Shift; whether major, None without notes.
+    """
+    if len(pitch) == 0:
+        return 0, None
+    histogram = np.bincount(pitch % 12, weight, 12)  # whole numbers far below 2**53: exact
+    tonic = int((SCALES @ histogram).argmax())
+    relative = (tonic + 9) % 12
+    major = bool(histogram[relative] <= histogram[tonic])
+    shift = -tonic if major else 9 - relative
+    low, high = int(pitch.min()), int(pitch.max())
+    while low + shift < 0:
+        shift += 12
+    while high + shift > 127:
+        shift -= 12
+    return (0 if low + shift < 0 else shift), major
+
+
+def grid_of(score: Score, *, trim: bool = True, normalise: bool = True, shortest: int = 1) -> Grid:
+    """A score on the grid.
+
+    Parameters
+    ----------
+    score : Score
+    trim : bool
+        Whether the empty bars before the first note go.
+    normalise : bool
+        Whether melodic notes are brought to C major or A minor.
+    shortest : int
+        Duration code that replaces lower ones.
+
+    Returns
+    -------
+    Grid
+
+    Raises
+    ------
+    ScoreError
+        Reason ``"no notes"``: none has a length and begins in time.
+    """
+    lost: Counter[str] = Counter()
+    per_quarter = POSITIONS_PER_QUARTER
+    onset = positions(score.onset, score.resolution, per_quarter)
+    length = positions(score.end, score.resolution, per_quarter)
+    length -= onset
+    # One 64-bit key per note sorts as its words do.
+    key = onset << 27
+    key |= score.program.astype(np.int64) << 19
+    key |= (127 - score.pitch).astype(np.int64) << 12
+    key |= (DURATIONS - 1 - np.maximum(duration_code(length), shortest)) << 5
+    key |= (31 - (score.velocity >> 2)).astype(np.int64)
+    kept = score.end > score.onset
+    if not kept.all():
+        lost["note without length"] = int(len(key) - kept.sum())
+        key = key[kept]
+    key.sort()
+    if len(key) and key[-1] >= END_OF_TIME << 27:
+        in_time = int(np.searchsorted(key, END_OF_TIME << 27))
+        lost["note out of reach"] = len(key) - in_time
+        key = key[:in_time]
+    if len(key) == 0:
+        raise ScoreError("no notes", "no note of the score has a length and begins within 2**20 twelfths of a quarter.")
+    onset = key >> 27
+
+    meters = zip(score.meter_numerator.tolist(), score.meter_denominator.tolist(), strict=True)
+    codes = np.array([meter_code(*meter) for meter in meters], np.int64)
+    meter_position, meter = changes_from_start(
+        positions(score.meter_tick, score.resolution, per_quarter), codes, DEFAULT_METER_CODE
+    )
+    tempo_position, tempo = changes_from_start(
+        positions(score.tempo_tick, score.resolution, per_quarter), tempo_code(score.tempo_bpm), DEFAULT_TEMPO_CODE
+    )
+    bar_start = _bar_lines(meter_position, BAR_LENGTHS[meter], int(onset[-1]))
+    first = int(np.searchsorted(bar_start, onset[0], side="right")) - 1 if trim else 0
+    if first:
+        start = int(bar_start[first])
+        onset -= start
+        bar_start = bar_start[first:] - start
+        meter_position, meter = _cut_before(meter_position, meter, start)
+        tempo_position, tempo = _cut_before(tempo_position, tempo, start)
+    end = int(onset[-1])
+    meter_position, meter = _cut_after(meter_position, meter, end)
+    tempo_position, tempo = _cut_after(tempo_position, tempo, end)
+
+    grid = Grid(
+        onset,
+        (key >> 19) & 255,
+        127 - ((key >> 12) & 127),
+        DURATIONS - 1 - ((key >> 5) & 127),
+        31 - (key & 31),
+        bar_start,
+        at_positions(meter_position, meter, bar_start[:-1]),
+        np.searchsorted(onset, bar_start),
+        tempo_position,
+        tempo,
+        meter_position,
+        meter,
+        0,
+        None,
+        lost,
+    )
+    return _normalised(grid) if normalise else grid
+
+
+def _bar_lines(meter_position: np.ndarray, bar_length: np.ndarray, last: int) -> np.ndarray:
+    """First positions, int64 [B + 1], of all bars that begin by position ``last``, and ``last + 1``."""
+    if len(meter_position) == 1:
+        return np.append(np.arange(0, last + 1, bar_length[0]), last + 1)
+    starts, _, lengths = bar_runs(meter_position, bar_length)
+    used = int(np.searchsorted(starts, last, side="right"))
+    ends = np.append(starts[1:used], last + 1)
+    runs = zip(starts[:used].tolist(), ends.tolist(), lengths[:used].tolist(), strict=True)
+    return np.concatenate([*(np.arange(*run) for run in runs), [last + 1]])
+
+
+def _cut_before(position: np.ndarray, code: np.ndarray, start: int) -> tuple[np.ndarray, np.ndarray]:
+    """The changes from ``start`` on, moved to begin at 0, where what held before is carried over."""
+    running = int(np.searchsorted(position, start, side="right")) - 1
+    return np.maximum(position[running:] - start, 0), code[running:]
+
+
+def _cut_after(position: np.ndarray, code: np.ndarray, end: int) -> tuple[np.ndarray, np.ndarray]:
+    """The changes up to position ``end``, that one included."""
+    if position[-1] <= end:
+        return position, code
+    count = int(np.searchsorted(position, end, side="right"))
+    return position[:count], code[:count]
+
+
+def at_positions(position: np.ndarray, code: np.ndarray, where: np.ndarray) -> np.ndarray:
+    """The codes, int64 [W], that hold at positions ``where`` (int [W]), of changes from 0 on."""
+    if len(code) == 1:
+        return np.full(len(where), code[0])
+    return code[np.searchsorted(position, where, side="right") - 1]
+
+
+def _normalised(grid: Grid) -> Grid:
+    drums = int(np.count_nonzero(grid.program == DRUMS))
+    melodic = slice(None) if drums == 0 else grid.program != DRUMS
+    weight = DURATION_VALUES[grid.duration[melodic]] * (4 * grid.velocity[melodic] + 2)
+    shift, major = key_of(grid.pitch[melodic], weight)
+    if shift:
+        grid.pitch[melodic] += shift
+    return replace(grid, shift=shift, major=major)
+
+
+# ------------------------------------------------------------------------------------------------------------ encode
+
+
+def check_layout(layout: str) -> str:
+    """The layout itself, if it is one.
+
+    Raises
+    ------
+    OptionError
+    """
+    if layout not in LAYOUTS:
+        raise OptionError(f"--layout {layout}: accepted is {', '.join(LAYOUTS)}.")
+    return layout
+
+
+def encode_grid(grid: Grid, layout: str = BAR_TEMPO) -> tuple[np.ndarray, np.ndarray]:
+    """The words of a piece, and where its bars end.
+
+    Parameters
+    ----------
+    grid : Grid
+    layout : str
+        One of :data:`LAYOUTS`.
+
+    Returns
+    -------
+    uint16 [T], int64 [B]
+        Ids without specials; the index after each bar's ``b-1``.
+    """
+    check_layout(layout)
+    bars, n = grid.bars, len(grid.onset)
+    header = {BAR_TEMPO: 2, POSITION_TEMPO: 1, NOTES: 0}[layout]
+    onset_words = 2 if layout == POSITION_TEMPO else 1
+    note_words = 2 if layout == NOTES else 3
+
+    new_onset = np.empty(n, bool)
+    new_onset[0] = True
+    np.not_equal(grid.onset[1:], grid.onset[:-1], out=new_onset[1:])
+    new_program = np.empty(n, bool)
+    new_program[0] = True
+    np.not_equal(grid.program[1:], grid.program[:-1], out=new_program[1:])
+    new_program |= new_onset
+    onsets, programs = np.flatnonzero(new_onset), np.flatnonzero(new_program)
+
+    # Index just after each note's words, counting note words first, then those of bars.
+    words = np.full(n, note_words)
+    words[programs] += 1
+    words[onsets] += onset_words
+    after = np.cumsum(words)
+    words_before_bar = np.concatenate(([0], after))[grid.first_note]
+    bar = np.repeat(np.arange(bars), np.diff(grid.first_note))
+    after += bar * (header + 1) + header
+    bar_begin = words_before_bar[:-1] + np.arange(bars) * (header + 1)
+    bar_end = words_before_bar[1:] + np.arange(1, bars + 1) * (header + 1)
+
+    out = np.empty(int(bar_end[-1]), np.uint16)
+    out[bar_end - 1] = BAR_END
+    if header:
+        out[bar_begin] = METER + grid.bar_meter
+    if layout == BAR_TEMPO:
+        out[bar_begin + 1] = TEMPO + at_positions(grid.tempo_position, grid.tempo, grid.bar_start[:-1])
+    note = after - note_words
+    out[note] = PITCH + grid.pitch + ((grid.program == DRUMS) << 7)
+    out[note + 1] = DURATION + grid.duration
+    if note_words == 3:
+        out[note + 2] = VELOCITY + grid.velocity
+    out[note[programs] - 1] = INSTRUMENT + grid.program[programs]
+    place = note[onsets] - 1 - onset_words
+    out[place] = ONSET + grid.onset[onsets] - grid.bar_start[bar[onsets]]
+    if layout == POSITION_TEMPO:
+        out[place + 1] = TEMPO + at_positions(grid.tempo_position, grid.tempo, grid.onset[onsets])
+    return out, bar_end
+
+
+def grid_for(score: Score, layout: str = BAR_TEMPO, *, plain: bool = False) -> Grid:
+    """A score on the grid as the data pipeline puts it there for a layout, or as it stands; see :func:`encode`."""
+    if plain:
+        return grid_of(score, trim=False, normalise=False, shortest=0)
+    return grid_of(score, trim=layout != NOTES)
+
+
+def encode(score: Score, layout: str = BAR_TEMPO, *, plain: bool = False) -> np.ndarray:
+    """The ids, uint16 [T], of a whole piece, without specials.
+
+    Parameters
+    ----------
+    score : Score
+    layout : str
+        One of :data:`LAYOUTS`.
+    plain : bool
+        Leave silence, key and lengths below one position as they stand.
+
+    Raises
+    ------
+    ScoreError
+        Reason ``"no notes"``.
+    OptionError
+        No such layout.
+    """
+    check_layout(layout)
+    return encode_grid(grid_for(score, layout, plain=plain), layout)[0]
+
+
+# ------------------------------------------------------------------------------------------------------------ decode
+
+# Letter of every id as its place in "boipdvst"; -1 for specials, which are passed over, 8 for what is no music.
+_LETTERS = "boipdvst"
+_B, _O, _I, _P, _D, _V, _S, _T = range(8)
+_STRANGE = 8
+_KIND = np.full(MUSIC_END, _STRANGE, np.int8)
+_VALUE = np.zeros(MUSIC_END, np.int64)
+_KIND[: UNK + 1] = [-1, -1, -1, _STRANGE]
+for _at, _letter in enumerate(_LETTERS):
+    _KIND[OFFSETS[_letter] : OFFSETS[_letter] + SIZES[_letter]] = _at
+    _VALUE[OFFSETS[_letter] : OFFSETS[_letter] + SIZES[_letter]] = np.arange(SIZES[_letter])
+_KIND[OFFSETS["b"]] = _STRANGE  # b-0 has no meaning
+
+
+def music_of(ids: np.ndarray) -> np.ndarray:
+    """The ids after the first ``<sep>``; all of them if there is none."""
+    ids = np.asarray(ids, np.int64).ravel()
+    separators = np.flatnonzero(ids == SEPARATOR)
+    return ids[separators[0] + 1 :] if len(separators) else ids
+
+
+def _latest(here: np.ndarray) -> np.ndarray:
+    """For every index, the last index up to it at which ``here`` (bool [T]) holds, or -1."""
+    return np.maximum.accumulate(np.where(here, np.arange(len(here)), -1))
+
+
+def decode_with_repairs(
+    ids: np.ndarray, meter: tuple[int, int] = DEFAULT_METER, layout: str | None = None
+) -> tuple[Score, Counter[str]]:
+    """The score of any sequence of ids, and what had to be repaired in it.
+
+    The words up to the first ``<sep>``, ``<s>``, ``</s>`` and ``<pad>`` are passed over.  What can play plays:
+
+    * a word that is no music, a pitch without a duration, a duration or velocity without a pitch are passed over;
+    * a note without a velocity, where there should be one, sounds with 96;
+    * a note before any onset of its bar sounds at the bar line; one before any instrument is for piano; one whose ``i``
+      is missing behind its ``o`` keeps the instrument before it;
+    * a pitch of the wrong kind (drums, not drums) moves by 128; a length above ``d-95`` becomes ``d-95``;
+    * an onset behind its bar's end sounds inside the next bar;
+    * a bar without a meter has the one before it; a second meter in a bar is passed over; 1/64 becomes 2/64.
+
+    Parameters
+    ----------
+    ids : int [T]
+        Any numbers.
+    meter : (int, int)
+        Of bars before the first ``s``.
+    layout : str, optional
+        What the ids should be; else velocities are expected if there are any.
+
+    Returns
+    -------
+    Score, Counter
+        At 480 ticks per quarter note, one track per program; and the number of repairs by kind.
+    """
+    ids = music_of(ids)
+    repairs: Counter[str] = Counter()
+    known = (ids >= 0) & (ids < MUSIC_END)
+    kind = np.where(known, _KIND[np.where(known, ids, 0)], _STRANGE)
+    repairs["word that is no music"] = int((kind == _STRANGE).sum())
+    keep = (kind >= 0) & (kind < _STRANGE)
+    kind, value = kind[keep], _VALUE[ids[keep]]
+    count = len(kind)
+    bar_end = kind == _B
+    bar = np.cumsum(bar_end) - bar_end
+    if count and not bar_end[-1]:
+        repairs["last bar not closed"] = 1
+    bars = int(bar[-1]) + 1 if count else 0
+    bar_meter = _bar_meters(kind, value, bar, bars, meter, repairs)
+    bar_start = np.concatenate(([0], np.cumsum(BAR_LENGTHS[bar_meter])))
+
+    last_onset, last_bar_end, last_program = _latest(kind == _O), _latest(bar_end), _latest(kind == _I)
+    # -1 would read the last word; the places that have none are set to what stands for them.
+    placed = last_onset > last_bar_end
+    position = np.where(placed, value[last_onset], 0) if count else value
+    at = bar_start[bar] + position
+
+    following = np.append(kind[1:], [-1, -1])[:count]
+    after_next = np.append(kind[2:], [-1, -1, -1])[:count]
+    note = np.flatnonzero((kind == _P) & (following == _D))
+    velocities = kind == _V
+    expected = layout != NOTES if layout else bool(velocities.any())
+    has_velocity = after_next[note] == _V
+    repairs["pitch without a duration"] = int((kind == _P).sum()) - len(note)
+    repairs["duration without a pitch"] = int((kind == _D).sum()) - len(note)
+    repairs["velocity without a note"] = int(velocities.sum()) - int(has_velocity.sum())
+    velocity = np.where(has_velocity, value[np.minimum(note + 2, count - 1)] * 4 + 2 if count else 0, DEFAULT_VELOCITY)
+    if expected:
+        repairs["note without a velocity"] = int(len(note) - has_velocity.sum())
+    elif layout:
+        repairs["velocity in a layout without"] = int(has_velocity.sum())
+
+    repairs["note without an onset"] = int((~placed[note]).sum())
+    instrument_due = np.maximum(np.maximum(last_onset, last_bar_end), 0)
+    repairs["note without an instrument"] = int((last_program[note] < instrument_due[note]).sum())
+    repairs["onset that no note follows"] = int((kind == _O).sum()) - len(np.unique(last_onset[note[placed[note]]]))
+    repairs["onset beyond the bar"] = int(((kind == _O) & (value >= BAR_LENGTHS[bar_meter][bar])).sum() if count else 0)
+    program = np.where(last_program[note] >= 0, value[last_program[note]], 0)
+    pitch = value[note]
+    wrong_kind = (program == DRUMS) != (pitch >= 128)
+    repairs["drum pitch"] = int(wrong_kind.sum())
+    duration = value[np.minimum(note + 1, count - 1)] if count else note
+    repairs["duration out of range"] = int((duration >= DURATIONS).sum())
+    onset = at[note]
+    in_time = onset < END_OF_TIME
+    if not in_time.all():
+        repairs["note out of reach"] = int((~in_time).sum())
+
+    tempo_at, tempo = at[kind == _T], value[kind == _T]
+    length = np.maximum(DURATION_VALUES[np.minimum(duration, DURATIONS - 1)], 1)
+    return (
+        _score(
+            onset[in_time], length[in_time], program[in_time], pitch[in_time] & 127, velocity[in_time],
+            tempo_at, tempo, bar_start[:-1], bar_meter,
+        ),
+        +repairs,
+    )  # fmt: skip
+
+
+def _bar_meters(
+    kind: np.ndarray, value: np.ndarray, bar: np.ndarray, bars: int, meter: tuple[int, int], repairs: Counter[str]
+) -> np.ndarray:
+    """The meter code of every bar: its first ``s``, else its predecessor's, and ``meter`` before the first."""
+    given = np.flatnonzero(kind == _S)
+    first_of_bar = np.unique(bar[given], return_index=True)[1]
+    repairs["second meter in a bar"] = len(given) - len(first_of_bar)
+    if len(given):
+        repairs["bar without a meter"] = bars - len(first_of_bar)
+    given = given[first_of_bar]
+    repairs["meter without length"] = int((value[given] == NO_LENGTH).sum())
+    codes = np.full(bars, -1)
+    codes[bar[given]] = np.where(value[given] == NO_LENGTH, _SHORTEST, value[given])
+    known = _latest(codes >= 0)
+    return np.where(known >= 0, codes[known], meter_code(*meter)) if bars else codes
+
+
+def _score(
+    onset: np.ndarray,
+    length: np.ndarray,
+    program: np.ndarray,
+    pitch: np.ndarray,
+    velocity: np.ndarray,
+    tempo_at: np.ndarray,
+    tempo: np.ndarray,
+    bar_start: np.ndarray,
+    bar_meter: np.ndarray,
+) -> Score:
+    """Positions and codes as a score; tempi and meters are written where they change."""
+    if len(bar_start) == 0:
+        return Score.of(TICKS_PER_QUARTER, (), (), ())
+    order = np.argsort(tempo_at, kind="stable")
+    tempo_at, tempo = changes_from_start(tempo_at[order], tempo[order], DEFAULT_TEMPO_CODE)
+    tempo_changes = np.insert(tempo[1:] != tempo[:-1], 0, True) & (tempo_at < END_OF_TIME)
+    meter_changes = np.insert(bar_meter[1:] != bar_meter[:-1], 0, True) & (bar_start < END_OF_TIME)
+    ticks = TICKS_PER_POSITION
+    return Score(
+        resolution=TICKS_PER_QUARTER,
+        onset=onset * ticks,
+        end=(onset + length) * ticks,
+        program=program.astype(np.int16),
+        pitch=pitch.astype(np.int16),
+        velocity=velocity.astype(np.int16),
+        track=program.astype(np.int32),
+        tempo_tick=tempo_at[tempo_changes] * ticks,
+        tempo_bpm=TEMPO_VALUES[tempo[tempo_changes]],
+        meter_tick=bar_start[meter_changes] * ticks,
+        meter_numerator=METER_NUMERATORS[bar_meter[meter_changes]],
+        meter_denominator=METER_DENOMINATORS[bar_meter[meter_changes]],
+    )
+
+
+def decode(ids: np.ndarray, meter: tuple[int, int] = DEFAULT_METER) -> Score:
+    """The score of any sequence of ids (int [T]); see :func:`decode_with_repairs`."""
+    return decode_with_repairs(ids, meter)[0]
+
+
+# ------------------------------------------------------------------------------------------------------------- words
+
+
+def command_words() -> list[str]:
+    """The 268 command words: ``KEY_member_class`` of attributes with members, ``KEY_class`` of others."""
+    words = []
+    for key, members, classes in COMMANDS:
+        stems = [f"{key}_{member}" for member in range(members)] if members else [key]
+        words += [f"{stem}_{one}" for stem in stems for one in range(classes)]
+    return words
+
+
+def dictionary_words() -> list[str]:
+    """The words of ``dict.txt``, in order."""
+    music = [f"{letter}-{value}" for letter, size in SIZES.items() for value in range(size)]
+    return [*music, "<sep>", *command_words()]
+
+
+WORDS = ("<s>", "<pad>", "</s>", "<unk>", *dictionary_words())  # by id
+_IDS = {word: number for number, word in enumerate(WORDS)}
+
+
+def to_words(ids: np.ndarray) -> str:
+    """The ids (int [T], 0..1252) as one line of words."""
+    return " ".join([WORDS[one] for one in ids.tolist()])
+
+
+def from_words(line: str) -> np.ndarray:
+    """The ids, int64 [T], of a line of words; ``<unk>``'s for words that the dictionary does not have."""
+    return np.array([_IDS.get(word, UNK) for word in line.split()], np.int64)
+
+
+def dictionary_text() -> str:
+    """The content of ``dict.txt``: 1,249 rows of a word and the count 1; its sha256 is :data:`DICTIONARY_SHA256`."""
+    return "".join(f"{word} 1\n" for word in dictionary_words())
+
+
+def is_dictionary(data: bytes) -> bool:
+    """Whether the bytes of a ``dict.txt`` are this codec's dictionary (line ends and a missing last newline aside)."""
+    normalised = b"\n".join(data.split(b"\r\n")).rstrip(b"\n") + b"\n"
+    return hashlib.sha256(normalised).hexdigest() == DICTIONARY_SHA256
