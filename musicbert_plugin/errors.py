@@ -28,6 +28,13 @@ class ScoreError(MusicError):
         return self.sentence
 
 
+class RecordingError(ScoreError):
+    """An audio or feature file that cannot become a clip.
+
+    Reasons: ``"undecodable"``, ``"too short"``, ``"too long"``, ``"silent"``, ``"NaN"`` and ``"not features"``.
+    """
+
+
 class DatasetError(MusicError):
     """A dataset folder that is missing, unfinished, newer than this code, or made with another dictionary."""
 

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Make .venv, or complete it:   bash scripts/setup.sh [test] [quickstart]
+# Make .venv, or complete it:   bash scripts/setup.sh [test] [audio] [quickstart]
 #
 # Installs torch, then fairseq-fixed (built from source against that torch), then requirements.txt and the extras asked for.
 # A torch of 2.6 or newer that is already in .venv is kept: to choose a build (CPU only, another CUDA), make .venv and
@@ -24,7 +24,7 @@ stop() {
 }
 
 for extra in ${1+"$@"}; do
-    [ -f "requirements-$extra.txt" ] || stop "scripts/setup.sh: there is no requirements-$extra.txt; extras are test and quickstart."
+    [ -f "requirements-$extra.txt" ] || stop "scripts/setup.sh: there is no requirements-$extra.txt; extras are test, audio and quickstart."
 done
 
 # ---- which Python -----------------------------------------------------------------------------------------------------

@@ -12,7 +12,7 @@ if [ -n "${MUSIC_DATA:-}" ]; then
 fi
 cd "$(dirname "$0")/.."
 
-bash scripts/setup.sh test
+bash scripts/setup.sh test audio
 .venv/bin/python -m ruff check .
 .venv/bin/python -m mypy
 exec .venv/bin/python -m pytest ${1+"$@"}

@@ -1,0 +1,152 @@
+"""Decoding: audio files to one channel of samples at a wanted rate, whole or in part.
+
+libsndfile (by ``soundfile``) reads wav, flac, ogg, mp3, aiff, au and caf; m4a and aac need a conversion first.
+Channels are averaged, and soxr changes the rate with its HQ recipe (linear phase, 20 bits).
+
+Samples are float32, full scale is -1 to 1, and sample k lies at k / rate seconds, so that the first of a file stays the
+first.  A file of S samples at rate r gives round(S * rate / r) samples at ``rate``.
+
+A part of a file is decoded from a place a little before it: soxr's filter reaches over :data:`REACH` seconds, and both
+ends of what it is given are thrown away, so that a part equals that part of the whole (to 1e-5, and exactly where
+the rate stays).  The place is a multiple of the rates' common period, since only there do both rates have a sample.  An
+ogg file is always decoded from its beginning: libsndfile's seeking in it is off by up to a window now and then
+(libsndfile issue 885).
+"""
+
+from __future__ import annotations
+
+import io
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import soundfile
+import soxr
+from numpy.typing import NDArray
+
+from musicbert_plugin.errors import RecordingError
+
+SUFFIXES = (".wav", ".flac", ".ogg", ".oga", ".mp3", ".aif", ".aiff", ".au", ".caf")
+REACH = 0.05  # seconds around a part that the resampler may look at; its filter is shorter from 4 kHz on
+_BLOCK = 1 << 18  # samples that are decoded at a time: the channels of a long file are never in memory at once
+
+
+@dataclass(frozen=True)
+class Recording:
+    """What the head of an audio file tells.
+
+    Attributes
+    ----------
+    sample_rate : int
+        Hz.
+    channels : int
+    samples : int
+        Of each channel, as the head says: an mp3's may be off by a few thousandths of a second.
+    """
+
+    sample_rate: int
+    channels: int
+    samples: int
+
+    @property
+    def seconds(self) -> float:
+        """Length."""
+        return self.samples / self.sample_rate
+
+
+def _open(source: str | Path | bytes, name: str) -> soundfile.SoundFile:
+    try:
+        file = soundfile.SoundFile(io.BytesIO(source) if isinstance(source, bytes) else str(source))
+    except (soundfile.LibsndfileError, RuntimeError, OSError, TypeError) as error:
+        what = str(getattr(error, "error_string", error)).strip().rstrip(".")
+        raise RecordingError(
+            "undecodable", f"{name}: cannot be decoded ({what}); {', '.join(s[1:] for s in SUFFIXES)} are accepted."
+        ) from None
+    return file
+
+
+def probe(source: str | Path | bytes, name: str = "") -> Recording:
+    """What kind of recording a file holds, without decoding it.
+
+    Raises
+    ------
+    RecordingError
+        ``undecodable``.
+    """
+    with _open(source, name or str(source)) as file:
+        return Recording(file.samplerate, file.channels, file.frames)
+
+
+def _read_mono(file: Any, start: int, stop: int | None, name: str) -> NDArray[np.float32]:
+    """Samples [start, stop) at the file's own rate, fewer where it ends; channels averaged."""
+    blocks = []
+    place = 0
+    try:
+        if start and file.format != "OGG":
+            place = file.seek(start)
+        while stop is None or place < stop:
+            wanted = _BLOCK if stop is None else min(_BLOCK, stop - place)
+            block = file.read(wanted, dtype="float32", always_2d=True)
+            if not len(block):
+                break
+            place += len(block)
+            if place > start:
+                blocks.append(_mean_of_channels(block[max(start - place, -len(block)) :]))
+    except (soundfile.LibsndfileError, RuntimeError, OSError) as error:
+        what = str(getattr(error, "error_string", error)).strip().rstrip(".")
+        raise RecordingError("undecodable", f"{name}: cannot be decoded after sample {place} ({what}).") from None
+    return np.concatenate(blocks) if blocks else np.zeros(0, np.float32)
+
+
+def _mean_of_channels(block: NDArray[np.float32]) -> NDArray[np.float32]:
+    if block.shape[1] == 1:
+        return block[:, 0]
+    mono = block[:, 0] + block[:, 1]  # column by column: several times as fast as mean(axis=1)
+    for channel in range(2, block.shape[1]):
+        mono += block[:, channel]
+    mono *= np.float32(1 / block.shape[1])
+    return mono
+
+
+def decode(
+    source: str | Path | bytes, rate: int, start: int = 0, stop: int | None = None, name: str = ""
+) -> NDArray[np.float32]:
+    """Samples of a recording, one channel, at ``rate``.
+
+    Parameters
+    ----------
+    source : path, or bytes of a file
+    rate : int
+        Hz.
+    start, stop : int
+        Of samples at ``rate``; ``stop`` is exclusive, and None is the end.
+    name : str
+        How errors call it.
+
+    Returns
+    -------
+    float32 [S]
+        Fewer than asked for where the recording ends.
+
+    Raises
+    ------
+    RecordingError
+        ``undecodable``: no audio file, of an unknown format, or damaged.
+    """
+    name = name or (str(source) if not isinstance(source, bytes) else "recording")
+    with _open(source, name) as file:
+        native = file.samplerate
+        if native == rate:
+            return _read_mono(file, start, stop, name)
+        common = math.gcd(native, rate)
+        step_in, step_out = native // common, rate // common
+        margin = math.ceil(REACH * native / step_in)  # in periods
+        first = max(start // step_out - margin, 0)
+        last = None if stop is None else (-(-stop // step_out) + margin) * step_in
+        samples = _read_mono(file, first * step_in, last, name)
+        if not len(samples):
+            return samples
+        at_rate = soxr.resample(samples, native, rate, quality="HQ")
+        return at_rate[start - first * step_out : None if stop is None else stop - first * step_out]

@@ -1,0 +1,109 @@
+"""Decoding gives one channel at the wanted rate, and a part of a file is that part of the whole."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import soundfile
+
+from musicbert_plugin.audio.decoding import decode, probe
+from musicbert_plugin.errors import RecordingError
+
+
+def tones(rate: int, seconds: float, channels: int = 1, seed: int = 0) -> np.ndarray:
+    """A few partials and a little noise; each channel has other phases.  float32 [S] or [S, channels]."""
+    random = np.random.default_rng(seed)
+    time = np.arange(round(rate * seconds)) / rate
+    hertz = random.uniform(100, 3000, 6)
+    sound = np.stack(
+        [
+            sum(0.1 * np.sin(2 * np.pi * (f * time + random.uniform())) for f in hertz)
+            + 0.01 * random.standard_normal(len(time))
+            for _ in range(channels)
+        ],
+        axis=1,
+    ).astype(np.float32)
+    return sound[:, 0] if channels == 1 else sound
+
+
+@pytest.fixture
+def recording(tmp_path):
+    """``recording("x.flac", rate, seconds, channels)``: writes a file; gives its path and its samples."""
+
+    def write(name, rate=44100, seconds=3.0, channels=2, subtype=None):
+        sound = tones(rate, seconds, channels)
+        path = tmp_path / name
+        soundfile.write(path, sound, rate, subtype=subtype)
+        return path, sound
+
+    return write
+
+
+@pytest.mark.parametrize("channels", [1, 2, 3, 6])
+def test_channels_are_averaged(recording, channels):
+    path, sound = recording("x.wav", 22050, 1.0, channels, "FLOAT")
+    mean = sound if channels == 1 else sound.astype(np.float64).mean(1)
+    np.testing.assert_allclose(decode(path, 22050), mean, atol=1e-6)
+    assert probe(path) == probe(path.read_bytes()) and probe(path).channels == channels
+
+
+@pytest.mark.parametrize("rate", [8000, 16000, 22050, 32000, 44100, 48000, 96000])
+def test_a_tone_keeps_its_place_pitch_and_loudness_at_another_rate(tmp_path, rate):
+    path = tmp_path / "tone.wav"
+    time = np.arange(rate * 2) / rate
+    soundfile.write(path, 0.5 * np.sin(2 * np.pi * 1000 * time), rate, subtype="FLOAT")
+    sound = decode(path, 22050)
+    assert len(sound) == 44100
+    expected = 0.5 * np.sin(2 * np.pi * 1000 * np.arange(44100) / 22050)
+    np.testing.assert_allclose(sound[1000:-1000], expected[1000:-1000], atol=1e-4)
+
+
+@pytest.mark.parametrize("name", ["x.wav", "x.flac", "x.ogg", "x.mp3", "x.aiff"])
+@pytest.mark.parametrize(("native", "rate"), [(44100, 22050), (48000, 22050), (32000, 44100), (22050, 22050)])
+def test_a_part_of_a_file_is_that_part_of_the_whole(recording, name, native, rate):
+    path, _ = recording(name, native, 3.0)
+    whole = decode(path, rate)
+    for start, stop in ((0, 1000), (17, 5000), (22050, 30011), (len(whole) - 500, len(whole)), (40000, None)):
+        part = decode(path, rate, start, stop)
+        np.testing.assert_allclose(part, whole[start:stop], atol=2e-5)
+    assert len(decode(path, rate, len(whole) - 10, len(whole) + 100)) == 10
+    np.testing.assert_array_equal(decode(path.read_bytes(), rate), whole)
+
+
+def test_parts_of_real_recordings_are_parts_of_the_whole(music_data):
+    random = np.random.default_rng(3)
+    for name in ("librosa_trumpet.ogg", "musicnn_joram.mp3", "essentia_sax_dmin.wav", "sonicpi_guit_em9.flac"):
+        whole = decode(music_data / "audio" / name, 22050)
+        for start in random.integers(0, len(whole), 5).tolist():
+            part = decode(music_data / "audio" / name, 22050, start, start + 6000)
+            np.testing.assert_allclose(part, whole[start : start + 6000], atol=2e-5)
+
+
+def test_every_real_recording_can_be_decoded_from_its_bytes(music_data):
+    files = [file for file in sorted((music_data / "audio").iterdir()) if file.suffix != ".md"]
+    assert len(files) == 55
+    for file in files:
+        assert np.isfinite(decode(file.read_bytes(), 8000, 0, 800, name=file.name)).all()
+
+
+@pytest.mark.parametrize("content", [b"", b"RIFF", b"not a sound" * 100, b"\0" * 5000])
+def test_what_is_no_recording_is_told_in_one_sentence(tmp_path, content):
+    (tmp_path / "x.wav").write_bytes(content)
+    for source in (tmp_path / "x.wav", content):
+        with pytest.raises(RecordingError) as error:
+            decode(source, 22050, name="x.wav")
+        assert error.value.reason == "undecodable"
+        assert str(error.value).startswith("x.wav: cannot be decoded") and "\n" not in str(error.value)
+
+
+def test_a_file_cut_short_gives_what_is_there_or_a_sentence(recording, tmp_path):
+    for name in ("x.flac", "x.ogg", "x.mp3", "x.wav"):
+        path, _ = recording(name)
+        data = path.read_bytes()
+        for share in (0.02, 0.5, 0.9):
+            try:
+                sound = decode(data[: int(len(data) * share)], 22050, name=name)
+            except RecordingError as error:
+                assert error.reason == "undecodable"
+            else:
+                assert len(sound) <= 66150 + 2000
