@@ -258,6 +258,9 @@ def decide(
     pieces = np.flatnonzero(records.notes >= 0)
     groups = copy_groups(
         records.sequence[pieces],
+        records.contour[pieces],
+        records.span[pieces],
+        records.timing[pieces],
         records.sketch[pieces],
         records.shingles[pieces, 1],
         lambda piece: records.shingles_of(int(pieces[piece])),
@@ -383,14 +386,11 @@ def _assemble(
     notes: Counter[str] = Counter()
     reasons: Counter[str] = Counter()
     names = collection.names
-    split, original, elsewhere, group, run = (
-        column.tolist()
-        for column in (decision.split, decision.original, decision.elsewhere, decision.group, records.run)
-    )
     with open(out / "manifest.jsonl", "w", encoding="ascii", buffering=1 << 18) as manifest:
         for index, name in enumerate(names):
             line: dict[str, Any] = {"file": name}
-            if run[index] < 0:
+            run = int(records.run[index])
+            if run < 0:
                 line["reason"] = lost[index]
             else:
                 record = records[index]
@@ -401,19 +401,20 @@ def _assemble(
                 else:
                     line["notes"] = record["notes"]
                     line["parts"] = len(record["lengths"])
-                    line["group"] = f"{group[index]:016x}"
-                    if split[index] >= 0:
-                        where = SPLITS[split[index]]
+                    line["group"] = f"{int(decision.group[index]):016x}"
+                    split = int(decision.split[index])
+                    if split >= 0:
+                        where = SPLITS[split]
                         line["split"] = where
                         start, size = record["items"]
-                        line["items"] = assembly.add(split[index], run[index], start, size, record["lengths"])
+                        line["items"] = assembly.add(split, run, start, size, record["lengths"])
                         kept[where] += 1
                         items[where] += line["parts"]
                         notes[where] += record["notes"]
-                    elif elsewhere[index]:
+                    elif decision.elsewhere[index]:
                         line["reason"] = "copy in another split"
                     else:
-                        line["reason"], line["of"] = "duplicate", names[original[index]]
+                        line["reason"], line["of"] = "duplicate", names[int(decision.original[index])]
             if "reason" in line:
                 reasons[line["reason"]] += 1
                 if line["reason"] in RETRIED:

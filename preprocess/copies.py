@@ -6,7 +6,9 @@ Two pieces are copies if one of these holds:
     Their sequences of (onset step, pitch interval) are equal: the distinct (onset, pitch) of all melodic notes, sorted;
     the steps between neighbours divided by the greatest common divisor of all steps, so that neither resolution, tempo
     nor a common factor of all times matters; and the intervals in semitones, so that a transposition does not.  Tracks,
-    programs, velocities, lengths and drums play no part.
+    programs, velocities, lengths and drums play no part.  Since a change of time scale rounds to ticks, sequences are
+    also equal if all intervals are and sixteen onsets, spread over the piece and divided by its span, differ by no more
+    than such rounding explains.
 *near*
     They share at least 90 % of their note shingles.  Onsets are rounded to a sixteenth note (a quarter of a quarter
     note); a shingle is three neighbours of the sorted distinct (onset, pitch), written as two (step, interval).  With
@@ -26,7 +28,7 @@ shingles survives, the Jaccard similarity is J = s / (2 - s), and the pair is mi
 that is 2e-5; a single changed passage leaves s near 0.9 and misses never. A hash that more than :data:`CROWD` pieces
 have (a trill, say) compares each with its nearest :data:`CROWD` in number of shingles.
 
-Memory: 24 bytes and a sketch of 64 per piece; shingles stay on disk.
+Memory: some 150 bytes per piece; shingles stay on disk.
 """
 
 from __future__ import annotations
@@ -41,6 +43,8 @@ SHARE = 0.9  # of note shingles, from which on pieces are near copies
 SKETCH = 16
 CROWD = 32
 FEWEST_MELODIC = 4
+SAMPLES = 16
+_SPREAD = np.arange(SAMPLES) * 0.6180339887498949 % 1.0  # where in a piece samples are taken: evenly, never in step
 _NOTHING = np.uint32(2**32 - 1)  # fills short sketches
 
 
@@ -52,6 +56,12 @@ class Identity:
     ----------
     sequence : int
         64-bit hash of the sequence of (onset step, pitch interval).
+    contour : int
+        64-bit hash of the sequence of intervals alone.
+    span : int
+        Ticks from the first onset to the last.
+    timing : uint16 [SAMPLES]
+        Onsets of some notes, the span being 65,535.
     shingles : uint32 [M]
         Sorted hashes of all note shingles, with repetitions; M is 0 for pieces of fewer than three notes.
     sketch : uint32 [SKETCH]
@@ -59,6 +69,9 @@ class Identity:
     """
 
     sequence: int
+    contour: int
+    span: int
+    timing: np.ndarray
     shingles: np.ndarray
     sketch: np.ndarray
 
@@ -165,16 +178,20 @@ def identify(onset: np.ndarray, pitch: np.ndarray, drums: np.ndarray, resolution
     if not transposable:
         digest.update(b"drums" + int(height[0]).to_bytes(2, "little"))
     sequence = int.from_bytes(digest.digest()[:8], "little")
+    contour = int.from_bytes(hashlib.sha256(interval.astype(np.int8).data).digest()[:8], "little")
+    span = int(at[-1] - at[0])
+    timing = ((at[(_SPREAD * len(at)).astype(np.int64)] - at[0]) * (65535.0 / max(span, 1))).astype(np.uint16)
+    fixed = (sequence, contour, span, timing)
 
     sixteenth = (at * 8 + resolution) // (2 * resolution)
     at, height = _sorted_notes(sixteenth << 8 | height)
     step = at[1:] - at[:-1]
     interval = height[1:] - height[:-1] if transposable else height[1:]
     if len(step) < 2:
-        return Identity(sequence, np.empty(0, np.uint32), np.full(SKETCH, _NOTHING, np.uint32))
+        return Identity(*fixed, np.empty(0, np.uint32), np.full(SKETCH, _NOTHING, np.uint32))
     threes, nines = _shingles(step, interval)
     threes.sort()
-    return Identity(sequence, threes, _sketch(nines))
+    return Identity(*fixed, threes, _sketch(nines))
 
 
 def share(first: np.ndarray, second: np.ndarray) -> float:
@@ -258,16 +275,38 @@ def _candidates(members: np.ndarray, sketches: np.ndarray, sizes: np.ndarray) ->
     return pairs[count >= np.minimum(2, filled[pairs].min(axis=1))]
 
 
+def _unite_rescaled(groups: Groups, contours: np.ndarray, spans: np.ndarray, timings: np.ndarray) -> None:
+    """Unite pieces of equal intervals whose onsets differ by no more than rounding explains (arrays as copy_groups)."""
+    order = np.lexsort((spans, contours))
+    bounds = np.flatnonzero(np.concatenate(([True], np.diff(contours[order]) != 0, [True])))
+    for start, stop in zip(bounds[:-1].tolist(), bounds[1:].tolist(), strict=True):
+        kinds: list[int] = []  # one piece of each rhythm
+        for piece in order[start:stop].tolist() if stop - start > 1 else ():
+            for other in kinds:
+                coarse = 65535 / max(min(spans[piece], spans[other]), 1)  # a tick
+                if np.abs(timings[piece].astype(np.int64) - timings[other]).max() <= 1 + 1.5 * coarse:
+                    groups.unite(piece, other)
+                    break
+            else:
+                if len(kinds) < CROWD:
+                    kinds.append(piece)
+
+
 def copy_groups(
-    sequences: np.ndarray, sketches: np.ndarray, sizes: np.ndarray, shingles_of: Callable[[int], np.ndarray]
+    sequences: np.ndarray,
+    contours: np.ndarray,
+    spans: np.ndarray,
+    timings: np.ndarray,
+    sketches: np.ndarray,
+    sizes: np.ndarray,
+    shingles_of: Callable[[int], np.ndarray],
 ) -> Groups:
     """Group pieces that are copies.
 
     Parameters
     ----------
-    sequences : uint64 [N]
-        :attr:`Identity.sequence` of every piece.
-    sketches : uint32 [N, SKETCH]
+    sequences, contours, spans, timings, sketches : array [N] or [N, ...]
+        These attributes of every piece's :class:`Identity`.
     sizes : int [N]
         Number of shingles of every piece.
     shingles_of : callable
@@ -280,9 +319,11 @@ def copy_groups(
     """
     groups = Groups(len(sequences))
     groups.unite_equal(np.arange(len(sequences)), sequences)
-    # one of each equal set stands for it
-    members = np.unique(sequences, return_index=True)[1]
-    members.sort()
+    members = np.sort(np.unique(sequences, return_index=True)[1])  # one of each equal set stands for it
+    rescaled = Groups(len(members))
+    _unite_rescaled(rescaled, contours[members], spans[members], timings[members])
+    for member, other in enumerate(rescaled.roots().tolist()):
+        groups.unite(int(members[member]), int(members[other]))
     members = members[sizes[members] > 0]
     for first, second in _candidates(members, sketches[members], sizes[members].astype(np.int64)).tolist():
         first, second = int(members[first]), int(members[second])

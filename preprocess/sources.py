@@ -16,7 +16,9 @@ inside an archive is not opened.
 from __future__ import annotations
 
 import os
+import struct
 import zlib
+from array import array
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,6 +27,7 @@ from typing import Any, NamedTuple
 from musicbert_plugin.errors import OptionError, ScoreError
 
 MIDI_SUFFIXES = (".mid", ".midi", ".rmi", ".rmid", ".kar", ".midi2")  # the last is refused, but not passed over
+PLACE = struct.Struct("<QQHHI")  # of a zip's member: offset, size, method, whether it is encrypted, checksum
 ARCHIVE_SUFFIXES = (".zip", ".tar.gz", ".tgz", ".tar")
 
 
@@ -52,7 +55,7 @@ def _zip_name(name: str, flags: int) -> str:
 
 
 def _stamp(status: os.stat_result) -> int:
-    return status.st_size << 64 | (status.st_mtime_ns & (2**64 - 1))
+    return (status.st_size * 0x9E3779B97F4A7C15 + status.st_mtime_ns) & (2**64 - 1)
 
 
 def _read(path: str, name: str, limit: int) -> bytes:
@@ -144,23 +147,24 @@ class Zip:
 
         try:
             with zipfile.ZipFile(self.path) as archive:
-                for info in archive.infolist():
+                infos = archive.filelist[::-1]
+                archive.filelist.clear()
+                archive.NameToInfo.clear()
+                while infos:  # letting go of each keeps the memory of a large archive's listing bounded
+                    info = infos.pop()
                     name = _zip_name(info.filename, info.flag_bits)
                     if not info.is_dir() and _is_music(name, self.suffixes):
-                        place = (
-                            info.header_offset,
-                            info.compress_size,
-                            info.compress_type,
-                            info.flag_bits & 1,
-                            info.CRC,
+                        encrypted = info.flag_bits & 1
+                        place = PLACE.pack(
+                            info.header_offset, info.compress_size, info.compress_type, encrypted, info.CRC
                         )
-                        yield Entry(name, info.file_size << 32 | info.CRC, place)
+                        yield Entry(name, (info.file_size << 32 | info.CRC) & (2**64 - 1), place)
         except (zipfile.BadZipFile, OSError, EOFError, NotImplementedError) as error:
             raise OptionError(f"{self.path}: not a zip archive that can be read ({error}).") from None
 
     def read(self, name: str, place: Any, limit: int) -> bytes:
         """The bytes of one member, at most ``limit``; a :class:`ScoreError` where that is not possible."""
-        offset, size, method, encrypted, checksum = place
+        offset, size, method, encrypted, checksum = PLACE.unpack(place)
         if encrypted:
             raise ScoreError("unreadable", f"{name}: encrypted in the archive.")
         if method not in (0, 8):
@@ -215,7 +219,7 @@ class Tar:
     def entries(self) -> Iterator[Entry]:
         """Entries in the archive's order."""
         for _, member in self._members():
-            yield Entry(member.name.removeprefix("./"), member.size << 64 | int(member.mtime), None)
+            yield Entry(member.name.removeprefix("./"), (member.size << 32 | int(member.mtime)) & (2**64 - 1), None)
 
     def stream(self, limit: int) -> Iterator[tuple[str, bytes]]:
         """Names and bytes (at most ``limit + 1`` each) in the archive's order."""
@@ -269,7 +273,7 @@ class Collection:
     Attributes
     ----------
     names : list of str
-    stamps : list of int
+    stamps : array of int
     """
 
     def __init__(self, given: list[str], suffixes: tuple[str, ...] = MIDI_SUFFIXES) -> None:
@@ -287,9 +291,8 @@ class Collection:
         ]
         rows.sort(key=lambda row: row[:2])
         self.names: list[str] = []
-        self.stamps: list[int] = []
-        self._numbers = bytearray() if len(given) < 256 else None
-        self._wide: list[int] = []
+        self.stamps = array("Q")
+        self._numbers = array("I")
         self._places: list[Any] = []
         for name, number, stamp, place in rows:
             if self.names and self.names[-1] == name:
@@ -297,14 +300,14 @@ class Collection:
             self.names.append(name)
             self.stamps.append(stamp)
             self._places.append(place)
-            (self._wide if self._numbers is None else self._numbers).append(number)
+            self._numbers.append(number)
 
     def __len__(self) -> int:
         return len(self.names)
 
     def source_of(self, index: int) -> int:
         """The number of the source that holds a file."""
-        return self._wide[index] if self._numbers is None else self._numbers[index]
+        return self._numbers[index]
 
     def find(self, name: str) -> int:
         """The index of a name, or -1."""

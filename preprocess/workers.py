@@ -22,7 +22,7 @@ import mmap
 import struct
 import time
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, Protocol
@@ -31,7 +31,7 @@ import numpy as np
 
 from musicbert_plugin.errors import DatasetError, ScoreError
 
-from .copies import Identity
+from .copies import SAMPLES, SKETCH, Identity
 from .sources import Source
 
 BATCH_FILES = 64
@@ -152,6 +152,9 @@ class Run:
             record["notes"] = piece.notes
             record["exact"] = piece.exact.hex()
             record["sequence"] = piece.identity.sequence
+            record["contour"] = piece.identity.contour
+            record["span"] = piece.identity.span
+            record["timing"] = piece.identity.timing.tobytes().hex()
             record["sketch"] = piece.identity.sketch.tobytes().hex()
             record["shingles"] = [self._places[1], len(piece.identity.shingles)]
             record["items"] = [self._places[0], size]
@@ -394,7 +397,7 @@ class Records:
     stamps : sequence of int
     """
 
-    def __init__(self, work_folder: Path, find: Any, stamps: list[int]) -> None:
+    def __init__(self, work_folder: Path, find: Any, stamps: Sequence[int]) -> None:
         count = len(stamps)
         self.folders: list[Path] = []
         self.run = np.full(count, -1, np.int32)
@@ -403,7 +406,10 @@ class Records:
         self.sequence = np.zeros(count, np.uint64)
         self.exact = np.zeros((count, 2), np.uint64)
         self.shingles = np.zeros((count, 2), np.int64)
-        self.sketch = np.zeros((count, 16), np.uint32)
+        self.contour = np.zeros(count, np.uint64)
+        self.span = np.zeros(count, np.int64)
+        self.timing = np.zeros((count, SAMPLES), np.uint16)
+        self.sketch = np.zeros((count, SKETCH), np.uint32)
         self.versions: dict[str, str] | None = None
         self._work_folder = work_folder
         self._find, self._stamps = find, stamps
@@ -447,6 +453,8 @@ class Records:
             self.sequence[index] = record["sequence"]
             self.exact[index] = np.frombuffer(bytes.fromhex(record["exact"]), np.uint64)
             self.shingles[index] = record["shingles"]
+            self.contour[index], self.span[index] = record["contour"], record["span"]
+            self.timing[index] = np.frombuffer(bytes.fromhex(record["timing"]), np.uint16)
             self.sketch[index] = np.frombuffer(bytes.fromhex(record["sketch"]), np.uint32)
 
     def file(self, run: int, name: str) -> BinaryIO:
