@@ -26,7 +26,7 @@ from torch import Tensor, nn
 
 from ..codecs.octuple import FIELD_OFFSETS, FIELD_SIZES, VOCABULARY_SIZE
 from ..errors import OptionError
-from ..modules.heads import ClassificationHead, LanguageModelHead, project_fields
+from ..modules.heads import ClassificationHead, LanguageModelHead, group_fields, project_fields
 from ..modules.octuple_encoder import FIELDS, OctupleEncoder
 
 logger = logging.getLogger(__name__)
@@ -143,8 +143,9 @@ class MusicBERTEncoder(FairseqEncoder):
         """[M, D] features of the masked sub-tokens, in row-major order of the mask."""
         masked_BLF = masked_BT.view(len(src_tokens), -1, FIELDS)
         needed_BL = masked_BLF.any(2)
-        x, pieces, _ = self.sentence_encoder(src_tokens, segment_lengths, needed_BL=needed_BL)
         index_M = masked_BLF.flatten().nonzero().flatten()
+        groups = group_fields(index_M % FIELDS)
+        x, pieces, _ = self.sentence_encoder(src_tokens, segment_lengths, needed_BL=needed_BL)
         if pieces.kept_N is None:
             kept = needed_BL.flatten()
         else:
@@ -152,7 +153,7 @@ class MusicBERTEncoder(FairseqEncoder):
             kept = torch.zeros_like(needed_BL.flatten()).index_copy(0, pieces.kept_N, pieces.flatten(needed_BL))
             x = torch.cat([x, x.new_zeros(1, x.shape[1])])
         place = torch.where(kept, kept.cumsum(0) - 1, len(x) - 1)
-        return project_fields(x, place[index_M // FIELDS], index_M % FIELDS, self.sentence_encoder.upsampling[0])
+        return project_fields(x, place[index_M // FIELDS], groups, self.sentence_encoder.upsampling[0])
 
     def _first_states(self, src_tokens: Tensor, segment_lengths: Tensor | None) -> Tensor:
         """[B, D] final states of each row's first octuple."""

@@ -9,30 +9,48 @@ Shapes: N octuples, F = 8 fields, D model dimensions, V vocabulary, M masked fie
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 
-def project_fields(x_ND: Tensor, octuple_M: Tensor, field_M: Tensor, projection: nn.Linear, fields: int = 8) -> Tensor:
+class FieldGroups(NamedTuple):
+    """Masked fields, grouped by field; made by :func:`group_fields`."""
+
+    order_M: Tensor
+    """The masked fields, field 0's first."""
+    back_M: Tensor
+    """Where each of them stands in that order."""
+    counts: list[int]
+    """How many each field has."""
+
+
+def group_fields(field_M: Tensor, fields: int = 8) -> FieldGroups:
+    """Group masked fields, in any order, by field.  On a GPU this waits for the device: do it before the encoder."""
+    order_M = field_M.argsort(stable=True)
+    back_M = torch.empty_like(order_M)
+    back_M[order_M] = torch.arange(len(order_M), device=order_M.device)
+    return FieldGroups(order_M, back_M, torch.bincount(field_M, minlength=fields).tolist())
+
+
+def project_fields(x_ND: Tensor, octuple_M: Tensor, groups: FieldGroups, projection: nn.Linear) -> Tensor:
     """Up-project single fields of single octuples.
 
     Args:
         x_ND: the encoder's vectors.
-        octuple_M, field_M: which octuple (row of ``x_ND``) and which field (0 .. fields-1).
+        octuple_M: the octuple (row of ``x_ND``) of each masked field.
+        groups: the masked fields by field.
         projection: Linear(D, fields * D).
 
     Returns:
-        [M, D]; row m equals ``projection(x_ND[octuple_M[m]])`` in the slice of ``field_M[m]``.
+        [M, D]; row m equals ``projection(x_ND[octuple_M[m]])`` in the slice of its field.
     """
-    order_M = field_M.argsort(stable=True)
-    counts = torch.bincount(field_M, minlength=fields).tolist()
-    groups = x_ND.index_select(0, octuple_M[order_M]).split(counts)
-    weights, biases = projection.weight.chunk(fields), projection.bias.chunk(fields)
-    by_field = torch.cat([F.linear(x, w, b) for x, w, b in zip(groups, weights, biases, strict=True)])
-    back_M = torch.empty_like(order_M)
-    back_M[order_M] = torch.arange(len(order_M), device=order_M.device)
-    return by_field.index_select(0, back_M)
+    parts = x_ND.index_select(0, octuple_M[groups.order_M]).split(groups.counts)
+    weights, biases = projection.weight.chunk(len(parts)), projection.bias.chunk(len(parts))
+    by_field = torch.cat([F.linear(x, w, b) for x, w, b in zip(parts, weights, biases, strict=True)])
+    return by_field.index_select(0, groups.back_M)
 
 
 class LanguageModelHead(nn.Module):

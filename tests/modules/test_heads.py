@@ -3,7 +3,7 @@
 import torch
 from torch import nn
 
-from musicbert_plugin.modules.heads import ClassificationHead, LanguageModelHead, project_fields
+from musicbert_plugin.modules.heads import ClassificationHead, LanguageModelHead, group_fields, project_fields
 
 
 def test_single_fields_equal_the_whole_projection_in_any_order():
@@ -13,7 +13,7 @@ def test_single_fields_equal_the_whole_projection_in_any_order():
     octuple = torch.randint(10, (25,))
     field = torch.randint(6, (25,))  # fields 6 and 7 never
     whole = projection(x).view(10, 8, 6)[octuple, field]
-    single = project_fields(x, octuple, field, projection)
+    single = project_fields(x, octuple, group_fields(field), projection)
     assert torch.allclose(single, whole, atol=1e-12)
     weight = torch.randn_like(whole)
     for a, b in zip(
@@ -26,7 +26,7 @@ def test_single_fields_equal_the_whole_projection_in_any_order():
 
 def test_no_field_at_all_gives_an_empty_result():
     nothing = torch.zeros(0, dtype=torch.long)
-    assert project_fields(torch.randn(3, 4), nothing, nothing, nn.Linear(4, 32)).shape == (0, 4)
+    assert project_fields(torch.randn(3, 4), nothing, group_fields(nothing), nn.Linear(4, 32)).shape == (0, 4)
 
 
 def test_the_language_model_head_has_the_published_names():
