@@ -44,7 +44,7 @@ CHUNK = 64
 """Places of a chunk: about the head sizes in use, where the work inside chunks and between them is balanced."""
 
 _TOGETHER = 1 << 18
-"""Elements per tensor and thread that a CPU works on together (1 MiB of float32), in memory that all blocks share: so the
+"""Elements per tensor and thread that a CPU works on together (1 MiB of float32), in memory that all blocks share: the
 extra memory of a call does not grow with its length."""
 
 

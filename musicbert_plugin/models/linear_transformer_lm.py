@@ -1,0 +1,223 @@
+"""MuseCoco's language model of attributes and music for fairseq: ``--arch linear_transformer_lm_{debug,std,...}``.
+
+Lu et al. 2023, "MuseCoco: Generating Symbolic Music from Text" (arXiv 2306.00110).  The network is
+``modules/linear_decoder.py``; it is called as fairseq calls a language model,
+
+    ``model(src_tokens, src_lengths=, sep_pos=)`` -> logits [B, L, V], extra
+
+where ``sep_pos`` is one int per row: the place where positions begin.  Without it, it is found from the first ``<sep>``
+of the row, by the model's position mode:
+
+* ``zero-prefix``: at ``<sep>``, which is what training does;
+* ``zero-prefix-shifted``: one place before ``<sep>``, as in the inference script that was released with the weights;
+* ``all``: at 0; the attributes have positions too.
+
+Shapes: B rows, L places, D model dimensions, V vocabulary.
+"""
+
+# No "from __future__ import annotations": fairseq reads the types of a dataclass's fields, not their text.
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from fairseq.dataclass import ChoiceEnum, FairseqDataclass
+from fairseq.models import FairseqDecoder, FairseqLanguageModel, register_model, register_model_architecture
+from omegaconf import II
+from torch import Tensor
+
+from ..errors import OptionError
+from ..modules.linear_decoder import LinearDecoder
+
+POSITION_MODES = ("zero-prefix", "zero-prefix-shifted", "all")
+POSITION_MODE_CHOICES = ChoiceEnum(POSITION_MODES)
+
+
+@dataclass
+class LinearTransformerLMConfig(FairseqDataclass):
+    """Sizes and regularisation; the defaults are the size ``std``."""
+
+    decoder_layers: int = field(default=6, metadata={"help": "number of Transformer layers"})
+    decoder_embed_dim: int = field(default=512, metadata={"help": "model dimensions"})
+    decoder_ffn_embed_dim: int = field(default=2048, metadata={"help": "inner dimensions of the feed-forward network"})
+    decoder_attention_heads: int = field(
+        default=8, metadata={"help": "number of attention heads, each of (model dimensions // heads) dimensions"}
+    )
+    dropout: float = field(
+        default=0.1, metadata={"help": "dropout after embedding, attention and feed-forward network"}
+    )
+    activation_dropout: float = field(default=0.0, metadata={"help": "dropout inside the feed-forward network"})
+    checkpoint_activations: bool = field(
+        default=False,
+        metadata={"help": "recompute each layer in the backward pass: less memory, about a third more time"},
+    )
+    position_mode: POSITION_MODE_CHOICES = field(
+        default=II("task.position_mode"),
+        metadata={"help": "where positions begin if a batch does not say: at <sep>, one place before it, or at 0"},
+    )
+    max_target_positions: int = field(
+        default=8192,
+        metadata={"help": "longest row, prefix included, that fairseq lets through (the model itself has no limit)"},
+    )
+
+
+class LinearTransformerDecoder(LinearDecoder, FairseqDecoder):
+    """The network under fairseq's name for it."""
+
+    def __init__(self, cfg: LinearTransformerLMConfig, dictionary: Any) -> None:
+        super().__init__(
+            len(dictionary),
+            cfg.decoder_embed_dim,
+            cfg.decoder_ffn_embed_dim,
+            cfg.decoder_layers,
+            cfg.decoder_attention_heads,
+            pad=dictionary.pad(),
+            dropout=cfg.dropout,
+            activation_dropout=cfg.activation_dropout,
+            checkpoint_activations=cfg.checkpoint_activations,
+            dictionary=dictionary,
+        )
+        self.position_mode = str(cfg.position_mode)
+        self.longest = int(cfg.max_target_positions)
+        sep = dictionary.index("<sep>")
+        self.sep = None if sep == dictionary.unk() else sep
+
+    def begin(self, tokens_BL: Tensor, sep_pos: Tensor | Sequence[int] | int | None = None) -> Tensor:
+        """int64 [B]: where positions begin, as given or found; at 0 in a row without ``<sep>``."""
+        rows = len(tokens_BL)
+        if sep_pos is not None:
+            given = torch.as_tensor(sep_pos, dtype=torch.int64, device=tokens_BL.device).flatten()
+            if len(given) not in (1, rows):
+                raise ValueError(f"sep_pos has {len(given)} places for {rows} rows")
+            return given.expand(rows)
+        if self.position_mode == "all" or self.sep is None:
+            return tokens_BL.new_zeros(rows)
+        first = (tokens_BL == self.sep).int().argmax(1)
+        # argmax of a row without <sep> is 0.
+        return (first - 1).clamp(min=0) if self.position_mode == "zero-prefix-shifted" else first
+
+    def forward(
+        self,
+        src_tokens: Tensor,
+        src_lengths: Any = None,
+        sep_pos: Tensor | Sequence[int] | int | None = None,
+        features_only: bool = False,
+        return_all_hiddens: bool = False,
+        **unused: Any,
+    ) -> tuple[Tensor, dict[str, Any]]:
+        """See :meth:`LinearTransformerLM.forward`."""
+        x, states = super().forward(src_tokens, self.begin(src_tokens, sep_pos), return_all_hiddens)
+        return (x if features_only else self.output_projection(x)), {"inner_states": states or None}
+
+    def extract_features(self, src_tokens: Tensor, **others: Any) -> tuple[Tensor, dict[str, Any]]:
+        """[B, L, D] behind the final LayerNorm, and the extra dict."""
+        return self.forward(src_tokens, features_only=True, **others)
+
+    def output_layer(self, features: Tensor, **unused: Any) -> Tensor:
+        """Logits of features."""
+        return self.output_projection(features)
+
+    def get_normalized_probs(self, net_output: Any, log_probs: bool, sample: Any = None) -> Tensor:
+        """Softmax (or its logarithm) of the logits, in float32."""
+        logits = net_output[0].float()
+        return F.log_softmax(logits, dim=-1) if log_probs else F.softmax(logits, dim=-1)
+
+    def max_positions(self) -> int:
+        """Longest row, prefix included."""
+        return self.longest
+
+
+@register_model("linear_transformer_lm", dataclass=LinearTransformerLMConfig)
+class LinearTransformerLM(FairseqLanguageModel):
+    """Attributes and music as one causal language model; see the module."""
+
+    def __init__(self, args: LinearTransformerLMConfig, decoder: LinearTransformerDecoder) -> None:
+        super().__init__(decoder)
+        self.args = args
+
+    @classmethod
+    def build_model(cls, args: Any, task: Any) -> "LinearTransformerLM":
+        """Make a model for a task's dictionary.
+
+        Args:
+            args: the configuration; or, from older files and named presets, a Namespace (or any object) with its
+                fields.
+            task: a fairseq task with ``source_dictionary``.
+
+        Raises:
+            OptionError: if there are more heads than model dimensions, or the position mode is unknown.
+        """
+        args = LinearTransformerLMConfig.from_namespace(args)
+        if str(args.position_mode).startswith("${") or args.position_mode is None:
+            # Files of the original carry no mode: they were trained with the default.
+            args.position_mode = getattr(getattr(task, "cfg", None), "position_mode", None) or POSITION_MODES[0]
+        if str(args.position_mode) not in POSITION_MODES:
+            raise OptionError(f"--position-mode {args.position_mode}: one of {', '.join(POSITION_MODES)} is accepted")
+        try:
+            args.max_target_positions = int(args.max_target_positions)
+        except (TypeError, ValueError):
+            args.max_target_positions = 8192
+        if not 1 <= args.decoder_attention_heads <= args.decoder_embed_dim:
+            raise OptionError(
+                f"--decoder-attention-heads {args.decoder_attention_heads}: with --decoder-embed-dim "
+                f"{args.decoder_embed_dim}, 1 to {args.decoder_embed_dim} is accepted"
+            )
+        return cls(args, LinearTransformerDecoder(args, task.source_dictionary))
+
+    def forward(
+        self,
+        src_tokens: Tensor,
+        src_lengths: Any = None,
+        sep_pos: Tensor | Sequence[int] | int | None = None,
+        **kwargs: Any,
+    ) -> tuple[Tensor, dict[str, Any]]:
+        """Run the model.
+
+        Args:
+            src_tokens: ids [B, L], padded on the right.
+            src_lengths: not needed.
+            sep_pos: one int per row (or one for all): the place where positions begin.  None: found, see the module.
+            features_only: return features [B, L, D] instead of logits.
+            return_all_hiddens: put the states after the embedding and after each layer into ``extra``.
+
+        Returns:
+            logits [B, L, V], the next token's at each place; and a dict with ``"inner_states"`` (list of layers + 1
+            states [B, L, D], or None).
+        """
+        return self.decoder(src_tokens, src_lengths=src_lengths, sep_pos=sep_pos, **kwargs)
+
+    def get_normalized_probs(self, net_output: Any, log_probs: bool, sample: Any = None) -> Tensor:
+        """Softmax (or its logarithm) of the logits, in float32."""
+        return self.decoder.get_normalized_probs(net_output, log_probs, sample)
+
+    def get_targets(self, sample: dict[str, Any], net_output: Any) -> Tensor:
+        """The batch's targets."""
+        return sample["target"]
+
+
+SIZES = {
+    # layers, model dimensions, feed-forward dimensions, heads
+    "debug": (2, 32, 32, 8),
+    "std": (6, 512, 2048, 8),
+    "large": (12, 768, 3072, 12),
+    "gpt": (12, 768, 3072, 12),
+    "gpt_base": (12, 896, 3584, 12),
+    "xl": (16, 1024, 4096, 12),
+    "1billion": (24, 2048, 8192, 24),
+}
+
+
+def _register_size(name: str, layers: int, embed_dim: int, ffn_dim: int, heads: int) -> None:
+    def preset(args: Any) -> None:
+        """Fill the fields that are absent."""
+        args.decoder_layers = getattr(args, "decoder_layers", layers)
+        args.decoder_embed_dim = getattr(args, "decoder_embed_dim", embed_dim)
+        args.decoder_ffn_embed_dim = getattr(args, "decoder_ffn_embed_dim", ffn_dim)
+        args.decoder_attention_heads = getattr(args, "decoder_attention_heads", heads)
+
+    register_model_architecture("linear_transformer_lm", f"linear_transformer_lm_{name}")(preset)
+
+
+for _name, _size in SIZES.items():
+    _register_size(_name, *_size)
