@@ -238,8 +238,20 @@ def write_published_file(path: Path) -> Path:
     cfg = OmegaConf.create({"common": {"seed": 1}, "optimization": {"lr": [0.1]}}, flags={"allow_objects": True})
     for part in ("model", "task", "criterion"):
         cfg[part] = argparse.Namespace(_name=part, **options)
-    torch.save(small_state(cfg=cfg), path, pickle_module=PickleOfNumpy1)
+    torch.save(small_state(cfg=as_omegaconf_2_0(cfg)), path, pickle_module=PickleOfNumpy1)
     return path
+
+
+def as_omegaconf_2_0(node: Any) -> Any:
+    """Give every node of a configuration the attributes that omegaconf 2.0 pickled, and no others."""
+    vars(node._metadata).pop("flags_root", None)
+    node._metadata.flags, node._metadata.object_type = {}, None
+    content = vars(node).get("_content")
+    if content is not None:
+        node._metadata.key_type = node._metadata.element_type = None
+        for child in content.values() if isinstance(content, dict) else content:
+            as_omegaconf_2_0(child)
+    return node
 
 
 class PickleOfNumpy1(types.SimpleNamespace):
