@@ -12,7 +12,7 @@ import sys
 
 
 def register() -> None:
-    """Register every task, model and criterion of the plugin with fairseq (which this imports).  May be called repeatedly."""
+    """Import fairseq, and register every task, model and criterion of the plugin with it.  May be called repeatedly."""
     importlib.import_module("fairseq")
     importlib.import_module("musicbert_plugin.tasks")
     importlib.import_module("musicbert_plugin.models")

@@ -1,8 +1,8 @@
-"""The errors that a user of this plugin can meet: each message is one sentence that names the file, the value and what would be accepted.
+"""The errors that a user of this plugin can meet: each names, in one sentence, the file, the value and what is accepted.
 
 Commands catch :class:`MusicError`, print its sentence to stderr and end with status 2 (cannot start) or go on with the
-next input and end with status 1 (a file failed).  Anything else that is raised is a defect of ours and keeps its traceback.
-Pure Python: every layer of the plugin, worker processes included, may import it.
+next input and end with status 1 (a file failed).  Anything else that is raised is a defect of ours and keeps its
+traceback.  Pure Python: every layer of the plugin, worker processes included, may import it.
 """
 
 from __future__ import annotations

@@ -113,11 +113,6 @@ class OctupleMaskedLmTask(FairseqTask):
 
     cfg: OctupleMaskedLmTaskConfig
 
-    @classmethod
-    def setup_task(cls, cfg: OctupleMaskedLmTaskConfig, **unused: Any) -> "OctupleMaskedLmTask":
-        """Make the task; fairseq also tells whether the configuration came from a checkpoint, which changes nothing."""
-        return cls(cfg)
-
     def __init__(self, cfg: OctupleMaskedLmTaskConfig) -> None:
         super().__init__(cfg)
         self.dictionary = octuple_dictionary()
