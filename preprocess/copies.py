@@ -44,7 +44,7 @@ SKETCH = 16
 CROWD = 32
 FEWEST_MELODIC = 4
 SAMPLES = 16
-_SPREAD = np.arange(SAMPLES) * 0.6180339887498949 % 1.0  # where in a piece samples are taken: evenly, never in step
+_SPREAD = np.arange(SAMPLES) * 0.6180339887498949 % 1.0  # where samples are taken: evenly, never in step
 _NOTHING = np.uint32(2**32 - 1)  # fills short sketches
 
 
@@ -77,67 +77,76 @@ class Identity:
 
 
 def _sorted_notes(key: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Distinct (time, pitch) in order, from keys ``time << 8 | pitch``."""
+    """Distinct keys ``time << 8 | pitch`` in order (``key`` is sorted in place), and the steps from each to the next."""
     key.sort()
-    new = key[1:] != key[:-1]
-    if not new.all():
-        key = key[np.concatenate(([True], new))]
-    return key >> 8, key & 255
+    step = key[1:] - key[:-1]
+    if np.count_nonzero(step) < len(step):
+        key = key[np.concatenate(([True], step != 0))]
+        step = key[1:] - key[:-1]
+    return key, step
 
 
-def _common_step(steps: np.ndarray) -> int:
-    """The greatest common divisor of steps >= 0 (1 if all are 0)."""
-    some = int(np.gcd.reduce(steps[:64])) if len(steps) else 0
-    if some == 0 or (some > 1 and (steps % some).any()):
-        some = int(np.gcd.reduce(steps)) if len(steps) else 0
-    return max(some, 1)
+def _in_units(steps: np.ndarray) -> np.ndarray:
+    """Steps >= 0 (int64 [M]) divided by their greatest common divisor."""
+    unit = int(np.gcd.reduce(steps[:64])) if len(steps) else 1
+    while unit > 1:
+        divided = steps // unit
+        rest = steps - divided * unit
+        if not np.count_nonzero(rest):
+            return divided
+        unit = int(np.gcd(unit, int(rest[np.flatnonzero(rest)[0]])))
+    if unit == 0:  # the first chord alone says nothing
+        unit = int(np.gcd.reduce(steps))
+        return steps // unit if unit else steps
+    return steps
 
 
-_A, _B, _C = np.uint64(0x9E3779B97F4A7C15), np.uint64(0xC2B2AE3D27D4EB4F), np.uint64(0x165667B19E3779F9)
-_B2 = np.uint64(int(_B) ** 2 % 2**64)
-_B4 = np.uint64(int(_B) ** 4 % 2**64)
+_A, _B, _C, _D = (np.uint32(odd) for odd in (0x9E3779B1, 0x85EBCA6B, 0xC2B2AE35, 0x2C1B3C6D))
+_D2, _D4 = (np.uint32(int(_D) ** power % 2**32) for power in (2, 4))
 
 
-def _finish(value: np.ndarray) -> np.ndarray:
-    """Well-mixed upper half of 64-bit words, uint32."""
-    value ^= value >> np.uint64(31)
-    value *= _C
-    return (value >> np.uint64(32)).astype(np.uint32)
+def _mix(words: np.ndarray) -> np.ndarray:
+    """Spread the information of 32-bit words over all their bits, in place."""
+    words ^= words >> np.uint32(15)
+    words *= _B
+    words ^= words >> np.uint32(13)
+    words *= _C
+    return words
 
 
-def _shingles(step: np.ndarray, interval: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Hashes of every run of two, and of every run of eight, (step, interval) [M]; of all M if there are fewer."""
-    word = step << 9
-    word += interval
-    word = word.view(np.uint64)
-    word *= _A
-    word ^= word >> np.uint64(29)
-    word *= _C
-    pairs = word[:-1] * _B + word[1:]
-    if len(word) < 8:
-        whole = hashlib.sha256(word.data).digest()[:4]
-        return _finish(pairs), np.frombuffer(whole, np.uint32).copy()
-    fours = pairs[:-2] * _B2 + pairs[2:]
-    eights = fours[:-4] * _B4 + fours[4:]
-    return _finish(pairs), _finish(eights)
+def _shingles(words: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Hashes of every run of two, and of every run of eight words (uint32 [M]); of all M if there are fewer."""
+    words *= _A
+    _mix(words)
+    pairs = words[:-1] * _D
+    pairs += words[1:]
+    if len(words) < 8:
+        whole = hashlib.sha256(words.data).digest()[:4]
+        return _mix(pairs), np.frombuffer(whole, np.uint32).copy()
+    fours = pairs[:-2] * _D2
+    fours += pairs[2:]
+    eights = fours[:-4] * _D4
+    eights += fours[4:]
+    return _mix(pairs), _mix(eights)
 
 
 def _sketch(hashes: np.ndarray) -> np.ndarray:
     """The smallest hashes of the multiset, where repetitions become elements of their own; uint32 [SKETCH]."""
     hashes.sort()
-    new = hashes[1:] != hashes[:-1]
-    if not new.all():
-        index = np.arange(len(hashes), dtype=np.uint32)
-        first = index.copy()
-        first[1:][~new] = 0
-        repetition = index - np.maximum.accumulate(first)
-        hashes = hashes + repetition * np.uint32(0x9E3779B1)
-    hashes = (hashes ^ (hashes >> np.uint32(15))) * np.uint32(0x85EBCA6B)
-    out = np.full(SKETCH, _NOTHING, np.uint32)
+    same = hashes[1:] == hashes[:-1]
+    if np.count_nonzero(same):
+        repetition = np.arange(len(hashes), dtype=np.uint32)
+        first = repetition.copy()
+        first[1:][same] = 0
+        repetition -= np.maximum.accumulate(first)
+        repetition *= _A
+        hashes += repetition
+    _mix(hashes)
     if len(hashes) > SKETCH:
-        hashes = np.partition(hashes, SKETCH)[:SKETCH]
-    hashes.sort()
-    out[: len(hashes)] = hashes
+        hashes.partition(SKETCH)
+    out = np.full(SKETCH, _NOTHING, np.uint32)
+    smallest = np.sort(hashes[:SKETCH])
+    out[: len(smallest)] = smallest
     return out
 
 
@@ -167,29 +176,32 @@ def identify(onset: np.ndarray, pitch: np.ndarray, drums: np.ndarray, resolution
             key = key[~drums]
     else:
         key |= drums.astype(np.int64) << 7
-    at, height = _sorted_notes(key)
-    step = at[1:] - at[:-1]
-    interval = height[1:] - height[:-1] if transposable else height[1:]
-    unit = _common_step(step)
-    exact = step // unit if unit > 1 else step
-    words = exact << 9
+    key, change = _sorted_notes(key)
+    step = (change + 128) >> 8 if transposable else (key[1:] >> 8) - (key[:-1] >> 8)
+    interval = change - (step << 8) if transposable else key[1:] & 255
+    words = _in_units(step) << 9
     words += interval
     digest = hashlib.sha256(words.astype(np.uint32).data)
     if not transposable:
-        digest.update(b"drums" + int(height[0]).to_bytes(2, "little"))
+        digest.update(b"drums" + int(key[0] & 255).to_bytes(2, "little"))
     sequence = int.from_bytes(digest.digest()[:8], "little")
-    contour = int.from_bytes(hashlib.sha256(interval.astype(np.int8).data).digest()[:8], "little")
+    contour = int.from_bytes(hashlib.sha256(interval.astype(np.uint8).data).digest()[:8], "little")
+    at = key >> 8
     span = int(at[-1] - at[0])
-    timing = ((at[(_SPREAD * len(at)).astype(np.int64)] - at[0]) * (65535.0 / max(span, 1))).astype(np.uint16)
-    fixed = (sequence, contour, span, timing)
+    sample = at[(_SPREAD * len(at)).astype(np.int64)] - at[0]
+    fixed = (sequence, contour, span, (sample * 65535 // max(span, 1)).astype(np.uint16))
 
-    sixteenth = (at * 8 + resolution) // (2 * resolution)
-    at, height = _sorted_notes(sixteenth << 8 | height)
-    step = at[1:] - at[:-1]
-    interval = height[1:] - height[:-1] if transposable else height[1:]
-    if len(step) < 2:
+    at *= 8  # to sixteenth notes
+    at += resolution
+    at //= 2 * resolution
+    at <<= 8
+    at |= key & 255
+    key, change = _sorted_notes(at.astype(np.int32) if at[-1] < 2**31 else at)
+    if len(change) < 2:
         return Identity(*fixed, np.empty(0, np.uint32), np.full(SKETCH, _NOTHING, np.uint32))
-    threes, nines = _shingles(step, interval)
+    if not transposable:
+        change = ((key[1:] >> 8) - (key[:-1] >> 8) << 8) + (key[1:] & 255)
+    threes, nines = _shingles(change.astype(np.uint32))
     threes.sort()
     return Identity(*fixed, threes, _sketch(nines))
 

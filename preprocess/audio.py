@@ -1,0 +1,582 @@
+"""``python -m preprocess.audio build``: recordings, or features of recordings, into a folder of spectrograms.
+
+SRC is a folder, ``.zip`` or ``.tar.gz`` of audio files, single files, a ``.txt`` list of paths, or one of two manifests:
+
+``.tsv``   wav2vec's: the first line a folder, then a line ``path<TAB>samples`` per file (the number is not used)
+``.csv``   M3BERT's: a column ``file_path``, relative to the CSV's folder; ``length`` is not used, and each other column
+           holds labels
+
+Several manifests named ``train``, ``valid`` (or ``dev``) and ``test`` fix the split of what they list.  With
+``--num-features F`` the files are ``.npy`` features instead of recordings: (T, F), (F, T), or (N, T, F), N clips.
+Object arrays are refused, since reading them means running pickled code.
+
+Each file becomes one clip (or N), as long as it is; training draws crops from it.  A file is left out, with its reason
+in ``manifest.jsonl`` and a sentence on stderr, if it is ``undecodable``, ``too short``, ``too long``, ``silent`` (never
+above -80 dB), holds ``NaN``, or is ``not features``.
+
+What the folder holds is told in ``musicbert_plugin.data.spectrograms``, and what the features are in
+``musicbert_plugin.audio.front_end``.  Copies are recordings with equal samples, and near copies (another file format,
+loudness or sample rate) those with like fingerprints, see ``preprocess.fingerprints``; all are on one side of the
+split, and but for ``--duplicates keep`` only one of them is stored.
+
+Labels come from ``--labels CSV`` (a column ``file``, then one per task) or from M3BERT's CSV.  Cells are kept as they
+are: ``/`` between several labels, ``arousal/valence`` as two numbers, and an empty cell, or ``nan``, where a clip is
+not labelled.  ``--group-column`` names the column whose equal cells stay in one split (album, performer).
+"""
+
+from __future__ import annotations
+
+import argparse
+import base64
+import csv
+import hashlib
+import io
+import math
+import os
+import sys
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, TextIO
+
+from .command import add_options, option, options_of, run_command, say
+
+MANIFESTS = (".tsv", ".csv")
+SILENCE = 1e-4  # of full scale, -80 dB
+LARGEST_HALF = 65504.0
+FILE_COLUMNS = ("file", "file_path")
+OTHER_COLUMNS = ("length", "frames", "split", "clip", "recording")  # of a table of labels that hold none
+SPLIT_NAMES = {"train": "train", "valid": "valid", "dev": "valid", "validation": "valid", "test": "test"}
+
+
+@dataclass
+class AudioOptions:
+    """What only the audio builder takes."""
+
+    front_end: str = option(
+        "logmel96", "logmel96 (any number of bands), musicoder324 or m3bert324 (both need librosa)", metavar="NAME"
+    )
+    sample_rate: int = option(0, "Hz, instead of the front-end's", metavar="HZ")
+    n_fft: int = option(0, "samples of a window, instead of the front-end's", metavar="N")
+    hop: int = option(0, "samples from frame to frame, instead of the front-end's", metavar="N")
+    n_mels: int = option(0, "mel bands, instead of the front-end's", metavar="N")
+    normalise: str = option(
+        "", "none, clip (each feature over each clip) or frame (as MusiCoder's extraction), instead of the front-end's"
+    )
+    tuning: str = option(
+        "", "of chroma and chroma-CQT: semitones above 440 Hz, or estimate (the default: librosa's for each recording)"
+    )
+    num_features: int = option(0, "the files are .npy features with so many features", metavar="F")
+    frame_rate: float = option(0.0, "frames per second of .npy features, instead of the front-end's", metavar="R")
+    max_frames: int = option(0, "store the middle so many frames of longer clips (0: store all)", metavar="T")
+    min_seconds: float = option(1.0, "leave out shorter recordings", metavar="S")
+    max_seconds: float = option(3600.0, "leave out longer recordings", metavar="S")
+    max_bytes: int = option(2**30, "leave out larger files")
+    on_the_fly: bool = option(False, "store no features: training decodes the recordings, which must stay in place")
+    labels: str = option("", "CSV with a column file and a column of labels per task", metavar="CSV")
+    group_column: str = option("", "column of that CSV, or of SRC's: files of a group stay in one split")
+
+
+@dataclass(frozen=True)
+class AudioKind:
+    """How a recording, or an array of features, becomes clips; see ``workers.Kind``.
+
+    ``settings_of_front_end`` are those of a :class:`musicbert_plugin.audio.front_end.FrontEnd`: what is sent to the
+    workers needs no torch.
+    """
+
+    settings_of_front_end: dict[str, Any]
+    num_features: int = 0
+    max_frames: int = 0
+    min_seconds: float = 1.0
+    max_seconds: float = 3600.0
+    max_bytes: int = 2**30
+    on_the_fly: bool = False
+
+    name = "spectrogram"
+    dtype = "uint16"
+    unit = "frames"
+    batch_files = 4
+    share_of_copies = 0.4
+
+    @property
+    def suffixes(self) -> tuple[str, ...]:
+        """Of audio files, or of arrays."""
+        from musicbert_plugin.audio.decoding import SUFFIXES
+
+        return (".npy",) if self.num_features else SUFFIXES
+
+    @property
+    def largest_file(self) -> int:
+        """Bytes."""
+        return self.max_bytes
+
+    def examine(self, data: bytes, name: str) -> Any:
+        """The clips of a file, or a :class:`RecordingError`."""
+        import numpy as np
+
+        from .fingerprints import identify, identify_features
+        from .workers import Piece
+
+        about: dict[str, Any] = {}
+        if self.num_features:
+            clips = read_features(data, self.num_features, name)
+            identity = identify_features(clips)
+        else:
+            samples, about = self._samples(data, name)
+            clips = [self._front_end().extract(samples)]
+            identity = identify(samples, self._front_end().sample_rate)
+        clips = [self._crop(clip) for clip in clips]
+        largest = max(float(np.abs(clip).max()) for clip in clips)
+        if not largest <= LARGEST_HALF:
+            raise _refusal("not features", f"{name}: values up to {largest:g}; half precision holds {LARGEST_HALF:g}.")
+        halves = [clip.astype(np.float16) for clip in clips]
+        content = hashlib.sha256(b"".join(half.tobytes() for half in halves)).digest()[:16]
+        seen = clips if self.on_the_fly else halves
+        extra = {"about": about, "frames": list(map(len, clips)), "moments": pack(moments(np.concatenate(seen)))}
+        items = [np.empty(0, np.uint16) if self.on_the_fly else half.reshape(-1).view(np.uint16) for half in halves]
+        return Piece(sum(map(len, clips)), items, content, identity, extra)
+
+    def _front_end(self) -> Any:
+        from musicbert_plugin.audio.front_end import FrontEnd
+
+        front = self.__dict__.get("_made")
+        if front is None:
+            import torch
+
+            torch.set_num_threads(1)  # there is a worker for each core, and a sum's order must not depend on threads
+            front = self.__dict__["_made"] = FrontEnd.of(self.settings_of_front_end)
+        return front
+
+    def _samples(self, data: bytes, name: str) -> tuple[Any, dict[str, Any]]:
+        import numpy as np
+
+        from musicbert_plugin.audio.decoding import decode, probe
+
+        recording = probe(data, name)
+        if recording.seconds > self.max_seconds:
+            raise _refusal(
+                "too long", f"{name}: {recording.seconds:.0f} seconds; --max-seconds accepts {self.max_seconds:g}."
+            )
+        rate = self._front_end().sample_rate
+        samples = decode(data, rate, name=name)
+        seconds = len(samples) / rate
+        if not len(samples) or seconds < self.min_seconds:
+            raise _refusal("too short", f"{name}: {seconds:.2f} seconds; --min-seconds needs {self.min_seconds:g}.")
+        if not np.isfinite(samples).all():
+            raise _refusal("NaN", f"{name}: holds samples that are no finite numbers.")
+        if max(float(samples.max()), -float(samples.min())) < SILENCE:
+            raise _refusal("silent", f"{name}: never louder than -80 dB.")
+        about = {
+            "seconds": round(seconds, 3),
+            "sample_rate": recording.sample_rate,
+            "channels": recording.channels,
+        }
+        return samples, about
+
+    def _crop(self, clip: Any) -> Any:
+        if not self.max_frames or len(clip) <= self.max_frames:
+            return clip
+        start = (len(clip) - self.max_frames) // 2
+        return clip[start : start + self.max_frames]
+
+    def left_out(self, reason: str) -> bool:
+        """Every reason is named: a collection of recordings is not expected to hold what can't be used."""
+        return False
+
+    def line(self, item: Any) -> str:
+        """Features have no text."""
+        raise NotImplementedError
+
+    def dictionary(self) -> bytes:
+        """Features have no dictionary."""
+        return b""
+
+    def settings(self) -> dict[str, Any]:
+        """What decides the content of the clips."""
+        return {
+            "front_end": self.settings_of_front_end,
+            "num_features": self.num_features,
+            "max_frames": self.max_frames,
+            "min_seconds": self.min_seconds,
+            "max_seconds": self.max_seconds,
+            "max_bytes": self.max_bytes,
+            "on_the_fly": self.on_the_fly,
+        }
+
+    def versions(self) -> dict[str, str]:
+        """Of all that decodes and computes."""
+        if self.num_features:
+            return {}
+        from importlib.metadata import version
+
+        import soundfile
+
+        names = ["soundfile", "soxr", "torch"] + (["librosa"] if self.settings_of_front_end["stack"] else [])
+        return {"libsndfile": soundfile.__libsndfile_version__, **{name: version(name) for name in names}}
+
+
+def _refusal(reason: str, sentence: str) -> Exception:
+    from musicbert_plugin.errors import RecordingError
+
+    return RecordingError(reason, sentence)
+
+
+def read_features(data: bytes, width: int, name: str) -> list[Any]:
+    """The clips of a ``.npy`` file, float32 [T, F] each; nothing pickled is ever loaded.
+
+    Parameters
+    ----------
+    data : bytes
+    width : int
+        F.  An array of shape (F, F) is taken as it stands, time first.
+    name : str
+
+    Raises
+    ------
+    RecordingError
+        ``not features``: no array of real numbers of a shape that is accepted, or empty; ``NaN``.
+    """
+    import numpy as np
+
+    try:
+        array = np.load(io.BytesIO(data), allow_pickle=False)
+        if not isinstance(array, np.ndarray):
+            array.close()
+            raise ValueError("an .npz archive")
+    except (ValueError, OSError, EOFError) as error:
+        what = "an object array" if "allow_pickle" in str(error) else str(error).splitlines()[0].rstrip(".")
+        raise _refusal("not features", f"{name}: cannot be read ({what}); an .npy array of numbers is needed.") from None
+    if array.dtype.kind not in "fiu" or array.ndim not in (2, 3) or not array.size:
+        raise _refusal(
+            "not features",
+            f"{name}: holds {array.dtype} of shape {array.shape}; numbers of shape (T, {width}), ({width}, T) or "
+            f"(N, T, {width}) are needed.",
+        )
+    clips = array if array.ndim == 3 else array[None]
+    if clips.shape[2] != width and clips.shape[1] == width and array.ndim == 2:
+        clips = clips.transpose(0, 2, 1)
+    if clips.shape[2] != width:
+        raise _refusal("not features", f"{name}: shape {array.shape} holds no {width} features (--num-features).")
+    if not np.isfinite(clips).all():
+        raise _refusal("NaN", f"{name}: holds values that are no finite numbers.")
+    return [np.ascontiguousarray(clip, np.float32) for clip in clips]
+
+
+def moments(rows: Any) -> Any:
+    """Count, means and sums of squared deviations of the columns of [T, F], float64 [2 F + 1]."""
+    import numpy as np
+
+    exact = rows.astype(np.float64)
+    mean = exact.mean(0)
+    return np.concatenate(([float(len(exact))], mean, ((exact - mean) ** 2).sum(0)))
+
+
+def pack(values: Any) -> str:
+    """float64 [n] as text."""
+    return base64.b85encode(values.tobytes()).decode()
+
+
+def unpack(text: str) -> Any:
+    """float64 [n] of :func:`pack`."""
+    import numpy as np
+
+    return np.frombuffer(base64.b85decode(text), np.float64)
+
+
+class Moments:
+    """Mean and standard deviation over clips, joined pairwise without cancellation (Chan, Golub and LeVeque 1979)."""
+
+    def __init__(self, width: int) -> None:
+        import numpy as np
+
+        self._count, self._mean, self._squares = 0.0, np.zeros(width), np.zeros(width)
+
+    def add(self, packed: str) -> None:
+        """Join a clip's :func:`moments`."""
+        values = unpack(packed)
+        width = len(self._mean)
+        count, mean, squares = values[0], values[1 : width + 1], values[width + 1 :]
+        total = self._count + count
+        step = mean - self._mean
+        self._squares = self._squares + squares + step**2 * (self._count * count / total)
+        self._mean = self._mean + step * (count / total)
+        self._count = total
+
+    @property
+    def mean(self) -> list[float]:
+        """Of every column; 0 without clips."""
+        return self._mean.tolist()
+
+    @property
+    def std(self) -> list[float]:
+        """Of every column; 1 without clips."""
+        import numpy as np
+
+        return np.sqrt(self._squares / self._count).tolist() if self._count else [1.0] * len(self._mean)
+
+
+@dataclass(frozen=True)
+class Table:
+    """Labels, groups and splits that tables give to files.
+
+    Attributes
+    ----------
+    columns : list of str
+        Of labels.
+    labels : dict of str to list of str
+        File to the cells of those columns.
+    groups, splits : dict of str to str
+    """
+
+    columns: list[str]
+    labels: dict[str, list[str]]
+    groups: dict[str, str]
+    splits: dict[str, str]
+
+
+def read_table(path: str, group_column: str) -> Table:
+    """Labels and groups of a CSV with a column ``file`` or ``file_path``.
+
+    Raises
+    ------
+    OptionError
+        Unreadable, without that column or the group column, or two different rows for one file.
+    """
+    from musicbert_plugin.errors import OptionError
+
+    try:
+        with open(path, encoding="utf-8-sig", newline="") as file:
+            header, *rows = list(csv.reader(file)) or [[]]
+    except (OSError, ValueError, csv.Error) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise OptionError(f"{path}: cannot be read as CSV ({reason}).") from None
+    key = next((column for column in FILE_COLUMNS if column in header), None)
+    if key is None:
+        raise OptionError(f"{path}: no column file or file_path; its columns are {', '.join(header) or 'none'}.")
+    if group_column and group_column not in header:
+        raise OptionError(f"--group-column {group_column}: not in {path}; its columns are {', '.join(header)}.")
+    columns = [name for name in header if name not in (*FILE_COLUMNS, *OTHER_COLUMNS, group_column, "")]
+    table = Table(columns, {}, {}, {})
+    for number, row in enumerate(rows, 2):
+        if not row:
+            continue
+        if len(row) != len(header):
+            raise OptionError(f"{path}: line {number} has {len(row)} cells, but the head has {len(header)}.")
+        cells = {name: "" if cell.strip().lower() == "nan" else cell.strip() for name, cell in zip(header, row)}  # noqa: B905
+        name = cells[key]
+        labels = [cells[column] for column in columns]
+        if table.labels.setdefault(name, labels) != labels:
+            raise OptionError(f"{path}: line {number} labels {name} otherwise than a line before it.")
+        if group_column and cells[group_column]:
+            table.groups[name] = cells[group_column]
+    return table
+
+
+def tables_of(given: list[str], options: AudioOptions) -> Table:
+    """What ``--labels`` and the sources' own CSVs say, joined; and the splits that manifests' names fix."""
+    from musicbert_plugin.errors import OptionError
+
+    from .sources import open_source
+
+    paths = [one for one in given if one.lower().endswith(".csv")] + ([options.labels] if options.labels else [])
+    if options.group_column and not paths:
+        raise OptionError(f"--group-column {options.group_column}: it names a column of --labels CSV, which is missing.")
+    tables = [read_table(path, options.group_column) for path in paths]
+    columns = list(dict.fromkeys(column for table in tables for column in table.columns))
+    joined = Table(columns, {}, {}, {})
+    for table in tables:
+        for name, cells in table.labels.items():
+            known = dict(zip(columns, joined.labels.get(name, [""] * len(columns)), strict=True))
+            known |= {column: cell for column, cell in zip(table.columns, cells, strict=True) if cell}
+            joined.labels[name] = list(known.values())
+        joined.groups.update(table.groups)
+    named = [(one, SPLIT_NAMES.get(Path(one).stem)) for one in given if one.lower().endswith(MANIFESTS)]
+    if len({split for _, split in named if split}) > 1:
+        for one, split in named:
+            for entry in open_source(one).entries() if split else ():
+                if joined.splits.setdefault(entry.name, split) != split:
+                    raise OptionError(f"{one}: {entry.name} is listed for {joined.splits[entry.name]} too.")
+    return joined
+
+
+class Clips:
+    """What lies beside the container: a table of clips per split, and the statistics; see ``builder.Companion``."""
+
+    def __init__(self, kind: AudioKind, layout: dict[str, Any], table: Table) -> None:
+        self._kind, self._layout, self._table = kind, layout, table
+        self.splits, self.groups = table.splits, table.groups
+        self.files = tuple(f"{split}.clips.csv" for split in ("train", "valid", "test"))
+        self._tables: dict[str, TextIO] = {}
+        self._moments = Moments(len(layout["feature_names"]))
+
+    def description(self) -> dict[str, Any]:
+        """What decides the bytes beside the container."""
+        text = repr((self._table, self._layout)).encode()
+        return {"labels_sha256": hashlib.sha256(text).hexdigest()[:32]}
+
+    def begin(self, out: Path, collection: Any) -> None:
+        """Open the tables."""
+        from musicbert_plugin.errors import OptionError
+
+        self._collection = collection
+        if self._kind.on_the_fly and any(not hasattr(source, "path_of") for source in collection.sources):
+            raise OptionError("--on-the-fly decodes recordings while training, and those of an archive can't stay there.")
+        absent = [name for name in self._table.labels if collection.find(name) < 0]
+        if absent:
+            say(f"{len(absent):,} files with labels are not in the source, the first is {absent[0]}; they are left out.")
+        if self._table.labels and len(absent) == len(self._table.labels):
+            raise OptionError(
+                f"none of the files with labels is in the source; {absent[0]} would be a path inside the folder or archive."
+            )
+        fixed = ["clip", "frames"] + (["recording"] if self._kind.on_the_fly else [])
+        for file in self.files:
+            self._tables[file.partition(".")[0]] = table = open(out / file, "w", encoding="utf-8", newline="")
+            csv.writer(table, lineterminator="\n").writerow(fixed + self._table.columns)
+
+    def add(self, index: int, split: str, extra: dict[str, Any]) -> dict[str, Any]:
+        """Note a file's clips; returns what the manifest says of it."""
+        name = self._collection.names[index]
+        labels = self._table.labels.get(name, [""] * len(self._table.columns))
+        writer = csv.writer(self._tables[split], lineterminator="\n")
+        several = len(extra["frames"]) > 1
+        for number, frames in enumerate(extra["frames"]):
+            clip = f"{name}#{number}" if several else name
+            where = [self._path(index)] if self._kind.on_the_fly else []
+            writer.writerow([clip, frames, *where, *labels])
+        if split == "train":
+            self._moments.add(extra["moments"])
+        return extra["about"]
+
+    def _path(self, index: int) -> str:
+        source = self._collection.source_of(index)
+        name = self._collection.names[index][len(self._collection.prefixes[source]) :]
+        return os.path.abspath(self._collection.sources[source].path_of(name))
+
+    def finish(self) -> dict[str, Any]:
+        """Close the tables; returns entries of ``config.json``."""
+        for table in self._tables.values():
+            table.close()
+        return {**self._layout, "mean": self._moments.mean, "std": self._moments.std}
+
+
+def front_end_of(options: AudioOptions) -> Any:
+    """The front-end that options choose.
+
+    Raises
+    ------
+    OptionError
+    """
+    from musicbert_plugin.audio.front_end import front_end
+    from musicbert_plugin.errors import OptionError
+
+    chosen: dict[str, Any] = {
+        name: value for name in ("sample_rate", "n_fft", "hop", "n_mels") if (value := getattr(options, name))
+    }
+    if options.normalise:
+        chosen["normalisation"] = options.normalise
+    if options.tuning:
+        try:
+            chosen["tuning"] = None if options.tuning == "estimate" else float(options.tuning)
+        except ValueError:
+            raise OptionError(f"--tuning {options.tuning}: a number of semitones, or estimate, is accepted.") from None
+    front = front_end(options.front_end, **chosen)
+    if options.tuning and not front.stack:
+        raise OptionError(f"--tuning {options.tuning}: {front.name} has no chroma to tune.")
+    return front
+
+
+def layout_of(front: Any, options: AudioOptions) -> dict[str, Any]:
+    """What ``config.json`` says of the columns and frames."""
+    width = options.num_features
+    if width and width != front.num_features:
+        return {
+            "feature_names": [f"feature {number}" for number in range(width)],
+            "blocks": {"feature": [0, width]},
+            "frequencies": [None] * width,
+            "frame_rate": options.frame_rate or front.frame_rate,
+        }
+    return {
+        "feature_names": front.feature_names,
+        "blocks": {name: list(columns) for name, columns in front.blocks.items()},
+        "frequencies": [None if math.isnan(hertz) else round(hertz, 3) for hertz in front.frequencies.tolist()],
+        "frame_rate": options.frame_rate or front.frame_rate,
+    }
+
+
+def check(options: AudioOptions, front: Any) -> None:
+    """Refuse what can't go together.
+
+    Raises
+    ------
+    OptionError
+    """
+    from musicbert_plugin.errors import OptionError
+
+    if options.num_features < 0 or options.max_frames < 0 or options.frame_rate < 0:
+        raise OptionError("--num-features, --max-frames and --frame-rate: numbers above 0 are needed.")
+    if not 0 <= options.min_seconds < options.max_seconds:
+        raise OptionError(
+            f"--min-seconds {options.min_seconds:g} --max-seconds {options.max_seconds:g}: the first must be smaller."
+        )
+    if options.on_the_fly and (options.num_features or front.stack):
+        what = ".npy features are stored already" if options.num_features else f"{front.name} takes too long for that"
+        raise OptionError(f"--on-the-fly computes log-mels of recordings; {what}.")
+    if options.on_the_fly and options.max_frames:
+        raise OptionError("--on-the-fly --max-frames: with --on-the-fly nothing is stored; training crops by itself.")
+    if options.frame_rate and not options.num_features:
+        raise OptionError("--frame-rate: it is for .npy features; that of recordings follows from --sample-rate and --hop.")
+    if front.stack and not options.num_features:
+        from importlib.util import find_spec
+
+        if not find_spec("librosa"):
+            raise OptionError(f"{front.name} needs librosa: pip install -r requirements-audio.txt adds it.")
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line."""
+    from .builder import BuildOptions
+
+    top = argparse.ArgumentParser(prog="python -m preprocess.audio", description="Recordings into spectrograms.")
+    commands = top.add_subparsers(dest="command", required=True)
+    build = commands.add_parser("build", help="recordings or features into a dataset folder")
+    build.add_argument(
+        "source",
+        nargs="+",
+        metavar="SRC",
+        help="folder, .zip, .tar.gz, audio file, .txt list of paths, wav2vec's .tsv, or a .csv with a column file_path",
+    )
+    add_options(build, BuildOptions)
+    add_options(build, AudioOptions)
+    build.set_defaults(time_limit=600.0)
+    return top
+
+
+def main(arguments: list[str]) -> int:
+    """Run a command; returns its status."""
+    from musicbert_plugin.errors import OptionError
+
+    from .builder import BuildOptions, build
+
+    namespace = parser().parse_args(arguments)
+    general, own = options_of(namespace, BuildOptions), options_of(namespace, AudioOptions)
+    if general.format != "bin":
+        raise OptionError(f"--format {general.format}: spectrograms have no text; bin is accepted.")
+    front = front_end_of(own)
+    check(own, front)
+    kind = AudioKind(
+        front.settings(),
+        own.num_features,
+        own.max_frames,
+        own.min_seconds,
+        own.max_seconds,
+        own.max_bytes,
+        own.on_the_fly,
+    )
+    clips = Clips(kind, layout_of(front, own), tables_of(namespace.source, own))
+    if own.on_the_fly:
+        general = replace(general, format="none")
+    return build(namespace.source, kind, general, clips)
+
+
+if __name__ == "__main__":
+    run_command(main)
