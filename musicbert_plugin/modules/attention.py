@@ -219,7 +219,7 @@ def variable_length_kernel(
 def _agrees(kernel: Callable[..., Tensor], device: torch.device, dtype: torch.dtype, head_dim: int) -> bool:
     lengths = (5, 3)
     generator = torch.Generator().manual_seed(0)
-    with torch.enable_grad():
+    with torch.inference_mode(False), torch.enable_grad(), torch.autocast(device.type, enabled=False):
         qkv = torch.randn(3, 8, 2, head_dim, generator=generator).to(device, dtype).requires_grad_()
         out = kernel(*qkv, *_boundaries(lengths, lengths, device), 0.0)
         (gradient,) = torch.autograd.grad(out.float().square().sum(), qkv)

@@ -114,3 +114,13 @@ def test_the_variable_length_kernels_are_tried_before_use():
         kernel = attention.variable_length_kernel(CPU, torch.bfloat16, 8, with_dropout)
         assert kernel is None or attention._agrees(kernel, CPU, torch.bfloat16, 8)
     assert not attention._agrees(lambda q, *rest: q, CPU, torch.float32, 8)
+
+
+@torch.inference_mode()
+def test_a_kernel_that_works_is_found_in_inference_too():
+    def kernel(q, k, v, begin_q, begin_k, max_q, max_k, p):
+        lengths = tuple(begin_k.diff().tolist())
+        return by_formula(q, k, v, lengths, lengths)
+
+    with torch.autocast("cpu", torch.bfloat16):
+        assert attention._agrees(kernel, CPU, torch.float32, 8)
