@@ -5,3 +5,4 @@ from musicbert_plugin import compat  # noqa: F401
 from musicbert_plugin import criterions  # noqa: F401  (registration; fairseq itself imports only tasks and models)
 from . import octuple_masked_lm  # noqa: F401  (registration)
 from . import spectrogram_reconstruction  # noqa: F401  (registration)
+from . import audio_multitask  # noqa: F401  (registration)

@@ -84,6 +84,12 @@ class OctupleMaskedLmTaskConfig(FairseqDataclass):
             "auto: as its config.json says, stored without one"
         },
     )
+    # fairseq looks for this one in the options of a task, and takes True where there is none: then the loader processes of
+    # every past epoch wait until the garbage collector finds them, and ending each takes five seconds.
+    persistent_workers: bool = field(
+        default=False,
+        metadata={"help": "let loader processes outlive their epoch (of no use: each epoch starts new ones)"},
+    )
     seed: int = II("common.seed")
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import multiprocessing
 import pickle
 import shutil
 from collections.abc import Callable
@@ -122,6 +123,16 @@ def test_loader_processes_give_the_batches_of_the_main_process_in_every_epoch(oc
         epochs.append(alone)
     assert not same(epochs[0], epochs[1]) and not same(epochs[1], epochs[2])
     assert same(epochs[0], batches(one, epoch=1))
+
+
+def test_loader_processes_end_with_their_epoch(octuple_folder: Folder) -> None:
+    """Left alive, they pile up until the garbage collector waits five seconds for each, in the middle of some epoch."""
+    task = make_task(octuple_folder(train=LENGTHS))
+    task.load_dataset("train")
+    before = set(multiprocessing.active_children())
+    for epoch in (1, 2):
+        batches(task, epoch=epoch, num_workers=2)
+        assert not set(multiprocessing.active_children()) - before
 
 
 def test_workers_share_the_rows_of_an_epoch(octuple_folder: Folder) -> None:
