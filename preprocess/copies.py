@@ -77,7 +77,7 @@ class Identity:
 
 
 def _sorted_notes(key: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Distinct keys ``time << 8 | pitch`` in order (``key`` is sorted in place), and the steps from each to the next."""
+    """Distinct keys ``time << 8 | pitch`` in order (``key`` is sorted in place), and the step from each to the next."""
     key.sort()
     step = key[1:] - key[:-1]
     if np.count_nonzero(step) < len(step):
@@ -256,7 +256,7 @@ class Groups:
             parent = above
 
 
-def _candidates(members: np.ndarray, sketches: np.ndarray, sizes: np.ndarray) -> np.ndarray:
+def _candidates(members: np.ndarray, sketches: np.ndarray, sizes: np.ndarray, least_share: float) -> np.ndarray:
     """Pairs to compare, int64 [P, 2], each once: those whose sketches share enough and whose sizes allow it."""
     filled = (sketches != _NOTHING).sum(axis=1)
     found = []
@@ -277,7 +277,7 @@ def _candidates(members: np.ndarray, sketches: np.ndarray, sizes: np.ndarray) ->
             if not len(left):
                 break
             pair = np.stack([row[left], row[left + distance]], axis=1)
-            fits = sizes[pair].min(axis=1) >= SHARE * sizes[pair].max(axis=1)
+            fits = sizes[pair].min(axis=1) >= least_share * sizes[pair].max(axis=1)
             found.append(np.sort(pair[fits], axis=1))
     if not found:
         return np.empty((0, 2), np.int64)
@@ -312,6 +312,7 @@ def copy_groups(
     sketches: np.ndarray,
     sizes: np.ndarray,
     shingles_of: Callable[[int], np.ndarray],
+    least_share: float = SHARE,
 ) -> Groups:
     """Group pieces that are copies.
 
@@ -323,6 +324,8 @@ def copy_groups(
         Number of shingles of every piece.
     shingles_of : callable
         Gives the shingles of piece i; called for candidate pairs only.
+    least_share : float
+        Of equal shingles, from which on pieces are near copies.
 
     Returns
     -------
@@ -337,8 +340,10 @@ def copy_groups(
     for member, other in enumerate(rescaled.roots().tolist()):
         groups.unite(int(members[member]), int(members[other]))
     members = members[sizes[members] > 0]
-    for first, second in _candidates(members, sketches[members], sizes[members].astype(np.int64)).tolist():
+    for first, second in _candidates(members, sketches[members], sizes[members].astype(np.int64), least_share).tolist():
         first, second = int(members[first]), int(members[second])
-        if groups.find(first) != groups.find(second) and share(shingles_of(first), shingles_of(second)) >= SHARE:
+        if groups.find(first) == groups.find(second):
+            continue
+        if share(shingles_of(first), shingles_of(second)) >= least_share:
             groups.unite(first, second)
     return groups

@@ -164,6 +164,12 @@ def changes_from_start(position: np.ndarray, code: np.ndarray, default: int) -> 
     return position, code
 
 
+def _held(begins: np.ndarray, values: np.ndarray, at: np.ndarray) -> np.ndarray:
+    """The value [N] that holds at each of ``at`` (sorted), where ``values[i]`` holds from ``begins[i]`` (sorted) on."""
+    first = np.searchsorted(at, begins)
+    return np.repeat(values, np.diff(first, append=len(at)))
+
+
 def encode(score: Score) -> np.ndarray:
     """The octuples of a whole piece.
 
@@ -214,17 +220,21 @@ def encode(score: Score) -> np.ndarray:
     if len(tempo) == 1:
         out[:, TEMPO] = tempo[0]
     else:
-        out[:, TEMPO] = tempo[np.searchsorted(tempo_position, onset, side="right") - 1]
+        out[:, TEMPO] = _held(tempo_position, tempo, onset)
     if len(meter) == 1:
         out[:, TIME_SIGNATURE] = meter[0]
-        out[:, BAR], out[:, POSITION] = np.divmod(onset, BAR_LENGTHS[meter[0]])
+        length = BAR_LENGTHS[meter[0]]
+        bar = onset // length
+        out[:, BAR] = bar
+        out[:, POSITION] = onset - bar * length
     else:
-        out[:, TIME_SIGNATURE] = meter[np.searchsorted(meter_position, onset, side="right") - 1]
+        out[:, TIME_SIGNATURE] = _held(meter_position, meter, onset)
         starts, bars, lengths = bar_runs(meter_position, BAR_LENGTHS[meter])
-        run = np.searchsorted(starts, onset, side="right") - 1
-        bar, position = np.divmod(onset - starts[run], lengths[run])
-        out[:, BAR] = bars[run] + bar
-        out[:, POSITION] = position
+        length = _held(starts, lengths, onset)
+        since = onset - _held(starts, starts, onset)
+        bar = since // length
+        out[:, BAR] = _held(starts, bars, onset) + bar
+        out[:, POSITION] = since - bar * length
     return out
 
 
@@ -360,6 +370,8 @@ def decode(octuples: np.ndarray) -> Score:
 # ------------------------------------------------------------------------------------------------------------ tokens
 
 _OFFSETS = np.array(FIELD_OFFSETS)
+_TILED_OFFSETS = np.tile(np.array(FIELD_OFFSETS, np.uint16), 2048)
+_TILED_SIZES = np.tile(np.array(FIELD_SIZES, np.int32), 2048)
 _FRAME = 8
 
 
@@ -376,9 +388,15 @@ def frame(octuples: np.ndarray) -> np.ndarray:
     out[:_FRAME] = BOS
     out[_FRAME + 8 * n :] = EOS
     if n:
-        if octuples.min() < 0 or (octuples.max(axis=0) >= FIELD_SIZES).any():
-            raise ValueError("an octuple lies outside the vocabulary (repair and split_bars bring it inside)")
-        np.add(octuples, _OFFSETS, out=out[_FRAME : _FRAME + 8 * n].reshape(n, 8), casting="unsafe")
+        values, ids = octuples.ravel(), out[_FRAME : _FRAME + 8 * n]
+        for start in range(
+            0, 8 * n, len(_TILED_SIZES)
+        ):  # rows side by side: eight at a time would take six times as long
+            block = values[start : start + len(_TILED_SIZES)]
+            if block.min() < 0 or (block >= _TILED_SIZES[: len(block)]).any():
+                raise ValueError("an octuple lies outside the vocabulary (repair and split_bars bring it inside)")
+            ids[start : start + len(block)] = block
+            ids[start : start + len(block)] += _TILED_OFFSETS[: len(block)]
     return out
 
 
