@@ -1,4 +1,4 @@
-"""The language model gives the published architecture's logits in each position mode: a float64 model is written out here.
+"""The language model gives the published logits in each position mode: a float64 model of it is written out here.
 
 That model knows the published names and formulas only: loops over places, sums over the past, no tensors of chunks.
 """
