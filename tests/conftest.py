@@ -224,3 +224,64 @@ def spectrogram_folder(tmp_path: Path) -> Callable[..., Path]:
         return folder
 
     return make
+
+
+@pytest.fixture
+def spectrogram_folder(registered: None, tmp_path: Path) -> Callable[..., Path]:
+    """``spectrogram_folder(train=[300, 20], valid=[50])``: a feature folder of smooth noise with that many frames each.
+
+    The container is written by fairseq itself.  ``labels`` maps columns to a function of the clip's features, [T, F],
+    that gives a cell; ``features`` is their number, all of them mel bands.
+    """
+    import csv
+
+    import numpy as np
+    import torch
+    from fairseq.data.indexed_dataset import MMapIndexedDatasetBuilder
+
+    def make(
+        name: str = "features",
+        features: int = 8,
+        seed: int = 1,
+        labels: dict[str, Callable[..., str]] | None = None,
+        config: dict[str, Any] | None = None,
+        **splits: list[int],
+    ) -> Path:
+        rng = np.random.default_rng(seed)
+        folder = tmp_path / name
+        folder.mkdir()
+        labels = labels or {}
+        stored: dict[str, list[Any]] = {}
+        for split, lengths in splits.items():
+            clips = []
+            for frames in lengths:
+                walk = rng.normal(size=(frames, features)).cumsum(0) * 0.5 + 3 * rng.normal()
+                clips.append((walk - 4).astype(np.float16))
+            stored[split] = clips
+            builder = MMapIndexedDatasetBuilder(str(folder / f"{split}.bin"), dtype=np.uint16)
+            for clip in clips:
+                builder.add_item(torch.from_numpy(clip.view(np.uint16).astype(np.int64).ravel()))
+            builder.finalize(str(folder / f"{split}.idx"))
+            with (folder / f"{split}.clips.csv").open("w", newline="") as file:
+                writer = csv.writer(file)
+                writer.writerow(["clip", "frames", *labels])
+                for number, clip in enumerate(clips):
+                    row = [cell(clip.astype(np.float64)) for cell in labels.values()]
+                    writer.writerow([f"{split}/{number}.wav", len(clip), *row])
+        train = np.concatenate(stored["train"]).astype(np.float64)
+        entries = {
+            "format": 1,
+            "kind": "spectrogram",
+            "front_end": {"name": f"logmel{features}", "sample_rate": 8000, "n_fft": 256, "hop": 128, "window": "hann"}
+            | {"n_mels": features, "stack": False, "normalisation": "none", "tuning": 0.0},
+            "feature_names": [f"mel {band}" for band in range(features)],
+            "blocks": {"mel": [0, features]},
+            "frequencies": np.linspace(100, 4000, features).tolist(),
+            "frame_rate": 62.5,
+            "mean": train.mean(0).tolist(),
+            "std": train.std(0).tolist(),
+        }
+        (folder / "config.json").write_text(json.dumps(entries | (config or {})))
+        return folder
+
+    return make

@@ -4,3 +4,4 @@ does."""
 # isort: off
 from . import octuple_masked_lm  # noqa: F401  (registration)
 from . import spectrogram_reconstruction  # noqa: F401  (registration)
+from . import audio_multitask  # noqa: F401  (registration)

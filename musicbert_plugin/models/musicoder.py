@@ -324,16 +324,21 @@ class MusiCoderModel(BaseFairseqModel):
             )
         heads = ("reconstruction_head", "code_head", "quantizer", "clip_heads")
         own = self.state_dict()
-        is_head = {key: key[len(prefix) :].partition(".")[0] in heads for key in state_dict}
-        for key in [key for key, head in is_head.items() if head]:
-            value = own.get(key[len(prefix) :])
-            if value is None or value.shape != state_dict[key].shape:
-                logger.info("leaving out %s of the checkpoint", key)
-                del state_dict[key]
-        for key, value in own.items():
-            if key.partition(".")[0] in heads and prefix + key not in state_dict:
-                logger.info("%s is not in the checkpoint and starts fresh", key)
-                state_dict[prefix + key] = value
+        unused = [
+            key
+            for key, value in state_dict.items()
+            if key[len(prefix) :].partition(".")[0] in heads
+            and (key[len(prefix) :] not in own or own[key[len(prefix) :]].shape != value.shape)
+        ]
+        for key in unused:
+            del state_dict[key]
+        fresh = [key for key in own if key.partition(".")[0] in heads and prefix + key not in state_dict]
+        for key in fresh:
+            state_dict[prefix + key] = own[key]
+        if unused:
+            logger.info("not taken from the checkpoint: %s", ", ".join(unused))
+        if fresh:
+            logger.info("not in the checkpoint, so they start fresh: %s", ", ".join(fresh))
 
 
 def initialize(module: nn.Module) -> None:

@@ -1,0 +1,205 @@
+"""Classification metrics: how well are the classes of clips guessed, one of several or any number of them?
+
+Aim
+---
+Two kinds of tasks occur in music tagging.  A clip has exactly one class (genre, composer): the guess is right or not,
+and rare classes count as much as frequent ones only if one says so.  Or a clip has any number of tags (moods,
+instruments): each tag is a ranking of all clips, and the question is whether clips with the tag come first.
+
+Conventions
+-----------
+Classes are numbered from 0.  ``reference`` and ``estimate`` are integers [N].  Tags are ``reference`` bool [N, C] and
+``score`` float [N, C], of which only the order within a column matters.  A number that cannot be said is NaN: the
+ROC area of a tag that all clips or none have; a mean leaves NaN out, and is NaN without anything else.
+
+Metrics
+-------
+* :func:`accuracy`: share of clips guessed right.
+* :func:`macro_f1`: mean over classes of the harmonic mean of precision and recall [1]_; over the classes that occur in
+  the reference or the estimate.
+* :func:`roc_auc`: probability that a clip with the tag is ranked above one without, ties counting half [2]_.
+* :func:`pr_auc`: average precision, the area under the step function of precision over recall [3]_.
+* :func:`majority_class`: what someone would answer who has only counted.
+
+References
+----------
+.. [1] C. J. van Rijsbergen. "Information Retrieval", 2nd edition, chapter 7. Butterworths, 1979.
+.. [2] J. A. Hanley, B. J. McNeil. "The meaning and use of the area under a receiver operating characteristic (ROC)
+   curve." Radiology 143 (1), 1982.
+.. [3] M. Zhu. "Recall, precision and average precision." University of Waterloo, working paper 2004-09, 2004.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+
+def validate_classes(reference: ArrayLike, estimate: ArrayLike) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Check the arguments of :func:`accuracy` and :func:`macro_f1`, and return them as int64 [N].
+
+    Raises
+    ------
+    ValueError
+        If they are not one-dimensional integers of one length, or are negative.
+    """
+    arrays = []
+    for name, values in (("reference", np.asarray(reference)), ("estimate", np.asarray(estimate))):
+        if values.ndim != 1 or (values.size and not np.issubdtype(values.dtype, np.integer)):
+            raise ValueError(
+                f"{name} has shape {values.shape} and type {values.dtype}; one-dimensional integers are expected."
+            )
+        if values.size and values.min() < 0:
+            raise ValueError(f"{name} has the class {values.min()}; classes are numbered from 0.")
+        arrays.append(values.astype(np.int64))
+    if len(arrays[0]) != len(arrays[1]):
+        raise ValueError(f"reference has {len(arrays[0])} clips, but estimate has {len(arrays[1])}.")
+    return arrays[0], arrays[1]
+
+
+def validate_tags(reference: ArrayLike, score: ArrayLike) -> tuple[NDArray[np.bool_], NDArray[np.float64]]:
+    """Check the arguments of :func:`roc_auc` and :func:`pr_auc`, and return them as bool and float64, both [N, C].
+
+    Raises
+    ------
+    ValueError
+        If they are not two-dimensional and of one shape, if the reference holds anything but 0 and 1, or if a score is
+        not a number.
+    """
+    truth, values = np.asarray(reference), np.asarray(score, dtype=np.float64)
+    if truth.ndim != 2 or truth.shape != values.shape:
+        raise ValueError(f"reference has shape {truth.shape} and score {values.shape}; both are [N, C].")
+    if not np.isin(truth, (0, 1)).all():
+        raise ValueError("reference holds other values than 0 and 1.")
+    if np.isnan(values).any():
+        raise ValueError("score holds NaN, which has no place in an order.")
+    return truth.astype(bool), values
+
+
+def accuracy(reference: ArrayLike, estimate: ArrayLike) -> float:
+    """Share of clips guessed right.
+
+    Parameters
+    ----------
+    reference, estimate : int [N]
+
+    Returns
+    -------
+    float, 0 to 1, NaN without clips
+
+    Examples
+    --------
+    >>> accuracy([0, 1, 2, 2], [0, 1, 2, 0])
+    0.75
+    """
+    truth, guess = validate_classes(reference, estimate)
+    return float((truth == guess).mean()) if len(truth) else float("nan")
+
+
+def macro_f1(reference: ArrayLike, estimate: ArrayLike) -> float:
+    """Mean over classes of 2 TP / (2 TP + FP + FN), over the classes that occur in either array.
+
+    Parameters
+    ----------
+    reference, estimate : int [N]
+
+    Returns
+    -------
+    float, 0 to 1, NaN without clips
+    """
+    truth, guess = validate_classes(reference, estimate)
+    if not len(truth):
+        return float("nan")
+    classes = int(max(truth.max(), guess.max())) + 1
+    right = np.bincount(truth[truth == guess], minlength=classes)
+    occurrences = np.bincount(truth, minlength=classes) + np.bincount(guess, minlength=classes)
+    occurs = occurrences > 0
+    return float((2 * right[occurs] / occurrences[occurs]).mean())
+
+
+def _mean_rank(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Rank from 1 of each value of [N]; equal values share their mean rank."""
+    _, place, counts = np.unique(values, return_inverse=True, return_counts=True)
+    last = np.cumsum(counts)
+    return (last - (counts - 1) / 2)[place.ravel()]
+
+
+def roc_auc(reference: ArrayLike, score: ArrayLike) -> NDArray[np.float64]:
+    """Area under the receiver operating characteristic of each tag.
+
+    Parameters
+    ----------
+    reference : bool [N, C]
+    score : float [N, C]
+
+    Returns
+    -------
+    float64 [C], 0 to 1 (0.5 is chance), NaN for a tag that all clips or none have
+
+    Examples
+    --------
+    >>> roc_auc([[1], [0], [1], [0]], [[0.9], [0.1], [0.4], [0.6]])
+    array([0.75])
+    """
+    truth, values = validate_tags(reference, score)
+    areas = np.full(truth.shape[1], np.nan)
+    for tag in range(truth.shape[1]):
+        with_tag = truth[:, tag]
+        positives, negatives = int(with_tag.sum()), int((~with_tag).sum())
+        if positives and negatives:
+            rank_sum = _mean_rank(values[:, tag])[with_tag].sum()
+            areas[tag] = (rank_sum - positives * (positives + 1) / 2) / (positives * negatives)
+    return areas
+
+
+def pr_auc(reference: ArrayLike, score: ArrayLike) -> NDArray[np.float64]:
+    """Average precision of each tag: the sum over thresholds of (gain in recall) times precision.
+
+    Clips of equal score stand at one threshold.
+
+    Parameters
+    ----------
+    reference : bool [N, C]
+    score : float [N, C]
+
+    Returns
+    -------
+    float64 [C], 0 to 1 (the share of clips with the tag is chance), NaN for a tag that no clip has
+    """
+    truth, values = validate_tags(reference, score)
+    areas = np.full(truth.shape[1], np.nan)
+    for tag in range(truth.shape[1]):
+        order = np.argsort(-values[:, tag], kind="stable")
+        hits = np.cumsum(truth[order, tag])
+        if not len(hits) or not hits[-1]:
+            continue
+        ends = np.flatnonzero(np.diff(values[order, tag], append=-np.inf))  # the last clip of each threshold
+        precision = hits[ends] / (ends + 1.0)
+        areas[tag] = float((np.diff(hits[ends], prepend=0) * precision).sum() / hits[-1])
+    return areas
+
+
+def mean_of_defined(values: ArrayLike) -> float:
+    """Mean of what is not NaN; NaN without anything."""
+    numbers = np.asarray(values, dtype=np.float64)
+    numbers = numbers[~np.isnan(numbers)]
+    return float(numbers.mean()) if numbers.size else float("nan")
+
+
+def majority_class(reference: ArrayLike) -> int:
+    """The most frequent class (of several, the smallest).
+
+    Parameters
+    ----------
+    reference : int [N], N at least 1
+        Of the training data.
+
+    Raises
+    ------
+    ValueError
+        Without clips.
+    """
+    truth, _ = validate_classes(reference, reference)
+    if not len(truth):
+        raise ValueError("there are no clips, so no class is the most frequent one.")
+    return int(np.bincount(truth).argmax())

@@ -1,0 +1,101 @@
+"""Regression metrics: how well are numbers guessed (valence, arousal, tempo), and how much of that is their mean?
+
+Aim
+---
+A guess of a number may follow its ups and downs and yet miss its level or its range, or the other way round.  The
+coefficient of determination compares its error with that of always answering the mean; the concordance correlation
+coefficient asks at once for the same ups and downs, the same level and the same range.
+
+Conventions
+-----------
+``reference`` and ``estimate`` are float [N] or [N, D], D quantities side by side; a result has one number per quantity,
+float64 [D] (D = 1 for [N]).  NaN stands for what cannot be said: no clips, or a reference without variance (for R2; and
+for CCC if the estimate has none either and agrees).
+
+Metrics
+-------
+* :func:`r2`: 1 - sum of squared errors / sum of squared deviations from the reference's mean; 1 is perfect, 0 is the mean, and
+  it has no lower end.
+* :func:`ccc`: 2 cov / (var + var + (difference of means)^2) [1]_, -1 to 1, with variances divided by N.
+* :func:`rmse`: root of the mean squared error, in the quantity's own unit.
+
+References
+----------
+.. [1] L. I.-K. Lin. "A concordance correlation coefficient to evaluate reproducibility." Biometrics 45 (1), 1989.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+
+def validate(reference: ArrayLike, estimate: ArrayLike) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Check the arguments, and return them as float64 [N, D].
+
+    Raises
+    ------
+    ValueError
+        If the shapes differ or are not [N] or [N, D], or a number is not finite.
+    """
+    truth, guess = np.asarray(reference, dtype=np.float64), np.asarray(estimate, dtype=np.float64)
+    if truth.shape != guess.shape or truth.ndim not in (1, 2):
+        raise ValueError(f"reference has shape {truth.shape} and estimate {guess.shape}; both are [N] or [N, D].")
+    for name, values in (("reference", truth), ("estimate", guess)):
+        if not np.isfinite(values).all():
+            raise ValueError(f"{name} holds numbers that are not finite.")
+    return truth.reshape(len(truth), -1), guess.reshape(len(guess), -1)
+
+
+def _divided(above: NDArray[np.float64], below: NDArray[np.float64]) -> NDArray[np.float64]:
+    return np.divide(above, below, out=np.full(below.shape, np.nan), where=below > 0)
+
+
+def r2(reference: ArrayLike, estimate: ArrayLike) -> NDArray[np.float64]:
+    """Coefficient of determination of each quantity.
+
+    Parameters
+    ----------
+    reference, estimate : float [N] or [N, D]
+
+    Returns
+    -------
+    float64 [D], at most 1, NaN without clips or where the reference is constant
+
+    Examples
+    --------
+    >>> r2([1.0, 2.0, 3.0], [1.0, 2.0, 4.0])
+    array([0.5])
+    """
+    truth, guess = validate(reference, estimate)
+    if not len(truth):
+        return np.full(truth.shape[1], np.nan)
+    error = ((truth - guess) ** 2).sum(axis=0)
+    return 1.0 - _divided(error, ((truth - truth.mean(axis=0)) ** 2).sum(axis=0))
+
+
+def ccc(reference: ArrayLike, estimate: ArrayLike) -> NDArray[np.float64]:
+    """Concordance correlation coefficient of each quantity.
+
+    Parameters
+    ----------
+    reference, estimate : float [N] or [N, D]
+
+    Returns
+    -------
+    float64 [D], -1 to 1, NaN without clips or where both are constant and equal
+    """
+    truth, guess = validate(reference, estimate)
+    if not len(truth):
+        return np.full(truth.shape[1], np.nan)
+    means = truth.mean(axis=0), guess.mean(axis=0)
+    covariance = ((truth - means[0]) * (guess - means[1])).mean(axis=0)
+    return _divided(2 * covariance, truth.var(axis=0) + guess.var(axis=0) + (means[0] - means[1]) ** 2)
+
+
+def rmse(reference: ArrayLike, estimate: ArrayLike) -> NDArray[np.float64]:
+    """Root of the mean squared error of each quantity, float64 [D], NaN without clips."""
+    truth, guess = validate(reference, estimate)
+    if not len(truth):
+        return np.full(truth.shape[1], np.nan)
+    return np.sqrt(((truth - guess) ** 2).mean(axis=0))
