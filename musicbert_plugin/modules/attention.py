@@ -94,6 +94,7 @@ class _DroppedAttention(torch.autograd.Function):
     """
 
     @staticmethod
+    @torch.autocast("cpu", enabled=False)
     def forward(ctx, q_MHK, k_NHK, v_NHK, query_lengths, lengths, p):
         q, k, v = (_working(x) for x in (q_MHK, k_NHK, v_NHK))
         scale, c = q.shape[-1] ** -0.5, keep_scale(p)
@@ -115,6 +116,7 @@ class _DroppedAttention(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
+    @torch.autocast("cpu", enabled=False)
     def backward(ctx, grad_out):
         q_MHK, k_NHK, v_NHK, *kept = ctx.saved_tensors
         q, k, v, grad = (_working(x) for x in (q_MHK, k_NHK, v_NHK, grad_out))
