@@ -28,16 +28,19 @@ from __future__ import annotations
 
 import argparse
 import base64
+import contextlib
 import csv
 import hashlib
 import io
 import math
 import os
 import sys
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TextIO
 
+from .builder import BuildOptions, Companion, build
 from .command import add_options, option, options_of, run_command, say
 
 MANIFESTS = (".tsv", ".csv")
@@ -68,7 +71,7 @@ class AudioOptions:
     num_features: int = option(0, "the files are .npy features with so many features", metavar="F")
     frame_rate: float = option(0.0, "frames per second of .npy features, instead of the front-end's", metavar="R")
     max_frames: int = option(0, "store the middle so many frames of longer clips (0: store all)", metavar="T")
-    min_seconds: float = option(1.0, "leave out shorter recordings", metavar="S")
+    min_seconds: float = option(0.5, "leave out shorter recordings", metavar="S")
     max_seconds: float = option(3600.0, "leave out longer recordings", metavar="S")
     max_bytes: int = option(2**30, "leave out larger files")
     on_the_fly: bool = option(False, "store no features: training decodes the recordings, which must stay in place")
@@ -87,7 +90,7 @@ class AudioKind:
     settings_of_front_end: dict[str, Any]
     num_features: int = 0
     max_frames: int = 0
-    min_seconds: float = 1.0
+    min_seconds: float = 0.5
     max_seconds: float = 3600.0
     max_bytes: int = 2**30
     on_the_fly: bool = False
@@ -152,13 +155,15 @@ class AudioKind:
 
         from musicbert_plugin.audio.decoding import decode, probe
 
-        recording = probe(data, name)
+        with quiet_libraries():
+            recording = probe(data, name)
         if recording.seconds > self.max_seconds:
             raise _refusal(
                 "too long", f"{name}: {recording.seconds:.0f} seconds; --max-seconds accepts {self.max_seconds:g}."
             )
         rate = self._front_end().sample_rate
-        samples = decode(data, rate, name=name)
+        with quiet_libraries():
+            samples = decode(data, rate, name=name)
         seconds = len(samples) / rate
         if not len(samples) or seconds < self.min_seconds:
             raise _refusal("too short", f"{name}: {seconds:.2f} seconds; --min-seconds needs {self.min_seconds:g}.")
@@ -215,6 +220,20 @@ class AudioKind:
         return {"libsndfile": soundfile.__libsndfile_version__, **{name: version(name) for name in names}}
 
 
+@contextlib.contextmanager
+def quiet_libraries() -> Iterator[None]:
+    """Keep what C libraries write to stderr from the user: libmpg123 comments on every odd frame that it masters."""
+    sys.stderr.flush()
+    shown = os.dup(2)
+    try:
+        with open(os.devnull, "w") as nothing:
+            os.dup2(nothing.fileno(), 2)
+            yield
+    finally:
+        os.dup2(shown, 2)
+        os.close(shown)
+
+
 def _refusal(reason: str, sentence: str) -> Exception:
     from musicbert_plugin.errors import RecordingError
 
@@ -245,7 +264,9 @@ def read_features(data: bytes, width: int, name: str) -> list[Any]:
             raise ValueError("an .npz archive")
     except (ValueError, OSError, EOFError) as error:
         what = "an object array" if "allow_pickle" in str(error) else str(error).splitlines()[0].rstrip(".")
-        raise _refusal("not features", f"{name}: cannot be read ({what}); an .npy array of numbers is needed.") from None
+        raise _refusal(
+            "not features", f"{name}: cannot be read ({what}); an .npy array of numbers is needed."
+        ) from None
     if array.dtype.kind not in "fiu" or array.ndim not in (2, 3) or not array.size:
         raise _refusal(
             "not features",
@@ -380,7 +401,9 @@ def tables_of(given: list[str], options: AudioOptions) -> Table:
 
     paths = [one for one in given if one.lower().endswith(".csv")] + ([options.labels] if options.labels else [])
     if options.group_column and not paths:
-        raise OptionError(f"--group-column {options.group_column}: it names a column of --labels CSV, which is missing.")
+        raise OptionError(
+            f"--group-column {options.group_column}: it names a column of --labels CSV, which is missing."
+        )
     tables = [read_table(path, options.group_column) for path in paths]
     columns = list(dict.fromkeys(column for table in tables for column in table.columns))
     joined = Table(columns, {}, {}, {})
@@ -399,12 +422,13 @@ def tables_of(given: list[str], options: AudioOptions) -> Table:
     return joined
 
 
-class Clips:
+class Clips(Companion):
     """What lies beside the container: a table of clips per split, and the statistics; see ``builder.Companion``."""
 
     def __init__(self, kind: AudioKind, layout: dict[str, Any], table: Table) -> None:
         self._kind, self._layout, self._table = kind, layout, table
         self.splits, self.groups = table.splits, table.groups
+        self.lenient = True
         self.files = tuple(f"{split}.clips.csv" for split in ("train", "valid", "test"))
         self._tables: dict[str, TextIO] = {}
         self._moments = Moments(len(layout["feature_names"]))
@@ -414,20 +438,27 @@ class Clips:
         text = repr((self._table, self._layout)).encode()
         return {"labels_sha256": hashlib.sha256(text).hexdigest()[:32]}
 
-    def begin(self, out: Path, collection: Any) -> None:
-        """Open the tables."""
+    def check(self, collection: Any) -> None:
+        """Whether the tables and the source have to do with each other."""
         from musicbert_plugin.errors import OptionError
 
         self._collection = collection
         if self._kind.on_the_fly and any(not hasattr(source, "path_of") for source in collection.sources):
-            raise OptionError("--on-the-fly decodes recordings while training, and those of an archive can't stay there.")
+            raise OptionError(
+                "--on-the-fly decodes recordings while training, and those of an archive can't stay there."
+            )
         absent = [name for name in self._table.labels if collection.find(name) < 0]
         if absent:
-            say(f"{len(absent):,} files with labels are not in the source, the first is {absent[0]}; they are left out.")
+            say(
+                f"{len(absent):,} files with labels are not in the source, the first is {absent[0]}; they are left out."
+            )
         if self._table.labels and len(absent) == len(self._table.labels):
             raise OptionError(
                 f"none of the files with labels is in the source; {absent[0]} would be a path inside the folder or archive."
             )
+
+    def begin(self, out: Path) -> None:
+        """Open the tables."""
         fixed = ["clip", "frames"] + (["recording"] if self._kind.on_the_fly else [])
         for file in self.files:
             self._tables[file.partition(".")[0]] = table = open(out / file, "w", encoding="utf-8", newline="")
@@ -524,7 +555,9 @@ def check(options: AudioOptions, front: Any) -> None:
     if options.on_the_fly and options.max_frames:
         raise OptionError("--on-the-fly --max-frames: with --on-the-fly nothing is stored; training crops by itself.")
     if options.frame_rate and not options.num_features:
-        raise OptionError("--frame-rate: it is for .npy features; that of recordings follows from --sample-rate and --hop.")
+        raise OptionError(
+            "--frame-rate: it is for .npy features; that of recordings follows from --sample-rate and --hop."
+        )
     if front.stack and not options.num_features:
         from importlib.util import find_spec
 
@@ -534,28 +567,24 @@ def check(options: AudioOptions, front: Any) -> None:
 
 def parser() -> argparse.ArgumentParser:
     """The command line."""
-    from .builder import BuildOptions
-
     top = argparse.ArgumentParser(prog="python -m preprocess.audio", description="Recordings into spectrograms.")
     commands = top.add_subparsers(dest="command", required=True)
-    build = commands.add_parser("build", help="recordings or features into a dataset folder")
-    build.add_argument(
+    command = commands.add_parser("build", help="recordings or features into a dataset folder")
+    command.add_argument(
         "source",
         nargs="+",
         metavar="SRC",
         help="folder, .zip, .tar.gz, audio file, .txt list of paths, wav2vec's .tsv, or a .csv with a column file_path",
     )
-    add_options(build, BuildOptions)
-    add_options(build, AudioOptions)
-    build.set_defaults(time_limit=600.0)
+    add_options(command, BuildOptions)
+    add_options(command, AudioOptions)
+    command.set_defaults(time_limit=600.0)
     return top
 
 
 def main(arguments: list[str]) -> int:
     """Run a command; returns its status."""
     from musicbert_plugin.errors import OptionError
-
-    from .builder import BuildOptions, build
 
     namespace = parser().parse_args(arguments)
     general, own = options_of(namespace, BuildOptions), options_of(namespace, AudioOptions)

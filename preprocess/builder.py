@@ -16,7 +16,7 @@ worker: then it stays, and the same command tries those files again.
 =============  ======================================================================================================
 ``file``       its name in the source
 ``hash``       first 32 hex digits of the sha256 of its bytes (absent if it could not be read)
-``notes``      how many (absent if it did not become a piece)
+``notes``      how many (absent if it did not become a piece); ``frames`` of recordings
 ``parts``      how many items it gives
 ``group``      copy group: 16 hex digits, the same for copies and for nothing else
 ``split``      ``train``, ``valid`` or ``test``
@@ -50,7 +50,7 @@ import numpy as np
 from musicbert_plugin.errors import DatasetError, OptionError
 
 from .command import DONE, SOME_FAILED, option, say
-from .copies import Groups, copy_groups
+from .copies import SHARE, Groups, copy_groups
 from .sources import Collection
 from .splits import PROTECTED, SPLITS, assign, check_names, parse_ratios, read_groups, read_splits
 from .storage import WRITERS
@@ -60,6 +60,43 @@ FORMAT = 1
 WORK = ".build"
 DUPLICATES = ("keep", "exact", "near")
 RETRIED = ("timeout", "crashed")
+
+
+class Companion:
+    """What a kind of dataset keeps beside its items: tables, statistics, labels.  This one keeps nothing.
+
+    Attributes
+    ----------
+    files : tuple of str
+        Names of the files that it writes.
+    splits, groups : dict of str to str
+        Of files, by name, beside those of ``--splits`` and ``--groups``.
+    lenient : bool
+        Whether ``--splits`` and ``--groups`` may name files that are not in the source.
+    """
+
+    files: tuple[str, ...] = ()
+    splits: dict[str, str] = {}
+    groups: dict[str, str] = {}
+    lenient = False
+
+    def description(self) -> dict[str, Any]:
+        """What decides the bytes of those files."""
+        return {}
+
+    def check(self, collection: Collection) -> None:
+        """The files of the source are known; an :class:`OptionError` ends the build before it begins."""
+
+    def begin(self, out: Path) -> None:
+        """All files are read; those of the dataset follow in the order of their names."""
+
+    def add(self, index: int, split: str, extra: dict[str, Any]) -> dict[str, Any]:
+        """A file that goes to a split, with its :attr:`Piece.extra`; returns what its manifest line says besides."""
+        return {}
+
+    def finish(self) -> dict[str, Any]:
+        """All files are written; returns entries of ``config.json``."""
+        return {}
 
 
 @dataclass
@@ -234,7 +271,12 @@ def _first_of_equal(values: np.ndarray, among: np.ndarray) -> np.ndarray:
 
 
 def decide(
-    records: Records, names: list[str], options: BuildOptions, fixed: np.ndarray, ties: dict[str, str]
+    records: Records,
+    names: list[str],
+    options: BuildOptions,
+    fixed: np.ndarray,
+    ties: dict[str, str],
+    least_share: float = SHARE,
 ) -> Decision:
     """Group, split and thin out the pieces.
 
@@ -248,6 +290,8 @@ def decide(
         Split that the user has fixed (0, 1, 2) or -1.
     ties : dict
         From name to a group that stays together.
+    least_share : float
+        Of equal shingles, from which on pieces are near copies.
 
     Raises
     ------
@@ -264,6 +308,7 @@ def decide(
         records.sketch[pieces],
         records.shingles[pieces, 1],
         lambda piece: records.shingles_of(int(pieces[piece])),
+        least_share,
     )
     copies = groups.roots()
     group = np.full(len(pieces), 2**64 - 1, np.uint64)
@@ -354,6 +399,7 @@ class Assembly:
 class Summary:
     """What the closing table tells."""
 
+    unit: str
     kept: Counter[str]
     items: Counter[str]
     notes: Counter[str]
@@ -361,7 +407,7 @@ class Summary:
 
     def say(self, left_out: Any) -> None:
         """Print it to stderr."""
-        say(f"{'split':<8}{'files':>12}{'items':>12}{'notes':>16}")
+        say(f"{'split':<8}{'files':>12}{'items':>12}{self.unit:>16}")
         for name in SPLITS:
             say(f"{name:<8}{self.kept[name]:>12,}{self.items[name]:>12,}{self.notes[name]:>16,}")
         for reason, files in sorted(self.reasons.items(), key=lambda item: (-item[1], item[0])):
@@ -376,11 +422,13 @@ def _assemble(
     lost: dict[int, str],
     kind: Kind,
     options: BuildOptions,
+    companion: Companion,
 ) -> Summary:
     out = destination.work / "out"
     shutil.rmtree(out, ignore_errors=True)
     out.mkdir()
     assembly = Assembly(out, records, kind, options.format)
+    companion.begin(out)
     kept: Counter[str] = Counter()
     items: Counter[str] = Counter()
     notes: Counter[str] = Counter()
@@ -399,7 +447,7 @@ def _assemble(
                 if "reason" in record:
                     line["reason"], line["detail"] = record["reason"], record["detail"]
                 else:
-                    line["notes"] = record["notes"]
+                    line[kind.unit] = record["notes"]
                     line["parts"] = len(record["lengths"])
                     line["group"] = f"{int(decision.group[index]):016x}"
                     split = int(decision.split[index])
@@ -408,6 +456,7 @@ def _assemble(
                         line["split"] = where
                         start, size = record["items"]
                         line["items"] = assembly.add(split, run, start, size, record["lengths"])
+                        line.update(companion.add(index, where, record.get("extra", {})))
                         kept[where] += 1
                         items[where] += line["parts"]
                         notes[where] += record["notes"]
@@ -423,7 +472,7 @@ def _assemble(
                     say(f"{line['reason']}: {line['detail']}")
             manifest.write(json.dumps(line, separators=(",", ":")) + "\n")
     assembly.close()
-    return Summary(kept, items, notes, reasons)
+    return Summary(kind.unit, kept, items, notes, reasons)
 
 
 def _is_wish(kind: Kind, reason: str) -> bool:
@@ -431,7 +480,9 @@ def _is_wish(kind: Kind, reason: str) -> bool:
     return reason in ("duplicate", "copy in another split") or kind.left_out(reason)
 
 
-def _description(given: list[str], collection: Collection, kind: Kind, options: BuildOptions) -> dict[str, Any]:
+def _description(
+    given: list[str], collection: Collection, kind: Kind, options: BuildOptions, companion: Companion
+) -> dict[str, Any]:
     """Everything that decides the bytes of a dataset: not where it lies, who helps, or how long a worker may take."""
     listing = hashlib.sha256()
     for name in collection.names:
@@ -446,10 +497,21 @@ def _description(given: list[str], collection: Collection, kind: Kind, options: 
         "source_listing": listing.hexdigest(),
         **chosen,
         **kind.settings(),
+        **companion.description(),
     }
 
 
-def build(given: list[str], kind: Kind, options: BuildOptions) -> int:
+def _known(wishes: dict[str, str], path: str, name: str, collection: Collection, lenient: bool) -> dict[str, str]:
+    """What ``--splits`` or ``--groups`` say of files of the source; others are refused, or named if ``lenient``."""
+    known = {file: value for file, value in wishes.items() if collection.find(file) >= 0} if lenient else wishes
+    check_names(path, name, list(known or wishes), collection.find)
+    if len(known) < len(wishes):
+        first = next(file for file in wishes if file not in known)
+        say(f"{name} {path}: {len(wishes) - len(known):,} files are not in the source, the first is {first}.")
+    return known
+
+
+def build(given: list[str], kind: Kind, options: BuildOptions, companion: Companion | None = None) -> int:
     """Build a dataset.
 
     Parameters
@@ -458,6 +520,8 @@ def build(given: list[str], kind: Kind, options: BuildOptions) -> int:
         Sources.
     kind : Kind
     options : BuildOptions
+    companion : Companion
+        Default: one that keeps nothing.
 
     Returns
     -------
@@ -470,24 +534,26 @@ def build(given: list[str], kind: Kind, options: BuildOptions) -> int:
         It could not start, or not go on.
     """
     check(options)
+    companion = companion or Companion()
     splits = read_splits(options.splits) if options.splits else {}
     ties = read_groups(options.groups) if options.groups else {}
     collection = Collection(given, kind.suffixes)
     if not len(collection):
         raise OptionError(f"{' '.join(given)}: no files in it that end with {', '.join(kind.suffixes)}.")
-    check_names(options.splits, "--splits", list(splits), collection.find)
-    check_names(options.groups, "--groups", list(ties), collection.find)
-    description = _description(given, collection, kind, options)
+    splits = companion.splits | _known(splits, options.splits, "--splits", collection, companion.lenient)
+    ties = companion.groups | _known(ties, options.groups, "--groups", collection, companion.lenient)
+    companion.check(collection)
+    description = _description(given, collection, kind, options, companion)
     suffixes = WRITERS[options.format].suffixes
     names = [f"{split}{suffix}" for split in SPLITS for suffix in suffixes]
-    names += ["manifest.jsonl", "dict.txt", "config.json"]
+    names += [*companion.files, "manifest.jsonl", *(["dict.txt"] if kind.dictionary() else []), "config.json"]
     destination = Destination(Path(options.dest), description, names)
     if destination.finished and not destination.begun:
         say(f"{options.dest}: finished already with these options; nothing to do.")
         return _status_of_finished(destination.folder, kind)
     destination.begin()
     try:
-        return _build(destination, collection, kind, options, splits, ties)
+        return _build(destination, collection, kind, options, companion, splits, ties)
     except OSError as error:
         raise DatasetError(f"{options.dest}: cannot go on ({error.strerror or error}).") from None
 
@@ -509,6 +575,7 @@ def _build(
     collection: Collection,
     kind: Kind,
     options: BuildOptions,
+    companion: Companion,
     splits: dict[str, str],
     ties: dict[str, str],
 ) -> int:
@@ -538,29 +605,32 @@ def _build(
     for name, split in splits.items():
         fixed[collection.find(name)] = SPLITS.index(split)
     try:
-        decision = decide(records, collection.names, options, fixed, ties)
+        decision = decide(records, collection.names, options, fixed, ties, kind.share_of_copies)
     except OptionError:
         _name_failures(collection, records, kind)
         if not lost:
             destination.give_up()
         raise
+    whose = "--splits" if options.splits else "the source"
     if splits and (unlisted := int((fixed < 0).sum())):
-        say(f"--splits names {len(splits):,} files; the other {unlisted:,} are split by content.")
+        say(f"{whose} names {len(splits):,} files; the other {unlisted:,} are split by content.")
     if moved := int(decision.elsewhere.sum()):
-        say(f"--splits puts {moved:,} files beside copies of theirs in another split; they are left out.")
+        say(f"{whose} puts {moved:,} files beside copies of theirs in another split; they are left out.")
 
-    summary = _assemble(destination, collection, records, decision, lost, kind, options)
-    dictionary = kind.dictionary()
+    summary = _assemble(destination, collection, records, decision, lost, kind, options, companion)
     out = destination.work / "out"
-    (out / "dict.txt").write_bytes(dictionary)
+    dictionary = kind.dictionary()
+    if dictionary:
+        (out / "dict.txt").write_bytes(dictionary)
     config = {
         "format": FORMAT,
         "kind": kind.name,
         **kind.settings(),
-        "dictionary_sha256": hashlib.sha256(dictionary).hexdigest(),
+        **({"dictionary_sha256": hashlib.sha256(dictionary).hexdigest()} if dictionary else {}),
+        **companion.finish(),
         "build": json.loads((destination.work / "options.json").read_text()),
         "splits": {
-            name: {"files": summary.kept[name], "items": summary.items[name], "notes": summary.notes[name]}
+            name: {"files": summary.kept[name], "items": summary.items[name], kind.unit: summary.notes[name]}
             for name in SPLITS
         },
         "left_out": dict(sorted(summary.reasons.items())),

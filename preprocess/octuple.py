@@ -57,6 +57,9 @@ class OctupleKind:
 
     name = "octuple"
     dtype = "uint16"
+    unit = "notes"
+    batch_files = 64
+    share_of_copies = 0.9
 
     @property
     def suffixes(self) -> tuple[str, ...]:

@@ -8,6 +8,8 @@ music and are passed over.
 
 Several sources at once: each name is preceded by its source as it was given.  A ``.txt`` source is a list, one path per
 line (blank lines and those that begin with ``#`` aside), relative to the folder of the list; its names are the lines.
+A ``.tsv`` source is wav2vec's manifest: the first line names a folder, every other begins with a path inside it and a
+tab.  A ``.csv`` source is a table with a column ``file_path`` (or ``file``), relative to its own folder.
 
 Limits: links to folders are followed, each folder once; of equal names in an archive the first counts; an archive
 inside an archive is not opened.
@@ -15,6 +17,7 @@ inside an archive is not opened.
 
 from __future__ import annotations
 
+import csv
 import os
 import struct
 import zlib
@@ -107,9 +110,13 @@ class Folder:
                         linked.add(real)
                     waiting.append(name + "/")
 
+    def path_of(self, name: str) -> str:
+        """Where a file lies."""
+        return f"{self.root}/{name}"
+
     def read(self, name: str, place: Any, limit: int) -> bytes:
         """The bytes of one file, at most ``limit``; a :class:`ScoreError` where that is not possible."""
-        return _read(f"{self.root}/{name}", name, limit)
+        return _read(self.path_of(name), name, limit)
 
 
 @dataclass(frozen=True)
@@ -128,9 +135,13 @@ class Files:
             except OSError:
                 yield Entry(name, 0, None)
 
+    def path_of(self, name: str) -> str:
+        """Where a file lies."""
+        return os.path.join(self.base, name)
+
     def read(self, name: str, place: Any, limit: int) -> bytes:
         """The bytes of one file, at most ``limit``; a :class:`ScoreError` where that is not possible."""
-        return _read(os.path.join(self.base, name), name, limit)
+        return _read(self.path_of(name), name, limit)
 
 
 @dataclass
@@ -256,15 +267,40 @@ def open_source(given: str, suffixes: tuple[str, ...] = MIDI_SUFFIXES) -> Source
         return Tar(str(path), suffixes)
     if lower.endswith(suffixes):
         return Files("", (given,))
-    if lower.endswith(".txt"):
+    if lower.endswith((".txt", ".tsv", ".csv")):
         try:
-            lines = path.read_text(encoding="utf-8", errors="surrogateescape").splitlines()
+            lines = path.read_text(encoding="utf-8-sig", errors="surrogateescape").splitlines()
         except OSError as error:
             raise OptionError(f"{given}: cannot be read ({error.strerror or error}).") from None
-        names = [line.strip() for line in lines if line.strip() and not line.startswith("#")]
-        return Files(str(path.parent), tuple(names))
+        return {".txt": _paths, ".tsv": _wav2vec_manifest, ".csv": _table}[lower[-4:]](path, lines)
     kinds = ", ".join((*ARCHIVE_SUFFIXES, *suffixes))
     raise OptionError(f"{given}: not a folder, an archive, a music file ({kinds}) or a .txt list of paths.")
+
+
+def _paths(path: Path, lines: list[str]) -> Files:
+    names = [line.strip() for line in lines if line.strip() and not line.startswith("#")]
+    return Files(str(path.parent), tuple(names))
+
+
+def _wav2vec_manifest(path: Path, lines: list[str]) -> Files:
+    if not lines or "\t" in lines[0]:
+        raise OptionError(
+            f"{path}: a .tsv manifest begins with a line that names a folder, then a path and a tab each."
+        )
+    root = Path(lines[0].strip())
+    base = root if root.is_dir() else path.parent / root
+    if not base.is_dir():
+        raise OptionError(f"{path}: its first line names {lines[0].strip()!r}, which is no folder.")
+    return Files(str(base), tuple(line.split("\t")[0] for line in lines[1:] if line.strip()))
+
+
+def _table(path: Path, lines: list[str]) -> Files:
+    header, *rows = list(csv.reader(lines)) or [[]]
+    column = next((header.index(name) for name in ("file_path", "file") if name in header), None)
+    if column is None:
+        raise OptionError(f"{path}: no column file_path or file; its columns are {', '.join(header) or 'none'}.")
+    names = (row[column].strip() for row in rows if len(row) > column)
+    return Files(str(path.parent), tuple(name for name in names if name))
 
 
 class Collection:

@@ -128,4 +128,27 @@ class TextWriter:
         self._data.close()
 
 
-WRITERS: dict[str, type[BinaryWriter] | type[TextWriter]] = {"bin": BinaryWriter, "text": TextWriter}
+class NoWriter:
+    """Writes nothing, for datasets that only list what they are made of; the same calls as :class:`BinaryWriter`."""
+
+    suffixes: tuple[str, ...] = ()
+
+    def __init__(self, stem: Path, dtype: str = "") -> None:
+        self.count = 0
+
+    def append(self, source: BinaryIO, start: int, count: int) -> None:
+        """Nothing."""
+
+    def add_sizes(self, sizes: Iterable[int]) -> None:
+        """Only their number counts."""
+        self.count += len(list(sizes))
+
+    def close(self) -> None:
+        """Nothing."""
+
+
+WRITERS: dict[str, type[BinaryWriter] | type[TextWriter] | type[NoWriter]] = {
+    "bin": BinaryWriter,
+    "text": TextWriter,
+    "none": NoWriter,
+}

@@ -23,7 +23,7 @@ import struct
 import time
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO, Protocol
 
@@ -54,12 +54,15 @@ class Piece:
         Hash of the content in this dataset's own terms: equal ones are duplicates even for ``--duplicates exact``.
     identity : Identity
         What makes it the same piece as another.
+    extra : dict
+        What the kind's companion will want to know of it (see ``builder.Companion``), as JSON knows it.
     """
 
     notes: int
     items: list[np.ndarray]
     exact: bytes
     identity: Identity
+    extra: dict[str, Any] = field(default_factory=dict)
 
 
 class Kind(Protocol):
@@ -72,6 +75,18 @@ class Kind(Protocol):
     @property
     def dtype(self) -> str:
         """Of the values of an item."""
+
+    @property
+    def unit(self) -> str:
+        """What the length of a piece is counted in."""
+
+    @property
+    def batch_files(self) -> int:
+        """How many files a worker gets at a time: few where each takes long, so that all workers have some."""
+
+    @property
+    def share_of_copies(self) -> float:
+        """Share of equal shingles from which on two pieces are near copies."""
 
     @property
     def suffixes(self) -> tuple[str, ...]:
@@ -91,7 +106,7 @@ class Kind(Protocol):
         """An item as a line for ``--format text``."""
 
     def dictionary(self) -> bytes:
-        """Content of ``dict.txt``."""
+        """Content of ``dict.txt``; empty where the values are no words."""
 
     def settings(self) -> dict[str, Any]:
         """What else ``config.json`` says."""
@@ -159,6 +174,8 @@ class Run:
             record["shingles"] = [self._places[1], len(piece.identity.shingles)]
             record["items"] = [self._places[0], size]
             record["lengths"] = lengths
+            if piece.extra:
+                record["extra"] = piece.extra
             self._places[0] += size
             self._places[1] += 4 * len(piece.identity.shingles)
         self._lines.append(json.dumps(record, separators=(",", ":")))
@@ -272,14 +289,14 @@ class Progress:
     lost: tuple[int, str] | None = None
 
 
-def batches(tasks: Iterable[tuple[Task, int]]) -> Iterator[list[tuple[Task, int]]]:
+def batches(tasks: Iterable[tuple[Task, int]], files: int = BATCH_FILES) -> Iterator[list[tuple[Task, int]]]:
     """Tasks in batches of bounded number and bytes."""
     batch: list[tuple[Task, int]] = []
     size = 0
     for task in tasks:
         batch.append(task)
         size += len(task[0][4]) if isinstance(task[0][4], bytes) else 0
-        if len(batch) >= BATCH_FILES or size >= BATCH_BYTES:
+        if len(batch) >= files or size >= BATCH_BYTES:
             yield batch
             batch, size = [], 0
     if batch:
@@ -325,7 +342,7 @@ def examine_all(
     from multiprocessing.connection import wait
 
     waiting: deque[list[tuple[Task, int]]] = deque()
-    source = batches(tasks)
+    source = batches(tasks, assignment.kind.batch_files)
     idle: list[Worker] = []
     busy: list[Worker] = []
     stillborn = 0
