@@ -25,12 +25,14 @@ from fairseq.data import (
     RightPadDataset,
     SortDataset,
 )
+from fairseq.data.iterators import EpochBatchIterator
 from fairseq.dataclass import ChoiceEnum, FairseqDataclass
 from fairseq.tasks import FairseqTask, register_task
 from omegaconf import II, MISSING
 
 from musicbert_plugin.codecs.octuple import MASK, dictionary_lines
 from musicbert_plugin.data.dataset_folder import WINDOWS, check_octuple_folder
+from musicbert_plugin.data.loader_processes import end_loader_processes
 from musicbert_plugin.data.masked_octuples import MaskedOctuples
 from musicbert_plugin.data.masking import MASK_UNITS, MaskingLaw, OctupleMasking, parse_strategies
 from musicbert_plugin.data.parts import Parts
@@ -84,12 +86,6 @@ class OctupleMaskedLmTaskConfig(FairseqDataclass):
             "auto: as its config.json says, stored without one"
         },
     )
-    # fairseq looks for this one in the options of a task, and takes True where there is none: then the loader processes of
-    # every past epoch wait until the garbage collector finds them, and ending each takes five seconds.
-    persistent_workers: bool = field(
-        default=False,
-        metadata={"help": "let loader processes outlive their epoch (of no use: each epoch starts new ones)"},
-    )
     seed: int = II("common.seed")
 
 
@@ -125,6 +121,7 @@ class OctupleMaskedLmTask(FairseqTask):
         law = MaskingLaw(cfg.mask_prob, cfg.random_token_prob, cfg.leave_unmasked_prob)
         self.masking = OctupleMasking(law, parse_strategies(cfg.mask_strategy), str(cfg.mask_unit))
         self.pack = parse_switch("--pack", cfg.pack)
+        self._training_epoch: EpochBatchIterator | None = None
 
     @classmethod
     def setup_task(cls, cfg: OctupleMaskedLmTaskConfig, **unused: Any) -> "OctupleMaskedLmTask":
@@ -162,6 +159,15 @@ class OctupleMaskedLmTask(FairseqTask):
             100 * rows.fill,
         )
         self.datasets[split] = rows
+
+    def get_batch_iterator(self, dataset: FairseqDataset, *args: Any, **kwargs: Any) -> EpochBatchIterator:
+        """fairseq's iterator over an epoch's batches; ends the loader processes of the training epoch before it."""
+        if not self.can_reuse_epoch_itr(dataset):
+            end_loader_processes(self._training_epoch)
+        iterator = super().get_batch_iterator(dataset, *args, **kwargs)
+        if not self.can_reuse_epoch_itr(dataset):
+            self._training_epoch = iterator
+        return iterator
 
     def build_dataset_for_inference(
         self, src_tokens: list[Any], src_lengths: list[int], **unused: Any

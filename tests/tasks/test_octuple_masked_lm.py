@@ -122,17 +122,19 @@ def test_loader_processes_give_the_batches_of_the_main_process_in_every_epoch(oc
         assert same(alone, batches(two, epoch=epoch, num_workers=2))
         epochs.append(alone)
     assert not same(epochs[0], epochs[1]) and not same(epochs[1], epochs[2])
-    assert same(epochs[0], batches(one, epoch=1))
+    assert same(epochs[0], batches(two, epoch=1))
 
 
-def test_loader_processes_end_with_their_epoch(octuple_folder: Folder) -> None:
+def test_loader_processes_end_when_the_next_epoch_begins(octuple_folder: Folder) -> None:
     """Left alive, they pile up until the garbage collector waits five seconds for each, in the middle of some epoch."""
     task = make_task(octuple_folder(train=LENGTHS))
     task.load_dataset("train")
     before = set(multiprocessing.active_children())
-    for epoch in (1, 2):
+    for epoch in (1, 2, 3):
         batches(task, epoch=epoch, num_workers=2)
-        assert not set(multiprocessing.active_children()) - before
+        assert len(set(multiprocessing.active_children()) - before) == 2
+    batches(task, epoch=4, num_workers=0)
+    assert not set(multiprocessing.active_children()) - before
 
 
 def test_workers_share_the_rows_of_an_epoch(octuple_folder: Folder) -> None:
