@@ -1,6 +1,6 @@
 """``python -m preprocess.audio build``: recordings, or features of recordings, into a folder of spectrograms.
 
-SRC is a folder, ``.zip`` or ``.tar.gz`` of audio files, single files, a ``.txt`` list of paths, or one of two manifests:
+SRC is a folder, ``.zip`` or ``.tar.gz`` of audio files, single files, a ``.txt`` list of paths, or a manifest:
 
 ``.tsv``   wav2vec's: the first line a folder, then a line ``path<TAB>samples`` per file (the number is not used)
 ``.csv``   M3BERT's: a column ``file_path``, relative to the CSV's folder; ``length`` is not used, and each other column
@@ -413,9 +413,9 @@ def tables_of(given: list[str], options: AudioOptions) -> Table:
             known |= {column: cell for column, cell in zip(table.columns, cells, strict=True) if cell}
             joined.labels[name] = list(known.values())
         joined.groups.update(table.groups)
-    named = [(one, SPLIT_NAMES.get(Path(one).stem)) for one in given if one.lower().endswith(MANIFESTS)]
-    if len({split for _, split in named if split}) > 1:
-        for one, split in named:
+    named = {one: SPLIT_NAMES.get(Path(one).stem, "") for one in given if one.lower().endswith(MANIFESTS)}
+    if len(set(named.values()) - {""}) > 1:
+        for one, split in named.items():
             for entry in open_source(one).entries() if split else ():
                 if joined.splits.setdefault(entry.name, split) != split:
                     raise OptionError(f"{one}: {entry.name} is listed for {joined.splits[entry.name]} too.")
@@ -444,18 +444,14 @@ class Clips(Companion):
 
         self._collection = collection
         if self._kind.on_the_fly and any(not hasattr(source, "path_of") for source in collection.sources):
-            raise OptionError(
-                "--on-the-fly decodes recordings while training, and those of an archive can't stay there."
-            )
+            raise OptionError("--on-the-fly decodes recordings while training, which can't be done in an archive.")
         absent = [name for name in self._table.labels if collection.find(name) < 0]
         if absent:
             say(
                 f"{len(absent):,} files with labels are not in the source, the first is {absent[0]}; they are left out."
             )
         if self._table.labels and len(absent) == len(self._table.labels):
-            raise OptionError(
-                f"none of the files with labels is in the source; {absent[0]} would be a path inside the folder or archive."
-            )
+            raise OptionError(f"none of the files with labels is in the source; {absent[0]} would be a path inside it.")
 
     def begin(self, out: Path) -> None:
         """Open the tables."""
@@ -555,9 +551,7 @@ def check(options: AudioOptions, front: Any) -> None:
     if options.on_the_fly and options.max_frames:
         raise OptionError("--on-the-fly --max-frames: with --on-the-fly nothing is stored; training crops by itself.")
     if options.frame_rate and not options.num_features:
-        raise OptionError(
-            "--frame-rate: it is for .npy features; that of recordings follows from --sample-rate and --hop."
-        )
+        raise OptionError("--frame-rate: only .npy features need it; for recordings there are --sample-rate and --hop.")
     if front.stack and not options.num_features:
         from importlib.util import find_spec
 

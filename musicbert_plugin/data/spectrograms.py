@@ -12,8 +12,9 @@ A folder holds, besides ``manifest.jsonl``:
     one line per item: ``clip`` (its name), ``frames`` (T), and a column per label, as the source gave it; an empty
     cell means that nobody has labelled the clip, never that the answer is no.
 
-A folder made with ``--on-the-fly`` has no container: its clips are decoded and turned into log-mel spectrograms when
-they are read, a slice from no more of the recording than it needs.
+A folder made with ``--on-the-fly`` has no container, but a third column ``recording``, the path of each clip's file:
+its clips are decoded and turned into log-mel spectrograms when they are read, a slice from no more of the recording
+than it needs.
 
 Values are as the front-end gives them (log-mels in ln units); subtract ``mean`` and divide by ``std`` to feed a model.
 Half precision keeps 11 bits, an error of at most 0.004 for log-mels, whose values lie within -14 and 14.
@@ -36,6 +37,7 @@ from musicbert_plugin.errors import DatasetError
 FORMAT = 1
 KIND = "spectrogram"
 FIXED_COLUMNS = ("clip", "frames")
+RECORDING_COLUMN = "recording"
 SMALLEST_DEVIATION = 1e-3  # a feature that never changes (an empty band above a low-pass) must not blow up
 
 
@@ -54,6 +56,8 @@ class Spectrograms:
     feature_names : list of str [F]
     frame_rate : float
         Frames per second.
+    recordings : list of str
+        Paths, where the folder was made with ``--on-the-fly``.
     folder : SpectrogramFolder
     """
 
@@ -65,14 +69,16 @@ class Spectrograms:
         try:
             with path.open(encoding="utf-8", newline="") as file:
                 header, *rows = list(csv.reader(file)) or [[]]
-            if tuple(header[:2]) != FIXED_COLUMNS or any(len(row) != len(header) for row in rows):
-                raise ValueError("no lines of clip, frames and labels")
+            fixed = FIXED_COLUMNS + ((RECORDING_COLUMN,) if folder.on_the_fly else ())
+            if tuple(header[: len(fixed)]) != fixed or any(len(row) != len(header) for row in rows):
+                raise ValueError(f"no lines of {', '.join(fixed)} and labels")
             self.clip_names = [row[0] for row in rows]
             self.frames: NDArray[np.int64] = np.array([int(row[1]) for row in rows], np.int64)
         except (OSError, ValueError, csv.Error) as error:
             reason = getattr(error, "strerror", None) or error
             raise DatasetError(f"{path} cannot be read ({reason}); build the dataset again.") from None
-        self.labels = {column: [row[at] for row in rows] for at, column in enumerate(header) if at >= 2}
+        self.recordings = [row[2] for row in rows] if folder.on_the_fly else []
+        self.labels = {column: [row[at] for row in rows] for at, column in enumerate(header) if at >= len(fixed)}
         self._parts: Parts | None = None
         if not folder.on_the_fly:
             self._parts = Parts(folder.path / name)
@@ -90,7 +96,9 @@ class Spectrograms:
         Raises
         ------
         DatasetError
-            The frames are not within the clip, or the recording of an ``--on-the-fly`` folder is gone.
+            The frames are not within the clip.
+        RecordingError
+            The recording of an ``--on-the-fly`` folder is gone, or damaged.
         """
         count = int(self.frames[index])
         stop = count if stop is None else stop
@@ -100,9 +108,15 @@ class Spectrograms:
         if start == stop:
             return np.zeros((0, width), np.float32)
         if self._parts is None:
-            return self.folder.compute(self.clip_names[index], count, start, stop)
+            return self._compute(index, start, stop)
         words = self._parts.raw(index, start * width, stop * width)
         return words.view(np.float16).astype(np.float32).reshape(-1, width)
+
+    def _compute(self, index: int, start: int, stop: int) -> NDArray[np.float32]:
+        from musicbert_plugin.audio.front_end import FrontEnd
+
+        front = FrontEnd.of(self.folder.front_end)
+        return front.read(self.recordings[index], int(self.frames[index]), start, stop, self.clip_names[index])
 
     def __getitem__(self, index: int) -> NDArray[np.float32]:
         return self.read(index)
@@ -193,7 +207,3 @@ class SpectrogramFolder:
             The split is missing or damaged.
         """
         return Spectrograms(self, name)
-
-    def compute(self, clip: str, count: int, start: int, stop: int) -> NDArray[np.float32]:
-        """Frames [start, stop) of a recording of ``count`` frames, decoded now; float32 [T, F]."""
-        raise DatasetError(f"{self.path} was made with --on-the-fly, which this version cannot read; build it again.")
