@@ -225,19 +225,21 @@ class MusicBERTHub:
 
     # ---------------------------------------------------------------------------------------------------- predictions
 
-    def fill_mask(self, music: Music, mask: np.ndarray | Tensor, topk: int = 1) -> Filled:
+    def fill_mask(self, music: Music, mask: np.ndarray | Tensor | None = None, topk: int = 1) -> Filled:
         """Guess masked fields, all at once, each from its own vocabulary.
 
         Args:
             music: a piece that the model sees at once, of at most 256 bars.
-            mask: bool [N, 8], the fields to mask and guess.
+            mask: bool [N, 8], the fields to mask and guess; may be left out if ``music`` is token ids with masks in it.
             topk: how many values to return for each, 1 to 32 (the fewest that a field has).
 
         Raises:
             OptionError: if the mask doesn't fit or the piece is too long.
         """
-        octuples = self.octuples(music)
-        mask = np.asarray(mask.cpu() if isinstance(mask, Tensor) else mask)
+        if mask is None:
+            octuples, mask = _without_masks(music)
+        else:
+            octuples, mask = self.octuples(music), np.asarray(mask.cpu() if isinstance(mask, Tensor) else mask)
         if mask.shape != octuples.shape or mask.dtype != bool:
             raise OptionError(f"the mask is {mask.dtype} {mask.shape}, but bool {octuples.shape} is expected.")
         if len(octuples) > self.window or np.ptp(octuples[:, BAR]) >= BARS:
@@ -308,6 +310,20 @@ class MusicBERTHub:
             F.log_softmax(logits[field == f, offset : offset + size], -1).numpy()
             for f, (offset, size) in enumerate(zip(FIELD_OFFSETS, FIELD_SIZES, strict=True))
         ]
+
+
+def _without_masks(ids: Any) -> tuple[np.ndarray, np.ndarray]:
+    """Octuples [N, 8] of framed token ids, 0 where they are masked, and where that is."""
+    array = np.asarray(ids.cpu() if isinstance(ids, Tensor) else ids)
+    if array.ndim != 1 or len(array) % 8 or array.dtype.kind not in "iu":
+        raise OptionError("a mask is needed, or token ids [8 N] with masks in them.")
+    rows = array.reshape(-1, 8).astype(np.int64)
+    rows = rows[~np.isin(rows, (octuple.BOS, octuple.PAD, octuple.EOS)).all(1)]
+    masked = rows == MASK
+    values = np.where(masked, 0, rows - np.array(FIELD_OFFSETS))
+    if ((values < 0) | (values >= np.array(FIELD_SIZES))).any():
+        raise ScoreError("not octuples", "a token id stands at a field that it doesn't belong to.")
+    return values, masked
 
 
 # ------------------------------------------------------------------------------------------------------------ windows

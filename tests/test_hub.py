@@ -283,6 +283,21 @@ def test_guesses_do_not_depend_on_what_is_masked_away(hub):
     assert np.array_equal(hub.fill_mask(octuples, mask).values, hub.fill_mask(other, mask).values)
 
 
+def test_token_ids_may_carry_their_masks(hub):
+    octuples = encode(waltz(3)).astype(np.int64)
+    mask = np.random.default_rng(0).random(octuples.shape) < 0.2
+    ids = hub.encode(octuples)
+    ids[8:-8][torch.from_numpy(mask).flatten()] = 1236
+    filled, expected = hub.fill_mask(ids), hub.fill_mask(octuples, mask)
+    for ours, theirs in zip(filled, expected, strict=True):
+        assert np.array_equal(ours, theirs)
+    for wrong in (octuples, torch.zeros(7, dtype=torch.long)):
+        with pytest.raises(OptionError, match="a mask is needed"):
+            hub.fill_mask(wrong)
+    with pytest.raises(ScoreError, match="doesn't belong"):
+        hub.fill_mask(ids.roll(1))
+
+
 def test_masks_that_cannot_be_are_refused(hub):
     octuples = encode(waltz(2))
     with pytest.raises(OptionError, match="mask is"):
