@@ -310,6 +310,7 @@ def decide(
         lambda piece: records.shingles_of(int(pieces[piece])),
         least_share,
     )
+    groups.unite_equal(np.arange(len(pieces)), records.exact[pieces, 0])  # equal tokens, though times may differ
     copies = groups.roots()
     group = np.full(len(pieces), 2**64 - 1, np.uint64)
     np.minimum.at(group, copies, records.sequence[pieces])

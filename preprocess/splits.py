@@ -114,8 +114,10 @@ def assign(keys: np.ndarray, fixed: np.ndarray, ratios: tuple[float, float, floa
     Raises
     ------
     OptionError
-        Fewer bundles than splits with a ratio above 0.
+        Fewer bundles than splits with a ratio above 0, and not all of them fixed.
     """
+    if len(keys) and (fixed >= 0).all():
+        return fixed.astype(np.int8)
     wanted = [split for split in range(3) if ratios[split] > 0]
     if len(keys) < len(wanted):
         names = ", ".join(SPLITS[split] for split in wanted)
@@ -127,8 +129,6 @@ def assign(keys: np.ndarray, fixed: np.ndarray, ratios: tuple[float, float, floa
     edges = np.cumsum(ratios)
     split = np.minimum(np.searchsorted(edges[:2], draw, side="right"), max(wanted)).astype(np.int8)
     split[fixed >= 0] = fixed[fixed >= 0]
-    if (fixed >= 0).all():
-        return split
     order = np.argsort(keys, kind="stable")
     for empty in wanted:
         if (split == empty).any():

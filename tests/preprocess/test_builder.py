@@ -309,6 +309,20 @@ def test_exact_duplicates_are_pieces_of_equal_octuples(
     assert lines["101.mid"]["split"] == lines["002.mid"]["split"]
 
 
+def test_equal_octuples_are_copies_even_where_their_times_round_to_other_sixteenths(
+    corpus: Corpus, build: Build, manifest: Manifest, tmp_path: Path
+) -> None:
+    source = corpus(3)
+    pitch = np.random.default_rng(0).integers(40, 80, 100)
+    for number, late in enumerate((-1, 1)):  # a tick before and after the middle between two sixteenths
+        onset = np.arange(100) * 480 + 60 + late * (np.arange(100) % 2)
+        write_midi(Score.of(480, onset, onset + 120, pitch), source / f"9{number}.mid")
+    build(source, tmp_path / "data", "--duplicates", "exact", *EVEN)
+    lines = manifest(tmp_path / "data")
+    assert (lines["91.mid"]["reason"], lines["91.mid"]["of"]) == ("duplicate", "90.mid")
+    assert lines["90.mid"]["group"] == lines["91.mid"]["group"]
+
+
 def test_renaming_files_moves_no_piece_to_another_split(
     corpus: Corpus, build: Build, manifest: Manifest, tmp_path: Path
 ) -> None:

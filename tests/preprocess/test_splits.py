@@ -60,6 +60,10 @@ def test_ratios_that_are_none_are_refused(text: str) -> None:
         parse_ratios(text)
 
 
+def test_one_piece_is_enough_where_the_user_says_where_it_goes() -> None:
+    assert assign(free(1)[0], np.array([2], np.int8), parse_ratios("98,1,1"), 1).tolist() == [2]
+
+
 def test_tables_are_read_by_the_names_of_their_columns(tmp_path: Path) -> None:
     (tmp_path / "s.csv").write_text('\ufefflabel,split,file\nx,test,"a, b.mid"\n', encoding="utf-8")
     (tmp_path / "g.tsv").write_text("group\tfile\nG 1\ta.mid\n\tb.mid\n")
