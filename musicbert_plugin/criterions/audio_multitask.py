@@ -1,16 +1,16 @@
 """Loss over several labelled tasks at once, and each task's metrics over the whole validation set.
 
 A clip's loss is the weighted sum over tasks of the mean over the task's labels that are present (0 if none is): the
-cross-entropy of the class, the binary cross-entropy of each tag, or the error of each standardised number.  The loss of a
-batch is the sum over its clips, and the denominator (``sample_size``) their number, so that any way of splitting clips
-into batches gives the same gradient.
+cross-entropy of the class, the binary cross-entropy of each tag, or the error of each standardised number.  The loss
+of a batch is the sum over its clips, and the denominator (``sample_size``) their number, so that any way of splitting
+clips into batches gives the same gradient.
 
 ``--weighting``:
 
 * ``fixed``: the weights of ``tasks.yaml``; ``equal``: all 1;
 * ``uncertainty`` (Kendall, Gal, Cipolla 2018, "Multi-task learning using uncertainty to weigh losses", CVPR, section
-  3.2): each task has a learned s = ln(variance); its loss L counts as L exp(-s) + s / 2 (for squared errors, L / 2), for
-  clips that are labelled.  The weights of ``tasks.yaml`` multiply it.
+  3.2): each task has a learned s = ln(variance); its loss L counts as L exp(-s) + s / 2 (for squared errors, L / 2),
+  for clips that are labelled.  The weights of ``tasks.yaml`` multiply it.
 
 Logged: ``loss`` (nats per clip), ``loss_<task>`` (mean over labelled clips), and in validation, of whole clips (the
 prediction of a clip is the mean over its windows, weighted by their frames):
@@ -48,7 +48,7 @@ class AudioMultitaskCriterionConfig(FairseqDataclass):
 
 
 def label_losses(logits: Tensor, label: Tensor, task: LabelTask) -> Tensor:
-    """The loss of each label, float32 [B, K], of a head's output [B, C] and labels [B, K]; absent ones are any number."""
+    """Loss of each label, float32 [B, K], of a head's output [B, C] and labels [B, K]; of absent ones any number."""
     logits = logits.float()
     if task.type == "single":
         return F.cross_entropy(logits, label[:, 0].long(), reduction="none")[:, None]

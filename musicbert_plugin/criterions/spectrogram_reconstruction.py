@@ -1,9 +1,10 @@
 """Error of restored spectrograms on masked cells, always beside what needs no model.
 
 The loss is summed over the masked cells of standardised features, in float32: Huber's (quadratic up to
-``--huber-delta``, then linear), the absolute error, or half the squared one.  Its denominator (``sample_size``) is the
-number of masked cells.  With a code head, the cross-entropy of the codes of positions with masked frames is added; it is weighted by the
-cells of such a position, so that after division by the cells it is a mean per position, whatever the batch.
+``--huber-delta``, then linear), the absolute error, or half the squared one.  Its denominator (``sample_size``) is
+the number of masked cells.  With a code head, the cross-entropy of the codes of positions with masked frames is
+added; it is weighted by the cells of such a position, so that after division by the cells it is a mean per position,
+whatever the batch.
 
 Logged, in fairseq's manner, as sums that may be added over batches and workers; units of the squared errors are
 variances of a channel over the training data:
@@ -19,7 +20,7 @@ variances of a channel over the training data:
 """
 
 # No "from __future__ import annotations": fairseq reads the types of a dataclass's fields, not their text.
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -64,6 +65,27 @@ def region_sums(values: Tensor, region: Tensor) -> Tensor:
     return torch.stack(sums)
 
 
+@torch.no_grad()
+def error_sums(estimate: Tensor, target: Tensor, region: Tensor, lengths: Sequence[int]) -> Tensor:
+    """Cells, and summed squared errors of a model and of both baselines, per region: float64 [4, 4].
+
+    Args:
+        estimate, target: [B, T, F], standardised.
+        region: uint8 [B, T, F].
+        lengths: frames of each clip.
+    """
+    length_B = torch.tensor(lengths, device=target.device)
+    exists_BT = torch.arange(target.shape[1], device=target.device) < length_B[:, None]
+    visible = (region == 0) & exists_BT[..., None]
+    errors = [
+        torch.ones_like(target),
+        (estimate.float() - target).square(),
+        (clip_means(target, visible) - target).square(),
+        (interpolate_gaps(target, visible) - target).square(),
+    ]
+    return torch.stack([region_sums(values, region) for values in errors])
+
+
 @register_criterion("spectrogram_reconstruction", dataclass=SpectrogramReconstructionConfig)
 class SpectrogramReconstructionCriterion(FairseqCriterion):
     """Loss on masked cells, and the baselines on the same cells; see the module."""
@@ -87,7 +109,7 @@ class SpectrogramReconstructionCriterion(FairseqCriterion):
             "ntokens": sample["ntokens"],
             "nsentences": sample["nsentences"],
             "sample_size": sample_size,
-            "sums": self._sums(estimate.detach(), target, region, sample["net_input"]["lengths"]),
+            "sums": error_sums(estimate.detach(), target, region, sample["net_input"]["lengths"]),
         }
         if extra["code_logits"] is not None:
             code_loss, code_sums = self._code_loss(model, sample, extra)
@@ -95,22 +117,6 @@ class SpectrogramReconstructionCriterion(FairseqCriterion):
             logging_output["code_sums"] = code_sums
         logging_output["loss"] = loss.detach()
         return loss, sample_size, logging_output
-
-    @staticmethod
-    @torch.no_grad()
-    def _sums(estimate: Tensor, target: Tensor, region: Tensor, lengths: tuple[int, ...]) -> Tensor:
-        """Cells, and summed squared errors of the model and of both baselines, per region: float64 [4, 4]."""
-        exists_BT = torch.arange(target.shape[1], device=target.device) < torch.tensor(lengths, device=target.device)[
-            :, None
-        ]
-        visible = (region == 0) & exists_BT[..., None]
-        errors = [
-            torch.ones_like(target),
-            (estimate.float() - target).square(),
-            (clip_means(target, visible) - target).square(),
-            (interpolate_gaps(target, visible) - target).square(),
-        ]
-        return torch.stack([region_sums(values, region) for values in errors])
 
     def _code_loss(self, model: nn.Module, sample: dict[str, Any], extra: dict[str, Any]) -> tuple[Tensor, Tensor]:
         """Cross-entropy of the codes of masked positions, in cells; and positions, its sum and right guesses [3]."""

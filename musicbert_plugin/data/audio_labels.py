@@ -1,4 +1,5 @@
-"""Labels of clips: what ``tasks.yaml`` says about the columns of a feature folder, and the batches of multi-task learning.
+"""Labels of clips: what ``tasks.yaml`` says about the columns of a feature folder, and the batches of multi-task
+learning.
 
 A ``tasks.yaml`` names the tasks that are learnt at once::
 
@@ -7,20 +8,21 @@ A ``tasks.yaml`` names the tasks that are learnt at once::
       mood:     {type: multi, classes: [calm, dark, happy], weight: 0.5}
       affect:   {type: regression, column: AV, names: [arousal, valence]}
 
-==============  =======================================================================================================
+==============  ====================================================================================================
 key             meaning
-==============  =======================================================================================================
+==============  ====================================================================================================
 ``type``        ``single``: a clip has one class; ``multi``: any number of tags; ``regression``: numbers
 ``column``      column of the folder's labels (default: the task's name)
-``classes``     class or tag names (default: those of the training split, sorted); ``names`` of the numbers in regression
+``classes``     class or tag names (default: those of the training split, sorted)
+``names``       regression: names of the numbers
 ``loss``        single: ``cross_entropy``; multi: ``bce``; regression: ``mse`` (default), ``huber`` or ``l1``
 ``weight``      of the task's loss (default 1)
 ``pos_weight``  multi: weight of a tag that is present against one that is absent (default 1)
-==============  =======================================================================================================
+==============  ====================================================================================================
 
-A cell is a class name; tags joined by ``/``, where ``/`` alone says that a listener found none of them; or numbers joined
-by ``/``.  An empty cell (or number), or ``nan``, is *unlabelled*: it takes part in nothing, and never counts as zero.  A
-cell that names no class, or no number where one is due, is told in a sentence and then unlabelled.
+A cell is a class name; tags joined by ``/``, where ``/`` alone says that a listener found none of them; or numbers
+joined by ``/``.  An empty cell (or number), or ``nan``, is *unlabelled*: it takes part in nothing, and never counts
+as zero.  A cell that names no class, or no number where one is due, is told in a sentence and then unlabelled.
 
 Numbers are learnt with mean 0 and deviation 1 over the labelled clips of the training split.
 
@@ -153,7 +155,9 @@ class LabelTask:
         task = self
         labelled = [cell.strip() for cell in cells if cell.strip().lower() not in UNLABELLED]
         if not labelled:
-            raise DatasetError(f"task {self.name}: no clip of the training split has a label in column {self.column!r}.")
+            raise DatasetError(
+                f"task {self.name}: no clip of the training split has a label in column {self.column!r}."
+            )
         if not task.classes:
             if self.type == "regression":
                 count = max(cell.count(SEPARATOR) for cell in labelled) + 1

@@ -228,9 +228,7 @@ class SpectrogramMasking:
             "mixed": cls(first_channel=first),
             "frames": cls(frames=1.0, channels=0.0, patches=0.0),
             "musicoder": cls(1.0, 1.0, 0.0, spans=short, channel_share=1.0, first_channel=first),
-            "m3bert": cls(
-                1.0, 1.0, 0.0, spans=short, fill=Fill(0.8, 0.1, 0.1), channel_share=1.0, first_channel=first
-            ),
+            "m3bert": cls(1.0, 1.0, 0.0, spans=short, fill=Fill(0.8, 0.1, 0.1), channel_share=1.0, first_channel=first),
         }
         if name not in presets:
             raise OptionError(f"--masking is {name}, but it is one of {', '.join(PRESETS)}.")

@@ -14,6 +14,9 @@ from musicbert_plugin.errors import MusicError
 
 TASKS = {
     "octuple_masked_lm": "loss, and per field accuracy and perplexity of masked tokens, against the majority token",
+    "audio": "errors of restored spectrograms against simple guesses, labels of clips, or labels of new recordings",
+    "correlate": "which hidden units follow which features of the sound, as a table and a heat map",
+    "probe": "a linear probe on frozen layers, against raw features and a random encoder, over groups of clips",
     "infill": "fill in bars of a piece, compare them with what stood there, write MIDI files and a picture",
 }
 
@@ -64,7 +67,7 @@ def main(arguments: list[str] | None = None) -> int:
     for table in report.tables:
         print(table_text(*table), end="\n\n", file=sys.stderr)
     print(json.dumps(to_json(report.values)))
-    return 0
+    return int(report.failed)
 
 
 if __name__ == "__main__":

@@ -14,8 +14,8 @@ for CCC if the estimate has none either and agrees).
 
 Metrics
 -------
-* :func:`r2`: 1 - sum of squared errors / sum of squared deviations from the reference's mean; 1 is perfect, 0 is the mean, and
-  it has no lower end.
+* :func:`r2`: 1 - sum of squared errors / sum of squared deviations from the reference's mean; 1 is perfect, 0 is the
+  mean, and it has no lower end.
 * :func:`ccc`: 2 cov / (var + var + (difference of means)^2) [1]_, -1 to 1, with variances divided by N.
 * :func:`rmse`: root of the mean squared error, in the quantity's own unit.
 

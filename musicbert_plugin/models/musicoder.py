@@ -262,9 +262,9 @@ class MusiCoderModel(BaseFairseqModel):
         if r == 1:
             return x_BTF, tuple(lengths)
         if min(lengths) < x_BTF.shape[1]:
-            exists_BT = torch.arange(x_BTF.shape[1], device=x_BTF.device) < torch.tensor(lengths, device=x_BTF.device)[
-                :, None
-            ]
+            exists_BT = (
+                torch.arange(x_BTF.shape[1], device=x_BTF.device) < torch.tensor(lengths, device=x_BTF.device)[:, None]
+            )
             x_BTF = x_BTF * exists_BT[..., None].to(x_BTF.dtype)
         x_BTF = F.pad(x_BTF, (0, 0, 0, -x_BTF.shape[1] % r))
         return x_BTF.unflatten(1, (-1, r)).flatten(2), tuple(-(-n // r) for n in lengths)

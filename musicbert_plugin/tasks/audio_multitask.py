@@ -1,10 +1,10 @@
 """Task ``audio_multitask``: learn several labels of clips at once, M3BERT's fine-tuning.
 
-The data are a feature folder with labels (``data.spectrograms``) and a ``tasks.yaml`` (``data.audio_labels``), by default
-the one in the folder.  Clips may have labels for some of the tasks only.
+The data are a feature folder with labels (``data.spectrograms``) and a ``tasks.yaml`` (``data.audio_labels``), by
+default the one in the folder.  Clips may have labels for some of the tasks only.
 
-Start from a pre-trained file with ``--finetune-from-model``; give the same ``--arch``.  A checkpoint holds the tasks with
-their class names, so that it can be used on new recordings alone.
+Start from a pre-trained file with ``--finetune-from-model``; give the same ``--arch``.  A checkpoint holds the tasks
+with their class names, so that it can be used on new recordings alone.
 """
 
 # No "from __future__ import annotations": fairseq reads the types of a dataclass's fields, not their text.
@@ -33,9 +33,7 @@ class AudioMultitaskConfig(FairseqDataclass):
         default=None, metadata={"help": "what is learnt (default: tasks.yaml in the data folder)"}
     )
     max_frames: int = field(default=1292, metadata={"help": "longest window of a clip, in frames (0: whole clips)"})
-    min_frames: int = field(
-        default=16, metadata={"help": "shortest window at the end of a longer clip, in validation"}
-    )
+    min_frames: int = field(default=16, metadata={"help": "shortest window at the end of a longer clip, in validation"})
     seed: int = II("common.seed")
 
 

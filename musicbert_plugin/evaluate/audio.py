@@ -1,0 +1,285 @@
+"""How well does a model of spectrograms do: restored cells against simple guesses, or labels of clips and files.
+
+    python -m musicbert_plugin.evaluate audio --path CKPT DATA [--masking frames --min-span 10 --max-span 10]
+    python -m musicbert_plugin.evaluate audio --path CKPT DATA --reconstruct 4 --dest DIR
+    python -m musicbert_plugin.evaluate audio --path FINETUNED DATA
+    python -m musicbert_plugin.evaluate audio --path FINETUNED --predict SONG.flac ...
+
+A pre-trained model is measured on masked cells that no one sees (all of them zero), beside the mean of the clip and
+straight lines across the gaps on the same cells; errors are squared, in variances of a channel over the training data.
+``--reconstruct N`` also writes N examples: ``K_input.npy`` (NaN where hidden), ``K_original.npy``,
+``K_reconstruction.npy``, ``K_mask.npy`` and a picture ``K.png``.
+
+A fine-tuned model is measured on the labels of a split, beside whoever always answers the most frequent class, or the
+mean, of the training split.  ``--predict`` asks it about recordings instead (``--head NAME`` for one task alone).
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from musicbert_plugin.errors import DatasetError, MusicError, OptionError
+from musicbert_plugin.evaluate import Report
+
+if TYPE_CHECKING:
+    from musicbert_plugin.audio_hub import MusiCoderHub
+
+logger = logging.getLogger(__name__)
+
+MASK_OPTIONS = {
+    "span_law": str,
+    "span_p": float,
+    "min_span": int,
+    "max_span": int,
+    "frame_share": float,
+    "frames_prob": float,
+    "channels_prob": float,
+    "patches_prob": float,
+    "channel_share": float,
+    "first_channel": int,
+    "last_channel": int,
+    "patch_share": float,
+    "patch_size": int,
+}
+"""Options of the task ``spectrogram_reconstruction`` that say what is masked."""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("data", nargs="?", help="feature folder")
+    parser.add_argument("--path", required=True, help="checkpoint (.pt)")
+    parser.add_argument("--gen-subset", default="valid", help="split to measure on (default: valid)")
+    parser.add_argument("--batch-size", type=int, default=8, help="windows per batch")
+    parser.add_argument("--max-frames", type=int, help="longest window (default: 512; labels: 1292)")
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--device", help="cpu or cuda (default: cuda where there is one)")
+    masks = parser.add_argument_group("masks of a pre-trained model")
+    masks.add_argument("--masking", default="mixed", help="mixed, frames, musicoder or m3bert (default: mixed)")
+    for name, kind in MASK_OPTIONS.items():
+        masks.add_argument(f"--{name.replace('_', '-')}", type=kind, help="as in training (default: the preset's)")
+    masks.add_argument("--reconstruct", type=int, default=0, metavar="N", help="write N examples to --dest")
+    parser.add_argument("--dest", type=Path, help="folder for examples")
+    labels = parser.add_argument_group("labels of a fine-tuned model")
+    labels.add_argument("--tasks-file", help="as in training (default: tasks.yaml in the folder)")
+    labels.add_argument("--predict", nargs="+", metavar="FILE", help="recordings to ask about")
+    labels.add_argument("--head", help="one task of the model (default: all)")
+
+
+def evaluate(options: argparse.Namespace) -> Report:
+    import torch
+
+    from musicbert_plugin.audio_hub import MusiCoderHub
+
+    device = torch.device(options.device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    hub = MusiCoderHub.from_pretrained(options.path, device=device)
+    names = [task.name for task in hub.label_tasks]
+    if options.head and options.head not in names:
+        raise OptionError(f"--head is {options.head!r}, but {options.path} has {', '.join(names) or 'no heads'}.")
+    if options.predict:
+        return _predict(hub, options)
+    if not options.data:
+        raise OptionError("a feature folder is needed, or --predict with recordings.")
+    return _measure_labels(hub, options) if names else _measure_reconstruction(hub, options)
+
+
+# --------------------------------------------------------------------------------------------------------- prediction
+
+
+def _predict(hub: MusiCoderHub, options: argparse.Namespace) -> Report:
+    """What the heads say about each file; a file that cannot be read is told, and the others go on."""
+    found: dict[str, Any] = {}
+    failed: dict[str, str] = {}
+    rows = []
+    for file in options.predict:
+        try:
+            answer = hub.predict(file)
+        except MusicError as error:
+            failed[file] = str(error)
+            print(f"evaluate audio: {error}", file=sys.stderr)
+            continue
+        found[file] = {name: values for name, values in answer.items() if options.head in (None, name)}
+        for task in hub.label_tasks:
+            if task.name in found[file]:
+                rows.append([Path(file).name, task.name, _said(task.type, found[file][task.name])])
+    if not found:
+        raise DatasetError(f"none of the {len(failed)} recordings can be read.")
+    return Report(
+        {"predictions": found, "failed": failed}, [("labels", ["file", "task", "answer"], rows)], bool(failed)
+    )
+
+
+def _said(kind: str, values: dict[str, float]) -> str:
+    if kind == "regression":
+        return ", ".join(f"{name} {value:.2f}" for name, value in values.items())
+    best = sorted(values.items(), key=lambda pair: -pair[1])[: 1 if kind == "single" else 3]
+    return ", ".join(f"{name} {100 * value:.0f} %" for name, value in best)
+
+
+# ----------------------------------------------------------------------------------------------------- reconstruction
+
+
+def _measure_reconstruction(hub: MusiCoderHub, options: argparse.Namespace) -> Report:
+    """Squared errors of the model and both baselines on masked cells of a split."""
+    import torch
+    from fairseq import utils
+
+    from musicbert_plugin.criterions.spectrogram_reconstruction import (
+        REGIONS,
+        SOURCES,
+        error_sums,
+    )
+    from musicbert_plugin.tasks.spectrogram_reconstruction import (
+        SpectrogramReconstructionTask,
+        SpectrogramReconstructionTaskConfig,
+        draw_sample,
+        restore_sample,
+    )
+
+    task = SpectrogramReconstructionTask(
+        SpectrogramReconstructionTaskConfig(
+            data=options.data,
+            masking=options.masking,
+            max_frames=512 if options.max_frames is None else options.max_frames,
+            seed=options.seed,
+            **{name: getattr(options, name) for name in MASK_OPTIONS},
+        )
+    )
+    if hub.front_end:
+        task.load_state_dict({"front_end": hub.front_end})
+    task.load_dataset(options.gen_subset)
+    dataset = task.dataset(options.gen_subset)
+    if dataset.windows.train:
+        raise OptionError("--gen-subset train changes in every epoch; a split of held-out clips is measured.")
+    if not len(dataset):
+        raise DatasetError(f"{options.data}: the split {options.gen_subset!r} is empty.")
+    batches = dataset.batch_by_size(dataset.ordered_indices(), max_sentences=options.batch_size)
+    total: Any = 0
+    with torch.inference_mode():
+        for indices in batches:
+            batch = dataset.collater([dataset[index] for index in indices])
+            batch = utils.apply_to_sample(lambda tensor: tensor.to(hub.device), batch)
+            output = hub.model(**batch["net_input"])
+            total = total + error_sums(
+                output[0], hub.model.get_targets(batch, output), batch["region"], batch["net_input"]["lengths"]
+            )
+    counts, *sums = total.tolist()
+    values: dict[str, Any] = {
+        "path": str(options.path),
+        "data": options.data,
+        "split": options.gen_subset,
+        "windows": len(dataset),
+    }
+    rows = []
+    for place, suffix in enumerate(REGIONS):
+        if not counts[place]:
+            continue
+        mse = {name: errors[place] / counts[place] for name, errors in zip(SOURCES, sums, strict=True)}
+        ratios = {f"vs_{name}": mse["mse"] / mse[name] if mse[name] else float("nan") for name in SOURCES[1:]}
+        values[suffix.strip("_") or "all"] = {"cells": int(counts[place]), **mse, **ratios}
+        rows.append([suffix.strip("_") or "all", f"{int(counts[place]):,}", *(f"{mse[name]:.4f}" for name in SOURCES)])
+        rows[-1] += [f"{ratio:.3f}" for ratio in ratios.values()]
+    header = ["masked", "cells", "model", "clip mean", "interpolation", "/ clip mean", "/ interpolation"]
+    if options.reconstruct:
+        if options.dest is None:
+            raise OptionError("--reconstruct needs --dest, a folder for the examples.")
+        chosen = np.unique(np.linspace(0, len(dataset) - 1, min(options.reconstruct, len(dataset))).round().astype(int))
+        values["examples"] = []
+        for number, window in enumerate(chosen.tolist()):
+            sample = dataset.collater([dataset[window]])
+            clip, start, _ = dataset.windows.span(window)
+            name = dataset.windows.clips.clip_names[clip]
+            values["examples"].append(
+                {"clip": name, "start": start / task.folder.frame_rate}
+                | _write_example(options.dest, number, restore_sample(hub.model, sample))
+            )
+            title = f"{Path(name).name}, from {start / task.folder.frame_rate:.1f} s"
+            draw_sample(
+                hub.model,
+                sample,
+                task.folder,
+                options.dest / f"{number}.png",
+                title=title,
+                start=start / task.folder.frame_rate,
+            )
+    return Report(values, [(f"{options.gen_subset}: squared error on masked cells, variances", header, rows)])
+
+
+def _write_example(folder: Path, number: int, example: dict[str, np.ndarray]) -> dict[str, float]:
+    """Write the arrays of one example; returns its error on masked cells in the features' own units."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        for name, array in (
+            ("input", example["masked"]),
+            ("original", example["original"]),
+            ("reconstruction", example["restored"]),
+            ("mask", example["region"] > 0),
+        ):
+            np.save(folder / f"{number}_{name}.npy", array)
+    except OSError as error:
+        raise OptionError(f"{folder}: examples cannot be written ({error.strerror}).") from None
+    masked = example["region"] > 0
+    error_ = (example["restored"] - example["original"])[masked]
+    return {
+        "masked_cells": int(masked.sum()),
+        "mean_absolute_error": float(np.abs(error_).mean()) if len(error_) else 0.0,
+    }
+
+
+# ------------------------------------------------------------------------------------------------------------- labels
+
+
+def _measure_labels(hub: MusiCoderHub, options: argparse.Namespace) -> Report:
+    """Each task's metrics on a split, and those of always giving one answer."""
+    from musicbert_plugin.criterions.audio_multitask import METRICS, clip_scores
+    from musicbert_plugin.data.audio_labels import column_of, read_cells
+    from musicbert_plugin.data.spectrograms import SpectrogramFolder
+
+    folder = SpectrogramFolder(options.data)
+    if hub.front_end and folder.front_end != hub.front_end:
+        raise DatasetError(f"{options.data} was made with another front-end than the checkpoint's: {hub.front_end}.")
+    clips, train = folder.split(options.gen_subset), folder.split("train")
+    if not len(clips):
+        raise DatasetError(f"{options.data}: the split {options.gen_subset!r} is empty.")
+    hub.window = options.max_frames or hub.window
+    answers = [hub.predict(clips.read(clip)) for clip in range(len(clips))]
+    values: dict[str, Any] = {
+        "path": str(options.path),
+        "data": options.data,
+        "split": options.gen_subset,
+        "clips": len(clips),
+    }
+    rows = []
+    for task in hub.label_tasks:
+        if options.head not in (None, task.name):
+            continue
+        where = str(folder.path / options.gen_subset)
+        labels, present = read_cells(task, column_of(task, clips.labels, where), where, names=clips.clip_names)
+        labels = np.where(present, task.standardise(labels), 0.0)
+        outputs = np.array([list(answer[task.name].values()) for answer in answers])
+        outputs = task.standardise(outputs)
+        seen, seen_present = read_cells(task, column_of(task, train.labels, "train"), "", quiet=True)
+        constant = np.tile(_constant_answer(task, seen, seen_present), (len(clips), 1))
+        scores = {
+            "model": clip_scores(outputs, labels, present, task),
+            "baseline": clip_scores(constant, labels, present, task),
+        }
+        values[task.name] = {"type": task.type, "labelled": int(present.any(1).sum()), **scores}
+        for metric in METRICS[task.type]:
+            rows.append([task.name, metric, *(f"{scores[who][metric]:.3f}" for who in ("model", "baseline"))])
+    baseline = "majority or mean"
+    return Report(values, [(f"{options.gen_subset}: {len(clips)} clips", ["task", "metric", "model", baseline], rows)])
+
+
+def _constant_answer(task: Any, labels: np.ndarray, present: np.ndarray) -> np.ndarray:
+    """What someone answers who has only counted the training split: the majority, each tag's share, or the mean."""
+    if task.type == "single":
+        counts = np.bincount(labels[present[:, 0], 0].astype(np.int64), minlength=task.size)
+        return (np.arange(task.size) == counts.argmax()).astype(float)
+    if task.type == "multi":
+        return labels[present.all(1)].mean(axis=0) if present.all(1).any() else np.zeros(task.size)
+    return np.zeros(task.size)  # standardised: the mean

@@ -1,0 +1,222 @@
+"""Which hidden units follow which features of the sound?
+
+    python -m musicbert_plugin.evaluate correlate --path CKPT DATA --dest DIR
+
+Pearson's correlation over the frames of each clip, between every unit of every layer and every hand-made feature,
+averaged over the clips of a split (``metrics.correlation``).  Features are level, brightness, spread, flatness and
+change of the spectrum (from the log-mel bands), or with ``--against FOLDER`` those of another feature folder of the
+same clips and frames (``musicoder324`` for chroma and MFCC).
+
+Printed: for each feature the units that follow it closest.  Written to ``--dest``: ``correlation.npy``, float [layers
++ 1, D, features]; ``correlation.csv``, the closest units; and ``correlation.png``, a heat map of the closest unit's
+correlation for each layer and feature.  With hundreds of units some correlate by chance: ``--random`` also measures
+an encoder with fresh weights, which is what a number must be compared with.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from musicbert_plugin.errors import DatasetError, OptionError
+from musicbert_plugin.evaluate import Report
+from musicbert_plugin.metrics.correlation import MeanCorrelation, pearson
+
+if TYPE_CHECKING:
+    from musicbert_plugin.audio_hub import MusiCoderHub
+    from musicbert_plugin.data.spectrograms import Spectrograms
+
+DESCRIPTORS = ("level", "brightness", "spread", "flatness", "change", "low band", "middle band", "high band")
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("data", help="feature folder")
+    parser.add_argument("--path", required=True, help="checkpoint (.pt)")
+    parser.add_argument("--gen-subset", default="valid", help="split to measure on (default: valid)")
+    parser.add_argument("--against", help="feature folder of the same clips, whose features are hand-made")
+    parser.add_argument("--max-clips", type=int, default=0, help="clips to take, spread over the split (0: all)")
+    parser.add_argument("--top", type=int, default=3, help="units to show for each feature")
+    parser.add_argument("--random", action="store_true", help="also measure an encoder with fresh weights")
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--dest", type=Path, required=True, help="folder for the table and the heat map")
+
+
+def descriptors(log_mel: NDArray[np.floating[Any]]) -> NDArray[np.float64]:
+    """Hand-made features of a clip.
+
+    Parameters
+    ----------
+    log_mel : float [T, M]
+        Log-mel bands in ln units, ascending.
+
+    Returns
+    -------
+    float64 [T, 8] Level (mean over bands), brightness (centre of mass over bands, of power), spread (deviation around
+    it), flatness
+        (mean of logs less log of mean), change (mean rise since the last frame), and the levels of thirds of the bands.
+    """
+    x = np.asarray(log_mel, dtype=np.float64)
+    power = np.exp(x - x.max(axis=1, keepdims=True))
+    weight = power / power.sum(axis=1, keepdims=True)
+    band = np.arange(x.shape[1])
+    centre = weight @ band
+    spread = np.sqrt((weight * (band - centre[:, None]) ** 2).sum(axis=1))
+    flatness = x.mean(axis=1) - x.max(axis=1) - np.log(power.mean(axis=1))
+    change = np.maximum(np.diff(x, axis=0, prepend=x[:1]), 0).mean(axis=1)
+    thirds = [part.mean(axis=1) for part in np.array_split(x, 3, axis=1)]
+    return np.stack([x.mean(axis=1), centre, spread, flatness, change, *thirds], axis=1)
+
+
+def evaluate(options: argparse.Namespace) -> Report:
+    import torch
+
+    from musicbert_plugin.audio_hub import MusiCoderHub
+    from musicbert_plugin.data.spectrograms import SpectrogramFolder
+    from musicbert_plugin.evaluate.spectrogram_panels import mel_columns
+
+    folder = SpectrogramFolder(options.data)
+    clips = folder.split(options.gen_subset)
+    if not len(clips):
+        raise DatasetError(f"{options.data}: the split {options.gen_subset!r} is empty.")
+    hub = MusiCoderHub.from_pretrained(options.path)
+    if options.against:
+        others = SpectrogramFolder(options.against)
+        hand_made, names = _paired(clips, others.split(options.gen_subset), options), others.feature_names
+    else:
+        columns = mel_columns(folder.feature_names)
+        hand_made, names = [lambda x: descriptors(x[:, columns])] * len(clips), list(DESCRIPTORS)
+    chosen = np.arange(len(clips))
+    if 0 < options.max_clips < len(clips):
+        chosen = np.unique(np.linspace(0, len(clips) - 1, options.max_clips).round().astype(int))
+
+    hubs = {"trained": hub}
+    if options.random:
+        torch.manual_seed(options.seed)
+        hubs["random"] = MusiCoderHub(fresh_copy(hub), None, hub.window)
+    found = {name: _correlations(each, clips, hand_made, chosen) for name, each in hubs.items()}
+    try:
+        options.dest.mkdir(parents=True, exist_ok=True)
+        np.save(options.dest / "correlation.npy", found["trained"])
+        closest = _closest(found["trained"], names, options.top)
+        with (options.dest / "correlation.csv").open("w", newline="", encoding="utf-8") as file:
+            writer = csv.writer(file)
+            writer.writerow(["feature", "layer", "unit", "correlation"])
+            writer.writerows(closest)
+    except OSError as error:
+        raise OptionError(f"{options.dest}: the tables cannot be written ({error.strerror}).") from None
+    # The closest unit's correlation for each layer and feature, [layers + 1, features].
+    strength = {name: np.abs(np.nan_to_num(table)).max(axis=1) for name, table in found.items()}
+    draw_heat_map(strength["trained"], names, options.dest / "correlation.png")
+    values: dict[str, Any] = {
+        "path": str(options.path),
+        "data": options.data,
+        "split": options.gen_subset,
+        "clips": len(chosen),
+        "closest": [
+            {"feature": feature, "layer": layer, "unit": unit, "correlation": r} for feature, layer, unit, r in closest
+        ],
+        **{
+            f"strength_{name}": dict(zip(names, table.max(axis=0).tolist(), strict=True))
+            for name, table in strength.items()
+        },
+        "picture": str(options.dest / "correlation.png"),
+    }
+    rows = []
+    for place, name in enumerate(names):
+        best = [(layer, unit, r) for feature, layer, unit, r in closest if feature == name]
+        row = [name, "  ".join(f"layer {layer} unit {unit}: {r:+.2f}" for layer, unit, r in best)]
+        if "random" in strength:
+            row.append(f"{strength['random'][:, place].max():.2f}")
+        rows.append(row)
+    header = ["feature", "closest units", *(["random encoder"] if "random" in strength else [])]
+    return Report(values, [(f"{options.gen_subset}: {len(chosen)} clips, mean correlation over frames", header, rows)])
+
+
+def fresh_copy(hub: MusiCoderHub) -> Any:
+    """A model of the same size and standardisation with fresh weights, drawn from torch's generator."""
+    from musicbert_plugin.models.musicoder import MusiCoderModel
+
+    model = hub.model
+    return MusiCoderModel(model.cfg, model.feature_mean.cpu(), model.feature_std.cpu()).to(hub.device)
+
+
+def _paired(clips: Spectrograms, others: Spectrograms, options: argparse.Namespace) -> list[Any]:
+    """For each clip, a function that gives its features out of the other folder."""
+    place = {name: number for number, name in enumerate(others.clip_names)}
+    functions = []
+    for clip, name in enumerate(clips.clip_names):
+        if name not in place or others.frames[place[name]] != clips.frames[clip]:
+            raise DatasetError(
+                f"--against {options.against} has no clip {name!r} of {clips.frames[clip]} frames in its split "
+                f"{options.gen_subset!r}, but the same clips and frames are needed (one rate and hop)."
+            )
+        functions.append(lambda _, number=place[name]: others.read(number).astype(np.float64))
+    return functions
+
+
+def _correlations(
+    hub: MusiCoderHub, clips: Spectrograms, hand_made: list[Any], chosen: NDArray[np.int64]
+) -> NDArray[np.float64]:
+    """Mean correlations over clips, float64 [layers + 1, D, features]."""
+    r = hub.model.frame_stack
+    layers = len(hub.model.encoder.layers) + 1
+    means = [MeanCorrelation() for _ in range(layers)]
+    for clip in chosen.tolist():
+        features = clips.read(clip)
+        states = hub.extract_all_layers(features)
+        # A position of r frames is compared with the mean of their features.
+        described = hand_made[clip](features)
+        whole = len(features) // r * r
+        described = described[:whole].reshape(-1, r, described.shape[1]).mean(axis=1)
+        for mean, state in zip(means, states, strict=True):
+            mean.add(pearson(state[: len(described)], described), len(described))
+    if not means[0].clips:
+        raise DatasetError("no clip has four positions or more, so no correlation can be measured.")
+    return np.stack([mean.value for mean in means])
+
+
+def _closest(correlation: NDArray[np.float64], names: list[str], top: int) -> list[tuple[str, int, int, float]]:
+    """For each feature the units of largest absolute correlation: (feature, layer, unit, correlation)."""
+    layers, units, _ = correlation.shape
+    found = []
+    for place, name in enumerate(names):
+        strength = np.nan_to_num(np.abs(correlation[:, :, place])).ravel()
+        for index in np.argsort(-strength, kind="stable")[: min(top, layers * units)].tolist():
+            layer, unit = divmod(index, units)
+            found.append((name, layer, unit, float(correlation[layer, unit, place])))
+    return found
+
+
+def draw_heat_map(strength: NDArray[np.float64], names: list[str], path: Path) -> None:
+    """Draw [layers + 1, features] of absolute correlations, layers from the input (0) upwards.
+
+    Raises
+    ------
+    OptionError
+        matplotlib is not installed, or the file cannot be written.
+    """
+    try:
+        from matplotlib.backends.backend_agg import FigureCanvasAgg
+        from matplotlib.figure import Figure
+    except ImportError:
+        raise OptionError("pictures need matplotlib, which is not installed (pip install matplotlib).") from None
+    figure = Figure(figsize=(2 + 0.35 * min(len(names), 60), 1.5 + 0.4 * len(strength)), dpi=100, layout="constrained")
+    FigureCanvasAgg(figure)
+    axis = figure.subplots()
+    image = axis.imshow(strength, vmin=0, vmax=1, cmap="viridis", aspect="auto", origin="lower")
+    axis.set_ylabel("layer (0: input)")
+    axis.set_yticks(range(len(strength)))
+    if len(names) <= 60:
+        axis.set_xticks(range(len(names)), names, rotation=60, ha="right", fontsize=8)
+    else:
+        axis.set_xlabel("feature")
+    figure.colorbar(image, ax=axis, label="|correlation| of the closest unit")
+    try:
+        figure.savefig(path)
+    except OSError as error:
+        raise OptionError(f"{path}: the picture cannot be written ({error.strerror}).") from None
