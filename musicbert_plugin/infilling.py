@@ -2,8 +2,12 @@
 
 Some bars of some instruments are masked: every note there keeps its bar and its program and loses the other six fields.
 A masked model then draws them over several passes, as Chang et al. 2022 ("MaskGIT", arXiv 2202.04200, section 3.2) do
-for images: in each pass every open field is drawn from the model's distribution given all that is known, and the most
-certain are kept, the others drawn again.  So that a valid piece comes out,
+for images: in each pass every open field is drawn from the model's distribution given all that is known; the fields of
+which the model is most certain are kept, the others drawn again.  Certain means a distribution with a large maximum,
+whatever was drawn from it: by the drawn value's probability, as there, the commonest values would win and fill the bar
+(measured on chorales: 0.50 of the original onsets met in 24 passes so, 0.72 as here, 0.68 in one pass).
+
+So that a valid piece comes out,
 
 * a field is drawn from its own vocabulary only, a position only inside its bar, a drum's pitch only among drums;
 * meter and tempo belong to the bar: where other notes of the bar stay, theirs hold; else one meter and one tempo are
@@ -253,7 +257,10 @@ def _allowed(
 
 
 def _draw(log_probabilities: np.ndarray, sampling: Sampling, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-    """A value for each row, and the logarithm of its probability (temperature 1, all allowed values)."""
+    """A value for each row, and how certain its distribution is: the logarithm of its largest probability.
+
+    Not the drawn value's own probability: keeping those first would fill a bar with the commonest values.
+    """
     top = log_probabilities.max(1, keepdims=True, initial=-np.inf)
     log_p = log_probabilities - top
     log_p = log_p - np.log(np.exp(log_p).sum(1, keepdims=True))
@@ -266,7 +273,7 @@ def _draw(log_probabilities: np.ndarray, sampling: Sampling, rng: np.random.Gene
             choice = np.where(log_p >= least, log_p, -np.inf)
         # The largest of the logarithms plus Gumbel noise is a draw from the distribution.
         value = (choice / sampling.temperature + rng.gumbel(size=choice.shape)).argmax(1)
-    return value, log_p[np.arange(len(log_p)), value]
+    return value, log_p.max(1)
 
 
 def _in_order(rows: np.ndarray, slot: np.ndarray) -> np.ndarray:

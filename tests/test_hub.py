@@ -381,6 +381,25 @@ def test_an_empty_bar_may_be_filled(hub):
         hub.infill(score, [2])
 
 
+def test_many_passes_draw_from_the_models_distribution_too():
+    """A model that always says 0.6, 0.3, 0.1: keeping the most certain first must not favour the commonest value."""
+    from musicbert_plugin.infilling import Sampling, infill
+
+    def predict(octuples, unknown, asked):
+        shares = [np.zeros((asked[:, f].sum(), n)) for f, n in enumerate(FIELD_SIZES)]
+        for share in shares:
+            share[:, :3] = 0.6, 0.3, 0.1
+        with np.errstate(divide="ignore"):
+            return [np.log(share) for share in shares]
+
+    score = waltz(40)
+    score = score.select(score.program != DRUMS)
+    filled = encode(infill(score, range(40), predict, window=400, instruments=[0], sampling=Sampling(passes=12)))
+    for field in (POSITION, PITCH, VELOCITY):
+        drawn = np.bincount(filled[filled[:, PROGRAM] == 0, field], minlength=3) / 200
+        assert drawn == pytest.approx([0.6, 0.3, 0.1], abs=0.1)
+
+
 def test_the_seed_decides(hub):
     first, again, other = (encode(hub.infill(waltz(), [1], seed=seed)) for seed in (1, 1, 2))
     assert np.array_equal(first, again)
