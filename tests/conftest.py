@@ -166,67 +166,6 @@ def octuple_folder(registered: None, tmp_path: Path) -> Callable[..., Path]:
 
 
 @pytest.fixture
-def spectrogram_folder(tmp_path: Path) -> Callable[..., Path]:
-    """``spectrogram_folder(train=[400, 250], valid=[300])``: made-up clips with that many frames each.
-
-    Clips are smooth in time and frequency, as spectrograms are.  ``labels`` has a list of raw cells per column, for the
-    clips of all splits in order; ``config`` replaces entries of config.json.
-    """
-    import csv
-
-    import numpy as np
-
-    from preprocess.storage import BinaryWriter
-
-    def make(
-        name: str = "spectrograms",
-        features: int = 96,
-        labels: dict[str, list[str]] | None = None,
-        config: dict[str, Any] | None = None,
-        seed: int = 1,
-        **splits: list[int],
-    ) -> Path:
-        rng = np.random.default_rng(seed)
-        folder = tmp_path / name
-        folder.mkdir()
-        columns = labels or {}
-        clips, done = {}, 0
-        for split in ("train", "valid", "test"):
-            clips[split] = []
-            writer = BinaryWriter(folder / split, "uint16")
-            with (folder / f"{split}.clips.csv").open("w", newline="", encoding="utf-8") as file:
-                table = csv.writer(file, lineterminator="\n")
-                table.writerow(["clip", "frames", *columns])
-                for frames in splits.get(split, []):
-                    time, band = np.arange(frames)[:, None], np.arange(features)
-                    phase, speed, slope = rng.uniform(0, 6, 3)
-                    clip = 3 * np.sin(time * (0.05 + speed / 30) + band * slope / 9 + phase) - 5 - band / 30
-                    clip = (clip + 0.3 * rng.standard_normal(clip.shape)).astype(np.float16)
-                    clips[split].append(clip)
-                    writer.add(clip.reshape(-1).view(np.uint16))
-                    table.writerow([f"{split}-{done}.wav", frames, *(cells[done] for cells in columns.values())])
-                    done += 1
-            writer.close()
-        rows = np.concatenate(clips["train"] or [np.zeros((1, features))]).astype(np.float64)
-        entries = {
-            "format": 1,
-            "kind": "spectrogram",
-            "front_end": {"name": "made up", "sample_rate": 22050, "hop": 512},
-            "feature_names": [f"mel {band}" for band in range(features)],
-            "blocks": {"mel": [0, features]},
-            "frequencies": [50.0 * 2 ** (band / 12) for band in range(features)],
-            "frame_rate": 22050 / 512,
-            "mean": rows.mean(0).tolist(),
-            "std": rows.std(0).tolist(),
-            "on_the_fly": False,
-        }
-        (folder / "config.json").write_text(json.dumps(entries | (config or {})))
-        return folder
-
-    return make
-
-
-@pytest.fixture
 def spectrogram_folder(registered: None, tmp_path: Path) -> Callable[..., Path]:
     """``spectrogram_folder(train=[300, 20], valid=[50])``: a feature folder of smooth noise with that many frames each.
 
