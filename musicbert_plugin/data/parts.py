@@ -11,6 +11,7 @@ what is asked for, so that opening costs the same for a thousand and for a milli
 from __future__ import annotations
 
 import struct
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -113,3 +114,38 @@ class Parts:
     def __reduce__(self) -> tuple[type[Parts], tuple[Path]]:
         # A loader process maps the files anew; a pickled memory map would be a copy of all data.
         return Parts, (self.prefix,)
+
+
+class JoinedParts:
+    """The parts of several containers, one after the other; read as :class:`Parts` is."""
+
+    def __init__(self, members: Sequence[Parts]) -> None:
+        self.members = list(members)
+        self.prefix = self.members[0].prefix
+        self.sizes = np.concatenate([member.sizes for member in self.members])
+        self._first = np.cumsum([0] + [len(member) for member in self.members])
+
+    def __len__(self) -> int:
+        return len(self.sizes)
+
+    def read(self, index: int, start: int = 0, stop: int | None = None) -> NDArray[np.int64]:
+        """See :meth:`Parts.read`."""
+        member = int(np.searchsorted(self._first, index, side="right")) - 1
+        return self.members[member].read(index - int(self._first[member]), start, stop)
+
+    def __getitem__(self, index: int) -> NDArray[np.int64]:
+        return self.read(index)
+
+
+def open_parts(prefix: str | Path, combine: bool = False) -> Parts | JoinedParts:
+    """Open a split; with ``combine`` also ``NAME1``, ``NAME2``, ... beside it, as fairseq does for training data.
+
+    Raises
+    ------
+    DatasetError
+        As :class:`Parts`.
+    """
+    members = [Parts(prefix)]
+    while combine and Path(f"{prefix}{len(members)}.idx").is_file():
+        members.append(Parts(f"{prefix}{len(members)}"))
+    return members[0] if len(members) == 1 else JoinedParts(members)

@@ -24,7 +24,7 @@ from fairseq.data import FairseqDataset
 from numpy.typing import NDArray
 
 from musicbert_plugin.codecs.octuple import BAR, BARS, BOS, EOS, FIELD_OFFSETS, FIELD_SIZES, FIELDS
-from musicbert_plugin.data.parts import Parts
+from musicbert_plugin.data.parts import JoinedParts, Parts
 from musicbert_plugin.errors import DatasetError, OptionError
 
 NOTES_PER_WINDOW = 1000
@@ -55,7 +55,7 @@ def notes_per_window(tokens_per_sample: int) -> int:
     return notes
 
 
-def _check_part(parts: Parts, index: int) -> None:
+def _check_part(parts: Parts | JoinedParts, index: int) -> None:
     """Raise DatasetError unless part ``index`` is framed and holds an id of the right field in every place."""
     octuples = parts[index].reshape(-1, WIDTH)
     notes = octuples[1:-1] - np.array(FIELD_OFFSETS)
@@ -72,7 +72,7 @@ class PieceWindows(FairseqDataset):
 
     Parameters
     ----------
-    parts : Parts
+    parts : Parts or JoinedParts
     tokens_per_sample : int
         Longest row, in sub-tokens.
     windows : {"drawn", "stored"}
@@ -93,7 +93,13 @@ class PieceWindows(FairseqDataset):
     """
 
     def __init__(
-        self, parts: Parts, *, tokens_per_sample: int, windows: str = "drawn", train: bool = True, seed: int = 1
+        self,
+        parts: Parts | JoinedParts,
+        *,
+        tokens_per_sample: int,
+        windows: str = "drawn",
+        train: bool = True,
+        seed: int = 1,
     ) -> None:
         super().__init__()
         self.parts = parts

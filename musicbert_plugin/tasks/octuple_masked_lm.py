@@ -35,7 +35,7 @@ from musicbert_plugin.data.dataset_folder import WINDOWS, check_octuple_folder
 from musicbert_plugin.data.loader_processes import end_loader_processes
 from musicbert_plugin.data.masked_octuples import MaskedOctuples
 from musicbert_plugin.data.masking import MASK_UNITS, MaskingLaw, OctupleMasking, parse_strategies
-from musicbert_plugin.data.parts import Parts
+from musicbert_plugin.data.parts import open_parts
 from musicbert_plugin.data.windows import PieceWindows
 from musicbert_plugin.errors import OptionError
 
@@ -132,6 +132,8 @@ class OctupleMaskedLmTask(FairseqTask):
         """Open one split; of several folders, training takes folder (epoch - 1) mod their number, any other split the
         first.
 
+        With ``combine``, which fairseq asks for in training, ``train1``, ``train2``, ... belong to it too.
+
         Raises
         ------
         DatasetError
@@ -142,7 +144,7 @@ class OctupleMaskedLmTask(FairseqTask):
         folder = Path(paths[(epoch - 1) % len(paths)] if train else paths[0])
         declared = check_octuple_folder(folder)
         windows = PieceWindows(
-            Parts(folder / split),
+            open_parts(folder / split, combine),
             tokens_per_sample=self.cfg.tokens_per_sample,
             windows=declared if str(self.cfg.windows) == "auto" else str(self.cfg.windows),
             train=train,

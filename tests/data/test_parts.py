@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from musicbert_plugin.data.parts import Parts
+from musicbert_plugin.data.parts import Parts, open_parts
 from musicbert_plugin.errors import DatasetError
 
 
@@ -50,6 +50,20 @@ def test_a_loader_process_opens_the_files_itself(octuple_folder: Callable[..., P
 
 def test_an_empty_split_has_an_empty_bin(octuple_folder: Callable[..., Path]) -> None:
     assert len(Parts(octuple_folder(test=[]) / "test")) == 0
+
+
+def test_numbered_splits_are_joined_where_that_is_asked_for(octuple_folder: Callable[..., Path]) -> None:
+    folder = octuple_folder(train=[20, 30], train1=[5], train2=[7, 8, 9], train4=[1])
+    assert len(open_parts(folder / "train")) == 2
+    joined = open_parts(folder / "train", combine=True)
+    alone = [Parts(folder / name) for name in ("train", "train1", "train2")]
+    items = [parts[index] for parts in alone for index in range(len(parts))]
+    assert len(joined) == len(items) == 6
+    assert joined.sizes.tolist() == [len(item) for item in items]
+    for copy in (joined, pickle.loads(pickle.dumps(joined))):
+        for index, item in enumerate(items):
+            assert (copy[index] == item).all()
+            assert (copy.read(index, 8, 16) == item[8:16]).all()
 
 
 def shorten(path: Path) -> None:
