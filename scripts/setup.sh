@@ -191,7 +191,8 @@ install_fairseq() {
 
         say "Building fairseq (two to five minutes, once for each Python and torch)"
         mkdir -p "$(dirname "$folder")"
-        rm -rf "$folder".building.*
+        # what a killed build left behind; a younger one may belong to another checkout
+        find "$cache" -maxdepth 1 -name '*.building.*' -mtime +0 -exec rm -rf {} + 2>/dev/null || true
         building=$(mktemp -d "$folder.building.XXXXXX")
         # fairseq's CUDA sources are not in its archive, so their build must not be attempted
         if ! env -u CUDA_HOME "$python" -m pip --disable-pip-version-check wheel --no-build-isolation --no-deps --no-cache-dir \

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent.parent
-TOOLS = "bash sh cat dirname env find ls mkdir mv rm uname".split()
+TOOLS = "bash sh cat dirname env find ls mkdir mktemp mv rm tail touch uname".split()
 
 
 class Machine:
@@ -134,6 +134,129 @@ def test_a_venv_of_another_python_is_not_overwritten(machine: Machine) -> None:
 def test_an_extra_that_does_not_exist_is_named(machine: Machine) -> None:
     machine.python("python3", "3.11")
     assert "requirements-dancing.txt" in machine.refuses("dancing")
+
+
+class Installing(Machine):
+    """A machine whose .venv holds a Python that notes what pip is asked for instead of fetching anything."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder)
+        self.log, self.packages = folder / "pip.log", folder / "packages"
+        self.packages.mkdir()
+        self.program(self.path / "c++", "exit 0")
+        self.program(
+            self.checkout / ".venv" / "bin" / "python",
+            f"""
+            case "$*" in
+                *version_info*) echo 3.11 ;;
+                "-m pip --version" | "-" | *"import torch, fairseq"*) ;;
+                *" wheel "*) echo "$@" >> '{self.log}'
+                    [ ! -e '{folder}/broken' ] || {{ echo "error: no such header"; exit 1; }}
+                    for last; do :; done; touch "$last/fairseq_fixed-0.12.3.1-cp311-cp311-any.whl" ;;
+                *"-m pip"*) echo "$@" >> '{self.log}'
+                    case "$*" in *torch==*) mkdir -p '{self.packages}/torch-2.13.0.dist-info'
+                        echo "Version: 2.13.0" > '{self.packages}/torch-2.13.0.dist-info/METADATA' ;; esac ;;
+                *) PYTHONPATH='{self.packages}' exec '{sys.executable}' -S "$@" ;;
+            esac""",
+        )
+
+    def has_torch(self, version: str) -> None:
+        for folder in self.packages.glob("torch-*"):
+            shutil.rmtree(folder)
+        folder = self.packages / f"torch-{version}.dist-info"
+        folder.mkdir()
+        (folder / "METADATA").write_text(f"Version: {version}\n")
+
+    def installs(self, *extras: str, **variables: str) -> list[str]:
+        """What pip was asked for, in order: requirement files, packages, and "build" for fairseq's wheel."""
+        self.log.write_text("")
+        run = self.setup(*extras, **variables)
+        assert run.returncode == 0, run
+        asked = []
+        for line in self.log.read_text().splitlines():
+            assert "--no-build-isolation" in line
+            if " wheel " in line:
+                asked.append("build")
+            elif " -r " in line:
+                asked.append(line.split(" -r ")[1].split()[0])
+            else:
+                asked.append(Path(line.split()[-1]).name)
+        return asked
+
+
+@pytest.fixture
+def installing(tmp_path: Path) -> Installing:
+    return Installing(tmp_path)
+
+
+WHEEL = "fairseq_fixed-0.12.3.1-cp311-cp311-any.whl"
+CORE = ["torch==2.13.0", "requirements-build.txt", "build", WHEEL, "requirements.txt"]
+
+
+def test_torch_comes_first_and_fairseq_is_built_against_it(installing: Installing) -> None:
+    assert installing.installs("test") == [*CORE, "requirements-test.txt"]
+
+
+def test_a_second_run_asks_pip_for_nothing(installing: Installing) -> None:
+    installing.installs("test")
+    assert installing.installs("test") == []
+    assert installing.installs() == []
+    assert installing.installs("test", "quickstart") == ["requirements-quickstart.txt"]
+
+
+@pytest.mark.parametrize("version", ["2.6.0", "2.10.1+cu128", "2.13.0+cpu", "3.0"])
+def test_a_torch_that_is_new_enough_is_kept(installing: Installing, version: str) -> None:
+    installing.has_torch(version)
+    assert installing.installs() == CORE[1:]
+
+
+def test_a_torch_that_cannot_load_weights_only_is_replaced(installing: Installing) -> None:
+    installing.has_torch("2.5.1")
+    assert installing.installs()[0] == "torch==2.13.0"
+
+
+def test_fairseq_is_built_once_for_each_torch(installing: Installing) -> None:
+    installing.installs()
+    installing.has_torch("2.14.0")
+    assert "build" in installing.installs()
+    installing.has_torch("2.13.0")
+    again = installing.installs()
+    assert "build" not in again and WHEEL in again, "extensions of another torch must not stay"
+
+
+def test_a_second_checkout_takes_the_wheel_of_the_first(installing: Installing, tmp_path: Path) -> None:
+    installing.installs()
+    second = Installing(tmp_path / "second")
+    second.home = installing.home
+    assert second.installs() == [step for step in CORE if step != "build"]
+
+
+def test_without_a_home_the_wheel_is_kept_in_the_checkout(installing: Installing) -> None:
+    installing.installs(HOME="")
+    assert len(list((installing.checkout / ".cache").rglob(WHEEL))) == 1
+    assert not list(installing.home.iterdir())
+
+
+def test_a_changed_requirement_is_installed_without_a_new_build(installing: Installing) -> None:
+    installing.installs("test")
+    with open(installing.checkout / "requirements.txt", "a") as file:
+        file.write("mido==1.3.3\n")
+    assert installing.installs("test") == ["requirements-build.txt", WHEEL, "requirements.txt", "requirements-test.txt"]
+
+
+def test_a_failed_build_shows_its_log_and_leaves_nothing_that_looks_finished(
+    installing: Installing, tmp_path: Path
+) -> None:
+    (tmp_path / "broken").touch()
+    run = installing.setup()
+    assert run.returncode == 2
+    assert "error: no such header" in run.stderr
+    log = installing.checkout / ".venv" / "fairseq-build.log"
+    assert run.stderr.splitlines()[-1] == f"fairseq could not be built: the whole log is in {log}."
+    assert "no such header" in log.read_text()
+    assert not list(installing.home.rglob("*.building.*")) and not list(installing.checkout.rglob("*.stamp"))
+    (tmp_path / "broken").unlink()
+    assert "build" in installing.installs()
 
 
 def test_every_extra_and_every_requirement_is_pinned() -> None:
