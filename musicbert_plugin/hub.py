@@ -29,7 +29,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 import torch.nn.functional as F
-from omegaconf import MISSING
+from omegaconf import MISSING, DictConfig, OmegaConf
 from torch import Tensor
 
 import musicbert_plugin
@@ -383,7 +383,9 @@ def _configurations(path: Path, state: dict[str, Any]) -> tuple[Namespace, Any]:
 def _items(options: Any) -> dict[str, Any]:
     if isinstance(options, Namespace):
         return dict(vars(options))
-    return {str(key): options[key] for key in options or {} if options[key] != MISSING}
+    if isinstance(options, DictConfig):
+        options = OmegaConf.to_container(options)
+    return {str(key): value for key, value in (options or {}).items() if value != MISSING}
 
 
 def _task_like(options: Any) -> Any:

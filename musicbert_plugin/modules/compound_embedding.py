@@ -73,7 +73,9 @@ def embed_folded(
     block_FDD = projection.weight.chunk(fields, dim=1)
     parts = list(own.split(vocabularies.counts)) + list(foreign.split(foreign_counts))
     table_RD = torch.cat([part @ block.t() for part, block in zip(parts, [*block_FDD, *block_FDD], strict=True)])
-    return F.embedding_bag(row_NF, table_RD, mode="sum") + projection.bias
+    # Summed in float32: gradients of rows that thousands of notes share would stand still in half precision.
+    sum_ND = F.embedding_bag(row_NF, table_RD.float() if table_RD.itemsize < 4 else table_RD, mode="sum")
+    return sum_ND.to(projection.bias.dtype) + projection.bias
 
 
 def folding_pays(octuples: int, vocabularies: FieldVocabularies) -> bool:

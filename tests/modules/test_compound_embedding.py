@@ -77,6 +77,18 @@ def test_folding_is_for_batches_larger_than_the_table(parts):
     assert folding_pays(1000, parts[2])
 
 
+def test_gradients_of_common_tokens_keep_growing_in_half_precision(parts):
+    """4,096 octuples that are all the same: the gradient of their tokens is 4,096 times that of one."""
+    embedding, projection, vocabularies = (part.bfloat16() for part in parts)
+    one = tokens("own", 1)
+    for count in (1, 4096):
+        embedding.zero_grad()
+        embed_folded(one.expand(count, 8), embedding, projection, vocabularies).sum().backward()
+        if count == 1:
+            single = embedding.weight.grad.float()
+    assert torch.allclose(embedding.weight.grad.float(), 4096 * single, rtol=0.02)
+
+
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 def test_half_precision_folds_too(parts, dtype):
     embedding, projection, vocabularies = (part.to(dtype) for part in parts)
