@@ -22,16 +22,15 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from fairseq.dataclass import ChoiceEnum, FairseqDataclass
+from fairseq.dataclass import FairseqDataclass
 from fairseq.models import FairseqDecoder, FairseqLanguageModel, register_model, register_model_architecture
-from omegaconf import II
 from torch import Tensor
 
+from ..codecs.remi import LAYOUTS
 from ..errors import OptionError
 from ..modules.linear_decoder import LinearDecoder
 
 POSITION_MODES = ("zero-prefix", "zero-prefix-shifted", "all")
-POSITION_MODE_CHOICES = ChoiceEnum(POSITION_MODES)
 
 
 @dataclass
@@ -52,10 +51,11 @@ class LinearTransformerLMConfig(FairseqDataclass):
         default=False,
         metadata={"help": "recompute each layer in the backward pass: less memory, about a third more time"},
     )
-    position_mode: POSITION_MODE_CHOICES = field(
-        default=II("task.position_mode"),
+    position_mode: str = field(
+        default="auto",
         metadata={"help": "where positions begin if a batch does not say: at <sep>, one place before it, or at 0"},
     )
+    layout: str = field(default="auto", metadata={"help": "layout of the music; kept for whoever generates with it"})
     max_target_positions: int = field(
         default=8192,
         metadata={"help": "longest row, prefix included, that fairseq lets through (the model itself has no limit)"},
@@ -149,9 +149,11 @@ class LinearTransformerLM(FairseqLanguageModel):
             OptionError: if there are more heads than model dimensions, or the position mode is unknown.
         """
         args = LinearTransformerLMConfig.from_namespace(args)
-        if str(args.position_mode).startswith("${") or args.position_mode is None:
-            # Files of the original carry no mode: they were trained with the default.
-            args.position_mode = getattr(getattr(task, "cfg", None), "position_mode", None) or POSITION_MODES[0]
+        # Files of the original carry neither: they were trained with the defaults.
+        if args.position_mode in (None, "auto"):
+            args.position_mode = POSITION_MODES[0]
+        if args.layout in (None, "auto"):
+            args.layout = LAYOUTS[0]
         if str(args.position_mode) not in POSITION_MODES:
             raise OptionError(f"--position-mode {args.position_mode}: one of {', '.join(POSITION_MODES)} is accepted")
         try:

@@ -6,3 +6,4 @@ from musicbert_plugin import criterions  # noqa: F401  (registration; fairseq it
 from . import octuple_masked_lm  # noqa: F401  (registration)
 from . import spectrogram_reconstruction  # noqa: F401  (registration)
 from . import audio_multitask  # noqa: F401  (registration)
+from . import attribute_to_music  # noqa: F401  (registration)

@@ -1,0 +1,61 @@
+"""Which attributes of a piece the model is told: drawn anew for each piece and epoch, so that it learns to do with any.
+
+Lu et al. 2023, "MuseCoco" (arXiv 2306.00110), section 3.3; the numbers are those of its code.  A class vector
+(``codecs.attributes``) has one class for each of the 63 command words, the last of which is NA.
+
+``steps``
+    A number of attributes is drawn, 1 to 14 (5 never): 1 to 4 are five times, 6 to 8 three times and 9 to 14 twice as
+    likely as once.  So many of the fifteen attributes, drawn without replacement, are told, the others are NA.  Of those
+    with a class for each member (instruments, genres), a told one names some members: of the T that are there, a number
+    from min(1, T) to T, as yes; of the F others, a number from min(1, F) to F, as no.
+``probability``
+    Each command word is NA with probability p, on its own; and no member is told to be absent.
+``none``
+    Everything that is known is told.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from musicbert_plugin.codecs.attributes import KEYS, NO, NOT_GIVEN, SLOT_KEY, YES
+from musicbert_plugin.codecs.remi import COMMANDS
+
+MASKS = ("steps", "probability", "none")
+STEP_COUNTS = np.array([*[1, 2, 3, 4] * 5, *[6, 7, 8] * 3, *[9, 10, 11, 12, 13, 14] * 2])
+"""What the number of attributes is drawn from."""
+
+_MULTIPLE = np.array([members > 0 for _, members, _ in COMMANDS])
+_PROBABILITY_KEEPS = np.array([COMMANDS[at][1] == 0 for at in SLOT_KEY])
+
+
+def steps_mask(classes: NDArray[np.uint8], generator: np.random.Generator) -> NDArray[np.uint8]:
+    """A class vector [63] of which some attributes are told; see the module."""
+    out = NOT_GIVEN.copy()
+    told = generator.choice(len(KEYS), generator.choice(STEP_COUNTS), replace=False)
+    for key in told:
+        slots = np.flatnonzero(SLOT_KEY == key)
+        if not _MULTIPLE[key]:
+            out[slots] = classes[slots]
+            continue
+        for answer in (YES, NO):
+            members = slots[classes[slots] == answer]
+            if len(members):
+                out[generator.permutation(members)[: generator.integers(1, len(members) + 1)]] = answer
+    return out
+
+
+def probability_mask(classes: NDArray[np.uint8], generator: np.random.Generator, p: float) -> NDArray[np.uint8]:
+    """A class vector [63] of which each word is NA with probability ``p``, and no member is absent."""
+    absent = (classes == NO) & ~_PROBABILITY_KEEPS
+    return np.where((generator.random(len(classes)) < p) | absent, NOT_GIVEN, classes).astype(np.uint8)
+
+
+def mask_attributes(
+    classes: NDArray[np.uint8], generator: np.random.Generator, law: str, p: float
+) -> NDArray[np.uint8]:
+    """By the law's name, one of :data:`MASKS`."""
+    if law == "steps":
+        return steps_mask(classes, generator)
+    return probability_mask(classes, generator, p) if law == "probability" else classes

@@ -1,0 +1,211 @@
+"""The task in fairseq's hands: the loss is the music's, in training, validation and fairseq-eval-lm alike."""
+
+import json
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from musicbert_plugin.codecs import attributes, remi
+from musicbert_plugin.errors import DatasetError, OptionError
+
+TASK = ["--task", "attribute_to_music"]
+LOSS = [*TASK, "--criterion", "cross_entropy", "--log-format", "json"]
+RECIPE = [*LOSS, "--arch", "linear_transformer_lm_debug", "--optimizer", "adam", "--lr", "1e-2", "--max-epoch", "2"]
+
+
+def write_items(stem, items):
+    from fairseq.data.indexed_dataset import MMapIndexedDatasetBuilder
+
+    builder = MMapIndexedDatasetBuilder(f"{stem}.bin", dtype=np.uint16)
+    for item in items:
+        builder.add_item(torch.as_tensor(item))
+    builder.finalize(f"{stem}.idx")
+
+
+@pytest.fixture
+def attribute_folder(registered, tmp_path):
+    """``attribute_folder(valid=[30, 20])``: random words with random attributes, samples of these lengths."""
+
+    def make(name="data", pairs=False, config={}, seed=1, **splits):  # noqa: B006
+        rng = np.random.default_rng(seed)
+        folder = tmp_path / name
+        folder.mkdir()
+        (folder / "dict.txt").write_text(remi.dictionary_text())
+        entries = {"format": 1, "kind": "remi", "layout": "bar-tempo", "dictionary_sha256": remi.DICTIONARY_SHA256}
+        if config is not None:
+            (folder / "config.json").write_text(json.dumps(entries | config))
+        for split, lengths in splits.items():
+            write_items(folder / split, [np.append(rng.integers(4, 900, length), remi.EOS) for length in lengths])
+            if pairs:
+                conditions = [np.append(rng.integers(4, 900, 3 + length % 7), remi.EOS) for length in lengths]
+                write_items(folder / f"{split}_input", conditions)
+            else:
+                classes = rng.integers(0, attributes.SLOT_CLASSES, (len(lengths), attributes.SLOTS))
+                np.save(folder / f"{split}.attributes.npy", classes.astype(np.uint8))
+        return folder
+
+    return make
+
+
+def task_for(folder, **options):
+    from fairseq import tasks
+
+    from musicbert_plugin.tasks.attribute_to_music import AttributeToMusicTaskConfig
+
+    cfg = AttributeToMusicTaskConfig(data=str(folder))
+    cfg.seed = 1
+    for name, value in options.items():
+        setattr(cfg, name, value)
+    return tasks.TASK_REGISTRY["attribute_to_music"].setup_task(cfg)
+
+
+def batch_of(task, split="valid"):
+    task.load_dataset(split)
+    dataset = task.dataset(split)
+    return dataset.collater([dataset[index] for index in range(len(dataset))])
+
+
+@pytest.mark.parametrize(("mode", "begin"), [("zero-prefix", 64), ("zero-prefix-shifted", 63), ("all", 0)])
+def test_a_row_is_end_attributes_separator_music(attribute_folder, mode, begin):
+    task = task_for(attribute_folder(valid=[12, 5]), position_mode=mode, attribute_mask="none")
+    batch = batch_of(task)
+    tokens, target = batch["net_input"]["src_tokens"], batch["target"]
+    classes = np.load(Path(task.cfg.data) / "valid.attributes.npy")
+    music = task.dataset("valid").samples.music
+    for row, length in ((0, 12), (1, 5)):
+        assert tokens[row, 0] == remi.EOS and tokens[row, 64] == remi.SEPARATOR
+        assert np.array_equal(tokens[row, 1:64], attributes.command_ids(classes[row]))
+        assert np.array_equal(tokens[row, 65 : 65 + length], music.read(row)[:-1])
+        assert (tokens[row, 65 + length :] == remi.PAD).all()
+        assert (target[row, :64] == remi.PAD).all(), "no loss on attributes"
+        assert np.array_equal(target[row, 64 : 65 + length], music.read(row)), "<sep> predicts the first word"
+    assert batch["net_input"]["sep_pos"].tolist() == [begin, begin]
+    assert batch["net_input"]["src_lengths"].tolist() == [77, 70]
+    assert batch["start_indices"] == [64, 64] and batch["ntokens"] == 13 + 6
+
+
+def test_loss_on_all_includes_the_prefix(attribute_folder):
+    batch = batch_of(task_for(attribute_folder(valid=[12, 5]), loss_on="all"))
+    for row, length in ((0, 77), (1, 70)):
+        tokens = batch["net_input"]["src_tokens"][row, :length]
+        assert torch.equal(batch["target"][row, : length - 1], tokens[1:])
+        assert batch["target"][row, length - 1] == remi.EOS
+    assert batch["ntokens"] == 77 + 70 and batch["start_indices"] == [0, 0]
+
+
+def test_conditions_of_ones_own_stand_before_the_separator(attribute_folder):
+    folder = attribute_folder(pairs=True, config={"kind": "remi_pairs", "layout": "notes"}, valid=[12, 5])
+    task = task_for(folder)
+    batch = batch_of(task)
+    samples = task.dataset("valid").samples
+    for row in range(2):
+        condition, music = samples.sample(row, 0)
+        expected = [remi.EOS, *condition, remi.SEPARATOR, *music[:-1]]
+        assert batch["net_input"]["src_tokens"][row, : len(expected)].tolist() == expected
+        assert batch["start_indices"][row] == len(condition) + 1 == batch["net_input"]["sep_pos"][row]
+    assert remi.EOS not in condition and batch["ntokens"] == 13 + 6
+
+
+def test_masks_are_drawn_anew_in_every_epoch_of_training_and_never_in_validation(attribute_folder):
+    task = task_for(attribute_folder(train=[9] * 5, valid=[9] * 5))
+    for split, anew in (("train", True), ("valid", False)):
+        task.load_dataset(split)
+        dataset = task.dataset(split)
+        epochs = []
+        for epoch in (1, 2, 1):
+            dataset.set_epoch(epoch)
+            epochs.append(torch.stack([dataset[index]["source"] for index in range(5)]))
+        assert torch.equal(epochs[0], epochs[2])
+        assert torch.equal(epochs[0], epochs[1]) != anew
+
+
+def reference_loss(checkpoint, folder, loss_on):
+    """Bits per target token of the valid split: float64 logits, one row at a time, as the published formulas have it."""
+    from test_linear_transformer_lm import expected_logits
+
+    state = torch.load(checkpoint, weights_only=True)
+    task = task_for(folder, loss_on=loss_on)
+    task.load_dataset("valid")
+    bits, count = 0.0, 0
+    for index in range(len(task.dataset("valid"))):
+        item = task.dataset("valid")[index]
+        logs = expected_logits(state["model"], item["source"], item["sep_pos"], heads=8).log_softmax(1)
+        for place, target in enumerate(item["target"].tolist()):
+            if target != remi.PAD:
+                bits -= float(logs[place, target]) / math.log(2)
+                count += 1
+    return bits / count
+
+
+@pytest.mark.parametrize("loss_on", ["target", "all"])
+def test_validate_and_eval_lm_agree_with_a_float64_sum_over_target_tokens(
+    attribute_folder, fairseq_command, tmp_path, loss_on, monkeypatch
+):
+    from fairseq.logging import metrics
+
+    monkeypatch.syspath_prepend(str(Path(__file__).resolve().parent.parent / "models"))
+    folder = attribute_folder(train=[9, 20, 31, 14] * 2, valid=[3, 40, 18, 7, 26, 11, 30, 22, 5])
+    saved = tmp_path / "saved"
+    fairseq_command("train", folder, *RECIPE, "--loss-on", loss_on, "--batch-size", 4, "--save-dir", saved)
+    checkpoint = saved / "checkpoint_best.pt"
+    expected = reference_loss(checkpoint, folder, loss_on)
+    # fairseq rounds what it prints to three places.
+    log_scalar = metrics.log_scalar
+    monkeypatch.setattr(metrics, "log_scalar", lambda *args, **options: log_scalar(*args, **options | {"round": 7}))
+    for rows in (1, 8):
+        common = ["--path", checkpoint, "--batch-size", rows]
+        run = fairseq_command("validate", folder, *LOSS, *common, "--valid-subset", "valid")
+        (validated,) = [line["valid_loss"] for line in run.statistics if "valid_loss" in line]
+        assert float(validated) == pytest.approx(expected, abs=1e-4)
+        run = fairseq_command("eval-lm", folder, *TASK, "--loss-on", loss_on, *common, "--gen-subset", "valid")
+        (line,) = [message for message in run.messages if message.startswith("Loss (base 2):")]
+        assert float(line.split(":")[1].split(",")[0]) == pytest.approx(expected, abs=1e-4)
+
+
+def test_the_checkpoint_keeps_layout_and_position_mode(attribute_folder, fairseq_command, tmp_path):
+    from fairseq.checkpoint_utils import load_model_ensemble_and_task
+
+    folder = attribute_folder(config={"layout": "position-tempo"}, train=[9, 20], valid=[3])
+    saved = tmp_path / "saved"
+    recipe = [*RECIPE, "--position-mode", "all", "--batch-size", 2, "--save-dir", saved, "--max-epoch", 1]
+    fairseq_command("train", folder, *recipe)
+    path = str(saved / "checkpoint_best.pt")
+    (model,), _, task = load_model_ensemble_and_task([path])
+    assert (model.args.layout, model.decoder.position_mode) == ("position-tempo", "all")
+    assert (task.layout, task.position_mode) == ("position-tempo", "all")
+    other = task_for(None)
+    (model,), _, _ = load_model_ensemble_and_task([path], task=other)
+    assert (other.layout, other.position_mode) == ("position-tempo", "all")
+    asked = task_for(None, position_mode="zero-prefix")
+    (model,), _, _ = load_model_ensemble_and_task([path], task=asked)
+    assert model.decoder.position_mode == "zero-prefix"
+
+
+@pytest.mark.parametrize(
+    ("damage", "sentence"),
+    [
+        (lambda f: (f / "valid.attributes.npy").unlink(), "attributes of each sample"),
+        (lambda f: np.save(f / "valid.attributes.npy", np.zeros((3, 63), np.uint8)), "has 2 samples"),
+        (lambda f: (f / "valid.idx").unlink(), "is missing"),
+    ],
+)
+def test_a_damaged_folder_is_told_in_one_sentence(attribute_folder, damage, sentence):
+    folder = attribute_folder(valid=[12, 5])
+    damage(folder)
+    with pytest.raises(DatasetError, match=sentence):
+        task_for(folder).load_dataset("valid")
+
+
+def test_pairs_of_unequal_number_are_told_in_one_sentence(attribute_folder):
+    folder = attribute_folder(pairs=True, config=None, valid=[12, 5])
+    write_items(folder / "valid_input", [[5, 2]])
+    with pytest.raises(DatasetError, match="has 1 lines and valid has 2"):
+        task_for(folder).load_dataset("valid")
+
+
+def test_music_of_another_layout_than_the_models_is_refused(attribute_folder):
+    with pytest.raises(OptionError, match="layout notes, but the model's is bar-tempo"):
+        task_for(attribute_folder(config={"layout": "notes"}, valid=[4]), layout="bar-tempo").load_dataset("valid")
