@@ -40,7 +40,7 @@ import shutil
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -272,7 +272,7 @@ def _first_of_equal(values: np.ndarray, among: np.ndarray) -> np.ndarray:
 
 def decide(
     records: Records,
-    names: list[str],
+    names: Sequence[str],
     options: BuildOptions,
     fixed: np.ndarray,
     ties: dict[str, str],
@@ -283,7 +283,7 @@ def decide(
     Parameters
     ----------
     records : Records
-    names : list of str
+    names : sequence of str
         Of all files, sorted.
     options : BuildOptions
     fixed : int8 [N]

@@ -22,7 +22,7 @@ import os
 import struct
 import zlib
 from array import array
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -39,7 +39,7 @@ class Entry(NamedTuple):
 
     name: str
     stamp: int
-    place: Any
+    place: bytes = b""
 
 
 def _is_music(name: str, suffixes: tuple[str, ...]) -> bool:
@@ -98,9 +98,9 @@ class Folder:
                 name = prefix + item.name
                 if _is_music(name, self.suffixes) and not item.is_dir():
                     try:
-                        yield Entry(name, _stamp(item.stat()), None)
+                        yield Entry(name, _stamp(item.stat()))
                     except OSError:  # a dangling link: read() will say so
-                        yield Entry(name, 0, None)
+                        yield Entry(name, 0)
                 elif item.is_dir() and not item.name.startswith("."):
                     if item.is_symlink():
                         real = os.path.realpath(item.path)
@@ -114,7 +114,7 @@ class Folder:
         """Where a file lies."""
         return f"{self.root}/{name}"
 
-    def read(self, name: str, place: Any, limit: int) -> bytes:
+    def read(self, name: str, place: bytes, limit: int) -> bytes:
         """The bytes of one file, at most ``limit``; a :class:`ScoreError` where that is not possible."""
         return _read(self.path_of(name), name, limit)
 
@@ -131,15 +131,15 @@ class Files:
         """Entries in the order given; a file that is missing is found out when it is read."""
         for name in self.names:
             try:
-                yield Entry(name, _stamp(os.stat(os.path.join(self.base, name))), None)
+                yield Entry(name, _stamp(os.stat(os.path.join(self.base, name))))
             except OSError:
-                yield Entry(name, 0, None)
+                yield Entry(name, 0)
 
     def path_of(self, name: str) -> str:
         """Where a file lies."""
         return os.path.join(self.base, name)
 
-    def read(self, name: str, place: Any, limit: int) -> bytes:
+    def read(self, name: str, place: bytes, limit: int) -> bytes:
         """The bytes of one file, at most ``limit``; a :class:`ScoreError` where that is not possible."""
         return _read(self.path_of(name), name, limit)
 
@@ -173,7 +173,7 @@ class Zip:
         except (zipfile.BadZipFile, OSError, EOFError, NotImplementedError) as error:
             raise OptionError(f"{self.path}: not a zip archive that can be read ({error}).") from None
 
-    def read(self, name: str, place: Any, limit: int) -> bytes:
+    def read(self, name: str, place: bytes, limit: int) -> bytes:
         """The bytes of one member, at most ``limit``; a :class:`ScoreError` where that is not possible."""
         offset, size, method, encrypted, checksum = PLACE.unpack(place)
         if encrypted:
@@ -230,14 +230,14 @@ class Tar:
     def entries(self) -> Iterator[Entry]:
         """Entries in the archive's order."""
         for _, member in self._members():
-            yield Entry(member.name.removeprefix("./"), (member.size << 32 | int(member.mtime)) & (2**64 - 1), None)
+            yield Entry(member.name.removeprefix("./"), (member.size << 32 | int(member.mtime)) & (2**64 - 1))
 
     def stream(self, limit: int) -> Iterator[tuple[str, bytes]]:
         """Names and bytes (at most ``limit + 1`` each) in the archive's order."""
         for archive, member in self._members():
             yield member.name.removeprefix("./"), archive.extractfile(member).read(limit + 1)
 
-    def read(self, name: str, place: Any, limit: int) -> bytes:
+    def read(self, name: str, place: bytes, limit: int) -> bytes:
         """The bytes that were sent along as the place."""
         if len(place) > limit:
             raise ScoreError("too large", f"{name}: more than {limit} bytes; the budget can be raised.")
@@ -303,12 +303,50 @@ def _table(path: Path, lines: list[str]) -> Files:
     return Files(str(path.parent), tuple(name for name in names if name))
 
 
+class Packed:
+    """Byte strings one after the other, each in its own room and eight bytes more."""
+
+    def __init__(self) -> None:
+        self._data = bytearray()
+        self._ends = array("Q", [0])
+
+    def append(self, one: bytes) -> None:
+        """Add one at the end."""
+        self._data += one
+        self._ends.append(len(self._data))
+
+    def __len__(self) -> int:
+        return len(self._ends) - 1
+
+    def __getitem__(self, index: int) -> bytes:
+        return bytes(self._data[self._ends[index] : self._ends[index + 1]])
+
+
+class Names(Sequence[str]):
+    """The names of perhaps a million files: a list of strings would take three times the memory."""
+
+    def __init__(self) -> None:
+        self._packed = Packed()
+
+    def append(self, name: str) -> None:
+        """Add a name at the end."""
+        self._packed.append(name.encode("utf-8", "surrogatepass"))
+
+    def __len__(self) -> int:
+        return len(self._packed)
+
+    def __getitem__(self, index: Any) -> Any:
+        if isinstance(index, slice):
+            return [self[one] for one in range(*index.indices(len(self)))]
+        return self._packed[range(len(self))[index]].decode("utf-8", "surrogatepass")
+
+
 class Collection:
     """The files of one or several sources under one numbering: sorted by name, equal names once.
 
     Attributes
     ----------
-    names : list of str
+    names : Names
     stamps : array of int
     """
 
@@ -325,14 +363,17 @@ class Collection:
             for number, (source, prefix) in enumerate(zip(self.sources, self.prefixes, strict=True))
             for entry in source.entries()
         ]
-        rows.sort(key=lambda row: row[:2])
-        self.names: list[str] = []
+        rows.sort(key=lambda row: row[:2], reverse=True)
+        self.names = Names()
         self.stamps = array("Q")
         self._numbers = array("I")
-        self._places: list[Any] = []
-        for name, number, stamp, place in rows:
-            if self.names and self.names[-1] == name:
+        self._places = Packed()
+        last = None
+        while rows:
+            name, number, stamp, place = rows.pop()
+            if name == last:
                 continue
+            last = name
             self.names.append(name)
             self.stamps.append(stamp)
             self._places.append(place)
@@ -345,14 +386,16 @@ class Collection:
         """The number of the source that holds a file."""
         return self._numbers[index]
 
-    def find(self, name: str) -> int:
-        """The index of a name, or -1."""
+    def find(self, name: str, guess: int = -1) -> int:
+        """The index of a name (looked for at ``guess`` first), or -1."""
+        if 0 <= guess < len(self.names) and self.names[guess] == name:
+            return guess
         from bisect import bisect_left
 
         index = bisect_left(self.names, name)
         return index if index < len(self.names) and self.names[index] == name else -1
 
-    def tasks(self, wanted: Any, limit: int) -> Iterator[tuple[int, int, str, Any]]:
+    def tasks(self, wanted: Any, limit: int) -> Iterator[tuple[int, int, str, bytes]]:
         """(index, source, name inside it, place) of every file whose ``wanted[index]`` is true.
 
         Archives that are read from front to back send each file's bytes as its place, and come after everything else.

@@ -410,7 +410,7 @@ class Records:
     ----------
     work_folder : Path
     find : callable
-        The index of a name, or -1.
+        The index of a name (second argument: a guess), or -1.
     stamps : sequence of int
     """
 
@@ -460,8 +460,7 @@ class Records:
                 )
             self.versions = record["versions"]
             return
-        index, name = record["index"], record["file"]
-        index = self._find(name)
+        index = self._find(record["file"], record["index"])
         if index < 0 or self._stamps[index] != record["stamp"] or self.run[index] >= 0:
             return
         self.run[index], self.place[index] = run, place

@@ -100,10 +100,21 @@ def test_a_list_names_files_from_its_own_folder(tmp_path: Path) -> None:
     (tmp_path / "sub" / "a.mid").write_bytes(b"a")
     (tmp_path / "list.txt").write_text("# my music\nsub/a.mid\n\nsub/missing.mid\n")
     collection = Collection([str(tmp_path / "list.txt")])
-    assert collection.names == ["sub/a.mid", "sub/missing.mid"]
+    assert list(collection.names) == ["sub/a.mid", "sub/missing.mid"]
     with pytest.raises(ScoreError) as caught:
         read(collection)
     assert caught.value.reason == "unreadable"
+
+
+def test_names_of_any_kind_are_kept_and_found(tmp_path: Path) -> None:
+    names = sorted(
+        ["b.mid", "a.mid", "テスト.mid", "caf\udce9.mid", "a b/c.mid"]
+    )  # the last but one: bytes that are no UTF-8
+    (tmp_path / "list.txt").write_bytes("\n".join(names).encode("utf-8", "surrogateescape"))
+    collection = Collection([str(tmp_path / "list.txt")])
+    assert list(collection.names) == names == collection.names[:]
+    assert [collection.find(name) for name in names] == [0, 1, 2, 3, 4]
+    assert [collection.find(name, guess=9) for name in ("c.mid", names[2])] == [-1, 2]
 
 
 def test_a_source_that_is_nothing_known_is_refused(tmp_path: Path) -> None:
