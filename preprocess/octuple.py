@@ -278,7 +278,20 @@ def parser() -> argparse.ArgumentParser:
     )
     add_options(build, BuildOptions)
     add_options(build, OctupleOptions)
+    _encode_arguments(commands.add_parser("encode", help="MIDI files into lines of words on stdout"))
+    _decode_arguments(commands.add_parser("decode", help="lines of words into MIDI files"))
     return top
+
+
+def _encode_arguments(command: argparse.ArgumentParser) -> argparse.ArgumentParser:
+    command.add_argument("files", nargs="+", metavar="FILE", help="MIDI file")
+    return command
+
+
+def _decode_arguments(command: argparse.ArgumentParser) -> argparse.ArgumentParser:
+    command.add_argument("lines", metavar="LINES", help="file of lines, or - for standard input")
+    command.add_argument("--dest", required=True, metavar="DIR", help="folder for 0.mid, 1.mid, ...")
+    return command
 
 
 def main(arguments: list[str]) -> int:
@@ -286,11 +299,8 @@ def main(arguments: list[str]) -> int:
     if arguments[:1] in (["encode"], ["decode"]):  # they start without what only build needs
         small = argparse.ArgumentParser(prog=f"python -m preprocess.octuple {arguments[0]}")
         if arguments[0] == "encode":
-            small.add_argument("files", nargs="+", metavar="FILE", help="MIDI file")
-            return encode_files(small.parse_args(arguments[1:]).files)
-        small.add_argument("lines", metavar="LINES", help="file of lines, or - for standard input")
-        small.add_argument("--dest", required=True, metavar="DIR", help="folder for 0.mid, 1.mid, ...")
-        given = small.parse_args(arguments[1:])
+            return encode_files(_encode_arguments(small).parse_args(arguments[1:]).files)
+        given = _decode_arguments(small).parse_args(arguments[1:])
         return decode_lines(given.lines, given.dest)
     namespace = parser().parse_args(arguments)
     from dataclasses import asdict
