@@ -135,9 +135,9 @@ class OctupleEncoder(nn.Module):
         x = self.embed(pieces.flatten(tokens_BLF), pieces.position_N)
         states = [x] if keep_all else []
         full = self._spans(pieces.lengths, pieces.lengths, x)
-        needed_M, spans = None, full
+        needed_M, spans, asked = None, full, None
         if needed_BL is not None:
-            needed_M, needed_lengths = _needed(pieces, needed_BL)
+            needed_M, needed_lengths, asked = _needed(pieces, needed_BL)
             spans = self._spans(needed_lengths, pieces.lengths, x)
         layers = [layer for layer in self.layers if not (layer.training and self._dropped())]
         for layer in layers:
@@ -150,7 +150,7 @@ class OctupleEncoder(nn.Module):
                 states.append(x)
         if needed_M is not None and not layers:
             x = x.index_select(0, needed_M)
-        return x, pieces, states
+        return x if asked is None else x.index_select(0, asked), pieces, states
 
     def _spans(self, query_lengths: tuple[int, ...], lengths: tuple[int, ...], x_ND: Tensor) -> Spans:
         device = x_ND.device
@@ -164,9 +164,21 @@ class OctupleEncoder(nn.Module):
         return self.layerdrop > 0 and torch.rand(()).item() < self.layerdrop
 
 
-def _needed(pieces: Pieces, needed_BL: Tensor) -> tuple[Tensor, tuple[int, ...]]:
-    """Which of the N octuples are needed, and how many of each piece."""
+def _needed(pieces: Pieces, needed_BL: Tensor) -> tuple[Tensor, tuple[int, ...], Tensor | None]:
+    """Which of the N octuples to compute, how many of each piece, and which of those were asked for (None: all).
+
+    Of a piece of which nothing is needed the first octuple is computed all the same: kernels for variable lengths are
+    not everywhere safe with pieces that give keys and no query.
+    """
     needed_N = pieces.flatten(needed_BL)
-    ends = torch.tensor(pieces.lengths, device=needed_N.device, dtype=torch.long).cumsum(0) - 1
-    up_to = [0, *needed_N.cumsum(0)[ends].tolist()]
-    return needed_N.nonzero().flatten(), tuple(b - a for a, b in zip(up_to, up_to[1:], strict=False))
+    length_P = torch.tensor(pieces.lengths, device=needed_N.device, dtype=torch.long)
+    ends_P = length_P.cumsum(0)
+    up_to = [0, *needed_N.cumsum(0)[ends_P - 1].tolist()]
+    counts = tuple(b - a for a, b in zip(up_to, up_to[1:], strict=False))
+    if all(counts):
+        return needed_N.nonzero().flatten(), counts, None
+    computed_N = needed_N.clone()
+    idle = [piece for piece, count in enumerate(counts) if not count]
+    computed_N[(ends_P - length_P)[idle]] = True
+    computed_M = computed_N.nonzero().flatten()
+    return computed_M, tuple(max(count, 1) for count in counts), needed_N[computed_M].nonzero().flatten()

@@ -219,6 +219,20 @@ def test_packed_and_separate_rows_give_the_same_gradients(pair):
         assert torch.allclose(x, y, atol=1e-8)
 
 
+def test_pieces_without_a_masked_field_are_context_for_nobody(pair):
+    """Nothing is masked in the first piece and the last: the logits of the others are as ever, in training too."""
+    model, _ = pair
+    tokens = torch.cat([music(5, seed=1), music(4, seed=2), music(6, seed=3), music(3, seed=4)], 1)
+    segments = torch.tensor([[5, 4, 6, 3]])
+    masked = some_masked(tokens, share=0.3)
+    masked[:, : 5 * 8] = False
+    masked[:, 15 * 8 :] = False
+    expected = model(tokens, segment_lengths=segments)[0][masked]
+    logits = model(tokens, masked_tokens=masked, segment_lengths=segments)[0]
+    assert torch.allclose(logits, expected, **EXACT)
+    logits.sum().backward()
+
+
 def test_segments_that_do_not_fill_the_row_are_refused(build):
     with pytest.raises(ValueError, match="7 octuples, but 6"):
         build(**LITTLE)(music(6), segment_lengths=torch.tensor([[4, 3]]))
