@@ -162,11 +162,31 @@ class OctupleMaskedLmTask(FairseqTask):
         )
         self.datasets[split] = rows
 
-    def get_batch_iterator(self, dataset: FairseqDataset, *args: Any, **kwargs: Any) -> EpochBatchIterator:
-        """fairseq's iterator over an epoch's batches; ends the loader processes of the training epoch before it."""
+    def get_batch_iterator(
+        self,
+        dataset: FairseqDataset,
+        max_tokens: int | None = None,
+        max_sentences: int | None = None,
+        max_positions: int | None = None,
+        **options: Any,
+    ) -> EpochBatchIterator:
+        """fairseq's iterator over an epoch's batches; ends the loader processes of the training epoch before it.
+
+        Raises
+        ------
+        OptionError
+            If rows are too long for a batch or for the model: fairseq would leave them out of training.
+        """
+        longest = int(dataset.sizes.max(initial=0)) if isinstance(dataset, MaskedOctuples) else 0
+        for option, limit in (("--max-tokens", max_tokens), ("the model's --max-positions", max_positions)):
+            if limit is not None and longest > limit:
+                raise OptionError(
+                    f"{option} is {limit}, but rows have up to {longest} sub-tokens; raise it, or lower "
+                    f"--tokens-per-sample, which is {self.cfg.tokens_per_sample}."
+                )
         if not self.can_reuse_epoch_itr(dataset):
             end_loader_processes(self._training_epoch)
-        iterator = super().get_batch_iterator(dataset, *args, **kwargs)
+        iterator = super().get_batch_iterator(dataset, max_tokens, max_sentences, max_positions, **options)
         if not self.can_reuse_epoch_itr(dataset):
             self._training_epoch = iterator
         return iterator

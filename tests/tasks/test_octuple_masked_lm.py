@@ -216,6 +216,17 @@ def test_impossible_options_end_in_a_sentence(registered: None, options: dict[st
         make_task(".", **options)
 
 
+@pytest.mark.parametrize("limit", ["--max-tokens", "--max-positions"])
+def test_rows_too_long_to_be_trained_on_are_not_left_out_in_silence(
+    octuple_folder: Folder, fairseq_command: Command, tmp_path: Path, capsys: pytest.CaptureFixture[str], limit: str
+) -> None:
+    data = octuple_folder(train=[50, 300], valid=[20])
+    with pytest.raises(SystemExit) as end:
+        fairseq_command("train", data, *RUN, limit, 400, "--max-update", 1, "--save-dir", tmp_path / "run")
+    assert end.value.code == 2
+    assert f"{limit} is 400, but rows have up to 512 sub-tokens" in capsys.readouterr().err
+
+
 def test_a_split_that_is_not_there_is_named(octuple_folder: Folder) -> None:
     with pytest.raises(DatasetError, match="valid.idx is missing"):
         make_task(octuple_folder(train=[50])).load_dataset("valid")
