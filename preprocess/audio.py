@@ -42,6 +42,7 @@ from typing import Any, TextIO
 
 from .builder import BuildOptions, Companion, build
 from .command import add_options, option, options_of, run_command, say
+from .fingerprints import SHARE, identify, identify_features
 
 MANIFESTS = (".tsv", ".csv")
 SILENCE = 1e-4  # of full scale, -80 dB
@@ -99,7 +100,7 @@ class AudioKind:
     dtype = "uint16"
     unit = "frames"
     batch_files = 4
-    share_of_copies = 0.4
+    share_of_copies = SHARE
 
     @property
     def suffixes(self) -> tuple[str, ...]:
@@ -117,7 +118,6 @@ class AudioKind:
         """The clips of a file, or a :class:`RecordingError`."""
         import numpy as np
 
-        from .fingerprints import identify, identify_features
         from .workers import Piece
 
         about: dict[str, Any] = {}
