@@ -116,9 +116,7 @@ class MusicBERTEncoder(FairseqEncoder):
         first_only: bool = False,
         **unused: Any,
     ) -> tuple[Tensor, dict[str, Any]]:
-        """See :meth:`MusicBERTModel.forward`; ``first_only`` gives the features of each row's first sub-token, [B, 1,
-        D].
-        """
+        """See :meth:`MusicBERTModel.forward`; ``first_only``: features [B, 1, D] of each row's first sub-token."""
         encoder = self.sentence_encoder
         project = encoder.upsampling[0]
         rows, subtokens = src_tokens.shape
@@ -141,7 +139,7 @@ class MusicBERTEncoder(FairseqEncoder):
 
     def _masked_features(self, src_tokens: Tensor, masked_BT: Tensor, segment_lengths: Tensor | None) -> Tensor:
         """[M, D] features of the masked sub-tokens, in row-major order of the mask."""
-        masked_BLF = masked_BT.view(len(src_tokens), -1, FIELDS)
+        masked_BLF = masked_BT.reshape(len(src_tokens), -1, FIELDS)
         needed_BL = masked_BLF.any(2)
         index_M = masked_BLF.flatten().nonzero().flatten()
         groups = group_fields(index_M % FIELDS)

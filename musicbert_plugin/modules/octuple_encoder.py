@@ -127,7 +127,7 @@ class OctupleEncoder(nn.Module):
         rows, subtokens = tokens_BT.shape
         if subtokens % FIELDS:
             raise ValueError(f"{subtokens} sub-tokens per row are not a multiple of {FIELDS}")
-        tokens_BLF = tokens_BT.view(rows, -1, FIELDS)
+        tokens_BLF = tokens_BT.reshape(rows, -1, FIELDS)
         pieces = find_pieces(tokens_BLF, self.pad, segment_lengths_BS)
         longest = max(pieces.lengths, default=0)
         if longest > self.max_positions:
