@@ -258,14 +258,23 @@ class Groups:
 
 def _candidates(members: np.ndarray, sketches: np.ndarray, sizes: np.ndarray, least_share: float) -> np.ndarray:
     """Pairs to compare, int64 [P, 2], each once: those whose sketches share enough and whose sizes allow it."""
-    filled = (sketches != _NOTHING).sum(axis=1)
+    filled = np.count_nonzero(sketches != _NOTHING, axis=1)
     found = []
     # A sixteenth of the hashes at a time bounds the memory; their lowest bits are spread evenly.
     for part in range(16):
-        row, column = np.nonzero(((sketches & np.uint32(15)) == part) & (sketches != _NOTHING))
+        hits = [np.flatnonzero((column & 15 == part) & (column != _NOTHING)) for column in sketches.T]
+        row = np.concatenate(hits)
+        value = np.concatenate([column[hit] for column, hit in zip(sketches.T, hits, strict=True)])
+        del hits
+        order = np.argsort(value)
+        row, value = row[order], value[order]
+        equal = value[1:] == value[:-1]
+        several = np.zeros(len(value), bool)
+        several[1:] |= equal
+        several[:-1] |= equal
+        row, value = row[several], value[several]
         if not len(row):
             continue
-        value = sketches[row, column]
         order = np.lexsort((row, sizes[row], value))
         row, value = row[order], value[order]
         bounds = np.flatnonzero(np.concatenate(([True], value[1:] != value[:-1], [True])))
@@ -291,9 +300,10 @@ def _unite_rescaled(groups: Groups, contours: np.ndarray, spans: np.ndarray, tim
     """Unite pieces of equal intervals whose onsets differ by no more than rounding explains (arrays as copy_groups)."""
     order = np.lexsort((spans, contours))
     bounds = np.flatnonzero(np.concatenate(([True], np.diff(contours[order]) != 0, [True])))
-    for start, stop in zip(bounds[:-1].tolist(), bounds[1:].tolist(), strict=True):
+    several = np.flatnonzero(np.diff(bounds) > 1)
+    for start, stop in zip(bounds[several].tolist(), bounds[several + 1].tolist(), strict=True):
         kinds: list[int] = []  # one piece of each rhythm
-        for piece in order[start:stop].tolist() if stop - start > 1 else ():
+        for piece in order[start:stop].tolist():
             for other in kinds:
                 coarse = 65535 / max(min(spans[piece], spans[other]), 1)  # a tick
                 if np.abs(timings[piece].astype(np.int64) - timings[other]).max() <= 1 + 1.5 * coarse:
