@@ -23,13 +23,14 @@ import numpy as np
 from fairseq.data import FairseqDataset
 from numpy.typing import NDArray
 
-from musicbert_plugin.codecs.octuple import BAR, BARS, BOS, EOS, FIELD_OFFSETS, FIELD_SIZES, FIELDS
+from musicbert_plugin.codecs.octuple import BAR, BARS, BOS, EOS, FIELD_OFFSETS, FIELD_SIZES, FIELDS, MASK
 from musicbert_plugin.data.parts import JoinedParts, Parts
 from musicbert_plugin.errors import DatasetError, OptionError
 
 NOTES_PER_WINDOW = 1000
 WIDTH = len(FIELDS)
 FRAME = 2  # octuples: <s> and </s>
+LOWEST, SIZES = np.array(FIELD_OFFSETS), np.array(FIELD_SIZES)  # ids of each field: LOWEST to LOWEST + SIZES - 1
 
 WINDOW_STREAM, MASK_STREAM, ROW_STREAM = range(3)
 
@@ -53,18 +54,6 @@ def notes_per_window(tokens_per_sample: int) -> int:
             f"--tokens-per-sample is {tokens_per_sample}, but one framed note takes {WIDTH * (FRAME + 1)} sub-tokens."
         )
     return notes
-
-
-def _check_part(parts: Parts | JoinedParts, index: int) -> None:
-    """Raise DatasetError unless part ``index`` is framed and holds an id of the right field in every place."""
-    octuples = parts[index].reshape(-1, WIDTH)
-    notes = octuples[1:-1] - np.array(FIELD_OFFSETS)
-    framed = (octuples[0] == BOS).all() and (octuples[-1] == EOS).all()
-    if not framed or (notes < 0).any() or (notes >= np.array(FIELD_SIZES)).any():
-        raise DatasetError(
-            f"item {index} of {parts.prefix}.bin is not octuples between eight <s> and eight </s>: "
-            "the data was not made with this dictionary."
-        )
 
 
 class PieceWindows(FairseqDataset):
@@ -109,9 +98,9 @@ class PieceWindows(FairseqDataset):
         self.epoch = 1
         self.notes_per_window = notes_per_window(tokens_per_sample)
         self._check_sizes(tokens_per_sample)
-        _check_part(parts, 0)
-        _check_part(parts, len(parts) - 1)
         self._plan()
+        for part in (0, len(parts) - 1):
+            self._read(part, 0, int(parts.sizes[part]) // WIDTH - FRAME)
 
     def _check_sizes(self, tokens_per_sample: int) -> None:
         sizes, prefix = self.parts.sizes, self.parts.prefix
@@ -173,23 +162,37 @@ class PieceWindows(FairseqDataset):
 
     def __getitem__(self, index: int) -> NDArray[np.int64]:
         index = int(index)
-        if self._first is None:
-            return self.parts[index]
-        part = int(np.searchsorted(self._first, index, side="right")) - 1
         notes = int(self.lengths[index]) - FRAME
+        if self._first is None:
+            return self._read(index, 0, notes)[0]
+        part = int(np.searchsorted(self._first, index, side="right")) - 1
         if not self.train:
-            return self._cut(part, (index - int(self._first[part])) * self.notes_per_window, notes)
+            return self._read(part, (index - int(self._first[part])) * self.notes_per_window, notes)[0]
         rng = generator(self.seed, self.epoch, index, WINDOW_STREAM)
         spare = int(self.parts.sizes[part]) // WIDTH - FRAME - notes
         start = int(rng.integers(-(notes // 2), spare + notes // 2 + 1)) if spare else 0
-        window = self._cut(part, min(max(start, 0), spare), notes)
-        bars = window[WIDTH + BAR : -WIDTH : WIDTH]
-        low, high = int(bars.min()) - FIELD_OFFSETS[BAR], int(bars.max()) - FIELD_OFFSETS[BAR]
-        bars += rng.integers(-low, BARS - high)
+        window, first_bar, last_bar = self._read(part, min(max(start, 0), spare), notes)
+        window[WIDTH + BAR : -WIDTH : WIDTH] += rng.integers(-first_bar, BARS - last_bar)
         return window
 
-    def _cut(self, part: int, start: int, notes: int) -> NDArray[np.int64]:
-        """Notes ``start`` to ``start + notes - 1`` of a part, between new frame octuples."""
+    def _read(self, part: int, start: int, notes: int) -> tuple[NDArray[np.int64], int, int]:
+        """Notes ``start`` to ``start + notes - 1`` of a part, framed, and the lowest and highest bar in them.
+
+        Raises
+        ------
+        DatasetError
+            If an id does not belong to the field in whose place it stands, or a whole part is not framed.
+        """
+        whole = notes == int(self.parts.sizes[part]) // WIDTH - FRAME
         window = self.parts.read(part, WIDTH * start, WIDTH * (start + notes + FRAME))
+        framed = not whole or ((window[:WIDTH] == BOS).all() and (window[-WIDTH:] == EOS).all())
         window[:WIDTH], window[-WIDTH:] = BOS, EOS
-        return window
+        values = window[WIDTH:-WIDTH].reshape(-1, WIDTH)
+        low = values.min(axis=0, initial=MASK) - LOWEST
+        high = values.max(axis=0, initial=0) - LOWEST
+        if not framed or (notes and ((low < 0).any() or (high >= SIZES).any())):
+            raise DatasetError(
+                f"item {part} of {self.parts.prefix}.bin is not octuples between eight <s> and eight </s>: "
+                "the data was not made with this dictionary, or is damaged."
+            )
+        return window, int(low[BAR]), int(high[BAR])

@@ -173,6 +173,19 @@ def test_items_that_are_not_framed_octuples_are_refused(tmp_path: Path, register
             open_windows(tmp_path, name)
 
 
+@pytest.mark.parametrize("options", [{}, {"train": False}, {"windows": "stored", "tokens_per_sample": 8 * 400}])
+def test_a_damaged_item_is_named_when_it_is_read(octuple_folder: Folder, options: dict[str, object]) -> None:
+    folder = octuple_folder(train=[50, 300, 40])
+    data = bytearray((folder / "train.bin").read_bytes())
+    for octuple in range(60, 340):
+        data[octuple * 16 : octuple * 16 + 2] = b"\xff\xff"
+    (folder / "train.bin").write_bytes(data)
+    windows = open_windows(folder, **options)
+    assert len(notes_of(windows[0])) == 50
+    with pytest.raises(DatasetError, match="item 1 of .*train.bin is not octuples"):
+        windows[1]
+
+
 def test_the_iterator_is_rebuilt_for_each_epoch_of_training_only(octuple_folder: Folder) -> None:
     folder = octuple_folder(train=[50], valid=[50])
     assert not open_windows(folder).can_reuse_epoch_itr_across_epochs
