@@ -1,4 +1,4 @@
-"""The errors that a user of this plugin can meet: each names, in one sentence, the file, the value and what is accepted.
+"""The errors that a user of this plugin can meet: each names in one sentence the file, the value and what is accepted.
 
 Commands catch :class:`MusicError`, print its sentence to stderr and end with status 2 (cannot start) or go on with the
 next input and end with status 1 (a file failed).  Anything else that is raised is a defect of ours and keeps its
