@@ -488,3 +488,21 @@ def request_words(classes: np.ndarray, values: Mapping[str, Any] | None = None) 
             name = next((name for name, (other, _) in _CHOICES.items() if other == key and key != "S4"), None)
             words.append(f"{name}={_CHOICES[name][1][number]}" if name else WORDS[SLOT_ID[slot] + number])
     return " ".join(words)
+
+
+def programs_of(classes: np.ndarray) -> np.ndarray:
+    """The programs of the instruments that class vectors ask for.
+
+    Parameters
+    ----------
+    classes : uint8 [B, 63]
+
+    Returns
+    -------
+    bool [B, 129]
+        Programs of the groups that are "yes"; all programs where none is.
+    """
+    first = SLOT_OF["I1s2"]
+    groups = np.asarray(classes)[:, first : first + len(INSTRUMENTS)] == YES
+    programs = groups[:, GROUP_OF_PROGRAM]
+    return programs | ~programs.any(axis=1, keepdims=True)

@@ -48,9 +48,9 @@ Pipeline
     length below one position becomes one, and the key is normalised (:func:`key_of`).  ``notes`` keeps the empty bars.
     ``plain=True`` leaves all three out, so that ``d-0`` occurs.
 
-Round trip: ``encode(decode(x), plain=True) == x`` for every x that the pipeline gives and every sequence that the grammar
-of ``remi_grammar`` admits, trailing empty bars apart (for ``notes``, whoever decodes must know the meter).  What the
-pipeline gives with velocities also comes back through the pipeline: normalising twice is normalising once.
+Round trip: ``encode(decode(x), plain=True) == x`` for every x that the pipeline gives and every sequence that the
+grammar of ``remi_grammar`` admits, trailing empty bars apart (for ``notes``, whoever decodes must know the meter).
+What the pipeline gives with velocities also comes back through the pipeline: normalising twice is normalising once.
 """
 
 from __future__ import annotations

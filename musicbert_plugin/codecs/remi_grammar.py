@@ -1,0 +1,414 @@
+"""Which REMI words may follow which, for a whole batch at once: what encoding can give, and nothing else.
+
+Every sequence that only ever takes an allowed word decodes without a repair, and encoding what it decodes to (as it
+stands, ``plain=True``) gives the sequence back, trailing empty bars apart:
+
+* a bar is its header (``s t``, ``s``, or none), positions in ascending order and inside the bar, each with its
+  instruments in ascending order, each with its notes descending by (pitch, duration, velocity), and ``b-1``;
+* pitches of 128 and more stand under ``i-128`` and nowhere else; durations are 1 to 95; the meter 1/64, ``b-0``,
+  ``e-*`` and whatever is no music never occur;
+* in the layouts that trim silence, the first bar has a note; and no piece ends before it has one, where there is room.
+
+Hard limits, each a number per row:
+
+*room*
+    How many words may still be written before ``</s>``.  A word is allowed only if what it opens can be closed within
+    the room that is left then.
+*least and most bars*
+    Fewer than the least do not end, and the room for the empty bars that are still due is kept; after the most, only
+    ``</s>`` follows.  Equal numbers make an exact length.
+*programs*
+    The instruments that may occur.
+
+All is table look-ups on a small integer array, a row per sequence; nothing here loops over rows or words.
+
+Shapes: B sequences, V words of the dictionary.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from ..errors import OptionError
+from .remi import (
+    BAR_END,
+    BAR_LENGTHS,
+    DEFAULT_METER,
+    DURATION,
+    DURATIONS,
+    EOS,
+    INSTRUMENT,
+    METER,
+    MUSIC_END,
+    NO_LENGTH,
+    NOTES,
+    OFFSETS,
+    ONSET,
+    ONSETS,
+    PITCH,
+    POSITION_TEMPO,
+    SIZES,
+    TEMPO,
+    UNK,
+    VELOCITY,
+    WORDS,
+    check_layout,
+    meter_code,
+)
+from .score import DRUMS
+
+# Kinds of words: the letters, the end of the piece, and what is never allowed.
+_LETTERS = "boipdvst"
+_B, _O, _I, _P, _D, _V, _S, _T = range(8)
+_END, _NEVER = 8, 9
+_FIRST = np.array([BAR_END, ONSET, INSTRUMENT, PITCH, DURATION + 1, VELOCITY, METER, TEMPO, EOS, 0])
+_AFTER = np.array(
+    [BAR_END + 1, 0, INSTRUMENT + SIZES["i"], 0, 0, 0, METER + SIZES["s"], TEMPO + SIZES["t"], EOS + 1, 0]
+)  # 0: set for each row
+_ZERO = np.array([BAR_END - 1, ONSET, INSTRUMENT, PITCH, DURATION, VELOCITY, METER, TEMPO, EOS, 0])
+_KIND = np.full(MUSIC_END, _NEVER)
+for _kind, _letter in enumerate(_LETTERS):
+    _KIND[OFFSETS[_letter] : OFFSETS[_letter] + SIZES[_letter]] = _kind
+_KIND[BAR_END - 1], _KIND[DURATION], _KIND[METER + NO_LENGTH], _KIND[EOS] = _NEVER, _NEVER, _NEVER, _END
+_KIND[ONSET + ONSETS : ONSET + SIZES["o"]] = _NEVER
+_KIND[DURATION + DURATIONS : DURATION + SIZES["d"]] = _NEVER
+_IDS = np.arange(MUSIC_END)
+
+# Phases: what has been written last.
+_BETWEEN, _METER_GIVEN, _HEADED, _AT, _AT_TEMPO, _ON, _PITCHED, _LONG, _NOTED, _ENDED = range(10)
+# Columns of a state.
+(
+    _PHASE, _LENGTH, _POSITION, _PROGRAM, _HEIGHT, _DURATION, _LAST_PITCH, _LAST_DURATION, _LAST_VELOCITY, _BARS, _ROOM,
+    _LEAST, _MOST, _HAS_NOTE,
+) = range(14)  # fmt: skip
+_COLUMNS = 14
+_HIGHEST = (127, DURATIONS - 1, 31)  # the note that no note stands above
+_UNLIMITED = 2**40
+
+
+def _transitions(layout: str) -> np.ndarray:
+    """The phase that each kind of word leads to from each phase, int64 [10, 9]; -1 where it cannot follow."""
+    following = np.full((10, 9), -1)
+    headed = _BETWEEN if layout == NOTES else _HEADED
+    following[_BETWEEN, _END] = _ENDED
+    following[_ENDED, _END] = _ENDED
+    if layout != NOTES:
+        following[_BETWEEN, _S] = _METER_GIVEN if layout != POSITION_TEMPO else _HEADED
+        following[_METER_GIVEN, _T] = _HEADED
+    following[headed, _O] = following[_NOTED, _O] = _AT
+    following[headed, _B] = following[_NOTED, _B] = _BETWEEN
+    if layout == POSITION_TEMPO:
+        following[_AT, _T] = _AT_TEMPO
+        following[_AT_TEMPO, _I] = _ON
+    else:
+        following[_AT, _I] = _ON
+    following[_NOTED, _I] = _ON
+    following[_ON, _P] = following[_NOTED, _P] = _PITCHED
+    if layout == NOTES:
+        following[_PITCHED, _D] = _NOTED
+    else:
+        following[_PITCHED, _D] = _LONG
+        following[_LONG, _V] = _NOTED
+    return following
+
+
+def _closing(following: np.ndarray) -> np.ndarray:
+    """How many words each phase needs, at least, until the bar is closed, int64 [10]; 0 between bars and at the end."""
+    need = np.full(10, 1000)
+    need[[_BETWEEN, _ENDED]] = 0
+    for _ in range(10):
+        reached = np.where(following >= 0, need[following] + 1, 1000).min(axis=1)
+        need = np.minimum(need, reached)
+    return need
+
+
+@dataclass(frozen=True, eq=False)
+class GrammarState:
+    """Where each sequence of a batch is.
+
+    Attributes
+    ----------
+    rows : int64 [B, 14]
+    programs : bool [B, 129] or None
+        The instruments that may occur; None for all.
+    """
+
+    rows: np.ndarray
+    programs: np.ndarray | None
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    @property
+    def bars(self) -> np.ndarray:
+        """Bars closed so far, int64 [B], those of the prompt included."""
+        return self.rows[:, _BARS]
+
+
+class RemiGrammar:
+    """The grammar of one layout.
+
+    Parameters
+    ----------
+    layout : str
+        One of ``remi.LAYOUTS``.
+    words : sequence of str, optional
+        The words of the model's dictionary by id; by default those of ``remi.WORDS``.
+    meter : (int, int)
+        Of the bars of ``notes``, which do not tell it.
+
+    Raises
+    ------
+    OptionError
+        No such layout, or the dictionary lacks a word of it.
+    """
+
+    def __init__(
+        self, layout: str, *, words: Sequence[str] | None = None, meter: tuple[int, int] = DEFAULT_METER
+    ) -> None:
+        self.layout = check_layout(layout)
+        self._following = _transitions(layout)
+        self._need = _closing(self._following)
+        # What a word needs to be closed after it; nothing for the end, more than there ever is where it cannot follow.
+        self._need_after = np.where(self._following >= 0, self._need[self._following] + 1, _UNLIMITED * 2)
+        self._need_after[:, _END] = np.where(self._following[:, _END] >= 0, -_UNLIMITED, _UNLIMITED * 2)
+        self.empty_bar = {NOTES: 1, POSITION_TEMPO: 2}.get(layout, 3)  # words of a bar without notes
+        self._trims = layout != NOTES
+        self._bar_length = int(BAR_LENGTHS[meter_code(*meter)])
+        words = WORDS if words is None else words
+        self.vocabulary_size = len(words)
+        number = {word: at for at, word in enumerate(words)}
+        kinds_used = np.append((self._following >= 0).any(axis=0), False)
+        self._used = np.flatnonzero(kinds_used[_KIND])  # ids of remi that may ever be allowed
+        missing = [WORDS[one] for one in self._used.tolist() if WORDS[one] not in number]
+        if missing:
+            raise OptionError(f"the dictionary has no word {missing[0]}, which --layout {layout} needs.")
+        self._place = np.array([number[WORDS[one]] for one in self._used])  # their ids in the model's dictionary
+        self._moved = not np.array_equal(self._place, self._used)
+        self._id_of = np.full(self.vocabulary_size, UNK)
+        self._id_of[self._place] = self._used
+
+    # ------------------------------------------------------------------------------------------------------- states
+
+    def start(
+        self,
+        rows: int,
+        room: int | np.ndarray,
+        *,
+        least_bars: int | np.ndarray = 0,
+        most_bars: int | np.ndarray | None = None,
+        programs: np.ndarray | None = None,
+        prompt: np.ndarray | None = None,
+    ) -> GrammarState:
+        """The state before the first word, or after a prompt.
+
+        Parameters
+        ----------
+        rows : int
+            B.
+        room : int or int [B]
+            Words that may be written after the prompt, ``</s>`` not counted.
+        least_bars, most_bars : int or int [B]
+            Bars of the whole piece, the prompt's included; None for any number.
+        programs : bool [B, 129], optional
+            Instruments that may be written after the prompt.
+        prompt : int [T], optional
+            Ids (of ``remi``) of whole bars, the same for all rows, as :func:`whole_bars` makes them.
+
+        Raises
+        ------
+        OptionError
+            The limits cannot be kept.
+        """
+        state = np.zeros((rows, _COLUMNS), np.int64)
+        state[:, _LENGTH] = self._bar_length
+        state[:, _POSITION] = state[:, _PROGRAM] = -1
+        state[:, [_LAST_PITCH, _LAST_DURATION, _LAST_VELOCITY]] = _HIGHEST
+        state[:, _MOST] = _UNLIMITED
+        if prompt is not None and len(prompt):
+            one = self._read(GrammarState(state[:1], None), np.asarray(prompt, np.int64))
+            if one.rows[0, _PHASE] != _BETWEEN:
+                raise OptionError("the prompt ends inside a bar; whole bars are needed.")
+            state[:] = one.rows
+        state[:, _ROOM] = room
+        state[:, _LEAST] = least_bars
+        state[:, _MOST] = _UNLIMITED if most_bars is None else most_bars
+        if (state[:, _LEAST] > state[:, _MOST]).any() or (state[:, _BARS] > state[:, _MOST]).any():
+            at = int((np.maximum(state[:, _LEAST], state[:, _BARS]) > state[:, _MOST]).argmax())
+            raise OptionError(
+                f"a piece of at most {state[at, _MOST]} bars cannot have at least {state[at, _LEAST]}, of which the "
+                f"prompt has {state[at, _BARS]}."
+            )
+        due = (state[:, _LEAST] - state[:, _BARS]) * self.empty_bar
+        if (due > state[:, _ROOM]).any():
+            at = int((due > state[:, _ROOM]).argmax())
+            raise OptionError(
+                f"{state[at, _LEAST]} bars need at least {due[at]} words after the prompt, but the maximum length "
+                f"leaves {state[at, _ROOM]}; raise it."
+            )
+        if programs is not None:
+            programs = np.asarray(programs, bool)
+            if programs.shape != (rows, DRUMS + 1) or not programs.any(axis=1).all():
+                raise OptionError("every piece needs an instrument that it may use.")
+        return GrammarState(state, programs)
+
+    def select(self, state: GrammarState, index: np.ndarray) -> GrammarState:
+        """The state of these rows (int [R], any order, repetitions too)."""
+        return GrammarState(state.rows[index], None if state.programs is None else state.programs[index])
+
+    def allowed(self, state: GrammarState) -> np.ndarray:
+        """Which words may follow, bool [B, V]; at least one in each row."""
+        rows = state.rows
+        kinds = self._kinds(rows)
+        first = np.broadcast_to(_FIRST, (len(rows), 10)).copy()
+        after = np.broadcast_to(_AFTER, (len(rows), 10)).copy()
+        first[:, _O] += rows[:, _POSITION] + 1
+        after[:, _O] = ONSET + rows[:, _LENGTH]
+        first[:, _I] += rows[:, _PROGRAM] + 1
+        first[:, _P] += 128 * (rows[:, _PROGRAM] == DRUMS)
+        after[:, _P] = first[:, _P] + rows[:, _LAST_PITCH] + 1
+        same_pitch = rows[:, _HEIGHT] == rows[:, _LAST_PITCH]
+        after[:, _D] = DURATION + 1 + np.where(same_pitch, rows[:, _LAST_DURATION], _HIGHEST[1])
+        same = same_pitch & (rows[:, _DURATION] == rows[:, _LAST_DURATION])
+        after[:, _V] = VELOCITY + 1 + np.where(same, rows[:, _LAST_VELOCITY], _HIGHEST[2])
+        after[:, :_NEVER][~kinds] = 0
+        mask = (first[:, _KIND] <= _IDS) & (_IDS < after[:, _KIND])
+        if state.programs is not None:
+            mask[:, INSTRUMENT : INSTRUMENT + DRUMS + 1] &= state.programs
+        out = np.zeros((len(rows), self.vocabulary_size), bool)
+        if self._moved or self.vocabulary_size < MUSIC_END:
+            out[:, self._place] = mask[:, self._used]
+        else:
+            out[:, :MUSIC_END] = mask
+        return out
+
+    def _kinds(self, rows: np.ndarray) -> np.ndarray:
+        """Which kinds of words may follow, bool [B, 9], as far as layout, room and numbers of bars go."""
+        phase, bars = rows[:, _PHASE], rows[:, _BARS]
+        due = np.maximum(rows[:, _LEAST] - bars - 1, 0) * self.empty_bar  # behind the bar that is open or opened now
+        kinds = self._need_after[phase] <= (rows[:, _ROOM] - due)[:, None]
+        between = phase == _BETWEEN
+        if between.any():
+            kinds[between & (bars >= rows[:, _MOST]), :_END] = False
+            kinds[between & (bars < rows[:, _LEAST]), _END] = False
+        silent = rows[:, _HAS_NOTE] == 0
+        if silent.any():
+            kinds[silent & between & kinds[:, :_END].any(axis=1), _END] = False
+            if self._trims:
+                kinds[silent & (phase == _HEADED) & kinds[:, _O], _B] = False
+        return kinds
+
+    def advance(self, state: GrammarState, tokens: np.ndarray) -> GrammarState:
+        """The state after one more word in each row: ``tokens`` int [B], all of them allowed ones."""
+        ids = np.asarray(tokens, np.int64)
+        ids = self._id_of[ids] if self._moved else ids
+        kind = _KIND[ids]
+        value = ids - _ZERO[kind]
+        rows = state.rows.copy()
+        rows[:, _PHASE] = self._following[rows[:, _PHASE], kind]
+        rows[:, _ROOM] -= 1
+        if (closed := kind == _B).any():
+            rows[closed, _BARS] += 1
+            rows[closed, _POSITION] = -1
+        if (here := kind == _S).any():
+            rows[here, _LENGTH] = BAR_LENGTHS[value[here]]
+        if (here := kind == _O).any():
+            rows[here, _POSITION] = value[here]
+            rows[here, _PROGRAM] = -1
+        if (here := kind == _I).any():
+            rows[here, _PROGRAM] = value[here]
+            rows[here, _LAST_PITCH : _LAST_VELOCITY + 1] = _HIGHEST
+        if (here := kind == _P).any():
+            rows[here, _HEIGHT] = value[here] & 127
+        if (here := kind == _D).any():
+            rows[here, _DURATION] = value[here]
+        if (here := kind == (_D if self.layout == NOTES else _V)).any():
+            rows[here, _LAST_PITCH] = rows[here, _HEIGHT]
+            rows[here, _LAST_DURATION] = rows[here, _DURATION]
+            rows[here, _LAST_VELOCITY] = _HIGHEST[2] if self.layout == NOTES else value[here]
+            rows[here, _HAS_NOTE] = 1
+        return GrammarState(rows, state.programs)
+
+    # ------------------------------------------------------------------------------------------------------ prompts
+
+    def _read(self, state: GrammarState, ids: np.ndarray) -> GrammarState:
+        """The state (B 1) after many words (ids of ``remi``), room apart.
+
+        Raises
+        ------
+        OptionError
+            One of them cannot follow; tells which.
+        """
+        rows = state.rows.copy()
+        rows[:, _ROOM], rows[:, _HAS_NOTE] = _UNLIMITED, 1
+        state = GrammarState(rows, None)
+        plain = RemiGrammar(self.layout) if self._moved else self
+        plain._bar_length = self._bar_length
+        for at, one in enumerate(ids.tolist()):
+            if not 0 <= one < MUSIC_END or not plain.allowed(state)[0, one]:
+                word = WORDS[one] if 0 <= one < len(WORDS) else str(one)
+                raise OptionError(f"word {at + 1} of the prompt, {word}, cannot follow there in layout {self.layout}.")
+            state = plain.advance(state, np.array([one]))
+        return state
+
+    def whole_bars(self, ids: np.ndarray) -> np.ndarray:
+        """A prompt as whole bars: notes that are not complete go, then ``b-1`` closes the last bar, if it is open.
+
+        Parameters
+        ----------
+        ids : int [T]
+            Of ``remi``, without specials.
+
+        Raises
+        ------
+        OptionError
+            A word cannot follow there in this layout.
+        """
+        ids = np.asarray(ids, np.int64)
+        state = GrammarState(self.start(1, _UNLIMITED).rows, None)
+        rows = self._read(state, ids).rows[0] if len(ids) else state.rows[0]
+        if rows[_PHASE] == _BETWEEN and (len(ids) == 0 or rows[_POSITION] < 0):
+            return ids
+        closed = np.flatnonzero(ids == BAR_END)
+        bar = int(closed[-1]) + 1 if len(closed) else 0
+        last = {NOTES: _D}.get(self.layout, _V)
+        complete = np.flatnonzero(_KIND[ids[bar:]] == last)
+        if len(complete) == 0:
+            return ids[:bar]
+        return np.append(ids[: bar + int(complete[-1]) + 1], BAR_END)
+
+
+def transpose(ids: np.ndarray, semitones: int) -> np.ndarray:
+    """Legal music with its melodic notes moved; one that would leave 0..127 goes to the nearest octave inside.
+
+    Parameters
+    ----------
+    ids : int [T]
+        Of ``remi``, in any layout.
+    semitones : int
+
+    Returns
+    -------
+    int64 [T]
+        Notes of an instrument in descending order, as before.
+    """
+    ids = np.asarray(ids, np.int64).copy()
+    kind = np.where((ids >= 0) & (ids < MUSIC_END), _KIND[np.clip(ids, 0, MUSIC_END - 1)], _NEVER)
+    notes = np.flatnonzero((kind == _P) & (ids < PITCH + 128))
+    pitch = ids[notes] - PITCH + semitones
+    outside = (pitch < 0) | (pitch > 127)
+    pitch = np.where(pitch < 0, pitch % 12, pitch)
+    pitch = np.where(pitch > 127, 116 + (pitch - 116) % 12, pitch)
+    ids[notes] = PITCH + pitch
+    if outside.any():  # folding may have changed the order
+        words = 3 if (kind == _V).any() else 2
+        group = np.cumsum(kind == _I)[notes]
+        whole = notes + words <= len(ids)
+        notes, group = notes[whole], group[whole]
+        columns = ids[notes[:, None] + np.arange(words)]
+        order = np.lexsort((*(-columns.T[::-1]), group))
+        ids[notes[:, None] + np.arange(words)] = columns[order]
+    return ids
