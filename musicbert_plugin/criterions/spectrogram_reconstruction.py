@@ -160,7 +160,8 @@ class SpectrogramReconstructionCriterion(FairseqCriterion):
 
 def _ratio(numerator: str, denominator: str) -> Callable[[metrics.MetersDict], float]:
     def ratio(meters: metrics.MetersDict) -> float:
-        below = float(meters[denominator].avg)
-        return round(float(meters[numerator].avg) / below, 4) if below else float("nan")
+        # None: nothing of this region since the meters were last reset
+        above, below = meters[numerator].avg, meters[denominator].avg
+        return round(float(above) / float(below), 4) if above is not None and below else float("nan")
 
     return ratio

@@ -44,7 +44,7 @@ def validate(reference: ArrayLike, estimate: ArrayLike) -> tuple[NDArray[np.floa
     for name, values in (("reference", truth), ("estimate", guess)):
         if not np.isfinite(values).all():
             raise ValueError(f"{name} holds numbers that are not finite.")
-    return truth.reshape(len(truth), -1), guess.reshape(len(guess), -1)
+    return (truth[:, None], guess[:, None]) if truth.ndim == 1 else (truth, guess)
 
 
 def _divided(above: NDArray[np.float64], below: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -1,0 +1,173 @@
+"""Multi-task loss: absent labels, weights, any batch split; metrics of whole clips."""
+
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+
+from musicbert_plugin.data.audio_labels import LabelTask
+
+pytestmark = pytest.mark.usefixtures("registered")
+
+GENRE = LabelTask("genre", "single", "genre", ("a", "b", "c"), "cross_entropy", weight=2.0)
+MOOD = LabelTask("mood", "multi", "mood", ("x", "y"), "bce", pos_weight=3.0)
+AFFECT = LabelTask("affect", "regression", "AV", ("arousal", "valence"), "mse", 0.5, 1.0, (1.0, 2.0), (2.0, 0.5))
+TASKS = [GENRE, MOOD, AFFECT]
+
+
+class Heads(torch.nn.Module):
+    """Linear heads on the mean of a clip."""
+
+    def __init__(self):
+        super().__init__()
+        torch.manual_seed(0)
+        self.heads = torch.nn.ModuleDict({task.name: torch.nn.Linear(4, task.size).double() for task in TASKS})
+
+    def forward(self, source, lengths):
+        x = torch.stack([row[:length].mean(0) for row, length in zip(source, lengths, strict=True)])
+        return {name: head(x) for name, head in self.heads.items()}, {}
+
+
+def make_criterion(weighting="fixed"):
+    from musicbert_plugin.criterions.audio_multitask import AudioMultitaskCriterion
+
+    return AudioMultitaskCriterion(SimpleNamespace(label_tasks=TASKS), weighting)
+
+
+def make_batch(rows):
+    rng = np.random.default_rng(0)
+    source = torch.from_numpy(rng.normal(size=(6, 5, 4)))[rows]
+    labels = {
+        "genre": torch.tensor([[0.0], [2], [0], [1], [0], [0]])[rows].double(),
+        "mood": torch.tensor([[1.0, 0], [0, 0], [0, 0], [1, 1], [0, 0], [0, 0]])[rows].double(),
+        "affect": torch.tensor([[0.3, -1], [0.0, 0], [2.0, 0], [0, 0], [-1, 1], [0, 0]])[rows].double(),
+    }
+    present = {
+        "genre": torch.tensor([[1], [1], [0], [1], [0], [0]])[rows].bool(),
+        "mood": torch.tensor([[1, 1], [0, 0], [1, 1], [1, 1], [0, 0], [0, 0]])[rows].bool(),
+        "affect": torch.tensor([[1, 1], [0, 0], [1, 0], [0, 0], [1, 1], [0, 0]])[rows].bool(),
+    }
+    clips = torch.tensor(rows)
+    return {
+        "id": clips, "clip": clips, "labels": labels, "present": present, "nsentences": len(rows), "ntokens": 5,
+        "net_input": {"source": source, "lengths": (5,) * len(rows)},
+    }  # fmt: skip
+
+
+def expected_loss(model, rows):
+    """The definition, label by label."""
+    batch = make_batch(rows)
+    logits, total = model(**batch["net_input"])[0], 0.0
+    for row in range(len(rows)):
+        for task in TASKS:
+            losses = []
+            for k in np.flatnonzero(batch["present"][task.name][row].numpy()):
+                out, label = logits[task.name][row], batch["labels"][task.name][row, k]
+                if task.type == "single":
+                    losses.append(-out.log_softmax(-1)[int(label)])
+                elif task.type == "multi":
+                    p = out[k].sigmoid()
+                    losses.append(-3 * p.log() if label else -(1 - p).log())
+                else:
+                    losses.append((out[k] - label) ** 2)
+            total += task.weight * float(sum(losses) / len(losses)) if losses else 0.0
+    return total
+
+
+def test_defect_24_a_clips_loss_is_the_weighted_sum_over_tasks_of_the_mean_over_present_labels():
+    """The original took labels that sum to 0 for absent ones, and squared errors for classes."""
+    model, rows = Heads(), list(range(6))
+    loss, sample_size, _ = make_criterion()(model, make_batch(rows))
+    assert sample_size == 6
+    assert float(loss) == pytest.approx(expected_loss(model, rows), rel=1e-5)
+    assert float(make_criterion()(model, make_batch([5]))[0]) == 0.0  # nobody has labelled this clip
+
+
+def test_absent_labels_have_no_gradient_whatever_they_hold():
+    model, batch = Heads(), make_batch([0, 2, 4])
+    gradients = []
+    for filler in (0.0, 1e30):
+        for name in batch["labels"]:
+            if name != "genre":
+                batch["labels"][name] = torch.where(batch["present"][name], batch["labels"][name], filler)
+        model.zero_grad()
+        make_criterion()(model, batch)[0].backward()
+        gradients.append([parameter.grad.clone() for parameter in model.parameters()])
+    for a, b in zip(*gradients, strict=True):
+        assert torch.isfinite(b).all()
+        torch.testing.assert_close(a, b)
+
+
+@pytest.mark.parametrize("weighting", ["fixed", "equal", "uncertainty"])
+def test_any_split_into_batches_gives_the_same_gradient(weighting):
+    found = []
+    for batches in ([list(range(6))], [[5, 0], [2], [1, 3, 4]]):
+        model, criterion = Heads(), make_criterion(weighting)
+        if weighting == "uncertainty":
+            torch.nn.init.constant_(criterion.log_variance, 0.3)
+        for rows in batches:
+            criterion(model, make_batch(rows))[0].backward()
+        parameters = [*model.parameters(), *criterion.parameters()]
+        found.append([parameter.grad.clone() for parameter in parameters])
+    for a, b in zip(*found, strict=True):
+        torch.testing.assert_close(a, b)
+
+
+def test_learned_weights_are_kendalls():
+    model, criterion = Heads(), make_criterion("uncertainty")
+    with torch.no_grad():
+        criterion.log_variance.copy_(torch.tensor([0.5, -0.2, 1.0]))
+    batch = make_batch([0])
+    out = model(**batch["net_input"])[0]
+    losses = [
+        F.cross_entropy(out["genre"], torch.tensor([0])),
+        F.binary_cross_entropy_with_logits(out["mood"], batch["labels"]["mood"], pos_weight=torch.tensor([3.0, 3.0])),
+        0.5 * F.mse_loss(out["affect"], batch["labels"]["affect"]),
+    ]
+    expected = sum(
+        task.weight * (float(loss) * np.exp(-s) + s / 2)
+        for task, loss, s in zip(TASKS, losses, (0.5, -0.2, 1.0), strict=True)
+    )
+    assert float(criterion(model, batch)[0]) == pytest.approx(expected, rel=1e-5)
+
+
+def test_a_clips_prediction_is_the_mean_over_its_windows_and_a_window_counts_once():
+    from musicbert_plugin.criterions.audio_multitask import ClipMeter
+
+    meter = ClipMeter(GENRE)
+    output = {
+        "window": np.array([0, 1, 2]), "clip": np.array([0, 0, 1]), "frames": np.array([30, 10, 30]),
+        "outputs": {"genre": np.array([[0.6, 0.4, 0.0], [0.0, 1.0, 0.0], [0.1, 0.1, 0.8]])},
+        "labels": {"genre": np.array([[1.0], [1], [2]])}, "present": {"genre": np.ones((3, 1), bool)},
+    }  # fmt: skip
+    meter.update([{"predictions": output}, {"predictions": output}])
+    outputs, labels, present = meter.clips()
+    np.testing.assert_allclose(outputs, [[0.45, 0.55, 0.0], [0.1, 0.1, 0.8]])
+    assert labels.tolist() == [[1], [2]] and present.all()
+    assert meter.score("accuracy") == meter.score("f1") == 1.0
+
+
+def test_metrics_of_a_validation_are_of_the_whole_set_and_in_the_labels_own_units():
+    from musicbert_plugin.criterions.audio_multitask import clip_scores
+    from musicbert_plugin.metrics import classification, regression
+
+    rng = np.random.default_rng(0)
+    values, present = rng.normal(size=(40, 2)), rng.random((40, 2)) < 0.7
+    outputs = values + rng.normal(size=(40, 2))
+    found = clip_scores(outputs, values, present, AFFECT)
+    expected = [
+        regression.ccc(
+            values[present[:, k], k] * AFFECT.deviation[k] + AFFECT.mean[k],
+            outputs[present[:, k], k] * AFFECT.deviation[k] + AFFECT.mean[k],
+        )[0]
+        for k in range(2)
+    ]
+    assert found["ccc"] == pytest.approx(np.mean(expected))
+    tags, here = rng.random((40, 2)) < 0.4, rng.random((40, 1)) < 0.8
+    score = rng.random((40, 2))
+    found = clip_scores(score, tags, np.tile(here, 2), MOOD)
+    assert found["roc_auc"] == pytest.approx(classification.roc_auc(tags[here[:, 0]], score[here[:, 0]]).mean())
+    nobody = clip_scores(outputs, values, np.zeros((40, 2), bool), AFFECT)
+    assert np.isnan(nobody["r2"]) and np.isnan(nobody["ccc"])

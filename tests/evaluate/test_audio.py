@@ -1,0 +1,260 @@
+"""Evaluation of models of sound, and the hub: numbers, examples, predictions, long recordings, sentences."""
+
+import json
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+
+from musicbert_plugin.errors import CheckpointError, DatasetError
+from musicbert_plugin.evaluate.__main__ import main
+
+YAML = "tasks:\n  level: {type: single, classes: [quiet, loud]}\n  mean: {type: regression}\n"
+SIZES = {"encoder_layers": 2, "encoder_embed_dim": 8, "encoder_ffn_embed_dim": 16, "encoder_attention_heads": 2}
+
+
+@pytest.fixture
+def folder(spectrogram_folder):
+    folder = spectrogram_folder(
+        train=[60, 40, 90, 70], valid=[50, 33, 20], test=[40, 30],
+        labels={
+            "level": lambda clip: "loud" if clip.mean() > -4 else "quiet",
+            "mean": lambda clip: f"{clip.mean():.3f}",
+            "group": lambda clip: str(len(clip)),
+        },
+    )  # fmt: skip
+    (folder / "tasks.yaml").write_text(YAML)
+    return folder
+
+
+@pytest.fixture
+def checkpoint(folder, tmp_path):
+    """``checkpoint(labels=False)``: a file as fairseq's trainer writes it, of fresh weights."""
+    from omegaconf import OmegaConf
+
+    from musicbert_plugin.models.musicoder import MusiCoderConfig, MusiCoderModel
+    from musicbert_plugin.tasks.audio_multitask import AudioMultitaskConfig, AudioMultitaskTask
+    from musicbert_plugin.tasks.spectrogram_reconstruction import (
+        SpectrogramReconstructionTask,
+        SpectrogramReconstructionTaskConfig,
+    )
+
+    def make(labels=False, **options):
+        if labels:
+            task = AudioMultitaskTask(AudioMultitaskConfig(data=str(folder), seed=1))
+        else:
+            task = SpectrogramReconstructionTask(SpectrogramReconstructionTaskConfig(data=str(folder), seed=1))
+        torch.manual_seed(0)
+        cfg = MusiCoderConfig(**(SIZES | {"conv_kernel": 3} | options))
+        model = MusiCoderModel.build_model(cfg, task)
+        settings = {key: getattr(cfg, key) for key in cfg.__dataclass_fields__ if key != "_name"}
+        settings = {key: str(value) if hasattr(value, "value") else value for key, value in settings.items()}
+        path = tmp_path / f"model{len(list(tmp_path.glob('model*.pt')))}.pt"
+        torch.save(
+            {
+                "cfg": OmegaConf.create({"model": {"_name": "musicoder_tiny", **settings}}),
+                "model": model.state_dict(),
+                "task_state": task.state_dict(),
+            },
+            path,
+        )
+        return path, model.eval(), task
+
+    return make
+
+
+def run(capsys, *arguments):
+    status = main([str(argument) for argument in arguments])
+    said = capsys.readouterr()
+    return status, json.loads(said.out) if said.out else None, said.err
+
+
+def test_errors_are_those_of_the_criterion_and_examples_are_written(checkpoint, folder, tmp_path, capsys):
+    pytest.importorskip("matplotlib")
+    path, model, task = checkpoint(frame_stack=2)
+    status, values, table = run(
+        capsys, "audio", "--path", path, folder, "--masking", "frames", "--reconstruct", 2, "--dest", tmp_path / "out"
+    )
+    assert status == 0 and "interpolation" in table
+    from musicbert_plugin.criterions.spectrogram_reconstruction import SpectrogramReconstructionCriterion
+    from musicbert_plugin.tasks.spectrogram_reconstruction import (
+        SpectrogramReconstructionTask,
+        SpectrogramReconstructionTaskConfig,
+    )
+
+    task = SpectrogramReconstructionTask(
+        SpectrogramReconstructionTaskConfig(data=str(folder), masking="frames", seed=1)
+    )
+    task.load_dataset("valid")
+    data = task.dataset("valid")
+    criterion = SpectrogramReconstructionCriterion(SimpleNamespace(), "l2", 1.0, 1.0)
+    loss, cells, _ = criterion(model, data.collater([data[index] for index in range(len(data))]))
+    assert values["all"]["cells"] == cells
+    assert values["all"]["mse"] == pytest.approx(2 * loss.item() / cells, rel=1e-5)
+    for number in range(2):
+        arrays = {
+            name: np.load(tmp_path / "out" / f"{number}_{name}.npy")
+            for name in ("input", "original", "reconstruction", "mask")
+        }
+        assert np.isnan(arrays["input"][arrays["mask"]]).all() and arrays["mask"].any()
+        np.testing.assert_array_equal(arrays["input"][~arrays["mask"]], arrays["original"][~arrays["mask"]])
+        error = np.abs(arrays["reconstruction"] - arrays["original"])[arrays["mask"]].mean()
+        assert values["examples"][number]["mean_absolute_error"] == pytest.approx(error, rel=1e-5)
+        assert (tmp_path / "out" / f"{number}.png").stat().st_size > 1000
+
+
+def test_labels_are_measured_beside_majority_and_mean(checkpoint, folder, capsys):
+    path, model, _ = checkpoint(labels=True)
+    status, values, table = run(capsys, "audio", "--path", path, folder)
+    assert status == 0 and "majority" in table
+    assert values["level"]["labelled"] == 3 and 0 <= values["level"]["model"]["accuracy"] <= 1
+    assert values["mean"]["baseline"]["ccc"] == 0
+
+
+def test_one_head_is_asked_about_new_recordings_and_bad_ones_are_told(checkpoint, tmp_path, capsys):
+    soundfile = pytest.importorskip("soundfile")
+    pytest.importorskip("soxr")
+    path, *_ = checkpoint(labels=True)
+    soundfile.write(tmp_path / "stereo.wav", np.random.default_rng(0).normal(size=(9000, 2)) / 9, 16000)
+    soundfile.write(tmp_path / "nothing.wav", np.zeros(0), 8000)
+    (tmp_path / "broken.mp3").write_bytes(b"no sound")
+    files = [tmp_path / name for name in ("stereo.wav", "nothing.wav", "broken.mp3")]
+    status, values, table = run(capsys, "audio", "--path", path, "--predict", *files, "--head", "level")
+    assert status == 1 and "broken.mp3" in table and "nothing.wav" in table
+    answer = values["predictions"][str(files[0])]
+    assert set(answer) == {"level"} and sum(answer["level"].values()) == pytest.approx(1)
+    assert set(values["failed"]) == {str(files[1]), str(files[2])}
+    status, _, said = run(capsys, "audio", "--path", path, "--predict", files[0], "--head", "key")
+    assert status == 2 and "--head is 'key'" in said
+
+
+def test_correlations_of_layers_with_features_are_a_table_and_a_heat_map(checkpoint, folder, tmp_path, capsys):
+    pytest.importorskip("matplotlib")
+    path, *_ = checkpoint()
+    status, values, table = run(
+        capsys, "correlate", "--path", path, folder, "--gen-subset", "train", "--random", "--dest", tmp_path / "out"
+    )
+    assert status == 0 and "brightness" in table and "random encoder" in table
+    correlation = np.load(tmp_path / "out" / "correlation.npy")
+    assert correlation.shape == (3, 8, 8) and np.nanmax(np.abs(correlation)) <= 1
+    best = next(row for row in values["closest"] if row["feature"] == "level")
+    assert abs(best["correlation"]) == pytest.approx(np.nanmax(np.abs(correlation[:, :, 0])))
+    assert (tmp_path / "out" / "correlation.png").is_file()
+    assert len((tmp_path / "out" / "correlation.csv").read_text().splitlines()) == 1 + 8 * 3
+
+
+def test_correlations_against_another_folder_of_the_same_clips(checkpoint, folder, tmp_path, capsys):
+    pytest.importorskip("matplotlib")
+    path, *_ = checkpoint(frame_stack=2)
+    status, values, _ = run(
+        capsys, "correlate", "--path", path, folder, "--gen-subset", "train", "--against", folder,
+        "--dest", tmp_path / "out",
+    )  # fmt: skip
+    assert status == 0 and len(values["closest"]) == 8 * 3
+
+
+def test_a_probe_reads_a_label_off_features_and_compares_with_raw_and_random_ones(checkpoint, folder, capsys):
+    path, *_ = checkpoint()
+    status, values, table = run(
+        capsys, "probe", "--path", path, folder, "--label", "mean", "--regression", "--folds", 2, "--layers", 0, 2
+    )
+    assert status == 0 and values["metric"] == "r2" and values["clips"] == 9
+    assert set(values["scores"]) == {
+        "raw features", "layer 0", "layer 2", "random encoder, layer 0", "random encoder, layer 2",
+    }  # fmt: skip
+    interval = values["gain_over_random"]["layer 0"]
+    assert interval["low"] <= interval["mean"] <= interval["high"]
+    status, values, _ = run(
+        capsys, "probe", "--path", path, folder, "--label", "level", "--group", "group", "--folds", 2, "--layers", 2
+    )
+    assert status == 0 and values["majority"] >= 0.3
+    status, _, said = run(capsys, "probe", "--path", path, folder, "--label", "key")
+    assert status == 2 and "no label column 'key'" in said
+
+
+def test_groups_are_never_on_both_sides_of_a_probe():
+    from musicbert_plugin.evaluate.probe import fold_of_groups, paired_interval, probe
+
+    rng = np.random.default_rng(0)
+    groups, labels = rng.integers(0, 12, 80), rng.integers(0, 3, 80)
+    fold = fold_of_groups(groups, labels, 3, 1)
+    assert all(len(set(fold[groups == group])) == 1 for group in range(12)) and len(set(fold)) == 3
+    vectors = np.eye(3)[labels] + 0.1 * rng.normal(size=(80, 3))
+    assert (probe(vectors, labels, groups, fold, False, 1) == labels).mean() > 0.95
+    mean, low, high = paired_interval(np.where(groups < 6, 1.0, 0.0), groups, 1)
+    assert low < mean < high
+    assert paired_interval(np.full(80, 0.25), groups, 1) == (0.25, 0.25, 0.25)
+
+
+# ---------------------------------------------------------------------------------------------------------------- hub
+
+
+def test_a_long_recording_is_joined_from_overlapping_windows(checkpoint):
+    from musicbert_plugin.audio_hub import MusiCoderHub
+
+    for stack in (1, 3):
+        path, model, _ = checkpoint(frame_stack=stack)
+        x = np.random.default_rng(0).normal(size=(217, 8)).astype(np.float32)
+        whole = MusiCoderHub.from_pretrained(path).extract_features(x)
+        assert whole.shape == (-(-217 // stack), 8)
+        with torch.no_grad():
+            expected = model(torch.from_numpy(x)[None], features_only=True)[0][0].numpy()
+        np.testing.assert_allclose(whole, expected, atol=1e-5)
+        hub = MusiCoderHub.from_pretrained(path, window=48)
+        joined = hub.extract_features(x)
+        assert joined.shape == whole.shape
+        # Each position is that of the window in whose middle it lies.
+        window, r = hub.window, stack
+        start = window // 2
+        with torch.no_grad():
+            alone = model(torch.from_numpy(x[start : start + window])[None], features_only=True)[0][0].numpy()
+        quarter = window // 4 // r
+        np.testing.assert_allclose(
+            joined[start // r + quarter : start // r + 3 * quarter], alone[quarter : 3 * quarter], atol=1e-5
+        )
+        layers = hub.extract_all_layers(x)
+        np.testing.assert_allclose(layers[2], hub.extract_features(x, layer=2), atol=1e-6)
+        assert hub.clip_vector(x, deviation=True).shape == (16,)
+
+
+@pytest.mark.parametrize("frames", [1, 5, 47, 48, 49, 96, 97, 100, 333])
+@pytest.mark.parametrize("r", [1, 3])
+def test_windows_answer_for_every_frame_once(frames, r, registered):
+    from musicbert_plugin.audio_hub import _windows
+
+    window, end = 48 // (4 * r) * 4 * r, 0
+    for seen, kept in _windows(frames, window, r):
+        assert kept.start == end and seen.start <= kept.start < kept.stop <= seen.stop <= frames
+        assert seen.stop - seen.start <= window and seen.start % r == 0 and kept.start % r == 0
+        end = kept.stop
+    assert end == frames
+
+
+def test_the_hub_restores_hidden_cells_and_nothing_else(checkpoint):
+    from musicbert_plugin.audio_hub import MusiCoderHub
+
+    hub = MusiCoderHub.from_pretrained(checkpoint()[0], window=32)
+    x = np.random.default_rng(0).normal(size=(100, 8)).astype(np.float32)
+    hidden = np.zeros((100, 8), bool)
+    hidden[40:50] = True
+    restored = hub.restore(x, hidden)
+    np.testing.assert_array_equal(restored[~hidden], x[~hidden])
+    other = np.where(hidden, 99.0, x).astype(np.float32)
+    np.testing.assert_allclose(hub.restore(other, hidden), restored, atol=1e-6)  # nothing leaks
+
+
+def test_what_the_hub_cannot_do_is_told(checkpoint, tmp_path):
+    from musicbert_plugin.audio_hub import MusiCoderHub, Samples
+
+    hub = MusiCoderHub.from_pretrained(checkpoint()[0])
+    with pytest.raises(CheckpointError, match="no heads"):
+        hub.predict(np.zeros((5, 8), np.float32))
+    with pytest.raises(DatasetError, match=r"\[T, 8\]"):
+        hub.extract_features(np.zeros((5, 3), np.float32))
+    with pytest.raises(DatasetError, match="8000 Hz are expected"):
+        hub.extract_features(Samples(np.zeros(500, np.float32), 44100))
+    with pytest.raises(CheckpointError, match="is not a file"):
+        MusiCoderHub.from_pretrained(tmp_path / "none.pt")
+    with pytest.raises(CheckpointError, match="no head for reconstruction"):
+        MusiCoderHub.from_pretrained(checkpoint(labels=True)[0]).restore(np.zeros((5, 8)), np.zeros((5, 8), bool))

@@ -1,0 +1,70 @@
+"""Classification metrics against scikit-learn, and their edges."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from sklearn import metrics as reference
+
+from musicbert_plugin.metrics import classification
+
+
+@given(st.integers(1, 60), st.integers(1, 6), st.integers(0, 10_000))
+def test_accuracy_and_macro_f1_are_scikit_learns(clips, classes, seed):
+    rng = np.random.default_rng(seed)
+    truth, guess = rng.integers(0, classes, (2, clips))
+    assert classification.accuracy(truth, guess) == pytest.approx(reference.accuracy_score(truth, guess))
+    expected = reference.f1_score(truth, guess, average="macro", zero_division=0)
+    assert classification.macro_f1(truth, guess) == pytest.approx(expected)
+
+
+@given(st.integers(2, 60), st.integers(1, 5), st.integers(0, 10_000))
+def test_areas_are_scikit_learns_ties_included(clips, tags, seed):
+    rng = np.random.default_rng(seed)
+    truth = rng.random((clips, tags)) < 0.4
+    score = rng.integers(0, 6, (clips, tags)) / 5
+    roc, pr = classification.roc_auc(truth, score), classification.pr_auc(truth, score)
+    for tag in range(tags):
+        if truth[:, tag].any() and not truth[:, tag].all():
+            assert roc[tag] == pytest.approx(reference.roc_auc_score(truth[:, tag], score[:, tag]))
+        else:
+            assert np.isnan(roc[tag])
+        if truth[:, tag].any():
+            assert pr[tag] == pytest.approx(reference.average_precision_score(truth[:, tag], score[:, tag]))
+        else:
+            assert np.isnan(pr[tag])
+
+
+def test_the_area_is_the_share_of_pairs_in_the_right_order():
+    rng = np.random.default_rng(0)
+    truth, score = rng.random(30) < 0.5, rng.integers(0, 9, 30)
+    pairs = [(score[i] > score[j]) + 0.5 * (score[i] == score[j]) for i in np.flatnonzero(truth) for j in np.flatnonzero(~truth)]  # noqa: E501  # fmt: skip
+    assert classification.roc_auc(truth[:, None], score[:, None])[0] == pytest.approx(np.mean(pairs))
+
+
+def test_means_leave_out_what_cannot_be_said():
+    assert classification.mean_of_defined([0.5, np.nan, 1.0]) == 0.75
+    assert np.isnan(classification.mean_of_defined([np.nan]))
+    assert np.isnan(classification.accuracy([], [])) and np.isnan(classification.macro_f1([], []))
+
+
+def test_the_majority_is_the_most_frequent_and_of_several_the_smallest():
+    assert classification.majority_class([3, 1, 1, 3]) == 1
+    with pytest.raises(ValueError, match="no clips"):
+        classification.majority_class([])
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda: classification.accuracy([0, 1], [0]),
+        lambda: classification.accuracy([0.5], [0]),
+        lambda: classification.macro_f1([-1], [0]),
+        lambda: classification.roc_auc([0, 1], [0.1, 0.2]),
+        lambda: classification.roc_auc([[2]], [[0.1]]),
+        lambda: classification.pr_auc([[1]], [[np.nan]]),
+    ],
+)
+def test_what_is_no_answer_is_refused(call):
+    with pytest.raises(ValueError):
+        call()
