@@ -4,10 +4,10 @@ Lu et al. 2023, "MuseCoco" (arXiv 2306.00110), section 3.3; the numbers are thos
 (``codecs.attributes``) has one class for each of the 63 command words, the last of which is NA.
 
 ``steps``
-    A number of attributes is drawn, 1 to 14 (5 never): 1 to 4 are five times, 6 to 8 three times and 9 to 14 twice as
-    likely as once.  So many of the fifteen attributes, drawn without replacement, are told, the others are NA.  Of those
-    with a class for each member (instruments, genres), a told one names some members: of the T that are there, a number
-    from min(1, T) to T, as yes; of the F others, a number from min(1, F) to F, as no.
+    A number of attributes is drawn, 1 to 14 but never 5, with weight 5 for 1 to 4, 3 for 6 to 8 and 2 for 9 to 14.  So
+    many of the fifteen attributes, drawn without replacement, are told, the others are NA.  One with a class for each
+    member (instruments, genres) names some of them: of the T that are there, a number from min(1, T) to T, as yes; of
+    the F others, a number from min(1, F) to F, as no.
 ``probability``
     Each command word is NA with probability p, on its own; and no member is told to be absent.
 ``none``

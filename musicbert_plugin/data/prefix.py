@@ -4,9 +4,9 @@ A sample is a prefix c_1 .. c_n (63 command words, or a condition of any length)
 
     ``</s>`` c_1 .. c_n ``<sep>`` t_1 .. t_m
 
-and predicts the next token at each place: t_1 at ``<sep>`` (place n + 1), ``</s>`` at t_m.  The loss is on the music and
-its end (``target``), or on everything (``all``).  Where positions begin (``sep_pos``) is told by the position mode, see
-``models/linear_transformer_lm.py``.
+and predicts the next token at each place: t_1 at ``<sep>`` (place n + 1), ``</s>`` at t_m.  The loss is on the music
+and its end (``target``), or on everything (``all``).  Where positions begin (``sep_pos``) is told by the position mode,
+see ``models/linear_transformer_lm.py``.
 
 A batch of B rows, padded on the right to L places:
 
@@ -234,14 +234,11 @@ class PrefixedMusic(FairseqDataset):
 
 
 class Prompts(FairseqDataset):
-    """Prefixes to continue, in the order in which they came: batches of ``src_tokens`` and ``src_lengths``.
+    """Prefixes to continue, in the order in which they came: batches of ``src_tokens`` and ``src_lengths``."""
 
-    With ``targets`` (music with ``</s>``), batches carry them beside the prefix, never in it.
-    """
-
-    def __init__(self, prefixes: Sequence[Tensor], targets: Sequence[Tensor] | None = None) -> None:
+    def __init__(self, prefixes: Sequence[Tensor]) -> None:
         super().__init__()
-        self.prefixes, self.targets = prefixes, targets
+        self.prefixes = prefixes
         self.sizes = np.array([len(prefix) for prefix in prefixes], np.int64)
 
     def __len__(self) -> int:
@@ -272,7 +269,6 @@ class Prompts(FairseqDataset):
         return {
             "id": torch.tensor(indices),
             "net_input": {"src_tokens": _padded(rows), "src_lengths": torch.tensor([len(row) for row in rows])},
-            "target": None if self.targets is None else _padded([self.targets[index] for index in indices]),
             "nsentences": len(rows),
             "ntokens": sum(map(len, rows)),
         }

@@ -1,9 +1,9 @@
 """Dataset folders of prefixes and music: is this folder one that this code can train on, and what is in it?
 
 ``preprocess.remi build`` makes folders of kind ``remi``: ``dict.txt``, ``{train,valid,test}.{bin,idx}`` with the music,
-and ``{split}.attributes.npy``.  ``preprocess.remi pairs`` (and its entry for one's own pairs) makes kind ``remi_pairs``:
-``{split}_input.{bin,idx}`` hold the condition of each sample instead.  ``config.json`` names the layout.  A folder
-without it, as ``fairseq-preprocess`` makes it, is told by its files, and has no layout.
+and ``{split}.attributes.npy``.  ``preprocess.remi pairs`` (and its entry for one's own pairs) makes kind
+``remi_pairs``: ``{split}_input.{bin,idx}`` hold the condition of each sample instead.  ``config.json`` names the
+layout.  A folder without it, as ``fairseq-preprocess`` makes it, is told by its files, and has no layout.
 """
 
 from __future__ import annotations

@@ -56,6 +56,7 @@ class LinearTransformerLMConfig(FairseqDataclass):
         metadata={"help": "where positions begin if a batch does not say: at <sep>, one place before it, or at 0"},
     )
     layout: str = field(default="auto", metadata={"help": "layout of the music; kept for whoever generates with it"})
+    prefix: str = field(default="auto", metadata={"help": "what stands before <sep>; kept like the layout"})
     max_target_positions: int = field(
         default=8192,
         metadata={"help": "longest row, prefix included, that fairseq lets through (the model itself has no limit)"},
@@ -154,6 +155,8 @@ class LinearTransformerLM(FairseqLanguageModel):
             args.position_mode = POSITION_MODES[0]
         if args.layout in (None, "auto"):
             args.layout = LAYOUTS[0]
+        if args.prefix in (None, "auto"):
+            args.prefix = "attributes"
         if str(args.position_mode) not in POSITION_MODES:
             raise OptionError(f"--position-mode {args.position_mode}: one of {', '.join(POSITION_MODES)} is accepted")
         try:

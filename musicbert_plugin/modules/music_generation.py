@@ -167,6 +167,8 @@ class MusicGenerator:
         cut = np.zeros(rows, bool)
         if grammar is not None:
             allowed = grammar.allowed(state)
+            # Nothing but the end may come, and the limit is nearer than the shortest bar is long.
+            cut = (allowed.sum(1) == allowed[:, self.end]) & (search.max_length - step < 3)
             if step < search.min_length:
                 others = allowed.sum(1) > allowed[:, self.end]
                 if others.any():

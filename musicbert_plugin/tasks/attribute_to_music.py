@@ -1,4 +1,4 @@
-"""Task ``attribute_to_music``: a language model of music behind a prefix of attributes, or behind a condition of one's own.
+"""Task ``attribute_to_music``: a language model of music behind attributes, or behind a condition of one's own.
 
 Lu et al. 2023, "MuseCoco: Generating Symbolic Music from Text" (arXiv 2306.00110), section 3.3.  The data are dataset
 folders (see ``data.prompted_folder``) of ``preprocess.remi build`` (music and its attributes) or ``preprocess.remi
@@ -7,9 +7,12 @@ pairs`` (condition and music).  What a batch holds is in ``data.prefix``; which 
 
 A split whose name begins with "train" is masked anew in every epoch; any other is alike in every epoch.
 
-Layout and position mode belong to a model: training takes the layout from the dataset folder, the checkpoint keeps both,
-and whatever is done with it later uses them without being told.  Task name ``language_modeling_control`` is the one that
-the published checkpoints carry.
+Layout, position mode and the kind of prefix belong to a model: training takes them from the dataset folder and the
+options, the checkpoint keeps them, and whatever is done with it later uses them without being told.  Task name
+``language_modeling_control`` is the one that the published checkpoints carry.
+
+``fairseq-interactive`` reads one request per line, ``fairseq-generate`` takes the prefix of each sample of a split;
+both write music with the plugin's own generator (``composition``).
 """
 
 # No "from __future__ import annotations": fairseq reads the types of a dataclass's fields, not their text.
@@ -28,11 +31,13 @@ from omegaconf import II, open_dict
 from torch import Tensor
 
 from musicbert_plugin.codecs.remi import LAYOUTS, dictionary_words
+from musicbert_plugin.composition import PREFIXES, Composer, Limits, Piece, read_prompt, request_ids
 from musicbert_plugin.data.attribute_masking import MASKS
 from musicbert_plugin.data.condition_pairs import ConditionPairs
-from musicbert_plugin.data.prefix import LOSS_ON, AttributedMusic, PrefixedMusic, Prompts
+from musicbert_plugin.data.prefix import LOSS_ON, AttributedMusic, PrefixedMusic, Prompts, read_prefix
 from musicbert_plugin.data.prompted_folder import check_prompted_folder
 from musicbert_plugin.errors import OptionError
+from musicbert_plugin.modules.music_generation import Search
 
 logger = logging.getLogger(__name__)
 
@@ -42,6 +47,8 @@ LAYOUT_CHOICES = ChoiceEnum((AUTO, *LAYOUTS))
 POSITION_CHOICES = ChoiceEnum((AUTO, *POSITION_MODES))
 LOSS_CHOICES = ChoiceEnum(LOSS_ON)
 MASK_CHOICES = ChoiceEnum(MASKS)
+PREFIX_CHOICES = ChoiceEnum((AUTO, *PREFIXES))
+KEEP_CHOICES = ChoiceEnum(("all", "best"))
 
 
 @dataclass
@@ -53,7 +60,8 @@ class AttributeToMusicTaskConfig(FairseqDataclass):
         metadata={
             "help": "dataset folder made by preprocess.remi; several joined by ':' are one shard per epoch.  For "
             "fairseq-interactive any folder with a dict.txt, and none at all for the published vocabulary",
-            "argparse_const": None,
+            # For argparse: may be left out.
+            "argparse_const": "",
         },
     )
     layout: LAYOUT_CHOICES = field(
@@ -69,6 +77,29 @@ class AttributeToMusicTaskConfig(FairseqDataclass):
     )
     attribute_mask_prob: float = field(
         default=0.4, metadata={"help": "probability that --attribute-mask probability hides a command word"}
+    )
+    prefix: PREFIX_CHOICES = field(
+        default=AUTO,
+        metadata={"help": "what stands before <sep>; auto: as in the checkpoint, or else in the dataset"},
+    )
+    no_grammar: bool = field(
+        default=False, metadata={"help": "generation: let any token follow any other, as the original does"}
+    )
+    exact_bars: Optional[int] = field(  # noqa: UP045
+        default=None, metadata={"help": "generation: pieces of exactly so many bars, those of the prompt included"}
+    )
+    only_instruments: bool = field(
+        default=False, metadata={"help": "generation: no instruments but those that a request says yes to"}
+    )
+    prompt: Optional[str] = field(  # noqa: UP045
+        default=None, metadata={"help": "generation: music to continue, a MIDI file or a line of music words; for all"}
+    )
+    num_candidates: int = field(
+        default=1, metadata={"help": "generation: how many pieces are written for a request where --keep best chooses"}
+    )
+    keep: KEEP_CHOICES = field(
+        default="all",
+        metadata={"help": "generation: give all candidates, or the one whose attributes agree best with the request"},
     )
     tokens_per_sample: int = field(default=8192, metadata={"help": "longest row, prefix included"})
     persistent_workers: bool = field(
@@ -96,13 +127,18 @@ class AttributeToMusicTask(FairseqTask):
         super().__init__(cfg)
         self.layout: Optional[str] = None if str(cfg.layout) == AUTO else str(cfg.layout)  # noqa: UP045
         self.position_mode = POSITION_MODES[0] if str(cfg.position_mode) == AUTO else str(cfg.position_mode)
-        self.folder_layout: Optional[str] = None  # noqa: UP045
+        self.prefix = PREFIXES[0] if str(cfg.prefix) == AUTO else str(cfg.prefix)
+        self.of_folder: dict[str, str] = {}
+        self.lines_read = self.lines_answered = 0
         words = tuple(dictionary_words())
         if cfg.data:
             folder = Path(utils.split_paths(cfg.data)[0])
             if (folder / "dict.txt").is_file() or (folder / "config.json").is_file():
                 checked = check_prompted_folder(folder)
-                words, self.folder_layout = checked.words, checked.layout
+                words = checked.words
+                self.of_folder = {"prefix": PREFIXES[checked.pairs("train")]}
+                if checked.layout:
+                    self.of_folder["layout"] = checked.layout
         self.dictionary = dictionary_of(words)
         self.separator = self.dictionary.index("<sep>")
 
@@ -112,12 +148,10 @@ class AttributeToMusicTask(FairseqTask):
         return cls(cfg)
 
     def build_model(self, cfg: Any, from_checkpoint: bool = False) -> Any:
-        """Make the model, and settle layout and position mode: as asked for, or the checkpoint's, or the dataset's."""
-        for name, choices, otherwise in (
-            ("layout", LAYOUTS, self.folder_layout or LAYOUTS[0]),
-            ("position_mode", POSITION_MODES, POSITION_MODES[0]),
-        ):
+        """Make the model, and settle what belongs to it: as asked for, or the checkpoint's, or the dataset's."""
+        for name, choices in (("layout", LAYOUTS), ("position_mode", POSITION_MODES), ("prefix", PREFIXES)):
             asked, held = str(getattr(self.cfg, name)), _held(cfg, name)
+            otherwise = self.of_folder.get(name, choices[0])
             settled = asked if asked != AUTO else held if held in choices else otherwise
             setattr(self, name, settled)
             if isinstance(cfg, Namespace):
@@ -197,6 +231,38 @@ class AttributeToMusicTask(FairseqTask):
             data_buffer_size=data_buffer_size,
         ).next_epoch_itr(shuffle=False)
 
+    def get_interactive_tokens_and_lengths(self, lines: list[str], encode_fn: Any) -> tuple[list[Tensor], list[int]]:
+        """The prefixes of lines of requests.
+
+        Raises
+        ------
+        OptionError
+            With the number of the line, if it means nothing to the model.
+        """
+        tokens = []
+        for line in lines:
+            self.lines_read += 1
+            try:
+                ids = request_ids(line, self.dictionary.symbols, self.prefix)
+            except OptionError as error:
+                raise OptionError(f"line {self.lines_read}: {error}") from error
+            tokens.append(torch.from_numpy(read_prefix(ids, self.separator)))
+        return tokens, [len(one) for one in tokens]
+
+    def build_generator(
+        self, models: list[Any], args: Any, seq_gen_cls: Any = None, extra_gen_cls_kwargs: Any = None, **unused: Any
+    ) -> Any:
+        """What ``fairseq-interactive`` and ``fairseq-generate`` generate with.
+
+        Raises
+        ------
+        OptionError
+            An option that cannot go with the others.
+        """
+        if getattr(args, "score_reference", False):
+            return super().build_generator(models, args)
+        return FairseqComposer(self, models, args)
+
     def build_dataset_for_inference(
         self, src_tokens: list[Tensor], src_lengths: list[int], **unused: Any
     ) -> FairseqDataset:
@@ -214,6 +280,94 @@ class AttributeToMusicTask(FairseqTask):
     @property
     def target_dictionary(self) -> Dictionary:
         return self.dictionary
+
+
+class FairseqComposer:
+    """The composer, called as fairseq calls a sequence generator."""
+
+    def __init__(self, task: AttributeToMusicTask, models: list[Any], args: Any) -> None:
+        cfg = task.cfg
+        if len(models) != 1:
+            raise OptionError(f"--path names {len(models)} checkpoints: music is generated with one.")
+        if cfg.num_candidates < 1:
+            raise OptionError(f"--num-candidates {cfg.num_candidates}: 1 or more is accepted.")
+        beam = args.beam if not args.sampling else 1
+        self.search = Search(
+            beam=beam,
+            sampling=args.sampling,
+            top_k=max(args.sampling_topk, 0),
+            top_p=args.sampling_topp,
+            temperature=args.temperature,
+            length_penalty=0.0 if args.unnormalized else args.lenpen,
+            min_length=args.min_len,
+            max_length=args.max_len_b,
+            seed=cfg.seed,
+        )
+        given = args.beam if args.sampling else min(args.nbest, beam)
+        best = str(cfg.keep) == "best"
+        self.count = max(cfg.num_candidates, given) if best else given * cfg.num_candidates
+        if beam > 1:
+            self.count = min(self.count, beam)
+        self.keep = given if best else None
+        layout = task.layout or LAYOUTS[0]
+        self.task, self.pad = task, task.dictionary.pad()
+        self.eos = task.dictionary.eos()
+        self.symbols_to_strip_from_output = {self.eos, task.dictionary.bos(), self.pad}
+        self.composer = Composer(
+            models[0],
+            words=task.dictionary.symbols,
+            layout=layout,
+            limits=Limits(cfg.exact_bars, cfg.only_instruments, not cfg.no_grammar),
+            prompt=read_prompt(cfg.prompt, layout) if cfg.prompt else None,
+        )
+
+    def generate(
+        self,
+        models: list[Any],
+        sample: dict[str, Any],
+        prefix_tokens: Any = None,
+        constraints: Any = None,
+        **unused: Any,
+    ) -> list[list[dict[str, Any]]]:
+        """Hypotheses of every row: dicts with ``tokens``, ``score`` (natural logarithm, per token) and the like.
+
+        What stands behind ``<sep>`` is not read.  It leaves the batch, as the prefix leaves the target, so that
+        fairseq-generate prints the prefix as S- and the music as T-.
+        """
+        if prefix_tokens is not None or constraints is not None:
+            raise OptionError("--prefix-size and --constraints are not for music: use --prompt FILE.")
+        prefixes = []
+        rows, targets = sample["net_input"]["src_tokens"], sample.get("target")
+        for number, row in enumerate(rows.cpu().numpy()):
+            (places,) = (row == self.task.separator).nonzero()
+            if not len(places):
+                raise OptionError(f"row {number} of the batch has no <sep>, which ends a prefix.")
+            separator = int(places[0])
+            prefixes.append(row[1:separator])
+            rows[number, separator + 1 :] = self.pad
+            if targets is not None:
+                targets[number, :separator] = self.pad
+        if "id" in sample:
+            lines = sample["id"].tolist()
+        else:
+            # fairseq-interactive passes nothing but tokens, in the order of its lines.
+            lines = [self.task.lines_answered + row for row in range(len(prefixes))]
+            self.task.lines_answered += len(prefixes)
+        found = self.composer.compose(prefixes, self.search, lines=lines, count=self.count, keep=self.keep)
+        for line, pieces in zip(lines, found, strict=True):
+            if any(piece.cut for piece in pieces):
+                logger.warning("H-%d was ended by --max-len-b %d", line, self.search.max_length)
+        return [[self._hypothesis(piece) for piece in pieces] for pieces in found]
+
+    def _hypothesis(self, piece: Piece) -> dict[str, Any]:
+        scores = torch.from_numpy(piece.scores)
+        return {
+            "tokens": torch.from_numpy(piece.ids),
+            "score": float(scores.sum()) / max(1, len(scores) - len(self.composer.prompt.ids)),
+            "attention": None,
+            "alignment": None,
+            "positional_scores": scores,
+        }
 
 
 @register_task("language_modeling_control", dataclass=AttributeToMusicTaskConfig)

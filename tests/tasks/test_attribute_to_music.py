@@ -123,7 +123,7 @@ def test_masks_are_drawn_anew_in_every_epoch_of_training_and_never_in_validation
 
 
 def reference_loss(checkpoint, folder, loss_on):
-    """Bits per target token of the valid split: float64 logits, one row at a time, as the published formulas have it."""
+    """Bits per target token of the valid split: float64 logits, one row at a time, by the published formulas."""
     from test_linear_transformer_lm import expected_logits
 
     state = torch.load(checkpoint, weights_only=True)
@@ -209,3 +209,89 @@ def test_pairs_of_unequal_number_are_told_in_one_sentence(attribute_folder):
 def test_music_of_another_layout_than_the_models_is_refused(attribute_folder):
     with pytest.raises(OptionError, match="layout notes, but the model's is bar-tempo"):
         task_for(attribute_folder(config={"layout": "notes"}, valid=[4]), layout="bar-tempo").load_dataset("valid")
+
+
+def hypotheses(text, letter="H"):
+    """From output of fairseq's commands: the words behind each ``H-n`` (or another letter)."""
+    lines = [line.split("\t") for line in text.splitlines() if line.startswith(f"{letter}-")]
+    return {int(fields[0][2:]): fields[-1] for fields in lines}
+
+
+@pytest.fixture
+def trained(attribute_folder, fairseq_command, tmp_path):
+    """A checkpoint of two epochs, with its folder."""
+    folder = attribute_folder(train=[9, 20, 31, 14], valid=[5], test=[8, 12, 30])
+    fairseq_command("train", folder, *RECIPE, "--batch-size", 4, "--save-dir", tmp_path / "saved")
+    return folder, tmp_path / "saved" / "checkpoint_best.pt"
+
+
+SAMPLING = ["--beam", 1, "--sampling", "--sampling-topk", 15, "--max-len-b", 40, "--batch-size", 16]
+
+
+def test_interactive_writes_music_for_requests_whatever_shares_their_buffer(trained, fairseq_command, tmp_path, capsys):
+    _, checkpoint = trained
+    requests = ["piano violin no-drum key=minor bars=16 meter=3/4 genre=Classical", "K1_1 I1s2_0_0", "", "drum"]
+    (tmp_path / "requests").write_text("\n".join(requests) + "\n")
+    outputs = []
+    for buffer in (16, 3):
+        capsys.readouterr()
+        sizes = ["--buffer-size", buffer, "--batch-size", min(buffer, 2), "--input", tmp_path / "requests"]
+        fairseq_command("interactive", *TASK, "--path", checkpoint, *SAMPLING, *sizes)
+        outputs.append(hypotheses(capsys.readouterr().out))
+    assert outputs[0] == outputs[1] and sorted(outputs[0]) == [0, 1, 2, 3] and len(set(outputs[0].values())) == 4
+    for words in outputs[0].values():
+        score, repairs = remi.decode_with_repairs(remi.from_words(words), layout="bar-tempo")
+        assert len(score.onset) and not +repairs
+
+
+@pytest.mark.parametrize(
+    ("requests", "sentence"),
+    [
+        ("piano\nxylophone\n", "line 2: 'xylophone' is no attribute; accepted:"),
+        ("piano no-piano\n", "line 1: piano and no-piano contradict each other"),
+    ],
+)
+def test_a_request_that_means_nothing_ends_with_a_sentence(
+    trained, fairseq_command, tmp_path, capsys, requests, sentence
+):
+    (tmp_path / "requests").write_text(requests)
+    with pytest.raises(SystemExit) as ended:
+        arguments = ["--path", trained[1], *SAMPLING, "--buffer-size", 16, "--input", tmp_path / "requests"]
+        fairseq_command("interactive", *TASK, *arguments)
+    assert ended.value.code == 2 and sentence in capsys.readouterr().err
+
+
+def test_generate_reads_the_prefix_and_never_the_target(trained, fairseq_command, capsys):
+    folder, checkpoint = trained
+    outputs = []
+    for again in range(2):
+        if again:
+            write_items(folder / "test", [[50, 60, 2], [70, 2], [80] * 20 + [2]])
+        capsys.readouterr()
+        fairseq_command("generate", folder, *TASK, "--path", checkpoint, *SAMPLING, "--gen-subset", "test")
+        outputs.append(capsys.readouterr().out)
+    assert hypotheses(outputs[0]) == hypotheses(outputs[1]) and len(hypotheses(outputs[0])) == 3
+    assert hypotheses(outputs[0], "S") == hypotheses(outputs[1], "S")
+    references = hypotheses(outputs[1], "T")
+    assert references[0] == remi.to_words(np.array([50, 60])) and references[2] == " ".join(["o-74"] * 20)
+    for words in hypotheses(outputs[0], "S").values():
+        assert words.split()[-1] == "<sep>" and len(words.split()) == 64
+
+
+def test_generate_writes_for_conditions_of_ones_own(attribute_folder, fairseq_command, tmp_path, capsys):
+    folder = attribute_folder(
+        pairs=True, config={"kind": "remi_pairs", "layout": "notes"}, train=[9, 20], valid=[4], test=[8, 12, 5]
+    )
+    saved = tmp_path / "saved"
+    recipe = [*RECIPE, "--loss-on", "all", "--position-mode", "all", "--batch-size", 2, "--save-dir", saved]
+    fairseq_command("train", folder, *recipe)
+    capsys.readouterr()
+    fairseq_command(
+        "generate", folder, *TASK, "--path", saved / "checkpoint_best.pt", *SAMPLING, "--gen-subset", "test"
+    )
+    output = capsys.readouterr().out
+    assert len(hypotheses(output)) == 3
+    for words in hypotheses(output).values():
+        assert set(words.replace("-", " ").split()[::2]) <= set("boipd"), "layout notes, without being told"
+    sources = hypotheses(output, "S")
+    assert [len(sources[n].split()) for n in range(3)] == [3 + n % 7 + 1 for n in (8, 12, 5)]

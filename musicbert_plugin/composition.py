@@ -1,0 +1,346 @@
+"""New music from a request: what ``fairseq-interactive``, ``fairseq-generate``, the hub and ``evaluate`` share.
+
+A **request** is a line of words (``piano no-drum key=minor bars=16``, or command words), for a model of attributes; or,
+for a model of one's own pairs, a condition in the words of its dictionary.  It becomes the prefix that the model was
+trained with, the model writes on from it (``modules.music_generation``), and the words become a score again.
+
+**Limits** hold for all requests: a grammar (``codecs.remi_grammar``), a number of bars, instruments, and a **prompt**,
+music to continue.  The model knows music in C major or A minor: a prompt is moved there, and what comes of it is moved
+back.
+
+Shapes: B rows, V vocabulary.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from musicbert_plugin.codecs import remi
+from musicbert_plugin.codecs.attributes import (
+    GROUP_OF_PROGRAM,
+    NOT_GIVEN,
+    SLOT_OF,
+    YES,
+    class_vector,
+    classes_of_ids,
+    command_ids,
+    extract,
+    parse_request,
+)
+from musicbert_plugin.codecs.remi_grammar import RemiGrammar, transpose
+from musicbert_plugin.codecs.score import DRUMS, Score, read_midi
+from musicbert_plugin.errors import OptionError, ScoreError
+from musicbert_plugin.modules.music_generation import Continuation, MusicGenerator, Search
+from musicbert_plugin.modules.recurrent_decoder import RecurrentDecoder
+
+Ids = NDArray[np.int64]
+PREFIXES = ("attributes", "conditions")
+"""What a model's prefixes are: command words, or conditions in words of its own."""
+
+
+# ------------------------------------------------------------------------------------------------------------ requests
+
+
+def request_ids(line: str, words: Sequence[str], prefixes: str = PREFIXES[0]) -> Ids:
+    """The prefix of a request, without ``</s>`` and ``<sep>``.
+
+    Parameters
+    ----------
+    line : str
+        A last ``<sep>`` is passed over.
+    words : sequence of str
+        The dictionary, by id.
+    prefixes : str
+        One of :data:`PREFIXES`.
+
+    Raises
+    ------
+    OptionError
+        A word that means nothing to the model, or two that contradict each other.
+    """
+    if prefixes == PREFIXES[0]:
+        ids = command_ids(parse_request(line))
+        if len(words) <= ids.max() or words[ids[-1]] != remi.WORDS[ids[-1]]:
+            raise OptionError(
+                "The model's dictionary has none of the 268 words of attributes: it was trained on conditions of its "
+                "own (--prefix conditions)."
+            )
+        return ids
+    known = {word: number for number, word in enumerate(words)}
+    said = line.split()
+    if said and said[-1] == "<sep>":
+        said.pop()
+    for word in said:
+        if known.get(word, 0) <= remi.UNK or word == "<sep>":
+            raise OptionError(
+                f"{word!r} is no word of the model's dictionary; accepted are its {len(words) - 4} words, from "
+                f"{words[4]} to {words[-1]}."
+            )
+    return np.array([known[word] for word in said], np.int64)
+
+
+# -------------------------------------------------------------------------------------------------------------- prompts
+
+
+@dataclass(frozen=True, eq=False)
+class Prompt:
+    """Music to continue: its ids in the model's layout and key, and the semitones that brought it there."""
+
+    ids: Ids
+    shift: int = 0
+
+
+def read_prompt(path: str | Path, layout: str) -> Prompt:
+    """Read a prompt: a MIDI file, or a text file with one line of words in the model's layout.
+
+    Raises
+    ------
+    ScoreError, OptionError
+        If it is no music, or music in another layout.
+    """
+    path = Path(path)
+    if path.suffix.lower() in (".mid", ".midi", ".kar"):
+        return prompt_of(read_midi(path), layout)
+    try:
+        lines = [line for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+    except (OSError, UnicodeDecodeError) as error:
+        raise OptionError(
+            f"{path} cannot be read ({getattr(error, 'strerror', None) or error}): a prompt is a MIDI file (.mid) or a "
+            "line of music words."
+        ) from error
+    if len(lines) != 1:
+        raise OptionError(f"{path} has {len(lines)} lines: a prompt is one line of music words, or a MIDI file (.mid).")
+    ids = remi.music_of(remi.from_words(lines[0].split("\t")[-1]))
+    try:
+        ids = RemiGrammar(layout).whole_bars(ids[ids != remi.EOS])
+    except OptionError as error:
+        raise OptionError(f"{path}: {error}") from error
+    score = remi.decode(ids)
+    shift = remi.grid_for(score, layout).shift if len(score.onset) else 0
+    return Prompt(transpose(ids, shift), shift)
+
+
+def prompt_of(score: Score, layout: str) -> Prompt:
+    """A score as a prompt."""
+    grid = remi.grid_for(score, layout)
+    return Prompt(remi.encode_grid(grid, layout)[0].astype(np.int64), grid.shift)
+
+
+# -------------------------------------------------------------------------------------------------------------- limits
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What holds for all requests.
+
+    ``exact_bars``: bars of the piece, those of the prompt included (None: as it comes); ``only_instruments``: no other
+    instruments than those that a request says yes to (if any); ``grammar``: only what encoding could give.
+    """
+
+    exact_bars: int | None = None
+    only_instruments: bool = False
+    grammar: bool = True
+
+
+class _Possible:
+    """What remains without the grammar: words that a request rules out for good; the state is its row for each row."""
+
+    def allowed(self, state: NDArray[np.bool_]) -> NDArray[np.bool_]:
+        return state
+
+    def advance(self, state: NDArray[np.bool_], tokens: Ids) -> NDArray[np.bool_]:
+        return state
+
+    def select(self, state: NDArray[np.bool_], index: Ids) -> NDArray[np.bool_]:
+        return state[index]
+
+
+def asked_programs(classes: NDArray[np.uint8]) -> NDArray[np.bool_] | None:
+    """bool [129]: programs of the instruments that a class vector says yes to; None if it says yes to none."""
+    first = SLOT_OF["I1s2"]
+    groups = classes[first : first + 28] == YES
+    return groups[GROUP_OF_PROGRAM] if groups.any() else None
+
+
+# ----------------------------------------------------------------------------------------------------------- agreement
+
+
+def agreement(asked: NDArray[np.uint8], score: Score | None) -> float:
+    """Share of what a request asks for that a piece has, 0 to 1; 1 if it asks for nothing that music can tell.
+
+    Parameters
+    ----------
+    asked : uint8 [63]
+        A request's class vector.
+    score : Score
+        None: no music came out.
+    """
+    heard = NOT_GIVEN
+    if score is not None:
+        try:
+            heard = class_vector(extract(remi.grid_for(score)))
+        except ScoreError:
+            pass
+    told = asked != NOT_GIVEN
+    for key, count in (("S2s1", 1), ("S4", 22), ("EM1", 1), ("ST1", 1), ("C1", 1)):
+        told[SLOT_OF[key] : SLOT_OF[key] + count] = False
+    if not told.any():
+        return 1.0
+    right = heard == asked
+    # An instrument that is not heard is absent.
+    first = SLOT_OF["I1s2"]
+    groups = slice(first, first + 28)
+    right[groups] = (heard[groups] == YES) == (asked[groups] == YES)
+    return float(right[told].mean())
+
+
+# ------------------------------------------------------------------------------------------------------------ composer
+
+
+@dataclass(frozen=True, eq=False)
+class Piece:
+    """What came of a request: music words (the prompt first, ``</s>`` last) in the key of the prompt, the score of each
+    (natural logarithm; 0 for the prompt's), and whether only the length limit ended it."""
+
+    ids: Ids
+    scores: NDArray[np.float32]
+    cut: bool
+
+
+class Composer:
+    """A model with everything that holds for all requests.
+
+    Parameters
+    ----------
+    model : LinearTransformerLM
+        In evaluation mode; its decoder's weights are turned around in memory (see ``modules.recurrent_decoder``).
+    words : sequence of str
+        The dictionary, by id.
+    layout : str
+    limits : Limits
+    prompt : Prompt, optional
+
+    Raises
+    ------
+    OptionError
+        If the dictionary has words of music in places of its own.
+    """
+
+    def __init__(
+        self,
+        model: Any,
+        *,
+        words: Sequence[str],
+        layout: str,
+        limits: Limits = Limits(),
+        prompt: Prompt | None = None,
+    ) -> None:
+        number = {word: at for at, word in enumerate(words)}
+        for at, word in enumerate(remi.WORDS[: remi.MUSIC_END]):
+            if number.get(word, at) != at:
+                raise OptionError(
+                    f"The dictionary has {word} in row {number[word] - 3}, and not in {at - 3}: words of music stay "
+                    "where they are, also where others are renamed."
+                )
+        self.decoder = model.decoder
+        self.words, self.layout, self.limits = list(words), layout, limits
+        self.separator = number["<sep>"]
+        self.prompt = prompt or Prompt(np.zeros(0, np.int64))
+        self.generator = MusicGenerator(
+            RecurrentDecoder(self.decoder), end=remi.EOS, never=[remi.BOS, remi.PAD, remi.UNK]
+        )
+
+    def compose(
+        self,
+        prefixes: Sequence[Ids],
+        search: Search,
+        *,
+        lines: Sequence[int] | None = None,
+        count: int = 1,
+        keep: int | None = None,
+    ) -> list[list[Piece]]:
+        """Write on from prefixes.
+
+        Parameters
+        ----------
+        prefixes : sequence of int64 [n]
+            As :func:`request_ids` gives them.
+        search : Search
+        lines : sequence of int, optional
+            The numbers that random numbers depend on.
+        count : int
+            Candidates of each.
+        keep : int, optional
+            Give only so many of them: those whose attributes agree best with the request, of equal ones the more
+            probable.  By default all, as they come.
+        """
+        rows, begins = [], []
+        for prefix in prefixes:
+            read = np.concatenate([[remi.EOS], prefix, [self.separator]])
+            begins.append(int(self.decoder.begin(torch.from_numpy(read)[None])[0]))
+            rows.append(torch.from_numpy(np.concatenate([read, self.prompt.ids])))
+        grammar, state = self._rules(prefixes, search)
+        found = self.generator.generate(
+            rows, begins, search, lines=lines, candidates=count, grammar=grammar, grammar_state=state
+        )
+        pieces = [[self._piece(one) for one in candidates] for candidates in found]
+        if keep is not None and keep < count:
+            pieces = [self._best(prefix, some)[:keep] for prefix, some in zip(prefixes, pieces, strict=True)]
+        return pieces
+
+    def score(self, piece: Piece) -> Score | None:
+        """The music of a piece; None if there is no note in it."""
+        score, _ = remi.decode_with_repairs(piece.ids, layout=self.layout)
+        return score if len(score.onset) else None
+
+    def _piece(self, found: Continuation) -> Piece:
+        ids = np.concatenate([self.prompt.ids, found.tokens])
+        scores = np.concatenate([np.zeros(len(self.prompt.ids), np.float32), found.scores])
+        return Piece(transpose(ids, -self.prompt.shift), scores, found.cut)
+
+    def _best(self, prefix: Ids, pieces: list[Piece]) -> list[Piece]:
+        asked = self._classes(prefix, "--keep best")
+        worth = [(agreement(asked, self.score(piece)), float(piece.scores.mean())) for piece in pieces]
+        return [pieces[at] for at in sorted(range(len(pieces)), key=lambda at: worth[at], reverse=True)]
+
+    def _rules(self, prefixes: Sequence[Ids], search: Search) -> tuple[Any, Any]:
+        """A grammar, and its state before the first new word of each request; (None, None) where all may come."""
+        limits, rows = self.limits, len(prefixes)
+        programs = np.ones((rows, DRUMS + 1), bool)
+        if limits.only_instruments:
+            for row, prefix in zip(programs, prefixes, strict=True):
+                asked = asked_programs(self._classes(prefix, "--only-instruments"))
+                row[:] = True if asked is None else asked
+        if limits.grammar:
+            grammar = RemiGrammar(self.layout, words=self.words)
+            bars = limits.exact_bars
+            state = grammar.start(
+                rows,
+                search.max_length,
+                least_bars=bars or 0,
+                most_bars=bars,
+                programs=None if programs.all() else programs,
+                prompt=self.prompt.ids,
+            )
+            return grammar, state
+        if limits.exact_bars is not None:
+            raise OptionError("--exact-bars counts bars by the grammar: it cannot go with --no-grammar.")
+        if programs.all():
+            return None, None
+        possible = np.ones((rows, len(self.words)), bool)
+        possible[:, [remi.BOS, remi.PAD, remi.UNK]] = False
+        possible[:, remi.INSTRUMENT : remi.INSTRUMENT + DRUMS + 1] = programs
+        return _Possible(), possible
+
+    def _classes(self, prefix: Ids, option: str) -> NDArray[np.uint8]:
+        try:
+            return classes_of_ids(prefix)
+        except ValueError as error:
+            raise OptionError(f"{option} reads attributes, and this model's prefixes are conditions.") from error

@@ -1,0 +1,263 @@
+"""Whatever random weights write decodes without a repair, keeps its limits, and begins with its prompt."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from musicbert_plugin.codecs import remi
+from musicbert_plugin.codecs.attributes import GROUP_OF_PROGRAM, SLOT_OF, command_ids, parse_request
+from musicbert_plugin.codecs.score import DRUMS, Score, write_midi
+from musicbert_plugin.errors import OptionError
+
+pytestmark = pytest.mark.usefixtures("registered")
+REQUESTS = ("piano violin no-drum key=minor", "drum bass bars=4", "")
+
+
+@pytest.fixture(scope="module")
+def model():
+    """The debug size with random weights that differ between words, so that it writes all kinds of things."""
+    from argparse import Namespace
+
+    from fairseq.data import Dictionary
+    from fairseq.models import ARCH_CONFIG_REGISTRY
+
+    import musicbert_plugin
+
+    musicbert_plugin.register()
+    torch.set_num_threads(1)
+    from musicbert_plugin.models.linear_transformer_lm import LinearTransformerLM
+
+    words = Dictionary()
+    for word in remi.dictionary_words():
+        words.add_symbol(word)
+    args = Namespace()
+    ARCH_CONFIG_REGISTRY["linear_transformer_lm_debug"](args)
+    torch.manual_seed(3)
+    model = LinearTransformerLM.build_model(args, Namespace(source_dictionary=words, cfg=None)).eval()
+    with torch.no_grad():
+        model.decoder.output_projection.weight.mul_(4)
+    return model
+
+
+def composer(model, layout="bar-tempo", prompt=None, **limits):
+    from musicbert_plugin.composition import Composer, Limits
+
+    return Composer(model, words=remi.WORDS, layout=layout, limits=Limits(**limits), prompt=prompt)
+
+
+def search(**options):
+    from musicbert_plugin.modules.music_generation import Search
+
+    return Search(**{"sampling": options.get("beam", 1) == 1, "min_length": 1, **options})
+
+
+def prefixes(requests=REQUESTS):
+    return [command_ids(parse_request(request)) for request in requests]
+
+
+def small_score(key=0):
+    """Two bars of 3/4 for piano, cello and drums, from D upwards."""
+    onset = np.array([0, 480, 960, 0, 960, 1440, 1440, 480])
+    return Score(
+        resolution=480,
+        onset=onset,
+        end=onset + 400,
+        program=np.array([0, 0, 0, 42, 42, 0, 42, DRUMS]),
+        pitch=np.array([62, 66, 69, 50, 57, 73, 55, 38]) + key,
+        velocity=np.full(8, 80),
+        track=np.array([0, 0, 0, 1, 1, 0, 1, 2]),
+        tempo_tick=np.array([0]),
+        tempo_bpm=np.array([100.0]),
+        meter_tick=np.array([0]),
+        meter_numerator=np.array([3]),
+        meter_denominator=np.array([4]),
+    )
+
+
+def without_empty_end(ids, layout):
+    """Music without </s> and without trailing empty bars."""
+    ids = np.asarray(ids, np.int64)
+    ids = ids[ids != remi.EOS]
+    empty = {"bar-tempo": 3, "position-tempo": 2, "notes": 1}[layout]
+    music = np.flatnonzero((ids >= remi.PITCH) & (ids < remi.PITCH + 256))
+    while len(ids) and not (music >= len(ids) - empty).any() and (ids[:-1][-empty:] == remi.BAR_END).any():
+        ids = ids[:-empty]
+    return ids
+
+
+def assert_round_trip(ids, layout):
+    score, repairs = remi.decode_with_repairs(ids, layout=layout)
+    assert not +repairs, repairs
+    if len(score.onset):
+        again = remi.encode(score, layout, plain=True)
+        assert np.array_equal(again, without_empty_end(ids, layout)[: len(again)])
+        rest = np.asarray(ids)[len(again) :]
+        assert not ((rest >= remi.PITCH) & (rest < remi.PITCH + 256)).any()
+
+
+@pytest.mark.parametrize("layout", remi.LAYOUTS)
+@pytest.mark.parametrize("beam", [1, 4])
+@pytest.mark.parametrize("prompted", [False, True])
+def test_whatever_is_written_decodes_without_repair_at_every_cut_off(model, layout, beam, prompted):
+    from musicbert_plugin.composition import prompt_of
+
+    prompt = prompt_of(small_score(), layout) if prompted else None
+    writer = composer(model, layout, prompt)
+    lengths = [*range(5, 24), 47, 200] if beam == 1 else [5, 6, 7, 8, 9, 11, 14, 60]
+    for length in lengths:
+        top_k = (0, 15, 3)[length % 3]
+        found = writer.compose(prefixes(), search(beam=beam, top_k=top_k, max_length=length, seed=length), count=beam)
+        for pieces in found:
+            assert pieces
+            for piece in pieces:
+                written = len(piece.ids) - (0 if prompt is None else len(prompt.ids)) - 1
+                assert piece.ids[-1] == remi.EOS and 1 <= written <= length
+                assert np.isfinite(piece.scores).all()
+                assert_round_trip(piece.ids, layout)
+
+
+@pytest.mark.parametrize("layout", remi.LAYOUTS)
+def test_exact_bars_are_exact_and_beat_the_minimum_length(model, layout):
+    for bars in (1, 3, 7):
+        writer = composer(model, layout, exact_bars=bars)
+        for options in ({"max_length": 60}, {"max_length": 300, "min_length": 290}, {"max_length": 40, "beam": 3}):
+            for pieces in writer.compose(prefixes(), search(**options), count=2):
+                for piece in pieces:
+                    assert (piece.ids == remi.BAR_END).sum() == bars
+                    assert_round_trip(piece.ids, layout)
+
+
+def test_a_maximum_too_small_for_the_bars_is_refused_before_the_start(model):
+    with pytest.raises(OptionError, match="need at least"):
+        composer(model, exact_bars=12).compose(prefixes(), search(max_length=20))
+
+
+def test_bars_of_the_prompt_count(model):
+    from musicbert_plugin.composition import prompt_of
+
+    writer = composer(model, prompt=prompt_of(small_score(), "bar-tempo"), exact_bars=4)
+    for (piece,) in writer.compose(prefixes(), search(max_length=100)):
+        assert (piece.ids == remi.BAR_END).sum() == 4
+
+
+@pytest.mark.parametrize("grammar", [True, False])
+def test_only_instruments_that_were_asked_for_play(model, grammar):
+    found = composer(model, only_instruments=True, grammar=grammar).compose(
+        prefixes(), search(max_length=200, min_length=100), count=3
+    )
+    for request, pieces in zip(REQUESTS, found, strict=True):
+        classes = parse_request(request)
+        for piece in pieces:
+            inside = (piece.ids >= remi.INSTRUMENT) & (piece.ids <= remi.INSTRUMENT + DRUMS)
+            groups = set(GROUP_OF_PROGRAM[piece.ids[inside] - remi.INSTRUMENT].tolist())
+            asked = {group for group in range(28) if classes[SLOT_OF["I1s2"] + group] == 0}
+            assert groups <= asked or not asked
+
+
+@pytest.mark.parametrize("layout", remi.LAYOUTS)
+@pytest.mark.parametrize("key", [-7, 0, 5])
+def test_the_result_begins_with_the_prompt_in_its_own_key(model, layout, key, tmp_path):
+    from musicbert_plugin.composition import read_prompt
+
+    write_midi(small_score(key), tmp_path / "prompt.mid")
+    plain = remi.encode(small_score(key), layout, plain=True)
+    (tmp_path / "prompt.txt").write_text(remi.to_words(plain) + "\n")
+    from_midi = read_prompt(tmp_path / "prompt.mid", layout)
+    from_words = read_prompt(tmp_path / "prompt.txt", layout)
+    assert np.array_equal(from_midi.ids, from_words.ids) and from_midi.shift == from_words.shift
+    assert (2 + key + from_midi.shift) % 12 == 0, "D major, moved by the key, becomes C major"
+    for (piece,) in composer(model, layout, from_midi).compose(prefixes(), search(max_length=30)):
+        assert np.array_equal(piece.ids[: len(plain)], plain)
+        assert not piece.scores[: len(plain)].any()
+
+
+def test_an_open_last_bar_of_a_prompt_is_closed_after_its_last_whole_note(tmp_path):
+    from musicbert_plugin.composition import read_prompt
+
+    (tmp_path / "prompt.txt").write_text("s-9 t-35 o-0 i-0 p-60 d-12 v-20 o-24 i-0 p-64\n")
+    prompt = read_prompt(tmp_path / "prompt.txt", "bar-tempo")
+    assert remi.to_words(prompt.ids) == "s-9 t-35 o-0 i-0 p-60 d-12 v-20 b-1"
+
+
+@pytest.mark.parametrize(
+    ("line", "layout"),
+    [
+        ("s-9 t-35 o-0 i-0 p-60 d-12 v-20 b-1", "notes"),
+        ("o-0 i-0 p-60 d-12 b-1", "bar-tempo"),
+        ("s-9 o-0 t-35 i-0 p-60 d-12 v-20 b-1", "bar-tempo"),
+        ("hello", "bar-tempo"),
+        ("s-9 t-35 o-0 i-0 p-60 d-12 v-20 p-62 d-12 v-20 b-1", "bar-tempo"),
+    ],
+)
+def test_a_prompt_of_another_layout_is_told_in_one_sentence(tmp_path, line, layout):
+    from musicbert_plugin.composition import read_prompt
+
+    (tmp_path / "prompt.txt").write_text(line + "\n")
+    with pytest.raises(OptionError, match=f"cannot follow there in layout {layout}"):
+        read_prompt(tmp_path / "prompt.txt", layout)
+
+
+def test_the_best_candidate_agrees_best(model):
+    from musicbert_plugin.composition import agreement
+
+    writer = composer(model)
+    options = search(max_length=120, seed=4)
+    everything = writer.compose(prefixes(), options, count=6)
+    best = writer.compose(prefixes(), options, count=6, keep=1)
+    for prefix, pieces, (chosen,) in zip(REQUESTS, everything, best, strict=True):
+        classes = parse_request(prefix)
+        worth = [agreement(classes, writer.score(piece)) for piece in pieces]
+        assert agreement(classes, writer.score(chosen)) == max(worth)
+
+
+def test_agreement_counts_what_music_can_tell():
+    from musicbert_plugin.composition import agreement
+
+    score = small_score()
+    assert (
+        agreement(parse_request("piano cello drum no-violin meter=3/4 key=major genre=Jazz artist=chopin"), score) == 1
+    )
+    assert agreement(parse_request("piano no-cello meter=4/4 violin"), score) == 0.25
+    assert agreement(parse_request("piano"), None) == 0 and agreement(parse_request("no-piano"), None) == 1
+    assert agreement(parse_request("genre=Jazz"), score) == 1
+
+
+def test_rows_of_a_batch_are_written_as_they_are_alone(model):
+    options = search(max_length=60, seed=9, top_k=15)
+    together = composer(model).compose(prefixes(), options, lines=[4, 5, 6])
+    for number, prefix in enumerate(prefixes()):
+        ((alone,),) = composer(model).compose([prefix], options, lines=[4 + number])
+        assert np.array_equal(alone.ids, together[number][0].ids)
+
+
+def test_conditions_are_words_of_the_dictionary():
+    from musicbert_plugin.composition import request_ids
+
+    words = [*remi.WORDS[:743], "PITCH", *remi.WORDS[744:]]
+    assert request_ids("PITCH o-0 p-60 <sep>", words, "conditions").tolist() == [743, remi.ONSET, remi.PITCH + 60]
+    with pytest.raises(OptionError, match="'piano' is no word"):
+        request_ids("PITCH piano", words, "conditions")
+    with pytest.raises(OptionError, match="is no attribute; accepted"):
+        request_ids("PITCH", words)
+
+
+def test_music_words_in_other_places_are_refused(model):
+    from musicbert_plugin.composition import Composer
+
+    words = list(remi.WORDS)
+    words[10], words[11] = words[11], words[10]
+    with pytest.raises(OptionError, match="stay where they are"):
+        Composer(model, words=words, layout="notes")
+
+
+def test_files_of_real_music_serve_as_prompts(model, music_data):
+    from musicbert_plugin.composition import read_prompt
+
+    path = sorted(Path(music_data).rglob("*.mid"))[:1]
+    if not path:
+        pytest.skip("no MIDI file beside the archives")
+    prompt = read_prompt(path[0], "bar-tempo")
+    ((piece,),) = composer(model, prompt=prompt).compose(prefixes()[:1], search(max_length=30))
+    assert_round_trip(piece.ids, "bar-tempo")
