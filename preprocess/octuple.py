@@ -15,12 +15,10 @@ from __future__ import annotations
 
 import argparse
 import hashlib
-import sys
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
-from .command import DONE, SOME_FAILED, add_options, option, options_of, run_command, say
+from .command import add_options, option, options_of, run_command
 
 DRAWN, STORED = "drawn", "stored"
 WINDOW_NOTES, WINDOW_STEP = 1000, 250
@@ -182,88 +180,22 @@ def stored_windows(octuples: Any, seed: int, content: bytes) -> list[Any]:
     return windows
 
 
-def encode_files(files: list[str]) -> int:
-    """Print one line per file; name those that fail."""
+def words_of(score: Any) -> str:
+    """A score as a line of words."""
     from musicbert_plugin.codecs import octuple
-    from musicbert_plugin.codecs.score import read_midi
-    from musicbert_plugin.errors import ScoreError
 
-    status = DONE
-    for file in files:
-        try:
-            line = octuple.to_words(octuple.encode(read_midi(file)))
-        except ScoreError as error:
-            say(_naming(file, error.sentence))
-            status = SOME_FAILED
-        else:
-            sys.stdout.write(line + "\n")
-            sys.stdout.flush()
-    return status
+    return octuple.to_words(octuple.encode(score))
 
 
-def _naming(file: str, sentence: str) -> str:
-    return sentence if sentence.startswith(file) else f"{file}: {sentence}"
-
-
-def numbered_lines(path: str) -> list[tuple[str, str]]:
-    """(name, words) of every piece in a file of lines, or of ``-``, standard input.
-
-    If the file is what ``fairseq-interactive`` or ``fairseq-generate`` printed, its ``H-<id>`` lines are the pieces,
-    and the id is the name (``<id>.1``, ``<id>.2`` for further hypotheses of one id); else every line is, named by its
-    number from 0.
-
-    Raises
-    ------
-    OptionError
-        Not a file of text.
-    """
-    from musicbert_plugin.errors import OptionError
-
-    try:
-        text = sys.stdin.read() if path == "-" else Path(path).read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        reason = getattr(error, "strerror", None) or "not a text file"
-        raise OptionError(f"{path}: cannot be read ({reason}); lines as encode prints them are needed.") from None
-    lines = text.splitlines()
-    hypotheses = [line.split("\t", 2) for line in lines if line.startswith("H-")]
-    if not hypotheses:
-        return [(str(number), line) for number, line in enumerate(lines)]
-    seen: dict[str, int] = {}
-    pieces = []
-    for parts in hypotheses:
-        number = parts[0][2:]
-        if len(parts) != 3 or not number.isdigit():
-            raise OptionError(f"{path}: the line {parts[0]!r} is not H-<id>, a score and words, separated by tabs.")
-        again = seen[number] = seen.get(number, -1) + 1
-        pieces.append((f"{number}.{again}" if again else number, parts[2]))
-    return pieces
-
-
-def decode_lines(path: str, dest: str) -> int:
-    """Write every piece of a file of lines as MIDI; say what had to be repaired."""
+def score_of(words: str) -> Any:
+    """The score of a line of words, and what had to be repaired."""
     from musicbert_plugin.codecs import octuple
-    from musicbert_plugin.codecs.score import write_midi
-    from musicbert_plugin.errors import OptionError, ScoreError
 
-    pieces = numbered_lines(path)
-    folder = Path(dest)
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise OptionError(f"{dest}: cannot be written ({error.strerror or error}).") from None
-    for name, words in pieces:
-        octuples, dropped = octuple.from_words(words)
-        score, repairs = octuple.decode_with_repairs(octuples)
-        if dropped:
-            repairs["word that is part of no octuple"] = dropped
-        try:
-            write_midi(score, folder / f"{name}.mid")
-        except ScoreError as error:
-            raise OptionError(str(error)) from None
-        if repairs:
-            listed = ", ".join(f"{reason} ({count})" for reason, count in sorted(repairs.items()))
-            say(f"{name}.mid: repaired: {listed}")
-    return DONE
+    octuples, dropped = octuple.from_words(words)
+    score, repairs = octuple.decode_with_repairs(octuples)
+    if dropped:
+        repairs["word that is part of no octuple"] = dropped
+    return score, repairs
 
 
 def parser() -> argparse.ArgumentParser:
@@ -297,11 +229,13 @@ def _decode_arguments(command: argparse.ArgumentParser) -> argparse.ArgumentPars
 def main(arguments: list[str]) -> int:
     """Run a command; returns its status."""
     if arguments[:1] in (["encode"], ["decode"]):  # they start without what only build needs
+        from .lines import decode_lines, encode_files
+
         small = argparse.ArgumentParser(prog=f"python -m preprocess.octuple {arguments[0]}")
         if arguments[0] == "encode":
-            return encode_files(_encode_arguments(small).parse_args(arguments[1:]).files)
+            return encode_files(_encode_arguments(small).parse_args(arguments[1:]).files, words_of)
         given = _decode_arguments(small).parse_args(arguments[1:])
-        return decode_lines(given.lines, given.dest)
+        return decode_lines(given.lines, given.dest, score_of)
     namespace = parser().parse_args(arguments)
     from dataclasses import asdict
 

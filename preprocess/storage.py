@@ -123,6 +123,11 @@ class TextWriter:
         """Lengths of the next items; only their number counts here."""
         self.count += len(list(sizes))
 
+    def add_line(self, line: str) -> None:
+        """Append one line."""
+        self._data.write(line.encode() + b"\n")
+        self.count += 1
+
     def close(self) -> None:
         """The file is whole afterwards."""
         self._data.close()

@@ -334,6 +334,15 @@ def class_vector(values: Mapping[str, Any]) -> np.ndarray:
     return out
 
 
+def with_given(classes: np.ndarray, given: Mapping[str, Any]) -> np.ndarray:
+    """Class vectors (uint8 [..., 63]) in which attributes that no music tells have the classes of given values."""
+    told = class_vector(given)
+    out = np.array(classes, np.uint8)
+    slots = np.isin(SLOT_KEY, [KEYS.index(key) for key in given])
+    out[..., slots] = told[slots]
+    return out
+
+
 def command_ids(classes: np.ndarray) -> np.ndarray:
     """The dictionary ids, int64 [..., 63], of class vectors (uint8 [..., 63])."""
     return SLOT_ID + classes

@@ -1,0 +1,103 @@
+"""``python -m preprocess.attributes FILE...``: what MuseCoco's attributes say of MIDI files, a JSON line per file.
+
+Each line holds ``file``, ``bars`` ([begin, end) of the piece without its leading silence), ``values`` (from attribute
+to value, as told in ``musicbert_plugin.codecs.attributes``; null is NA) and ``tokens``, the 63 command words.  With
+``--words`` it is a request instead, such as ``piano no-drum key=minor bars=16``, as ``fairseq-interactive`` reads it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from typing import Any
+
+from musicbert_plugin.errors import OptionError, ScoreError
+
+from .command import DONE, SOME_FAILED, run_command, say
+from .lines import naming
+
+
+def parse_bars(text: str) -> tuple[int, int | None]:
+    """``BEGIN:END`` as two numbers, either of which may be left out.
+
+    Raises
+    ------
+    OptionError
+    """
+    begin, colon, end = text.partition(":")
+    if not colon or not all(part == "" or part.isdigit() for part in (begin, end)):
+        raise OptionError(f"--bars {text}: BEGIN:END is needed, two numbers of bars from 0, END not included.")
+    return int(begin or 0), int(end) if end else None
+
+
+def attributes_of(
+    path: str, bars: tuple[int, int | None], *, legacy: bool, chords: bool, given: dict[str, Any]
+) -> tuple[list[int], dict[str, Any]]:
+    """Bars and values of a file's attributes.
+
+    Raises
+    ------
+    ScoreError
+        The file is no music.
+    OptionError
+        It has no such bars.
+    """
+    from musicbert_plugin.codecs.attributes import extract
+    from musicbert_plugin.codecs.chords import brightness
+    from musicbert_plugin.codecs.remi import grid_of
+    from musicbert_plugin.codecs.score import read_midi
+
+    grid = grid_of(read_midi(path))
+    begin, end = bars[0], grid.bars if bars[1] is None else bars[1]
+    shades = brightness(grid) if chords else None
+    return [begin, end], extract(grid, begin, end, legacy=legacy, chords=shades, given=given)
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line."""
+    command = argparse.ArgumentParser(
+        prog="python -m preprocess.attributes", description="Attributes of MIDI files, a JSON line per file."
+    )
+    command.add_argument("files", nargs="+", metavar="FILE", help="MIDI file")
+    command.add_argument(
+        "--bars", default=":", metavar="BEGIN:END", help="bars, from 0, END not included (default: all)"
+    )
+    command.add_argument("--words", action="store_true", help="print a request in words instead of JSON")
+    command.add_argument("--chords", action="store_true", help="recognise chords, for C1 (seconds per file)")
+    command.add_argument("--legacy", action="store_true", help="R1 and I4 with the original's defects")
+    command.add_argument(
+        "--labels", default="", metavar="CSV", help="columns file, and any of artist, genre, emotion and form"
+    )
+    return command
+
+
+def main(arguments: list[str]) -> int:
+    """Run the command; returns its status."""
+    from musicbert_plugin.codecs.attributes import class_vector, command_words_of, read_given, request_words
+
+    options = parser().parse_args(arguments)
+    bars = parse_bars(options.bars)
+    given = read_given(options.labels) if options.labels else {}
+    status = DONE
+    for file in options.files:
+        try:
+            where, values = attributes_of(
+                file, bars, legacy=options.legacy, chords=options.chords, given=given.get(file, {})
+            )
+        except (ScoreError, OptionError) as error:
+            say(naming(file, str(error)))
+            status = SOME_FAILED
+            continue
+        classes = class_vector(values)
+        if options.words:
+            line = request_words(classes, values)
+        else:
+            line = json.dumps({"file": file, "bars": where, "values": values, "tokens": command_words_of(classes)})
+        sys.stdout.write(line + "\n")
+        sys.stdout.flush()
+    return status
+
+
+if __name__ == "__main__":
+    run_command(main)

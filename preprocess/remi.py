@@ -1,0 +1,635 @@
+"""``python -m preprocess.remi build|encode|decode|pairs``: MIDI files, MuseCoco's REMI, and data to train on.
+
+``build``   a folder, archive or list of MIDI files into a dataset folder for ``attribute_to_music``
+``encode``  MIDI files into lines of words on stdout, one line per file
+``decode``  lines of words into MIDI files
+``pairs``   conditions and answers: of MIDI files, or of lines of one's own, into a dataset folder to fine-tune on
+
+``build`` stores windows, up to three per piece, drawn from the seed and the piece's content: ``--window-bars`` bars (a
+number, or a range from which each window draws) that begin at different bars.  A window without a note is left out, and
+so is one of more than ``--max-tokens`` words, which is counted.  The key is that of the whole piece.  An item is the
+words and ``</s>``; beside ``{split}.bin`` and ``.idx`` lies ``{split}.attributes.npy``, uint8 [items, 63], the class of
+every command word (see ``musicbert_plugin.codecs.attributes``).
+
+``pairs`` of MIDI are two neighbouring bars in the layout ``notes``: the condition is ``PITCH``, then for each onset of
+the second bar ``o`` and its distinct pitches from high to low, ``INS`` and its instruments, ``HIST`` and the first bar;
+the answer is the second bar, which has a note.  Conditions are in ``{split}_input.bin`` and ``.idx``, answers in
+``{split}.bin`` and ``.idx``.  With a SRC that holds ``train_input.txt``, ``train.txt`` and ``dict.txt``, these lines
+are taken as they are.  Words that a dictionary lacks take the place of words that nothing uses: the number of rows
+stays, so that a checkpoint's embeddings fit.
+"""
+
+from __future__ import annotations
+
+import argparse
+import base64
+import hashlib
+import json
+import re
+import shutil
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from .builder import BuildOptions, Companion, build
+from .command import DONE, add_options, option, options_of, run_command, say
+from .splits import SPLITS
+from .storage import BinaryWriter, TextWriter
+
+LAYOUTS = ("bar-tempo", "position-tempo", "notes")
+WINDOWS = 3  # per piece, at most
+TOO_LONG, EMPTY = "windows too long", "no windows"
+SLOTS = 63
+NEW_WORDS = ("PITCH", "INS", "HIST", "X-0", "X-1", "X-2")
+DEFAULT_RENAMES = tuple((f"d-{96 + at}", word) for at, word in enumerate(NEW_WORDS))
+
+
+@dataclass
+class RemiOptions:
+    """What only the REMI builder takes."""
+
+    layout: str = option("bar-tempo", "of the words", choices=LAYOUTS)
+    window_bars: str = option("16", "bars of a window, a number or MIN-MAX", metavar="N")
+    max_tokens: int = option(5120, "leave out windows with more words")
+    labels: str = option("", "CSV with a column file, and any of artist, genre, emotion and form", metavar="CSV")
+    chords: bool = option(False, "recognise chords, for the attribute C1 (seconds per file)")
+    legacy: bool = option(False, "attributes with the original's defects")
+    max_bytes: int = option(2 * 2**20, "leave out larger files")
+    max_notes: int = option(200_000, "leave out files with more notes")
+    max_events: int = option(1_000_000, "leave out files with more MIDI events")
+
+
+def parse_window_bars(text: str) -> tuple[int, int]:
+    """``16`` or ``8-16`` as (least, most).
+
+    Raises
+    ------
+    OptionError
+    """
+    from musicbert_plugin.errors import OptionError
+
+    match = re.fullmatch(r"(\d+)(?:-(\d+))?", text)
+    least, most = (int(match[1]), int(match[2] or match[1])) if match else (0, 0)
+    if not 1 <= least <= most <= 256:
+        raise OptionError(f"--window-bars {text}: a number of bars from 1 to 256, or two as MIN-MAX, is accepted.")
+    return least, most
+
+
+@dataclass(frozen=True)
+class MidiKind:
+    """What kinds made of MIDI files have in common; see ``workers.Kind``."""
+
+    layout: str = "bar-tempo"
+    max_bytes: int = 2 * 2**20
+    max_notes: int = 200_000
+    max_events: int = 1_000_000
+    seed: int = 1
+
+    dtype = "uint16"
+    unit = "notes"
+    batch_files = 64
+    share_of_copies = 0.9
+
+    @property
+    def suffixes(self) -> tuple[str, ...]:
+        """Of MIDI files."""
+        from .sources import MIDI_SUFFIXES
+
+        return MIDI_SUFFIXES
+
+    @property
+    def largest_file(self) -> int:
+        """Bytes."""
+        return self.max_bytes
+
+    def examine(self, data: bytes, name: str) -> Any:
+        """The piece in a MIDI file, or a :class:`ScoreError`."""
+        from musicbert_plugin.codecs import remi
+        from musicbert_plugin.codecs.score import DRUMS, Budget, read_midi
+
+        from .copies import identify
+        from .workers import Piece
+
+        score = read_midi(data, name=name, budget=Budget(self.max_bytes, self.max_notes, self.max_events))
+        grid = remi.grid_for(score, self.layout)
+        ids, ends = remi.encode_grid(grid, self.layout)
+        exact = hashlib.sha256(ids.tobytes()).digest()[:16]
+        identity = identify(score.onset, score.pitch, score.program == DRUMS, score.resolution)
+        items, extra = self.cut(grid, ids, ends, exact, name)
+        if grid.lost:
+            extra["lost"] = dict(grid.lost)
+        return Piece(len(grid.onset), items, exact, identity, extra)
+
+    def cut(self, grid: Any, ids: Any, ends: Any, exact: bytes, name: str) -> tuple[list[Any], dict[str, Any]]:
+        """The items of a piece, and what its companion must know."""
+        raise NotImplementedError
+
+    def left_out(self, reason: str) -> bool:
+        """Whether a filter gave this reason."""
+        return reason in (TOO_LONG, EMPTY)
+
+    def settings(self) -> dict[str, Any]:
+        """What decides the content of the items, apart from the seed."""
+        limits = ("max_bytes", "max_notes", "max_events")
+        return {"layout": self.layout, **{name: getattr(self, name) for name in limits}}
+
+    def versions(self) -> dict[str, str]:
+        """The MIDI reader's."""
+        import symusic
+
+        return {"symusic": symusic.__version__}
+
+
+@dataclass(frozen=True)
+class RemiKind(MidiKind):
+    """How a MIDI file becomes windows of REMI."""
+
+    least_bars: int = 16
+    most_bars: int = 16
+    max_tokens: int = 5120
+    chords: bool = False
+    legacy: bool = False
+
+    name = "remi"
+
+    def cut(self, grid: Any, ids: Any, ends: Any, exact: bytes, name: str) -> tuple[list[Any], dict[str, Any]]:
+        """Windows with ``</s>``, and their attributes."""
+        import numpy as np
+
+        from musicbert_plugin.codecs.attributes import class_vector, extract
+        from musicbert_plugin.codecs.chords import brightness
+        from musicbert_plugin.codecs.remi import EOS
+        from musicbert_plugin.errors import ScoreError
+
+        shades = brightness(grid) if self.chords else None
+        items, classes, too_long = [], [], 0
+        for begin, end in draw_windows(grid.first_note, self.least_bars, self.most_bars, self.seed, exact):
+            window = ids[ends[begin - 1] if begin else 0 : ends[end - 1]]
+            if len(window) > self.max_tokens:
+                too_long += 1
+                continue
+            items.append(np.append(window, np.uint16(EOS)))
+            classes.append(class_vector(extract(grid, begin, end, legacy=self.legacy, chords=shades)))
+        if not items:
+            if too_long:
+                raise ScoreError(TOO_LONG, f"{name}: every window drawn has more than {self.max_tokens} words.")
+            raise ScoreError(EMPTY, f"{name}: no window drawn has a note.")
+        extra: dict[str, Any] = {"classes": base64.b64encode(np.stack(classes).tobytes()).decode()}
+        if too_long:
+            extra["too_long"] = too_long
+        return items, extra
+
+    def line(self, item: Any) -> str:
+        """The words; fairseq-preprocess appends ``</s>`` itself."""
+        from musicbert_plugin.codecs.remi import to_words
+
+        return to_words(item[:-1])
+
+    def dictionary(self) -> bytes:
+        """``dict.txt``."""
+        from musicbert_plugin.codecs.remi import dictionary_text
+
+        return dictionary_text().encode()
+
+    def settings(self) -> dict[str, Any]:
+        """What decides the content of the items, apart from the seed."""
+        own = ("least_bars", "most_bars", "max_tokens", "chords", "legacy")
+        return super().settings() | {name: getattr(self, name) for name in own}
+
+
+def draw_windows(first_note: Any, least: int, most: int, seed: int, content: bytes) -> list[tuple[int, int]]:
+    """Up to three windows of bars [begin, end) with at least a note, that begin at different bars, in that order.
+
+    Parameters
+    ----------
+    first_note : int [B + 1]
+        Index of the first note of every bar, and the number of notes.
+    least, most : int
+        Bars of a window; each draws its number.  A piece of fewer bars has one window, the whole.
+    seed : int
+    content : bytes
+        What the random numbers depend on besides the seed.
+    """
+    import numpy as np
+
+    random = np.random.default_rng([seed, int.from_bytes(content, "little")])
+    bars = len(first_note) - 1
+    starts = bars - min(least, bars) + 1
+    windows = []
+    for begin in sorted(random.choice(starts, min(WINDOWS, starts), replace=False).tolist()):
+        end = begin + int(random.integers(min(least, bars), min(most, bars - begin) + 1))
+        if first_note[begin] < first_note[end]:
+            windows.append((begin, end))
+    return windows
+
+
+class Attributes(Companion):
+    """The files ``{split}.attributes.npy``; values that no music tells come from a CSV."""
+
+    files = tuple(f"{split}.attributes.npy" for split in SPLITS)
+
+    def __init__(self, labels: str = "") -> None:
+        from musicbert_plugin.codecs.attributes import read_given
+
+        self._given = read_given(labels) if labels else {}
+        self._labels = labels
+        self._of_index: dict[int, dict[str, Any]] = {}
+        self._too_long = 0
+        self._lost: Counter[str] = Counter()
+        self._rows: dict[str, Any] = {}
+
+    def description(self) -> dict[str, Any]:
+        """Name and content of the CSV."""
+        digest = hashlib.sha256(Path(self._labels).read_bytes()).hexdigest()[:32] if self._labels else ""
+        return {"labels": self._labels, "labels_sha256": digest}
+
+    def check(self, collection: Any) -> None:
+        """Some of the files must have labels, if there are any."""
+        from musicbert_plugin.errors import OptionError
+
+        self._of_index = {collection.find(file): values for file, values in self._given.items()}
+        missing = len(self._given) - len(set(self._of_index) - {-1})
+        self._of_index.pop(-1, None)
+        if self._given and not self._of_index:
+            raise OptionError(
+                f"--labels {self._labels}: none of its files is in the source, {next(iter(self._given))} ..."
+            )
+        if missing:
+            say(f"--labels: {missing:,} of {len(self._given):,} files are not in the source.")
+
+    def begin(self, out: Path) -> None:
+        """Open a file of rows for each split."""
+        self._out = out
+        self._rows = {split: open(out / f"{split}.rows", "w+b") for split in SPLITS}
+        self._too_long, self._lost = 0, Counter()
+
+    def add(self, index: int, split: str, extra: dict[str, Any]) -> dict[str, Any]:
+        """Write the rows of a piece."""
+        import numpy as np
+
+        from musicbert_plugin.codecs.attributes import with_given
+
+        rows = base64.b64decode(extra["classes"])
+        if index in self._of_index:
+            classes = np.frombuffer(rows, np.uint8).reshape(-1, SLOTS)
+            rows = with_given(classes, self._of_index[index]).tobytes()
+        self._rows[split].write(rows)
+        self._too_long += extra.get("too_long", 0)
+        self._lost.update(extra.get("lost", {}))
+        return {key: extra[key] for key in ("too_long", "lost") if key in extra}
+
+    def finish(self) -> dict[str, Any]:
+        """Give every file its header."""
+        import numpy as np
+
+        for split, rows in self._rows.items():
+            count = rows.tell() // SLOTS
+            rows.seek(0)
+            with open(self._out / f"{split}.attributes.npy", "wb") as file:
+                header = {"descr": "|u1", "fortran_order": False, "shape": (count, SLOTS)}
+                np.lib.format.write_array_header_1_0(file, header)
+                shutil.copyfileobj(rows, file)
+            rows.close()
+            (self._out / f"{split}.rows").unlink()
+        if self._too_long:
+            say(f"{self._too_long:,} windows too long are left out.")
+        return {"windows_too_long": self._too_long, "lost_notes": dict(self._lost)}
+
+
+# ------------------------------------------------------------------------------------------------------------- pairs
+
+
+@dataclass
+class PairOptions:
+    """What only ``pairs`` takes."""
+
+    max_tokens: int = option(5120, "leave out pairs with more words")
+    layout: str = option("notes", "of the words of one's own lines", choices=LAYOUTS)
+
+
+@dataclass(frozen=True)
+class PairKind(MidiKind):
+    """How a MIDI file becomes pairs of a condition and a bar."""
+
+    layout: str = "notes"
+    max_tokens: int = 5120
+
+    name = "remi_pairs"
+
+    def cut(self, grid: Any, ids: Any, ends: Any, exact: bytes, name: str) -> tuple[list[Any], dict[str, Any]]:
+        """Bars with ``</s>``, and the conditions that they answer."""
+        import numpy as np
+
+        from musicbert_plugin.codecs.remi import EOS
+        from musicbert_plugin.errors import ScoreError
+
+        items, conditions, too_long = [], [], 0
+        begins = np.concatenate(([0], ends[:-1]))
+        for bar in np.flatnonzero(np.diff(grid.first_note)[1:]) + 1:
+            target = ids[begins[bar] : ends[bar]]
+            condition = condition_of(target, ids[begins[bar - 1] : ends[bar - 1]])
+            if len(target) + len(condition) > self.max_tokens:
+                too_long += 1
+                continue
+            items.append(np.append(target, np.uint16(EOS)))
+            conditions.append(np.append(condition, np.uint16(EOS)))
+        if not items:
+            if too_long:
+                raise ScoreError(TOO_LONG, f"{name}: every pair has more than {self.max_tokens} words.")
+            raise ScoreError(EMPTY, f"{name}: no bar but the first has a note.")
+        extra: dict[str, Any] = {
+            "conditions": base64.b64encode(np.concatenate(conditions).tobytes()).decode(),
+            "lengths": [len(condition) for condition in conditions],
+        }
+        if too_long:
+            extra["too_long"] = too_long
+        return items, extra
+
+    def line(self, item: Any) -> str:
+        """The words; fairseq-preprocess appends ``</s>`` itself."""
+        return " ".join(pair_words()[one] for one in item[:-1].tolist())
+
+    def dictionary(self) -> bytes:
+        """``dict.txt``, some unused words of which have new names."""
+        return "".join(f"{word} 1\n" for word in pair_words()[4:]).encode()
+
+    def settings(self) -> dict[str, Any]:
+        """What decides the content of the items."""
+        return super().settings() | {"max_tokens": self.max_tokens}
+
+
+def pair_words() -> tuple[str, ...]:
+    """The words of the dictionary of pairs, by id."""
+    from musicbert_plugin.codecs.remi import WORDS
+
+    renamed = dict(DEFAULT_RENAMES)
+    return tuple(renamed.get(word, word) for word in WORDS)
+
+
+def condition_of(target: Any, history: Any) -> Any:
+    """The condition, uint16 [T], that a bar answers: its pitches, its instruments, and the bar before it.
+
+    Parameters
+    ----------
+    target, history : uint16 [T]
+        Ids of two bars in the layout ``notes``, each with its ``b-1``.
+    """
+    import numpy as np
+
+    from musicbert_plugin.codecs.remi import DURATION, INSTRUMENT, ONSET, PITCH
+
+    pitch_word, instrument_word, history_word = range(DURATION + 96, DURATION + 99)
+    is_onset = (target >= ONSET) & (target < INSTRUMENT)
+    is_pitch = (target >= PITCH) & (target < DURATION)
+    onset = np.cumsum(is_onset)
+    # distinct (onset, pitch), pitches descending; an onset itself sorts before all of its pitches
+    keys = np.concatenate((onset[is_onset] << 16, onset[is_pitch].astype(np.int64) << 16 | (65535 - target[is_pitch])))
+    keys = np.unique(keys)
+    low = keys & 65535
+    content = np.where(low == 0, target[is_onset][(keys >> 16) - 1], 65535 - low)
+    instruments = np.unique(target[(target >= INSTRUMENT) & (target < PITCH)])
+    parts = ([pitch_word], content, [instrument_word], instruments, [history_word], history)
+    return np.concatenate(parts).astype(np.uint16)
+
+
+class Conditions(Companion):
+    """The files ``{split}_input.bin`` and ``.idx``, or ``.txt``: what the items answer."""
+
+    def __init__(self, format: str) -> None:
+        self._format = format
+        suffixes = BinaryWriter.suffixes if format == "bin" else TextWriter.suffixes
+        self.files = tuple(f"{split}_input{suffix}" for split in SPLITS for suffix in suffixes)
+        self._writers: dict[str, Any] = {}
+        self._too_long = 0
+
+    def begin(self, out: Path) -> None:
+        """Open a file for each split."""
+        make: Any = (lambda stem: BinaryWriter(stem, "uint16")) if self._format == "bin" else TextWriter
+        self._writers = {split: make(out / f"{split}_input") for split in SPLITS}
+        self._too_long = 0
+
+    def add(self, index: int, split: str, extra: dict[str, Any]) -> dict[str, Any]:
+        """Write the conditions of a piece."""
+        import numpy as np
+
+        whole = np.frombuffer(base64.b64decode(extra["conditions"]), np.uint16)
+        words = pair_words()
+        for condition in np.split(whole, np.cumsum(extra["lengths"])[:-1]):
+            if self._format == "bin":
+                self._writers[split].add(condition)
+            else:
+                self._writers[split].add_line(" ".join(words[one] for one in condition[:-1].tolist()))
+        self._too_long += extra.get("too_long", 0)
+        return {key: extra[key] for key in ("too_long", "lost") if key in extra}
+
+    def finish(self) -> dict[str, Any]:
+        """The files are whole afterwards."""
+        for writer in self._writers.values():
+            writer.close()
+        return {"pairs_too_long": self._too_long}
+
+
+def parse_renames(given: list[str]) -> list[tuple[str, str]]:
+    """``OLD=NEW`` as pairs.
+
+    Raises
+    ------
+    OptionError
+    """
+    from musicbert_plugin.errors import OptionError
+
+    renames = [tuple(one.split("=", 1)) for one in given]
+    for one, parts in zip(given, renames, strict=True):
+        if len(parts) != 2 or not all(parts) or any(" " in part for part in parts):
+            raise OptionError(f"--rename {one}: OLD=NEW is needed, two words.")
+    return [(old, new) for old, new in renames]
+
+
+def renamed_dictionary(rows: list[str], renames: list[tuple[str, str]], name: str) -> list[str]:
+    """The words of a dictionary after renaming; those of the default renames that it has already need none.
+
+    Raises
+    ------
+    OptionError
+        The number of rows would change.
+    """
+    from musicbert_plugin.errors import OptionError
+
+    words = list(rows)
+    kept = f"the number of rows ({len(words):,}) may not change, since a checkpoint's embeddings depend on it"
+    for old, new in renames:
+        if old not in words:
+            raise OptionError(f"--rename {old}={new}: {name} has no word {old}; {kept}.")
+        if new in words:
+            raise OptionError(f"--rename {old}={new}: {name} has the word {new} already; {kept}.")
+        words[words.index(old)] = new
+    return words
+
+
+def _read_lines(path: Path) -> list[list[str]]:
+    from musicbert_plugin.errors import OptionError
+
+    try:
+        return [line.split() for line in path.read_text(encoding="utf-8").splitlines()]
+    except (OSError, UnicodeDecodeError) as error:
+        reason = getattr(error, "strerror", None) or "not a text file"
+        raise OptionError(f"{path}: cannot be read ({reason}).") from None
+
+
+def own_pairs(folder: Path, dest: Path, layout: str, renames: list[tuple[str, str]] | None) -> int:
+    """Lines of one's own, ``{split}_input.txt`` and ``{split}.txt`` with ``dict.txt``, into a dataset folder.
+
+    Raises
+    ------
+    OptionError
+        Files of unequal length, a word that is not in the dictionary, or a dictionary whose rows would change.
+    """
+    import numpy as np
+
+    from musicbert_plugin.errors import OptionError
+
+    rows = [row[0] for row in _read_lines(folder / "dict.txt") if row]
+    if renames is None:
+        present = set(rows)
+        renames = [(old, new) for old, new in DEFAULT_RENAMES if old in present and new not in present]
+    words = renamed_dictionary(rows, renames, str(folder / "dict.txt"))
+    id_of = {word: 4 + at for at, word in enumerate(words)} | {"<unk>": 3}
+    splits = [split for split in SPLITS if (folder / f"{split}_input.txt").is_file()]
+    lines: dict[str, list[list[str]]] = {}
+    for split in splits:
+        for stem in (f"{split}_input", split):
+            lines[stem] = _read_lines(folder / f"{stem}.txt")
+            for number, line in enumerate(lines[stem], start=1):
+                unknown = [word for word in line if word not in id_of]
+                if unknown:
+                    raise OptionError(
+                        f"{folder / stem}.txt, line {number}: {unknown[0]!r} is not in dict.txt; --rename "
+                        f"OLD={unknown[0]} puts it on a row that is not used."
+                    )
+        conditions, answers = len(lines[f"{split}_input"]), len(lines[split])
+        if conditions != answers:
+            raise OptionError(
+                f"{folder}: {split}_input.txt has {conditions:,} lines, but {split}.txt has {answers:,}; line by line "
+                "they are a pair."
+            )
+    if (dest / "config.json").exists() or (dest / "dict.txt").exists():
+        raise OptionError(f"{dest}: holds a dataset already; an empty or a new folder is needed.")
+    try:
+        dest.mkdir(parents=True, exist_ok=True)
+        for stem in [stem for split in SPLITS for stem in (f"{split}_input", split)]:
+            writer = BinaryWriter(dest / stem, "uint16")
+            for line in lines.get(stem, []):
+                writer.add(np.array([id_of[word] for word in line] + [2], np.uint16))
+            writer.close()
+        dictionary = "".join(f"{word} 1\n" for word in words).encode()
+        (dest / "dict.txt").write_bytes(dictionary)
+        config = {
+            "format": 1,
+            "kind": "remi_pairs",
+            "layout": layout,
+            "dictionary_sha256": hashlib.sha256(dictionary).hexdigest(),
+            "renamed": dict(renames),
+            "splits": {split: {"items": len(lines.get(split, []))} for split in SPLITS},
+        }
+        (dest / "config.json").write_text(json.dumps(config, indent=2) + "\n")
+    except OSError as error:
+        raise OptionError(f"{dest}: cannot be written ({error.strerror or error}).") from None
+    for split in splits:
+        say(f"{split:<8}{len(lines[split]):>12,} pairs")
+    return DONE
+
+
+# ---------------------------------------------------------------------------------------------------------- commands
+
+
+def encode(files: list[str], layout: str, plain: bool) -> int:
+    """Print one line per file; name those that fail, and those that lose notes."""
+    from musicbert_plugin.codecs import remi
+
+    from .lines import encode_files
+
+    def line_of(score: Any) -> str:
+        grid = remi.grid_for(score, layout, plain=plain)
+        if grid.lost:
+            say("lost: " + ", ".join(f"{reason} ({count})" for reason, count in sorted(grid.lost.items())))
+        return remi.to_words(remi.encode_grid(grid, layout)[0])
+
+    return encode_files(files, line_of)
+
+
+def decode(path: str, dest: str, layout: str | None, meter: str) -> int:
+    """Write every piece of a file of lines as MIDI."""
+    from musicbert_plugin.codecs import remi
+    from musicbert_plugin.errors import OptionError
+
+    from .lines import decode_lines
+
+    match = re.fullmatch(r"([1-9]\d{0,3})/([1-9]\d{0,3})", meter)
+    if not match:
+        raise OptionError(f"--meter {meter}: N/D is needed, such as 3/4.")
+    given = int(match[1]), int(match[2])
+    return decode_lines(path, dest, lambda words: remi.decode_with_repairs(remi.from_words(words), given, layout))
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line."""
+    top = argparse.ArgumentParser(prog="python -m preprocess.remi", description="MIDI files and MuseCoco's REMI.")
+    commands = top.add_subparsers(dest="command", required=True)
+    source_help = "folder, .zip, .tar.gz, MIDI file, or .txt list of paths"
+    one = commands.add_parser("build", help="MIDI files into a dataset of windows and attributes")
+    one.add_argument("source", nargs="+", metavar="SRC", help=source_help)
+    add_options(one, BuildOptions)
+    add_options(one, RemiOptions)
+    one = commands.add_parser("pairs", help="MIDI files, or lines of one's own, into a dataset of pairs")
+    one.add_argument("source", nargs="+", metavar="SRC", help=f"{source_help}; or a folder with train_input.txt")
+    one.add_argument(
+        "--rename",
+        action="append",
+        metavar="OLD=NEW",
+        help="with one's own lines: a new word for a row of dict.txt (default: d-96 to d-101 become "
+        f"{', '.join(NEW_WORDS)})",
+    )
+    add_options(one, BuildOptions)
+    add_options(one, PairOptions)
+    one = commands.add_parser("encode", help="MIDI files into lines of words on stdout")
+    one.add_argument("files", nargs="+", metavar="FILE", help="MIDI file")
+    one.add_argument("--layout", default="bar-tempo", choices=LAYOUTS, help="of the words (default: bar-tempo)")
+    one.add_argument("--plain", action="store_true", help="leave silence, key and shortest lengths as they stand")
+    one = commands.add_parser("decode", help="lines of words into MIDI files")
+    one.add_argument("lines", metavar="LINES", help="file of lines, or - for standard input")
+    one.add_argument("--dest", required=True, metavar="DIR", help="folder for 0.mid, 1.mid, ...")
+    one.add_argument("--layout", choices=LAYOUTS, help="what the lines should be (default: as they look)")
+    one.add_argument("--meter", default="4/4", metavar="N/D", help="where no s word tells it (default: 4/4)")
+    return top
+
+
+def main(arguments: list[str]) -> int:
+    """Run a command; returns its status."""
+    given = parser().parse_args(arguments)
+    if given.command == "encode":
+        return encode(given.files, given.layout, given.plain)
+    if given.command == "decode":
+        return decode(given.lines, given.dest, given.layout, given.meter)
+    general = options_of(given, BuildOptions)
+    if given.command == "build":
+        own = options_of(given, RemiOptions)
+        least, most = parse_window_bars(own.window_bars)
+        limits = (own.max_bytes, own.max_notes, own.max_events)
+        kind = RemiKind(own.layout, *limits, general.seed, least, most, own.max_tokens, own.chords, own.legacy)
+        return build(given.source, kind, general, Attributes(own.labels))
+    pair_options = options_of(given, PairOptions)
+    folder = Path(given.source[0])
+    if (folder / "train_input.txt").is_file():
+        renames = None if given.rename is None else parse_renames(given.rename)
+        return own_pairs(folder, Path(general.dest), pair_options.layout, renames)
+    if given.rename:
+        from musicbert_plugin.errors import OptionError
+
+        raise OptionError("--rename belongs to lines of one's own, a folder with train_input.txt.")
+    pairs = PairKind(seed=general.seed, max_tokens=pair_options.max_tokens)
+    return build(given.source, pairs, general, Conditions(general.format))
+
+
+if __name__ == "__main__":
+    run_command(main)
