@@ -123,7 +123,7 @@ def infill(
         A bar that the piece does not have, an instrument that it does not have, or no note to redraw.
     """
     score = _fine_enough(score)
-    octuples, order = encode(score).astype(np.int64), _encoding_order(score)
+    octuples, order = encode(score).astype(np.int64), encoding_order(score)
     wanted_bars = _checked_bars(bars, int(octuples[-1, BAR]) + 1)
     programs = _checked_programs(instruments, np.unique(octuples[:, PROGRAM]))
     masked = np.isin(octuples[:, BAR], wanted_bars) & np.isin(octuples[:, PROGRAM], programs)
@@ -417,7 +417,7 @@ def _fine_enough(score: Score) -> Score:
     return replace(score, resolution=factor * score.resolution, **finer)
 
 
-def _encoding_order(score: Score) -> np.ndarray:
+def encoding_order(score: Score) -> np.ndarray:
     """Which note each row of ``encode(score)`` came from (equal rows in any order); notes left out come last."""
     onset = positions(score.onset, score.resolution)
     length = positions(score.end, score.resolution) - onset

@@ -43,7 +43,8 @@ def _parse_bars(text: str) -> tuple[int, int]:
 
 
 def evaluate(options: argparse.Namespace) -> Report:
-    rows = octuple.encode(read_midi(options.piece))
+    score = read_midi(options.piece)
+    rows = octuple.encode(score)
     bars = int(rows[-1, octuple.BAR]) + 1
     begin, end = _parse_bars(options.bars) if options.bars else (max(bars // 2 - 1, 0), bars // 2 + 1)
     try:
@@ -57,11 +58,11 @@ def evaluate(options: argparse.Namespace) -> Report:
         raise OptionError(f"{options.piece} has no such notes from bar {begin + 1} to {end}; it has {bars} bars.")
 
     from musicbert_plugin.hub import MusicBERTHub
+    from musicbert_plugin.infilling import encoding_order
 
     hub = MusicBERTHub.from_pretrained(options.path)
-    original = octuple.decode(rows)
     filled = hub.infill(
-        original,
+        score,
         bars=range(begin, end),
         instruments=options.programs or None,
         temperature=options.temperature,
@@ -69,8 +70,10 @@ def evaluate(options: argparse.Namespace) -> Report:
         seed=options.seed,
     )
     filled_rows = octuple.encode(filled)
-    write_midi(original, options.dest / "original.mid")
-    write_midi(original.select(~inside), options.dest / "masked.mid")
+    kept = np.ones(len(score), bool)
+    kept[encoding_order(score)[: len(rows)][inside]] = False
+    write_midi(score, options.dest / "original.mid")
+    write_midi(score.select(kept), options.dest / "masked.mid")
     write_midi(filled, options.dest / "filled.mid")
     new = _written(filled_rows, rows[~inside])
     values = _compare(rows[inside], filled_rows[new])
