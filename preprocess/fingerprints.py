@@ -4,12 +4,14 @@
 
 *Near* copies are the same recording in another file format, at another bit rate, sample rate or loudness, or a few
 samples later.  Their fingerprints are alike: the spectrum's peaks (louder than all within 0.2 seconds and 160 Hz, and
-within 78 dB of the loudest) are joined to the next three in time, and each pair's two frequencies and distance in time
-are a *landmark* (Wang, "An industrial-strength audio search algorithm", ISMIR 2003).  With A and B the multisets of
-landmarks, recordings are near copies from ``|A & B| / max(|A|, |B|)`` = :data:`SHARE` on.
+within 78 dB of the loudest) are joined to the next three in time.  The two frequencies of a pair, its distance in time
+and which three seconds after the first peak it lies in are a *landmark* (after Wang, "An industrial-strength audio search
+algorithm", ISMIR 2003; the three seconds are ours, and keep chance from finding more in longer recordings).  With A and B
+the multisets of landmarks, recordings are near copies from ``|A & B| / max(|A|, |B|)`` = :data:`SHARE` on.
 
-On 28 recordings of many styles, 128 kbit/s mp3, ogg, 16 kHz, a third of the loudness, a shift of 25 ms and noise at -40
-dB left a share of at least 0.33 and mostly above 0.6; two different recordings shared 0.06 at most.
+Of 28 recordings of many styles, mp3 of 128 kbit/s, ogg, 16 kHz, a shift of 25 ms and noise at -40 dB left a share of
+0.33 at least and mostly above 0.6.  Of the 1,485 pairs of 55 recordings, two were the same recording (0.63 and 0.74),
+and all others shared 0.02 at most; random music of one synthetic instrument shares up to 0.14.
 
 Limits: an excerpt is not found in the whole, nor another performance, a transposition or another tempo of the same
 music: a group column says what of these belongs together.  Below :data:`FEWEST` landmarks only equal samples count.
@@ -26,13 +28,14 @@ from numpy.typing import NDArray
 
 from .copies import SAMPLES, SKETCH, Identity
 
-SHARE = 0.25
+SHARE = 0.3
 FEWEST = 32
 _RATE, _WINDOW, _HOP, _BINS = 11025, 1024, 256, 400
 _FRAMES = 512  # that are transformed at a time
 _AROUND = (19, 31)  # frames and bins that a peak is the loudest of
 _RANGE = 9.0  # of amplitudes, as a natural logarithm
 _FAN, _FARTHEST = 3, 64  # peaks that each is joined to, and how many frames away they may be
+_PART = round(3 * _RATE / _HOP)  # frames
 _NOTHING = np.uint32(2**32 - 1)
 
 
@@ -58,12 +61,15 @@ def identify_features(clips: list[NDArray[np.float32]]) -> Identity:
 def landmarks(samples: NDArray[np.float32], rate: int) -> NDArray[np.uint32]:
     """Sorted hashes of the landmarks of a recording, with repetitions, uint32 [M]; M is 0 or at least FEWEST."""
     frame, band = _peaks(_spectrum(samples, rate))
+    if len(frame) <= _FAN:
+        return np.empty(0, np.uint32)
     pairs = []
     for ahead in range(1, _FAN + 1):
         distance = frame[ahead:] - frame[:-ahead]
         near = distance < _FARTHEST
         # Two bins and four frames are one: coding and a shift by part of a frame move a peak by no more.
-        pair = (band[:-ahead] // 2 << 20 | band[ahead:] // 2 << 8 | (distance + 2) // 4)[near]
+        part = (frame[:-ahead] - frame[0]) // _PART
+        pair = (part << 32 | band[:-ahead] // 2 << 20 | band[ahead:] // 2 << 8 | (distance + 2) // 4)[near]
         pairs.append(pair)
     codes = np.concatenate(pairs)
     if len(codes) < FEWEST:
