@@ -56,6 +56,8 @@ NOT_GIVEN = (SLOT_CLASSES - 1).astype(np.uint8)  # the class vector that says no
 SLOT_ID = SEPARATOR + 1 + np.concatenate(([0], np.cumsum(SLOT_CLASSES)[:-1]))  # id of every slot's class 0
 SLOT_OF = {key: int(np.flatnonzero(SLOT_KEY == at)[0]) for at, key in enumerate(KEYS)}  # first slot of every attribute
 YES, NO = 0, 1
+OF_MEMBERS = np.array([COMMANDS[at][1] > 0 for at in SLOT_KEY])  # slots that say yes or no of one member
+NOT_EXTRACTED = np.isin(SLOT_KEY, [KEYS.index(key) for key in ("S2s1", "S4", "ST1", "EM1")])  # no music tells these
 
 INSTRUMENTS = (
     "piano", "keyboard", "percussion", "organ", "guitar", "bass", "violin", "viola", "cello", "harp", "strings",

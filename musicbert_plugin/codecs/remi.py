@@ -633,6 +633,25 @@ def decode(ids: np.ndarray, meter: tuple[int, int] = DEFAULT_METER) -> Score:
     return decode_with_repairs(ids, meter)[0]
 
 
+def bar_notes(ids: np.ndarray) -> list[np.ndarray]:
+    """The notes of each bar of any ids (int [T]): int64 [N, 4] of position, instrument, pitch, duration (positions).
+
+    Drums have the pitches from 128 on.  What plays is what :func:`decode_with_repairs` plays, whatever the meter.
+    """
+    ids = music_of(ids)
+    ends = np.flatnonzero(ids == BAR_END) + 1
+    bars = []
+    for bar in np.split(ids, ends):
+        if len(bar) == 0:
+            continue
+        score = decode(bar)
+        table = np.stack([score.onset, score.program, score.pitch, score.end - score.onset], axis=1).astype(np.int64)
+        table[:, [0, 3]] //= TICKS_PER_POSITION
+        table[:, 2] += (table[:, 1] == DRUMS) << 7
+        bars.append(table)
+    return bars
+
+
 # ------------------------------------------------------------------------------------------------------------- words
 
 

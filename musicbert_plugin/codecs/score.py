@@ -303,7 +303,8 @@ def _score_of_parsed(parsed: Any, tracks: Any, name: str) -> Score:
 def _layers(score: Score, end: np.ndarray) -> np.ndarray:
     """Each note's layer, from 0, in which no note of its track, program and pitch ends before an earlier one does.
 
-    Within a layer first-in-first-out pairing gives every note its own end.
+    Within a layer first-in-first-out pairing gives every note its own end.  Notes of different velocity that begin
+    together lie in different layers, since their order in a file is nobody's promise.
     """
     layer = np.zeros(len(score), np.int64)
     group = (score.track.astype(np.int64) << 16) | (score.program.astype(np.int64) << 8) | score.pitch
@@ -311,6 +312,9 @@ def _layers(score: Score, end: np.ndarray) -> np.ndarray:
     while len(left):
         rank = np.unique(group[left], return_inverse=True)[1].astype(np.int64) << 32
         inside = np.maximum.accumulate(rank + end[left]) > rank + end[left]
+        begins = np.append(True, (np.diff(rank) != 0) | (np.diff(score.onset[left]) != 0))
+        together = np.maximum.accumulate(np.where(begins, np.arange(len(left)), 0))
+        inside |= score.velocity[left] != score.velocity[left][together]
         left = left[inside]
         layer[left] += 1
     return layer

@@ -355,6 +355,14 @@ def test_an_unknown_layout_is_told_in_one_sentence() -> None:
         remi.encode(Score.of(12, [0], [1], [60]), "remigen")
 
 
+def test_notes_of_one_pitch_and_onset_keep_their_own_lengths_and_velocities_in_a_midi_file() -> None:
+    onset = np.repeat(np.arange(50) * 480, 3)
+    end = onset + np.tile([160, 160, 480], 50)
+    score = Score.of(480, onset, end, np.full(150, 59), np.tile([62, 78, 30], 50), DRUMS)
+    words = remi.to_words(remi.encode(score))
+    assert remi.to_words(remi.encode(read_midi(midi_bytes(score)))) == words
+
+
 def test_words_and_ids_are_two_ways_to_write_the_same() -> None:
     ids = np.arange(remi.VOCABULARY_SIZE)
     np.testing.assert_array_equal(remi.from_words(remi.to_words(ids)), ids)

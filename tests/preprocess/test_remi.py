@@ -1,0 +1,227 @@
+"""The REMI commands: datasets of windows and pairs are whole, equal however they were built, and read back."""
+
+from __future__ import annotations
+
+import json
+import struct
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from musicbert_plugin.codecs import attributes, remi
+from musicbert_plugin.codecs.remi_grammar import RemiGrammar
+from musicbert_plugin.codecs.score import DRUMS, Score, midi_bytes, read_midi
+from musicbert_plugin.errors import OptionError
+from preprocess import attributes as attributes_command
+from preprocess import remi as command
+
+
+def piece(seed: int, bars: int = 20) -> Score:
+    random = np.random.default_rng(seed)
+    count = 6 * bars
+    onset = np.sort(random.integers(0, bars * 48, count)) * 10
+    return Score.of(
+        120, onset, onset + random.integers(30, 240, count), random.integers(50, 80, count),
+        random.integers(30, 120, count), random.choice([0, 33, DRUMS], count), tempi=[(0, 60 + seed)],
+        meters=[(0, 4, 4)],
+    )  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("midi")
+    for seed in range(12):
+        (folder / f"{seed:02d}.mid").write_bytes(midi_bytes(piece(seed, 3 if seed == 5 else 20)))
+    return folder
+
+
+def items(stem: Path) -> list[list[int]]:
+    """The items of a container, read from its two files by their published format."""
+    index = stem.with_name(stem.name + ".idx").read_bytes()
+    count = struct.unpack_from("<Q", index, 18)[0]
+    sizes = np.frombuffer(index, "<i4", count, 26)
+    data = np.frombuffer(stem.with_name(stem.name + ".bin").read_bytes(), "<u2")
+    return [part.tolist() for part in np.split(data, np.cumsum(sizes)[:-1])] if count else []
+
+
+def build(folder: Path, dest: Path, *options: str) -> int:
+    return command.main(["build", str(folder), "--dest", str(dest), "--split-ratios", "60,20,20", *options])
+
+
+def test_windows_are_whole_bars_of_their_piece_with_the_attributes_of_those_bars(folder: Path, tmp_path: Path) -> None:
+    assert build(folder, tmp_path / "data", "--window-bars", "4-8") == 0
+    manifest = [json.loads(line) for line in (tmp_path / "data" / "manifest.jsonl").read_text().splitlines()]
+    assert len(manifest) == 12 and {line["split"] for line in manifest} == {"train", "valid", "test"}
+    for line in manifest:
+        stem = tmp_path / "data" / line["split"]
+        classes = np.load(f"{stem}.attributes.npy", mmap_mode="r")
+        assert classes.dtype == np.uint8 and classes.shape == (len(items(stem)), 63)
+        grid = remi.grid_of(read_midi(folder / line["file"]))
+        ids, ends = remi.encode_grid(grid)
+        begins = np.concatenate(([0], ends[:-1])).tolist()
+        windows = []
+        for number in range(*line["items"]):
+            item = items(stem)[number]
+            assert item[-1] == remi.EOS
+            (where,) = [
+                (begin, end)
+                for begin in range(grid.bars)
+                for end in range(begin + 1, grid.bars + 1)
+                if ids[begins[begin] : ends[end - 1]].tolist() == item[:-1]
+            ]
+            windows.append(where)
+            assert where[1] - where[0] == 3 if grid.bars == 3 else 4 <= where[1] - where[0] <= 8
+            np.testing.assert_array_equal(classes[number], attributes.class_vector(attributes.extract(grid, *where)))
+            RemiGrammar(remi.BAR_TEMPO).whole_bars(np.array(item[:-1]))
+        assert len({begin for begin, _ in windows}) == len(windows) == (1 if grid.bars == 3 else 3)
+    config = json.loads((tmp_path / "data" / "config.json").read_text())
+    assert (config["kind"], config["layout"]) == ("remi", "bar-tempo")
+    assert config["dictionary_sha256"] == remi.DICTIONARY_SHA256
+
+
+def test_the_same_bytes_whatever_the_workers_and_other_windows_for_another_seed(folder: Path, tmp_path: Path) -> None:
+    assert build(folder, tmp_path / "one") == 0 and build(folder, tmp_path / "two", "--jobs", "2") == 0
+    assert build(folder, tmp_path / "three", "--seed", "2") == 0
+    names = [path.name for path in (tmp_path / "one").iterdir()]
+    assert "train.attributes.npy" in names
+    for name in names:
+        assert (tmp_path / "one" / name).read_bytes() == (tmp_path / "two" / name).read_bytes(), name
+    assert (tmp_path / "one" / "train.bin").read_bytes() != (tmp_path / "three" / "train.bin").read_bytes()
+
+
+def test_long_windows_are_left_out_and_counted(folder: Path, tmp_path: Path) -> None:
+    build(folder, tmp_path / "data", "--window-bars", "4-8", "--max-tokens", "200")
+    config = json.loads((tmp_path / "data" / "config.json").read_text())
+    sizes = [len(item) - 1 for split in ("train", "valid", "test") for item in items(tmp_path / "data" / split)]
+    assert max(sizes) <= 200 and len(sizes) >= 12
+    assert config["windows_too_long"] > 0
+
+
+def test_labels_from_a_table_reach_every_window_of_their_file(folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "labels.csv").write_text("file,emotion\n03.mid,sad\nmissing.mid,happy\n")
+    assert build(folder, tmp_path / "data", "--labels", str(tmp_path / "labels.csv"), "--layout", "position-tempo") == 0
+    slot = attributes.SLOT_OF["EM1"]
+    for line in map(json.loads, (tmp_path / "data" / "manifest.jsonl").read_text().splitlines()):
+        rows = np.load(tmp_path / "data" / f"{line['split']}.attributes.npy")[slice(*line["items"])]
+        assert (rows[:, slot] == (2 if line["file"] == "03.mid" else 4)).all()
+
+
+def test_text_holds_the_same_words(folder: Path, tmp_path: Path) -> None:
+    build(folder, tmp_path / "bin")
+    build(folder, tmp_path / "text", "--format", "text")
+    lines = (tmp_path / "text" / "train.txt").read_text().splitlines()
+    assert [remi.from_words(line).tolist() + [remi.EOS] for line in lines] == items(tmp_path / "bin" / "train")
+
+
+def test_a_condition_tells_pitches_instruments_and_the_bar_before() -> None:
+    target = remi.from_words("o-0 i-0 p-64 d-12 p-60 d-12 i-33 p-60 d-1 i-128 p-164 d-1 o-6 i-0 p-67 d-12 b-1")
+    history = remi.from_words("o-3 i-0 p-50 d-2 b-1")
+    words = [command.pair_words()[one] for one in command.condition_of(target, history).tolist()]
+    assert " ".join(words) == ("PITCH o-0 p-164 p-64 p-60 o-6 p-67 INS i-0 i-33 i-128 HIST o-3 i-0 p-50 d-2 b-1")
+
+
+def test_pairs_are_neighbouring_bars_and_give_the_same_as_lines(folder: Path, tmp_path: Path) -> None:
+    ratios = ["--split-ratios", "60,20,20"]
+    assert command.main(["pairs", str(folder), "--dest", str(tmp_path / "bin"), *ratios]) == 0
+    assert command.main(["pairs", str(folder), "--dest", str(tmp_path / "text"), "--format", "text", *ratios]) == 0
+    assert command.main(["pairs", str(tmp_path / "text"), "--dest", str(tmp_path / "own")]) == 0
+    for name in ("train", "train_input", "test_input"):
+        assert items(tmp_path / "bin" / name) == items(tmp_path / "own" / name) and items(tmp_path / "own" / name)
+    assert (tmp_path / "bin" / "dict.txt").read_bytes() == (tmp_path / "own" / "dict.txt").read_bytes()
+    words = (tmp_path / "bin" / "dict.txt").read_text().splitlines()
+    assert len(words) == 1249 and words[515 + 96 : 515 + 102] == [f"{word} 1" for word in command.NEW_WORDS]
+    line = json.loads((tmp_path / "bin" / "manifest.jsonl").read_text().splitlines()[0])
+    ids, ends = remi.encode_grid(remi.grid_for(read_midi(folder / line["file"]), remi.NOTES), remi.NOTES)
+    bars = np.split(ids, ends[:-1])
+    first = line["items"][0]
+    target = items(tmp_path / "bin" / line["split"])[first]
+    assert target == [*bars[1].tolist(), remi.EOS]
+    condition = items(tmp_path / "bin" / f"{line['split']}_input")[first]
+    assert condition[-1 - len(bars[0]) : -1] == bars[0].tolist()
+
+
+def write_own(folder: Path, dictionary: str, condition: str = "PITCH o-0\n", answer: str = "o-0 b-1\n") -> None:
+    folder.mkdir()
+    (folder / "train_input.txt").write_text(condition)
+    (folder / "train.txt").write_text(answer)
+    (folder / "dict.txt").write_text(dictionary)
+
+
+def test_ones_own_pairs_that_do_not_fit_are_refused_in_a_sentence(tmp_path: Path) -> None:
+    write_own(tmp_path / "a", remi.dictionary_text(), "PITCH o-0\nPITCH o-0\n")
+    with pytest.raises(OptionError, match="2 lines, but train.txt has 1"):
+        command.main(["pairs", str(tmp_path / "a"), "--dest", str(tmp_path / "out")])
+    write_own(tmp_path / "b", remi.dictionary_text(), "CHORD o-0\n")
+    with pytest.raises(OptionError, match="line 1: 'CHORD'"):
+        command.main(["pairs", str(tmp_path / "b"), "--dest", str(tmp_path / "out")])
+    for rename, sentence in (("z-9=CHORD", "1,249"), ("d-96=o-0", "1,249"), ("d-96", "OLD=NEW")):
+        with pytest.raises(OptionError, match=sentence):
+            command.main(["pairs", str(tmp_path / "b"), "--dest", str(tmp_path / "out"), "--rename", rename])
+    assert not (tmp_path / "out").exists()
+    assert command.main(["pairs", str(tmp_path / "b"), "--dest", str(tmp_path / "out"), "--rename", "d-96=CHORD"]) == 0
+    assert items(tmp_path / "out" / "train_input") == [[remi.DURATION + 96, remi.ONSET, remi.EOS]]
+    with pytest.raises(OptionError, match="holds a dataset already"):
+        command.main(["pairs", str(tmp_path / "b"), "--dest", str(tmp_path / "out"), "--rename", "d-96=CHORD"])
+
+
+def test_encoding_and_decoding_files(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    files = [str(folder / "00.mid"), str(folder / "01.mid")]
+    for layout in remi.LAYOUTS:
+        assert command.main(["encode", *files, str(tmp_path / "none.mid"), "--layout", layout]) == 1
+        said = capsys.readouterr()
+        assert "none.mid" in said.err
+        (tmp_path / "lines.txt").write_text(said.out)
+        assert len(said.out.splitlines()) == 2
+        assert command.main(["decode", str(tmp_path / "lines.txt"), "--dest", str(tmp_path / layout)]) == 0
+        assert "repaired" not in capsys.readouterr().err
+        back = [str(tmp_path / layout / f"{number}.mid") for number in range(2)]
+        assert command.main(["encode", *back, "--layout", layout, "--plain"]) == 0
+        assert capsys.readouterr().out == said.out
+    with pytest.raises(OptionError, match="N/D"):
+        command.main(["decode", str(tmp_path / "lines.txt"), "--dest", str(tmp_path), "--meter", "waltz"])
+
+
+def test_hypotheses_of_fairseq_become_files(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = "s-9 t-35 o-0 i-0 p-60 d-12 v-20 b-1"
+    (tmp_path / "out.txt").write_text(f"S-3\tK1_0\nH-3\t-1.5\t{words}\nH-3\t-2\tK1_0 <sep> {words[:-4]}\n")
+    assert command.main(["decode", str(tmp_path / "out.txt"), "--dest", str(tmp_path)]) == 0
+    assert remi.to_words(remi.encode(read_midi(tmp_path / "3.mid"))) == words
+    assert remi.to_words(remi.encode(read_midi(tmp_path / "3.1.mid"))) == words
+    assert "3.1.mid: repaired: last bar not closed (1)" in capsys.readouterr().err
+
+
+def test_lost_notes_are_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    # midi_bytes gives every note a tick, so the file is written here: a note of no ticks, and one of 96
+    track = b"\x00\x90\x3c\x40\x00\x80\x3c\x40\x00\x90\x40\x40\x60\x80\x40\x40\x00\xff\x2f\x00"
+    header = b"MThd" + struct.pack(">IHHH", 6, 0, 1, 96) + b"MTrk" + struct.pack(">I", len(track))
+    (tmp_path / "a.mid").write_bytes(header + track)
+    assert command.main(["encode", str(tmp_path / "a.mid")]) == 0
+    assert "note without length (1)" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("text", ["0", "17-16", "a", "1-300", ""])
+def test_numbers_of_bars_are_checked(text: str) -> None:
+    with pytest.raises(OptionError, match="--window-bars"):
+        command.parse_window_bars(text)
+
+
+def test_attributes_of_files(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    files = [str(folder / "00.mid"), str(folder / "05.mid")]
+    assert attributes_command.main([*files, "--bars", "0:3", "--chords"]) == 0
+    for line, file in zip(capsys.readouterr().out.splitlines(), files, strict=True):
+        found = json.loads(line)
+        assert list(found) == ["file", "bars", "values", "tokens"]
+        assert found["file"] == file and found["bars"] == [0, 3]
+        assert list(found["values"]) == list(attributes.KEYS) and len(found["tokens"]) == 63
+        assert found["values"]["B1s1"] == [3, 0]
+    assert attributes_command.main([files[1], "--words"]) == 0
+    line = capsys.readouterr().out
+    grid = remi.grid_of(read_midi(files[1]))
+    expected = attributes.class_vector(attributes.extract(grid))
+    np.testing.assert_array_equal(attributes.parse_request(line), expected)
+    assert attributes_command.main([*files, "--bars", "0:10"]) == 1
+    said = capsys.readouterr()
+    assert len(said.out.splitlines()) == 1 and "05.mid" in said.err
+    with pytest.raises(OptionError, match="BEGIN:END"):
+        attributes_command.main([*files, "--bars", "4"])
