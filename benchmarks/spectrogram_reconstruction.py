@@ -27,6 +27,7 @@ import os
 import platform
 import re
 import resource
+import shutil
 import subprocess
 import sys
 import time
@@ -75,6 +76,7 @@ def build(recordings: Path, work: Path, held_out: list[str]) -> Path:
 
 def train(folder: Path, save: Path, updates: int, *options: object) -> dict[str, Any]:
     """Train; CPU-seconds, and the learning curve if validations were asked for."""
+    shutil.rmtree(save, ignore_errors=True)  # fairseq would go on from what lies there
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
     said = run(
         "-m", "fairseq_cli.train", folder, "--user-dir", ROOT / "musicbert_plugin", *RECIPE, "--save-dir", save,
