@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -32,13 +33,18 @@ def _turned(*linears: nn.Linear) -> Tensor:
     return weight
 
 
+def _norm(norm: nn.LayerNorm) -> tuple[Any, Tensor, Tensor, float]:
+    """What ``torch.layer_norm`` asks for, behind its input."""
+    return norm.normalized_shape, norm.weight.data, norm.bias.data, norm.eps
+
+
 class _Layer:
     """A layer's weights as a step uses them."""
 
     def __init__(self, layer: LinearDecoderLayer) -> None:
         attention = layer.self_attn
         qkv = attention.q_proj, attention.k_proj, attention.v_proj
-        self.attention_norm, self.ffn_norm = layer.self_attn_layer_norm, layer.final_layer_norm
+        self.attention_norm, self.ffn_norm = _norm(layer.self_attn_layer_norm), _norm(layer.final_layer_norm)
         self.qkv, self.qkv_bias = _turned(*qkv), torch.cat([projection.bias.data for projection in qkv])
         self.out, self.out_bias = _turned(attention.out_proj), attention.out_proj.bias.data
         self.fc1, self.fc1_bias = _turned(layer.fc1), layer.fc1.bias.data
@@ -76,6 +82,9 @@ class RecurrentDecoder:
         with torch.no_grad():
             self.layers = [_Layer(layer) for layer in decoder.layers]
             self.output = _turned(decoder.output_projection)
+            self.norm = _norm(decoder.layer_norm)
+            self.embedding = decoder.embed_tokens.weight.data
+        self.scale = math.sqrt(self.embedding.shape[1])
         self.states: list[Tensor] = []
         self.rows_B = torch.empty(0, dtype=torch.int64)
         self._memory: dict[int, _Memory] = {}
@@ -122,18 +131,18 @@ class RecurrentDecoder:
         rows, heads, size = len(tokens_B), self.heads, self.size
         if rows not in self._memory:
             self._memory = {rows: _Memory(rows, heads, size, self.output)}
-        memory, inner = self._memory[rows], heads * size
-        embedding, norm = self.decoder.embed_tokens.weight, F.layer_norm
+        memory, inner, norm = self._memory[rows], heads * size, torch.layer_norm
+        half = self.embedding.dtype != torch.float32
         x = torch.add(
-            F.embedding(self.rows_B, self.decoder.embed_positions.table),
-            F.embedding(tokens_B, embedding),
-            alpha=math.sqrt(embedding.shape[1]),
+            self.decoder.embed_positions.table.index_select(0, self.rows_B),
+            self.embedding.index_select(0, tokens_B),
+            alpha=self.scale,
         )
-        shape = x.shape[1:]
         for layer, state_BHKW in zip(self.layers, self.states, strict=True):
-            ln = layer.attention_norm
-            qkv = torch.addmm(layer.qkv_bias, norm(x, shape, ln.weight, ln.bias), layer.qkv)
-            qk = qkv[:, : 2 * inner].view(rows, 2, heads, size).transpose(0, 1).float()
+            qkv = torch.addmm(layer.qkv_bias, norm(x, *layer.attention_norm), layer.qkv)
+            qk = qkv[:, : 2 * inner].view(rows, 2, heads, size).transpose(0, 1)
+            if half:
+                qk = qk.float()
             # phi(x) = exp(min(x, 0)) + max(x, 0)
             torch.clamp(qk, max=0, out=memory.low).exp_()
             torch.clamp(qk, min=0, out=memory.features).add_(memory.low)
@@ -141,10 +150,10 @@ class RecurrentDecoder:
             state = state_BHKW.view(rows * heads, size, size + 1)
             torch.bmm(memory.p_G1K, state.baddbmm_(memory.r_GK1, memory.w_G1W), out=memory.o_G1W)
             torch.div(memory.numerator, memory.denominator.add_(EPSILON), out=memory.y_G1K)
-            x = x.add_(torch.addmm(layer.out_bias, memory.y_BP.to(x.dtype), layer.out))
-            ln = layer.ffn_norm
-            h = torch.addmm(layer.fc1_bias, norm(x, shape, ln.weight, ln.bias), layer.fc1)
-            x = x.add_(torch.addmm(layer.fc2_bias, F.gelu(h.float()).to(h.dtype), layer.fc2))
+            y = memory.y_BP.to(x.dtype) if half else memory.y_BP
+            x.add_(torch.addmm(layer.out_bias, y, layer.out))
+            h = torch.addmm(layer.fc1_bias, norm(x, *layer.ffn_norm), layer.fc1)
+            h = F.gelu(h.float()).to(h.dtype) if half else F.gelu(h)
+            x.add_(torch.addmm(layer.fc2_bias, h, layer.fc2))
         self.rows_B += 1
-        ln = self.decoder.layer_norm
-        return torch.mm(norm(x, shape, ln.weight, ln.bias), self.output)
+        return torch.mm(norm(x, *self.norm), self.output)
