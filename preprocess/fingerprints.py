@@ -5,9 +5,9 @@
 *Near* copies are the same recording in another file format, at another bit rate, sample rate or loudness, or a few
 samples later.  Their fingerprints are alike: the spectrum's peaks (louder than all within 0.2 seconds and 160 Hz, and
 within 78 dB of the loudest) are joined to the next three in time.  The two frequencies of a pair, its distance in time
-and which three seconds after the first peak it lies in are a *landmark* (after Wang, "An industrial-strength audio search
-algorithm", ISMIR 2003; the three seconds are ours, and keep chance from finding more in longer recordings).  With A and B
-the multisets of landmarks, recordings are near copies from ``|A & B| / max(|A|, |B|)`` = :data:`SHARE` on.
+and which three seconds after the first peak it lies in are a *landmark* (after Wang, "An industrial-strength audio
+search algorithm", ISMIR 2003; the three seconds are ours, and keep chance from finding more in longer recordings).
+With A and B the multisets of landmarks, recordings are near copies from ``|A & B| / max(|A|, |B|)`` = :data:`SHARE` on.
 
 Of 28 recordings of many styles, mp3 of 128 kbit/s, ogg, 16 kHz, a shift of 25 ms and noise at -40 dB left a share of
 0.33 at least and mostly above 0.6.  Of the 1,485 pairs of 55 recordings, two were the same recording (0.63 and 0.74),

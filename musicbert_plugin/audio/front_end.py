@@ -52,6 +52,7 @@ from __future__ import annotations
 
 import functools
 import re
+import warnings
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -61,7 +62,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from musicbert_plugin.errors import OptionError
+from musicbert_plugin.errors import OptionError, RecordingError
 
 from .decoding import decode
 from .filterbanks import PITCH_CLASSES, chroma_filters, cosine_transform, mel_edges, mel_filters
@@ -236,13 +237,24 @@ class FrontEnd:
             The file can't be decoded, or is shorter than ``frames``.
         """
         if self.whole_clip:
-            return self.extract(decode(path, self.sample_rate, name=name))[start:stop]
+            features = self.extract(decode(path, self.sample_rate, name=name))
+            self._check_length(len(features), frames, name or str(path))
+            return features[start:stop]
         half = self.n_fft // 2
         first, last = start * self.hop - half, (stop - 1) * self.hop + half
         samples = decode(path, self.sample_rate, max(first, 0), last, name=name)
+        if max(first, 0) + len(samples) < last:
+            self._check_length(self.frames_of(max(first, 0) + len(samples)), frames, name or str(path))
         padded = np.zeros(last - first, np.float32)
         padded[max(-first, 0) : max(-first, 0) + len(samples)] = samples
         return self.normalise(self._log_mel(torch.from_numpy(padded)).numpy())
+
+    def _check_length(self, found: int, expected: int, name: str) -> None:
+        if found < expected:
+            raise RecordingError(
+                "too short",
+                f"{name}: has {found} frames, but had {expected} when it was listed; build the dataset again.",
+            )
 
     def _padded(self, samples: NDArray[np.float32]) -> torch.Tensor:
         half = self.n_fft // 2
@@ -285,14 +297,16 @@ class FrontEnd:
         decibels = 10 * mel.double().clamp(min=1e-10).log10()  # a loud clip's first coefficient is about -1,000
         decibels = decibels.clamp(min=float(decibels.max()) - _DECIBELS_BELOW_LOUDEST)
         mfcc = decibels @ _cosine(self.n_mels, MFCC)
-        profile = librosa.feature.chroma_cqt(
-            y=samples,
-            sr=self.sample_rate,
-            hop_length=self.hop,
-            n_chroma=CQT,
-            bins_per_octave=None,
-            tuning=None if self.tuning is None else self.tuning * (CQT // len(PITCH_CLASSES)),
-        )
+        with warnings.catch_warnings():  # of windows longer than the clip: there is silence around it
+            warnings.simplefilter("ignore", UserWarning)
+            profile = librosa.feature.chroma_cqt(
+                y=samples,
+                sr=self.sample_rate,
+                hop_length=self.hop,
+                n_chroma=CQT,
+                bins_per_octave=None,
+                tuning=None if self.tuning is None else self.tuning * (CQT // len(PITCH_CLASSES)),
+            )
         cqt = torch.from_numpy(np.ascontiguousarray(profile.T[: len(mel)], np.float32))
         return torch.cat([chroma, mfcc, slope(mfcc), compress(mel), compress(cqt)], 1).float().numpy()
 

@@ -17,7 +17,8 @@ its clips are decoded and turned into log-mel spectrograms when they are read, a
 than it needs.
 
 Values are as the front-end gives them (log-mels in ln units); subtract ``mean`` and divide by ``std`` to feed a model.
-Half precision keeps 11 bits, an error of at most 0.004 for log-mels, whose values lie within -14 and 14.
+Half precision keeps 11 bits: an error of at most 0.004 for log-mels, whose values lie within -14 and 14, and of 0.25
+for a first MFCC of -1,000, whose deviation is about a hundred.
 """
 
 from __future__ import annotations
@@ -79,6 +80,7 @@ class Spectrograms:
             raise DatasetError(f"{path} cannot be read ({reason}); build the dataset again.") from None
         self.recordings = [row[2] for row in rows] if folder.on_the_fly else []
         self.labels = {column: [row[at] for row in rows] for at, column in enumerate(header) if at >= len(fixed)}
+        self._front_end: Any = None
         self._parts: Parts | None = None
         if not folder.on_the_fly:
             self._parts = Parts(folder.path / name)
@@ -113,10 +115,12 @@ class Spectrograms:
         return words.view(np.float16).astype(np.float32).reshape(-1, width)
 
     def _compute(self, index: int, start: int, stop: int) -> NDArray[np.float32]:
-        from musicbert_plugin.audio.front_end import FrontEnd
+        if self._front_end is None:
+            from musicbert_plugin.audio.front_end import FrontEnd
 
-        front = FrontEnd.of(self.folder.front_end)
-        return front.read(self.recordings[index], int(self.frames[index]), start, stop, self.clip_names[index])
+            self._front_end = FrontEnd.of(self.folder.front_end)
+        path, frames = self.recordings[index], int(self.frames[index])
+        return self._front_end.read(path, frames, start, stop, self.clip_names[index])
 
     def __getitem__(self, index: int) -> NDArray[np.float32]:
         return self.read(index)

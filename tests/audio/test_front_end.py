@@ -9,7 +9,7 @@ import torch
 
 from musicbert_plugin.audio.decoding import decode
 from musicbert_plugin.audio.front_end import FrontEnd, front_end, slope
-from musicbert_plugin.errors import OptionError
+from musicbert_plugin.errors import OptionError, RecordingError
 
 
 def music(rate: int, seconds: float, seed: int = 0) -> np.ndarray:
@@ -132,6 +132,18 @@ def test_frames_of_a_part_are_those_of_the_whole(tmp_path, suffix, rate):
     for start, stop in ((0, 5), (0, len(whole)), (30, 31), (77, 120), (len(whole) - 3, len(whole))):
         part = front.read(path, len(whole), start, stop)
         np.testing.assert_allclose(part, whole[start:stop], atol=2e-3)
+
+
+def test_a_recording_that_has_become_shorter_is_told(tmp_path):
+    front = front_end("logmel96")
+    soundfile.write(tmp_path / "x.wav", music(22050, 2.0), 22050)
+    frames = front.frames_of(44100)
+    assert len(front.read(tmp_path / "x.wav", frames, 0, frames)) == frames
+    soundfile.write(tmp_path / "x.wav", music(22050, 1.0), 22050)
+    assert len(front.read(tmp_path / "x.wav", frames, 0, 20)) == 20  # that part is still there
+    for shorter in (front, front_end("logmel96", normalisation="clip")):
+        with pytest.raises(RecordingError, match="x.wav: has 44 frames, but had 87"):
+            shorter.read(tmp_path / "x.wav", frames, 0, frames)
 
 
 def test_silence_is_the_floor_and_a_tone_lights_its_band():
