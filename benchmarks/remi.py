@@ -4,9 +4,9 @@
 
 SRC is a folder or archive of MIDI files; their bytes are read into memory first.  Measured is what a worker of
 ``preprocess.remi build`` does with a piece: read it, put it on the grid, encode it (``bar-tempo``), and extract all
-attributes but C1 from the whole piece, as class vectors.  Printed are words per CPU-second, the shares of the parts, and
-the ratio to 34,500 words per second, which is what MuseCoco's own encoder reaches for words alone (measured on a 2-core
-virtual machine with 46 files).
+attributes but C1 from the whole piece, as class vectors.  Printed are words per CPU-second, the shares of the parts,
+and the ratio to 34,500 words per second, which is what MuseCoco's own encoder reaches for words alone (measured on a
+2-core virtual machine with 46 files).
 """
 
 from __future__ import annotations

@@ -13,12 +13,12 @@ from musicbert_plugin.errors import OptionError, ScoreError
 from .command import DONE, SOME_FAILED, say
 
 
-def encode_files(files: list[str], line_of: Callable[[Score], str]) -> int:
-    """Print one line per file, as ``line_of`` its score gives it; name those that fail."""
+def encode_files(files: list[str], line_of: Callable[[Score, str], str]) -> int:
+    """Print one line per file, as ``line_of`` its score and name gives it; name those that fail."""
     status = DONE
     for file in files:
         try:
-            line = line_of(read_midi(file))
+            line = line_of(read_midi(file), file)
         except ScoreError as error:
             say(naming(file, error.sentence))
             status = SOME_FAILED

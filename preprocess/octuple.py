@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from .command import add_options, option, options_of, run_command
+from .midi import MidiKind, MidiLimits
 
 DRAWN, STORED = "drawn", "stored"
 WINDOW_NOTES, WINDOW_STEP = 1000, 250
@@ -26,7 +27,7 @@ FILTERS = ("not 4/4", "onset perplexity")
 
 
 @dataclass
-class OctupleOptions:
+class OctupleOptions(MidiLimits):
     """What only the octuple builder takes."""
 
     windows: str = option(
@@ -36,53 +37,28 @@ class OctupleOptions:
     max_onset_perplexity: float = option(
         0.0, "leave out pieces whose onsets use more than so many of a quarter's 16 positions (perplexity; 0: no limit)"
     )
-    max_bytes: int = option(2 * 2**20, "leave out larger files")
-    max_notes: int = option(200_000, "leave out files with more notes")
-    max_events: int = option(1_000_000, "leave out files with more MIDI events")
 
 
 @dataclass(frozen=True)
-class OctupleKind:
+class OctupleKind(MidiKind):
     """How a MIDI file becomes items of OctupleMIDI; see ``workers.Kind``."""
 
     windows: str = DRAWN
     only_4_4: bool = False
     max_onset_perplexity: float = 0.0
-    max_bytes: int = 2 * 2**20
-    max_notes: int = 200_000
-    max_events: int = 1_000_000
-    seed: int = 1
 
     name = "octuple"
-    dtype = "uint16"
-    unit = "notes"
-    batch_files = 64
-    share_of_copies = 0.9
-
-    @property
-    def suffixes(self) -> tuple[str, ...]:
-        """Of MIDI files."""
-        from .sources import MIDI_SUFFIXES
-
-        return MIDI_SUFFIXES
-
-    @property
-    def largest_file(self) -> int:
-        """Bytes."""
-        return self.max_bytes
 
     def examine(self, data: bytes, name: str) -> Any:
         """The piece in a MIDI file, or a :class:`ScoreError`."""
         from musicbert_plugin.codecs import octuple
-        from musicbert_plugin.codecs.score import DRUMS, Budget, read_midi
 
-        from .copies import identify
         from .workers import Piece
 
-        score = read_midi(data, name=name, budget=Budget(self.max_bytes, self.max_notes, self.max_events))
+        score = self.read(data, name)
         octuples = octuple.encode(score)
         self._filter(octuples, name)
-        identity = identify(score.onset, score.pitch, score.program == DRUMS, score.resolution)
+        identity = self.identity(score)
         if self.windows == DRAWN:
             items = [octuple.frame(part) for part in octuple.split_bars(octuples)]
             content = hashlib.sha256(items[0].data)
@@ -131,16 +107,8 @@ class OctupleKind:
             "windows": self.windows,
             "only_4_4": self.only_4_4,
             "max_onset_perplexity": self.max_onset_perplexity,
-            "max_bytes": self.max_bytes,
-            "max_notes": self.max_notes,
-            "max_events": self.max_events,
+            **self.limits(),
         }
-
-    def versions(self) -> dict[str, str]:
-        """The MIDI reader's."""
-        import symusic
-
-        return {"symusic": symusic.__version__}
 
 
 def onset_perplexity(counts: Any) -> float:
@@ -180,8 +148,8 @@ def stored_windows(octuples: Any, seed: int, content: bytes) -> list[Any]:
     return windows
 
 
-def words_of(score: Any) -> str:
-    """A score as a line of words."""
+def words_of(score: Any, file: str) -> str:
+    """The score of a file as a line of words."""
     from musicbert_plugin.codecs import octuple
 
     return octuple.to_words(octuple.encode(score))

@@ -34,6 +34,7 @@ from typing import Any
 
 from .builder import BuildOptions, Companion, build
 from .command import DONE, add_options, option, options_of, run_command, say
+from .midi import MidiKind, MidiLimits
 from .splits import SPLITS
 from .storage import BinaryWriter, TextWriter
 
@@ -46,7 +47,7 @@ DEFAULT_RENAMES = tuple((f"d-{96 + at}", word) for at, word in enumerate(NEW_WOR
 
 
 @dataclass
-class RemiOptions:
+class RemiOptions(MidiLimits):
     """What only the REMI builder takes."""
 
     layout: str = option("bar-tempo", "of the words", choices=LAYOUTS)
@@ -55,9 +56,6 @@ class RemiOptions:
     labels: str = option("", "CSV with a column file, and any of artist, genre, emotion and form", metavar="CSV")
     chords: bool = option(False, "recognise chords, for the attribute C1 (seconds per file)")
     legacy: bool = option(False, "attributes with the original's defects")
-    max_bytes: int = option(2 * 2**20, "leave out larger files")
-    max_notes: int = option(200_000, "leave out files with more notes")
-    max_events: int = option(1_000_000, "leave out files with more MIDI events")
 
 
 def parse_window_bars(text: str) -> tuple[int, int]:
@@ -77,49 +75,26 @@ def parse_window_bars(text: str) -> tuple[int, int]:
 
 
 @dataclass(frozen=True)
-class MidiKind:
-    """What kinds made of MIDI files have in common; see ``workers.Kind``."""
+class BarsKind(MidiKind):
+    """How a MIDI file becomes items that are whole bars of REMI; see ``workers.Kind``."""
 
     layout: str = "bar-tempo"
-    max_bytes: int = 2 * 2**20
-    max_notes: int = 200_000
-    max_events: int = 1_000_000
-    seed: int = 1
-
-    dtype = "uint16"
-    unit = "notes"
-    batch_files = 64
-    share_of_copies = 0.9
-
-    @property
-    def suffixes(self) -> tuple[str, ...]:
-        """Of MIDI files."""
-        from .sources import MIDI_SUFFIXES
-
-        return MIDI_SUFFIXES
-
-    @property
-    def largest_file(self) -> int:
-        """Bytes."""
-        return self.max_bytes
+    max_tokens: int = 5120
 
     def examine(self, data: bytes, name: str) -> Any:
         """The piece in a MIDI file, or a :class:`ScoreError`."""
         from musicbert_plugin.codecs import remi
-        from musicbert_plugin.codecs.score import DRUMS, Budget, read_midi
 
-        from .copies import identify
         from .workers import Piece
 
-        score = read_midi(data, name=name, budget=Budget(self.max_bytes, self.max_notes, self.max_events))
+        score = self.read(data, name)
         grid = remi.grid_for(score, self.layout)
         ids, ends = remi.encode_grid(grid, self.layout)
         exact = hashlib.sha256(ids.tobytes()).digest()[:16]
-        identity = identify(score.onset, score.pitch, score.program == DRUMS, score.resolution)
         items, extra = self.cut(grid, ids, ends, exact, name)
         if grid.lost:
             extra["lost"] = dict(grid.lost)
-        return Piece(len(grid.onset), items, exact, identity, extra)
+        return Piece(len(grid.onset), items, exact, self.identity(score), extra)
 
     def cut(self, grid: Any, ids: Any, ends: Any, exact: bytes, name: str) -> tuple[list[Any], dict[str, Any]]:
         """The items of a piece, and what its companion must know."""
@@ -131,23 +106,15 @@ class MidiKind:
 
     def settings(self) -> dict[str, Any]:
         """What decides the content of the items, apart from the seed."""
-        limits = ("max_bytes", "max_notes", "max_events")
-        return {"layout": self.layout, **{name: getattr(self, name) for name in limits}}
-
-    def versions(self) -> dict[str, str]:
-        """The MIDI reader's."""
-        import symusic
-
-        return {"symusic": symusic.__version__}
+        return {"layout": self.layout, "max_tokens": self.max_tokens, **self.limits()}
 
 
 @dataclass(frozen=True)
-class RemiKind(MidiKind):
+class RemiKind(BarsKind):
     """How a MIDI file becomes windows of REMI."""
 
     least_bars: int = 16
     most_bars: int = 16
-    max_tokens: int = 5120
     chords: bool = False
     legacy: bool = False
 
@@ -194,7 +161,7 @@ class RemiKind(MidiKind):
 
     def settings(self) -> dict[str, Any]:
         """What decides the content of the items, apart from the seed."""
-        own = ("least_bars", "most_bars", "max_tokens", "chords", "legacy")
+        own = ("least_bars", "most_bars", "chords", "legacy")
         return super().settings() | {name: getattr(self, name) for name in own}
 
 
@@ -309,11 +276,10 @@ class PairOptions:
 
 
 @dataclass(frozen=True)
-class PairKind(MidiKind):
+class PairKind(BarsKind):
     """How a MIDI file becomes pairs of a condition and a bar."""
 
     layout: str = "notes"
-    max_tokens: int = 5120
 
     name = "remi_pairs"
 
@@ -353,10 +319,6 @@ class PairKind(MidiKind):
     def dictionary(self) -> bytes:
         """``dict.txt``, some unused words of which have new names."""
         return "".join(f"{word} 1\n" for word in pair_words()[4:]).encode()
-
-    def settings(self) -> dict[str, Any]:
-        """What decides the content of the items."""
-        return super().settings() | {"max_tokens": self.max_tokens}
 
 
 def pair_words() -> tuple[str, ...]:
@@ -549,10 +511,11 @@ def encode(files: list[str], layout: str, plain: bool) -> int:
 
     from .lines import encode_files
 
-    def line_of(score: Any) -> str:
+    def line_of(score: Any, file: str) -> str:
         grid = remi.grid_for(score, layout, plain=plain)
         if grid.lost:
-            say("lost: " + ", ".join(f"{reason} ({count})" for reason, count in sorted(grid.lost.items())))
+            listed = ", ".join(f"{reason} ({count})" for reason, count in sorted(grid.lost.items()))
+            say(f"{file}: lost: {listed}")
         return remi.to_words(remi.encode_grid(grid, layout)[0])
 
     return encode_files(files, line_of)
@@ -615,8 +578,10 @@ def main(arguments: list[str]) -> int:
     if given.command == "build":
         own = options_of(given, RemiOptions)
         least, most = parse_window_bars(own.window_bars)
-        limits = (own.max_bytes, own.max_notes, own.max_events)
-        kind = RemiKind(own.layout, *limits, general.seed, least, most, own.max_tokens, own.chords, own.legacy)
+        kind = RemiKind(
+            own.max_bytes, own.max_notes, own.max_events, general.seed, own.layout, own.max_tokens, least, most,
+            own.chords, own.legacy,
+        )  # fmt: skip
         return build(given.source, kind, general, Attributes(own.labels))
     pair_options = options_of(given, PairOptions)
     folder = Path(given.source[0])
