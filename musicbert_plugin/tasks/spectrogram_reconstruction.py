@@ -184,8 +184,9 @@ class SpectrogramTask(FairseqTask):
         if folder.feature_names != self.folder.feature_names or folder.front_end != self.folder.front_end:
             raise DatasetError(f"{folder.path} was made with another front-end than {self.folder.path}.")
         clips = folder.split(split)
-        if train and not len(clips):
-            raise DatasetError(f"{folder.path}: the split {split!r} has no clips.")
+        if not len(clips):
+            hint = "" if train else "; --disable-validation trains without any"
+            raise DatasetError(f"{folder.path}: the split {split!r} has no clips{hint}.")
         windows = ClipWindows(
             clips, max_frames=self.cfg.max_frames, min_frames=self.cfg.min_frames, train=train, seed=self.cfg.seed
         )
