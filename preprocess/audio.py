@@ -53,6 +53,13 @@ SPLIT_NAMES = {"train": "train", "valid": "valid", "dev": "valid", "validation":
 
 
 @dataclass
+class AudioBuildOptions(BuildOptions):
+    """What every builder takes, with time enough for an hour of music."""
+
+    time_limit: float = option(600.0, "seconds after which a worker that is stuck at a file is ended", metavar="S")
+
+
+@dataclass
 class AudioOptions:
     """What only the audio builder takes."""
 
@@ -570,9 +577,8 @@ def parser() -> argparse.ArgumentParser:
         metavar="SRC",
         help="folder, .zip, .tar.gz, audio file, .txt list of paths, wav2vec's .tsv, or a .csv with a column file_path",
     )
-    add_options(command, BuildOptions)
+    add_options(command, AudioBuildOptions)
     add_options(command, AudioOptions)
-    command.set_defaults(time_limit=600.0)
     return top
 
 
@@ -581,7 +587,7 @@ def main(arguments: list[str]) -> int:
     from musicbert_plugin.errors import OptionError
 
     namespace = parser().parse_args(arguments)
-    general, own = options_of(namespace, BuildOptions), options_of(namespace, AudioOptions)
+    general, own = options_of(namespace, AudioBuildOptions), options_of(namespace, AudioOptions)
     if general.format != "bin":
         raise OptionError(f"--format {general.format}: spectrograms have no text; bin is accepted.")
     front = front_end_of(own)

@@ -274,7 +274,7 @@ def open_source(given: str, suffixes: tuple[str, ...] = MIDI_SUFFIXES) -> Source
             raise OptionError(f"{given}: cannot be read ({error.strerror or error}).") from None
         return {".txt": _paths, ".tsv": _wav2vec_manifest, ".csv": _table}[lower[-4:]](path, lines)
     kinds = ", ".join((*ARCHIVE_SUFFIXES, *suffixes))
-    raise OptionError(f"{given}: not a folder, an archive, a music file ({kinds}) or a .txt list of paths.")
+    raise OptionError(f"{given}: not a folder, an archive, a music file ({kinds}) or a .txt, .tsv or .csv list.")
 
 
 def _paths(path: Path, lines: list[str]) -> Files:
