@@ -84,11 +84,15 @@ class BarsKind(MidiKind):
     def examine(self, data: bytes, name: str) -> Any:
         """The piece in a MIDI file, or a :class:`ScoreError`."""
         from musicbert_plugin.codecs import remi
+        from musicbert_plugin.errors import ScoreError
 
         from .workers import Piece
 
         score = self.read(data, name)
-        grid = remi.grid_for(score, self.layout)
+        try:
+            grid = remi.grid_for(score, self.layout)
+        except ScoreError as error:
+            raise ScoreError(error.reason, f"{name}: {error.sentence}") from None
         ids, ends = remi.encode_grid(grid, self.layout)
         exact = hashlib.sha256(ids.tobytes()).digest()[:16]
         items, extra = self.cut(grid, ids, ends, exact, name)
