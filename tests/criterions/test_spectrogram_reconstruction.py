@@ -64,7 +64,8 @@ def test_defect_2_the_loss_is_over_masked_cells_alone_whatever_the_batch(kind, d
     assert float(criterion(model, changed)[0]) == float(loss)
 
 
-def test_any_split_into_batches_gives_the_same_gradient():
+def test_defect_18_any_split_into_batches_gives_the_same_gradient():
+    """The original stepped on its first micro-batch alone and carried the rest over."""
     criterion, model = make_criterion(), make_model(codes=7, frame_stack=2)
     gradients, sizes = [], []
     for batches in ([[0, 1, 2, 3]], [[3, 0], [2], [1]]):

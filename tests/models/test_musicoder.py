@@ -127,7 +127,8 @@ def test_a_correction_starts_as_the_interpolation():
     torch.testing.assert_close(model(source, [12, 8], zeroed)[0][1, :8], expected[1, :8])
 
 
-def test_half_precision_keeps_the_standardised_scale():
+def test_defect_20_half_precision_keeps_the_standardised_scale():
+    """No mask of -10,000 in half precision: padding is not computed at all."""
     model = build().eval()
     source = torch.randn(2, 9, 3)
     half = build().eval().to(torch.bfloat16)

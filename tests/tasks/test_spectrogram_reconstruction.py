@@ -76,8 +76,33 @@ def test_training_goes_on_where_it_stopped(fairseq_command, folder, tmp_path):
         for run in (outcome, whole)
     ]
     assert ends[0]["train_num_updates"] == ends[1]["train_num_updates"]
-    state = torch.load(tmp_path / "a" / "checkpoint_last.pt", weights_only=True)
-    assert state["task_state"]["front_end"]["n_mels"] == 8  # enough to treat a recording alike
+
+
+def test_defect_23_a_checkpoint_holds_weights_and_plain_values_and_how_to_treat_a_recording(
+    fairseq_command, folder, tmp_path
+):
+    train(fairseq_command, folder, tmp_path, "--max-epoch", 1)
+    state = torch.load(tmp_path / "checkpoint_last.pt", weights_only=True)
+    assert state["args"] is None and state["task_state"]["front_end"]["n_mels"] == 8
+    assert torch.allclose(state["model"]["feature_mean"], torch.from_numpy(make_task(folder).feature_mean))
+
+
+def test_defect_19_an_error_ends_the_training_and_counts_as_no_step(fairseq_command, folder, tmp_path, monkeypatch):
+    """The original called every error a lack of memory and went on."""
+    from musicbert_plugin.models.musicoder import MusiCoderModel
+
+    def fail(self, *args, **kwargs):
+        raise RuntimeError("shapes do not fit")
+
+    monkeypatch.setattr(MusiCoderModel, "forward", fail)
+    with pytest.raises(RuntimeError, match="shapes do not fit"):
+        train(fairseq_command, folder, tmp_path)
+    assert not (tmp_path / "checkpoint_last.pt").exists()
+
+
+def test_a_split_without_clips_is_told_in_a_sentence(spectrogram_folder):
+    with pytest.raises(DatasetError, match="'valid' has no clips; --disable-validation"):
+        make_task(spectrogram_folder("empty", train=[30], valid=[])).load_dataset("valid")
 
 
 def test_defect_21_continuing_from_a_file_that_is_none_says_so(fairseq_command, folder, tmp_path, capsys):
