@@ -11,6 +11,11 @@ A checkpoint is all that is needed: the dictionary is the octuple codec's, no da
 downloaded. Music is given as a path to a MIDI file, as a ``Score``, as octuples [N, 8] (``codecs.octuple.encode``), or
 as framed token ids.
 
+``MuseCocoHub`` (see ``musecoco_hub``) is the same for new music from attributes.
+
+    python -m musicbert_plugin.hub strip IN.pt OUT.pt [--dtype bf16]     # weights and configuration only
+    python -m musicbert_plugin.hub hugging-face IN.pt FOLDER             # of a MuseCoco model
+
 A model sees a limited number of notes at once (1,022 for the published models).  Longer pieces go through it in
 windows that overlap by half; a note's state comes from the window in whose middle half it lies.
 
@@ -19,7 +24,7 @@ Shapes: N notes of a piece, T = 8 (N + 2) framed token ids, L layers, D model di
 
 from __future__ import annotations
 
-from argparse import Namespace
+from argparse import ArgumentParser, Namespace
 from collections.abc import Iterable, Mapping, Sequence
 from os import PathLike
 from pathlib import Path
@@ -43,9 +48,14 @@ musicbert_plugin.register()
 
 from fairseq.models import ARCH_CONFIG_REGISTRY  # noqa: E402
 
+from musicbert_plugin.command_errors import one_sentence  # noqa: E402
 from musicbert_plugin.compat import load_safely  # noqa: E402
 from musicbert_plugin.models.musicbert import MusicBERTModel  # noqa: E402
+from musicbert_plugin.musecoco_hub import MuseCocoHub  # noqa: E402
 from musicbert_plugin.tasks.octuple_masked_lm import octuple_dictionary  # noqa: E402
+from musicbert_plugin.weight_files import strip_checkpoint  # noqa: E402
+
+__all__ = ["Filled", "MuseCocoHub", "MusicBERTHub"]
 
 Music = str | PathLike[str] | Score | np.ndarray | Tensor
 
@@ -422,3 +432,29 @@ def _whole_number(value: Any) -> int:
         return int(value.__index__())
     except AttributeError:
         raise OptionError(f"a layer is {value!r}, but a whole number is accepted.") from None
+
+
+DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """The command ``python -m musicbert_plugin.hub``."""
+    parser = ArgumentParser(prog="python -m musicbert_plugin.hub", description="Smaller and other files of weights.")
+    commands = parser.add_subparsers(dest="command", required=True)
+    strip = commands.add_parser("strip", help="write weights and configuration of a checkpoint, and nothing else")
+    strip.add_argument("source", type=Path)
+    strip.add_argument("target", type=Path)
+    strip.add_argument("--dtype", choices=DTYPES, help="of the weights; by default as they are")
+    folder = commands.add_parser("hugging-face", help="write a MuseCoco checkpoint as a Hugging Face folder")
+    folder.add_argument("source", type=Path)
+    folder.add_argument("target", type=Path)
+    options = parser.parse_args(arguments)
+    with one_sentence():
+        if options.command == "strip":
+            strip_checkpoint(options.source, options.target, DTYPES.get(options.dtype))
+        else:
+            MuseCocoHub.from_pretrained(options.source, dtype=None).save_hugging_face(options.target)
+
+
+if __name__ == "__main__":
+    main()

@@ -18,7 +18,7 @@ Shapes: B rows, L places, D model dimensions, V vocabulary.
 # No "from __future__ import annotations": fairseq reads the types of a dataclass's fields, not their text.
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Optional
 
 import torch
 import torch.nn.functional as F
@@ -57,7 +57,7 @@ class LinearTransformerLMConfig(FairseqDataclass):
     )
     layout: str = field(default="auto", metadata={"help": "layout of the music; kept for whoever generates with it"})
     prefix: str = field(default="auto", metadata={"help": "what stands before <sep>; kept like the layout"})
-    max_target_positions: int = field(
+    max_target_positions: Optional[int] = field(  # noqa: UP045 (fairseq reads the annotation)
         default=8192,
         metadata={"help": "longest row, prefix included, that fairseq lets through (the model itself has no limit)"},
     )

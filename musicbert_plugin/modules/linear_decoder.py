@@ -56,6 +56,10 @@ class SinusoidalPositions(nn.Module):
         table[1] = 0
         return table
 
+    def make_table(self) -> None:
+        """Compute the table, for a module that was built without memory (on the device ``meta``)."""
+        self.table = self._rows(1026)
+
     def ensure(self, count: int) -> None:
         """Let the table cover this many places after the beginning."""
         if self.FIRST + count > len(self.table):

@@ -1,0 +1,232 @@
+"""Published files of MuseCoco load, give the original's logits, shrink and change form without changing them.
+
+The files themselves are large, so this builds small ones as the original saved them: ``args`` is one Namespace, ``cfg``
+does not exist, the optimizer's moments lie beside the weights.  The expected logits come from the float64 model of
+``tests/models/test_linear_transformer_lm.py``.
+"""
+
+import json
+import sys
+from argparse import Namespace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from musicbert_plugin.codecs import remi
+from musicbert_plugin.codecs.score import DRUMS
+from musicbert_plugin.errors import CheckpointError, OptionError
+
+pytestmark = pytest.mark.usefixtures("registered")
+sys.path.insert(0, str(Path(__file__).parent / "models"))
+HEADS = 3
+BEGINS = {"zero-prefix": 64, "zero-prefix-shifted": 63, "all": 0}
+
+
+def weights(vocabulary, seed=1):
+    from test_linear_transformer_lm import dictionary, make, spread
+
+    return spread(make(dictionary(vocabulary), decoder_attention_heads=HEADS)).state_dict()
+
+
+def published_file(path, state, **more):
+    """A checkpoint as the original wrote it."""
+    args = Namespace(
+        arch="linear_transformer_lm_xl",
+        task="language_modeling_control",
+        criterion="cross_entropy",
+        optimizer="adam",
+        lr_scheduler="inverse_sqrt",
+        data="data-bin",
+        user_dir="linear_mask",
+        decoder_layers=2,
+        decoder_embed_dim=32,
+        decoder_ffn_embed_dim=32,
+        decoder_attention_heads=HEADS,
+        decoder_output_dim=32,
+        decoder_input_dim=32,
+        dropout=0.1,
+        attention_dropout=0.1,
+        activation_dropout=0.0,
+        activation_fn="gelu",
+        share_decoder_input_output_embed=False,
+        max_target_positions=None,
+        tokens_per_sample=10_000_000,
+        truncated_length=5120,
+        command_mask_prob=-1.0,
+        seed=1,
+        lr=[0.0002],
+        adam_betas="(0.9, 0.98)",
+        adam_eps=1e-9,
+        fp16=False,
+        bf16=False,
+        **more,
+    )
+    moments = {n: {"exp_avg": torch.randn(50_000), "exp_avg_sq": torch.randn(50_000)} for n in range(3)}
+    torch.save(
+        {
+            "args": args,
+            "model": state,
+            "optimizer_history": [
+                {
+                    "criterion_name": "CrossEntropyCriterion",
+                    "optimizer_name": "FairseqAdam",
+                    "lr_scheduler_state": {"best": None},
+                    "num_updates": 280000,
+                }
+            ],
+            "extra_state": {"train_iterator": {"epoch": 2, "iterations_in_epoch": 5}, "best": np.float64(1.5)},
+            "last_optimizer_state": {"state": moments, "param_groups": []},
+        },
+        path,
+    )
+    return path
+
+
+def words_of(vocabulary):
+    return [*remi.WORDS[:985], *(f"word{n}" for n in range(985, vocabulary))]
+
+
+def write_dictionary(path, vocabulary):
+    path.write_text("".join(f"{word} 1\n" for word in words_of(vocabulary)[4:]))
+
+
+def row(vocabulary):
+    torch.manual_seed(5)
+    tokens = torch.randint(4, 900, (90,))
+    tokens[0], tokens[1:64], tokens[64] = 2, torch.randint(985, vocabulary, (63,)), 984
+    return tokens
+
+
+@pytest.mark.parametrize("mode", BEGINS)
+@pytest.mark.parametrize("vocabulary", [1253, 3245])
+def test_logits_of_a_published_file_in_each_position_mode(tmp_path, mode, vocabulary):
+    """By fairseq's own loader, with the dictionary that belongs to the file."""
+    from fairseq import tasks
+    from fairseq.checkpoint_utils import load_model_ensemble_and_task
+    from test_linear_transformer_lm import expected_logits
+
+    state = weights(vocabulary)
+    path = published_file(tmp_path / "checkpoint_2_280000.pt", state)
+    (tmp_path / "dict.txt").write_text(remi.dictionary_text())
+    if vocabulary != 1253:
+        write_dictionary(tmp_path / "dict.txt", vocabulary)
+    (model,), _, task = load_model_ensemble_and_task([str(path)], arg_overrides={"data": str(tmp_path)})
+    assert type(task) is tasks.TASK_REGISTRY["language_modeling_control"]
+    assert (model.args.layout, model.decoder.position_mode) == ("bar-tempo", "zero-prefix")
+    tokens = row(vocabulary)
+    logits = model.eval()(tokens[None], src_lengths=torch.tensor([90]), sep_pos=[BEGINS[mode]])[0][0]
+    assert (logits - expected_logits(state, tokens, BEGINS[mode], HEADS)).abs().max() < 5e-5
+
+
+@pytest.mark.parametrize("form", ["file", "stripped", "folder", "bin"])
+def test_the_hub_gives_the_same_logits_of_every_form(tmp_path, form, capsys):
+    from test_linear_transformer_lm import expected_logits
+
+    from musicbert_plugin import hub
+
+    state = weights(1253)
+    path = published_file(tmp_path / "published.pt", state)
+    if form == "stripped":
+        hub.main(["strip", str(path), str(tmp_path / "small.pt")])
+        assert (tmp_path / "small.pt").stat().st_size < path.stat().st_size - 1_000_000
+        path = tmp_path / "small.pt"
+    elif form != "file":
+        hub.main(["hugging-face", str(path), str(tmp_path / "folder")])
+        path = tmp_path / "folder"
+        if form == "bin":
+            (path / "model.safetensors").unlink()
+            named = {name.replace("decoder.output_projection", "lm_head"): value for name, value in state.items()}
+            named.pop("decoder.version")
+            torch.save(named, path / "pytorch_model.bin")
+    for mode, begin in BEGINS.items():
+        model = hub.MuseCocoHub.from_pretrained(path, position_mode=mode).model
+        tokens = row(1253)
+        logits = model(tokens[None])[0][0]
+        assert (logits - expected_logits(state, tokens, begin, HEADS)).abs().max() < 5e-5
+
+
+def test_a_stripped_file_loads_in_fairseq_and_may_be_of_half_the_size(tmp_path):
+    from fairseq.checkpoint_utils import load_model_ensemble_and_task
+
+    from musicbert_plugin.weight_files import strip_checkpoint
+
+    state = weights(1253)
+    path = published_file(tmp_path / "published.pt", state)
+    strip_checkpoint(path, tmp_path / "half.pt", torch.bfloat16)
+    kept = torch.load(tmp_path / "half.pt", weights_only=True)
+    assert "last_optimizer_state" not in kept and set(kept["model"]) == set(state)
+    assert all(value.dtype == torch.bfloat16 for value in kept["model"].values())
+    (model,), _, _ = load_model_ensemble_and_task([str(tmp_path / "half.pt")], arg_overrides={"data": None})
+    for name, value in model.state_dict().items():
+        assert torch.equal(value, state[name].bfloat16().float())
+
+
+def test_safetensors_are_written_as_the_format_has_it(tmp_path):
+    from musicbert_plugin.weight_files import read_safetensors, write_safetensors
+
+    tensors = {"a": torch.arange(6.0).view(2, 3), "b": torch.tensor([1, 2], dtype=torch.int64), "c": torch.ones(0)}
+    tensors["d"] = torch.randn(3).bfloat16()
+    write_safetensors(tmp_path / "x.safetensors", tensors)
+    raw = (tmp_path / "x.safetensors").read_bytes()
+    length = int.from_bytes(raw[:8], "little")
+    header = json.loads(raw[8 : 8 + length])
+    assert header["a"] == {"dtype": "F32", "shape": [2, 3], "data_offsets": [0, 24]}
+    assert np.array_equal(np.frombuffer(raw, np.float32, 6, 8 + length), np.arange(6))
+    back = read_safetensors(tmp_path / "x.safetensors")
+    assert all(torch.equal(back[name], value) and back[name].dtype == value.dtype for name, value in tensors.items())
+    (tmp_path / "x.safetensors").write_bytes(raw[:-4])
+    with pytest.raises(CheckpointError, match="damaged or incomplete"):
+        read_safetensors(tmp_path / "x.safetensors")
+
+
+@pytest.fixture(scope="module")
+def small(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("small")
+    import musicbert_plugin
+
+    musicbert_plugin.register()
+    from musicbert_plugin.hub import MuseCocoHub
+
+    return MuseCocoHub.from_pretrained(published_file(folder / "published.pt", weights(1253)))
+
+
+def music(score):
+    return remi.to_words(remi.encode(score, plain=True))
+
+
+def test_a_request_becomes_a_score_that_depends_on_seed_and_place_alone(small):
+    requests = ["piano", "drum bass tempo=fast", "violin cello"]
+    scores = small.generate(requests, seed=3, max_length=60)
+    again = small.generate(requests, seed=3, max_length=60, batch_size=1)
+    other = small.generate(requests, seed=4, max_length=60)
+    for one, same, another in zip(scores, again, other, strict=True):
+        assert len(one.onset) and music(one) == music(same) != music(another)
+
+
+def test_limits_and_prompt_hold_for_a_call_and_not_for_the_next(small):
+    (prompt,) = small.generate(["piano"], max_length=40)
+    (score,) = small.generate(["piano drum"], prompt=prompt, exact_bars=6, only_instruments=True, max_length=90)
+    assert len(score.onset) >= len(prompt.onset)
+    (free,) = small.generate(["piano"], max_length=40)
+    assert music(free) == music(prompt)
+    assert set(score.program[np.isin(score.program, prompt.program, invert=True)]) <= {*range(6), 114, 116, 118, DRUMS}
+
+
+def test_what_the_hub_cannot_do_is_told_in_one_sentence(small, tmp_path):
+    from musicbert_plugin.hub import MuseCocoHub
+
+    with pytest.raises(OptionError, match="one string"):
+        small.generate("piano")
+    with pytest.raises(OptionError, match="is no attribute"):
+        small.generate(["xylophone"])
+    with pytest.raises(CheckpointError, match="is not a file"):
+        MuseCocoHub.from_pretrained(tmp_path / "none.pt")
+    path = published_file(tmp_path / "large.pt", weights(3245))
+    with pytest.raises(CheckpointError, match="has 3245 words and the published dictionary 1253"):
+        MuseCocoHub.from_pretrained(path)
+    write_dictionary(tmp_path / "dict.txt", 3245)
+    hub = MuseCocoHub.from_pretrained(path)
+    with pytest.raises(OptionError, match="none of the 268 words"):
+        hub.generate(["piano"])
