@@ -67,7 +67,7 @@ def parser() -> argparse.ArgumentParser:
     command.add_argument("--chords", action="store_true", help="recognise chords, for C1 (seconds per file)")
     command.add_argument("--legacy", action="store_true", help="R1 and I4 with the original's defects")
     command.add_argument(
-        "--labels", default="", metavar="CSV", help="columns file, and any of artist, genre, emotion and form"
+        "--labels", default="", metavar="CSV", help="columns file, and any of artist, genre and emotion"
     )
     return command
 

@@ -53,7 +53,7 @@ class RemiOptions(MidiLimits):
     layout: str = option("bar-tempo", "of the words", choices=LAYOUTS)
     window_bars: str = option("16", "bars of a window, a number or MIN-MAX", metavar="N")
     max_tokens: int = option(5120, "leave out windows with more words")
-    labels: str = option("", "CSV with a column file, and any of artist, genre, emotion and form", metavar="CSV")
+    labels: str = option("", "CSV with a column file, and any of artist, genre and emotion", metavar="CSV")
     chords: bool = option(False, "recognise chords, for the attribute C1 (seconds per file)")
     legacy: bool = option(False, "attributes with the original's defects")
 

@@ -17,14 +17,14 @@ TS1s1  8         meter, of :data:`METERS` or 6 "other"; NA where it changes
 K1     3         "major" or "minor", of the whole piece
 T1s1   4         (quarter notes per minute, class): 0 slow up to 76, 1 moderate, 2 fast from 120; NA where it changes
 P4     13        range of melodic pitches in octaves, rounded down, 0..11
-ST1    15        form (:data:`FORMS`); nothing extracts it
+ST1    15        form (:data:`FORMS`); always NA in data, as nothing extracts it
 EM1    5         quadrant of emotion, Q1 happy, Q2 tense, Q3 sad, Q4 calm
 TM1    6         (seconds, class): up to 15, 30, 45, 60, longer
 =====  ========  =====================================================================================================
 
 Extraction reads a window of bars of a :class:`~.remi.Grid`: quantised, trimmed, its last bar ending with the last
-onset.  Tempi are quantised ones, so fast begins at 117.4 and slow ends at 73.9.  A value of None is NA.  Artist, genre,
-emotion and form come from the caller.
+onset.  Tempi are quantised ones, so fast begins at 117.4 and slow ends at 73.9.  A value of None is NA.  Artist, genre
+and emotion come from the caller.
 
 Mended against the original, whose ways ``legacy=True`` brings back: R1 weighs drum hits on strong beats (1 and 3 in
 4/4, 1 in 3/4 and 2/4; a beat is twelve positions) against those on all others, where the original counted positions;
@@ -125,7 +125,7 @@ def extract(
     chords : list, optional
         From :func:`~.chords.brightness` of the whole piece, two per bar; without it C1 is None.
     given : mapping, optional
-        Values of S2s1, S4, EM1 and ST1 that the caller knows.
+        Values of S2s1, S4 and EM1 that the caller knows.
 
     Returns
     -------
@@ -234,14 +234,13 @@ _LABELS = {
     "S2s1": {_canonical(name): name for name in ARTISTS},
     "S4": {_canonical(name): name for name in GENRES},
     "EM1": {_canonical(name): name for name in EMOTIONS} | dict(zip(_EMOTION_WORDS, EMOTIONS, strict=True)),
-    "ST1": {_canonical(name): name for name in FORMS},
 }
-_CLASS_OF_LABEL = {"S2s1": ARTISTS, "S4": GENRES, "EM1": EMOTIONS, "ST1": FORMS}
-GIVEN_COLUMNS = {"artist": "S2s1", "genre": "S4", "emotion": "EM1", "form": "ST1"}
+_CLASS_OF_LABEL = {"S2s1": ARTISTS, "S4": GENRES, "EM1": EMOTIONS}
+GIVEN_COLUMNS = {"artist": "S2s1", "genre": "S4", "emotion": "EM1"}
 
 
 def checked(key: str, value: Any) -> Any:
-    """A label of S2s1, S4 (several), EM1 or ST1 as it is spelled here; None stays None.
+    """A label of S2s1, S4 (several) or EM1 as it is spelled here; None stays None.
 
     Raises
     ------
@@ -262,7 +261,7 @@ def checked(key: str, value: Any) -> Any:
 
 
 def read_given(path: str) -> dict[str, dict[str, Any]]:
-    """Attributes that no music tells, from a CSV: a column ``file``, and any of artist, genre, emotion and form.
+    """Attributes that no music tells, from a CSV: a column ``file``, and any of artist, genre and emotion.
 
     Several genres are joined with ``|``; an empty cell says nothing.
 
@@ -330,7 +329,7 @@ def class_vector(values: Mapping[str, Any]) -> np.ndarray:
         put("TS1s1", len(METERS) if value == OTHER_METER else METERS.index(tuple(value)))
     if (value := values.get("P4")) is not None:
         put("P4", min(value, 11))
-    for key, names in (("K1", MODES), ("S2s1", ARTISTS), ("EM1", EMOTIONS), ("ST1", FORMS)):
+    for key, names in (("K1", MODES), ("S2s1", ARTISTS), ("EM1", EMOTIONS)):
         if (value := values.get(key)) is not None:
             put(key, names.index(value))
     return out
