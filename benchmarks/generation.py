@@ -24,6 +24,9 @@ from benchmarks.training_step import cpu_name
 from musicbert_plugin.codecs.attributes import command_ids, parse_request
 from musicbert_plugin.codecs.remi import WORDS, dictionary_words
 
+LENGTHS = (128, 1024)
+PLACES = (100, 5000)
+
 
 def random_model(size: str) -> torch.nn.Module:
     """A model of this size, with random weights."""
@@ -60,7 +63,7 @@ def main() -> None:
     from musicbert_plugin.composition import Composer
     from musicbert_plugin.modules.music_generation import Search
 
-    reread = {length: reread_seconds(model, length, options.rounds) for length in (128, 1024)}
+    reread = {length: reread_seconds(model, length, options.rounds) for length in LENGTHS}
     composer = Composer(model, words=WORDS, layout="bar-tempo")
     prefix = command_ids(parse_request("piano violin key=minor bars=16"))
 
@@ -77,7 +80,7 @@ def main() -> None:
         for rows, found in rates.items():
             found.append(write(rows))
     best = {rows: max(found) for rows, found in rates.items()}
-    early, late = step_seconds(composer, (100, 5000))
+    early, late = step_seconds(composer, PLACES)
     result = {
         "benchmark": "generation",
         "model": f"linear_transformer_lm_{options.size}",
@@ -90,7 +93,7 @@ def main() -> None:
         "times faster than reading the whole sequence": {
             str(length): round(best[1] * seconds, 1) for length, seconds in reread.items()
         },
-        "cost of token 5000 beside token 100": round(late / early, 3),
+        f"cost of token {PLACES[1]} beside token {PLACES[0]}": round(late / early, 3),
         "CPU-seconds of one pass over": {str(length): round(seconds, 4) for length, seconds in reread.items()},
         "machine": {"cpu": cpu_name(), "cores": os.cpu_count(), "system": platform.platform()},
         "versions": {"python": platform.python_version(), "torch": torch.__version__, "numpy": np.__version__},

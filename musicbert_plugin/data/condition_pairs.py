@@ -1,13 +1,18 @@
-"""Pairs of one's own: a condition and the music that answers it, line by line, as fine-tuning uses them."""
+"""Pairs of one's own: a condition and the music that answers it, line by line, as fine-tuning uses them.
+
+Training pairs may be changed anew in every epoch (``pair_augmentation``).
+"""
 
 from __future__ import annotations
 
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from musicbert_plugin.codecs.remi import EOS
+from musicbert_plugin.data.pair_augmentation import PairWords, augment
 from musicbert_plugin.data.parts import Parts
 from musicbert_plugin.data.prefix import ended
 from musicbert_plugin.errors import DatasetError
@@ -16,13 +21,32 @@ from musicbert_plugin.errors import DatasetError
 class ConditionPairs:
     """A split of pairs: ``{split}_input.{bin,idx}`` and ``{split}.{bin,idx}``, item for item.
 
+    Parameters
+    ----------
+    folder : path
+    split : str
+    words : sequence of str
+        The dictionary, by id.
+    augmentations : collection of str
+        Names of ``pair_augmentation.AUGMENTATIONS``.
+    seed : int
+
     Raises
     ------
     DatasetError
         If a file is missing, or there are more of one than of the other.
     """
 
-    def __init__(self, folder: Path, split: str) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        split: str,
+        *,
+        words: Sequence[str] = (),
+        augmentations: Collection[str] = (),
+        seed: int = 1,
+    ) -> None:
+        self.words, self.augmentations, self.seed = PairWords.of(words), tuple(augmentations), seed
         self.conditions, self.music = Parts(folder / f"{split}_input"), Parts(folder / split)
         if len(self.conditions) != len(self.music):
             raise DatasetError(
@@ -32,5 +56,8 @@ class ConditionPairs:
         self.sizes = np.asarray(self.conditions.sizes, np.int64) + np.asarray(self.music.sizes, np.int64)
 
     def sample(self, index: int, epoch: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        condition, music = self.conditions.read(index), ended(self.music.read(index))
-        return condition[condition != EOS], music
+        condition, music = self.conditions.read(index), self.music.read(index)
+        condition, music = condition[condition != EOS], music[music != EOS]
+        if self.augmentations:
+            condition, music = augment(condition, music, self.words, self.augmentations, self.seed, epoch, index)
+        return condition, ended(music)

@@ -34,6 +34,7 @@ from musicbert_plugin.codecs.remi import LAYOUTS, dictionary_words
 from musicbert_plugin.composition import PREFIXES, Composer, Limits, Piece, read_prompt, request_ids
 from musicbert_plugin.data.attribute_masking import MASKS
 from musicbert_plugin.data.condition_pairs import ConditionPairs
+from musicbert_plugin.data.pair_augmentation import AUGMENTATIONS
 from musicbert_plugin.data.prefix import LOSS_ON, AttributedMusic, PrefixedMusic, Prompts, read_prefix
 from musicbert_plugin.data.prompted_folder import check_prompted_folder
 from musicbert_plugin.errors import OptionError
@@ -81,6 +82,28 @@ class AttributeToMusicTaskConfig(FairseqDataclass):
     prefix: PREFIX_CHOICES = field(
         default=AUTO,
         metadata={"help": "what stands before <sep>; auto: as in the checkpoint, or else in the dataset"},
+    )
+    augment_inst_slight: bool = field(
+        default=False,
+        metadata={"help": "training pairs, now and then: the content lacks an instrument, or an instrument goes"},
+    )
+    augment_drum: bool = field(
+        default=False,
+        metadata={"help": "training pairs, now and then: drums leave the content, or go; they leave the history"},
+    )
+    augment_bass: bool = field(
+        default=False, metadata={"help": "training pairs, now and then: basses leave the content, or go"}
+    )
+    augment_hist: bool = field(default=False, metadata={"help": "training pairs, now and then: the history is empty"})
+    augment_inst: bool = field(
+        default=False, metadata={"help": "training pairs, now and then: instruments leave the content, or go"}
+    )
+    augment_denoise: bool = field(
+        default=False,
+        metadata={"help": "training pairs, now and then: notes of accompanying instruments leave the content"},
+    )
+    augment_content: bool = field(
+        default=False, metadata={"help": "training pairs, now and then: pitches leave the content, or are added"}
     )
     no_grammar: bool = field(
         default=False, metadata={"help": "generation: let any token follow any other, as the original does"}
@@ -186,7 +209,13 @@ class AttributeToMusicTask(FairseqTask):
             )
         samples: Any
         if folder.pairs(split):
-            samples = ConditionPairs(folder.path, split)
+            samples = ConditionPairs(
+                folder.path,
+                split,
+                words=self.dictionary.symbols,
+                augmentations=[one for one in AUGMENTATIONS if train and getattr(self.cfg, f"augment_{one}")],
+                seed=self.cfg.seed,
+            )
         else:
             samples = AttributedMusic(
                 folder.path / split,

@@ -295,3 +295,28 @@ def test_generate_writes_for_conditions_of_ones_own(attribute_folder, fairseq_co
         assert set(words.replace("-", " ").split()[::2]) <= set("boipd"), "layout notes, without being told"
     sources = hypotheses(output, "S")
     assert [len(sources[n].split()) for n in range(3)] == [3 + n % 7 + 1 for n in (8, 12, 5)]
+
+
+def test_augmentations_change_pairs_in_training_only(attribute_folder):
+    folder = attribute_folder(pairs=True, config={"kind": "remi_pairs", "layout": "notes"}, train=[4], valid=[4])
+    text = (folder / "dict.txt").read_text()
+    for at, word in enumerate(("PITCH", "INS", "HIST", "X-0", "X-1", "X-2")):
+        text = text.replace(f"d-{96 + at} 1\n", f"{word} 1\n")
+    (folder / "dict.txt").write_text(text)
+    (folder / "config.json").unlink()
+    number = {word: at for at, word in enumerate(["<s>", "<pad>", "</s>", "<unk>", *text.replace(" 1", "").split()])}
+    condition = "PITCH o-0 p-60 p-55 p-52 INS i-0 i-40 HIST b-1".split()
+    music = "o-0 i-0 p-55 d-6 p-52 d-6 i-40 p-60 d-6 b-1 </s>".split()
+    for split in ("train", "valid"):
+        write_items(folder / f"{split}_input", [[number[word] for word in condition]] * 40)
+        write_items(folder / split, [[number[word] for word in music]] * 40)
+    task = task_for(folder, augment_inst_slight=True, augment_content=True)
+    for split, changes in (("train", True), ("valid", False)):
+        task.load_dataset(split)
+        dataset = task.dataset(split)
+        epochs = []
+        for epoch in (1, 2, 1):
+            dataset.set_epoch(epoch)
+            epochs.append([dataset[index]["source"].tolist() for index in range(40)])
+        assert (len(set(map(tuple, epochs[0]))) > 1) == (epochs[0] != epochs[1]) == changes
+        assert epochs[0] == epochs[2]
