@@ -173,7 +173,7 @@ def overfit(folder: Path, options: argparse.Namespace) -> dict[str, Any]:
 
 
 def loader(folder: Path, options: argparse.Namespace) -> dict[str, Any]:
-    """Share of the wall time of 100 steps that waits for the loader."""
+    """Share of the wall time of some steps that waits for the loader."""
     import musicbert_plugin
 
     musicbert_plugin.register()
@@ -198,10 +198,10 @@ def loader(folder: Path, options: argparse.Namespace) -> dict[str, Any]:
     model = MusiCoderModel.build_model(cfg, task).train()
     criterion = SpectrogramReconstructionCriterion(task, "huber", 1.0, 1.0)
     optimizer = torch.optim.Adam(model.parameters(), 1e-3)
-    waited, step, begin = 0.0, 0, 0.0
-    while step < 120:
+    waited, step, begin, last = 0.0, 0, 0.0, 20 + (options.updates or 100)
+    while step < last:
         iterator = iter(epochs.next_epoch_itr())
-        while step < 120:
+        while step < last:
             before = time.perf_counter()
             batch = next(iterator, None)
             if batch is None:
@@ -216,7 +216,12 @@ def loader(folder: Path, options: argparse.Namespace) -> dict[str, Any]:
             optimizer.step()
             step += 1
     whole = time.perf_counter() - begin
-    return {"steps": 100, "seconds": round(whole, 2), "waiting": round(waited, 3), "share": round(waited / whole, 4)}
+    return {
+        "steps": last - 20,
+        "seconds": round(whole, 2),
+        "waiting": round(waited, 3),
+        "share": round(waited / whole, 4),
+    }
 
 
 def main() -> None:
@@ -225,7 +230,7 @@ def main() -> None:
     parser.add_argument("folder", type=Path, help="folder of recordings")
     parser.add_argument("--work", type=Path, required=True, help="folder for features and checkpoints")
     parser.add_argument("--held-out", nargs="+", default=list(HELD_OUT), help="beginnings of held-out files' names")
-    parser.add_argument("--updates", type=int, help="default: short 400, overfit 200, long 6000")
+    parser.add_argument("--updates", type=int, help="default: short 400, overfit 200, long 6000, loader 100")
     parser.add_argument("--lr", type=float, default=0.002)
     parser.add_argument("--predict", default="values", choices=["values", "correction"], help="long only")
     parser.add_argument("--clip", default="librosa_brahms", help="held-out file to over-fit")

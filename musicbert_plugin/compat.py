@@ -28,6 +28,7 @@ from typing import Any
 
 import fairseq.checkpoint_utils
 import fairseq.distributed.utils as distributed_utils
+import fairseq.utils
 import numpy
 import omegaconf
 import torch
@@ -209,6 +210,29 @@ def broadcast_from_peers() -> None:
     _replace_everywhere(original, broadcast)
 
 
+def gather_from_peers() -> None:
+    """What workers tell each other about a batch (predictions, counts) travels without a GPU and at any length.
+
+    fairseq copies it into a CUDA buffer of 16 KiB, which a CPU has not and a batch of predictions overflows.  torch's
+    own object gather does the same; all workers are processes of one training, which are trusted.
+    """
+    original = distributed_utils.all_gather_list
+    if getattr(original, "from_peers", False):
+        return
+
+    @functools.wraps(original)
+    def gather(data: Any, group: Any = None, max_size: int = 16384) -> list[Any]:
+        group = distributed_utils.get_global_group() if group is None else group
+        if distributed_utils.use_xla():
+            return original(data, group, max_size)
+        gathered: list[Any] = [None] * distributed_utils.get_world_size(group)
+        torch.distributed.all_gather_object(gathered, fairseq.utils.move_to_cpu(data), group=group)
+        return gathered
+
+    gather.from_peers = True  # type: ignore[attr-defined]
+    _replace_everywhere(original, gather)
+
+
 def bf16_without_tpu(cfg: Any) -> None:
     """``--bf16`` asks for no TPU: fairseq's option parser turns ``tpu`` on with it, and fails without torch_xla."""
     if cfg.common.bf16 and distributed_utils.xm is None:
@@ -323,6 +347,7 @@ give_numpy_views()
 allow_checkpoint_types()
 load_checkpoints_safely()
 broadcast_from_peers()
+gather_from_peers()
 wrap_call_main()
 quiet_the_root_logger()
 quiet_hydra()

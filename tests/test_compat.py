@@ -180,6 +180,18 @@ def state_sent_to_the_other_workers(folder: Path) -> None:
     assert received["cfg"].a == 1 and received["model"]["w"].tolist() == [0, 1, 2]
 
 
+def test_workers_without_a_gpu_tell_each_other_things_of_any_length(registered: None) -> None:
+    from fairseq.distributed import utils
+
+    said = {"predictions": torch.arange(50_000), "name": "one"}  # more than fairseq's buffer of 16 KiB
+    torch.distributed.init_process_group("gloo", store=torch.distributed.HashStore(), rank=0, world_size=1)
+    try:
+        heard = utils.all_gather_list(said, group=torch.distributed.group.WORLD)
+    finally:
+        torch.distributed.destroy_process_group()
+    assert len(heard) == 1 and heard[0]["name"] == "one" and torch.equal(heard[0]["predictions"], said["predictions"])
+
+
 def code_in_a_file_where_the_default_is_switched_off(folder: Path) -> None:
     """Raises where the code inside a downloaded file was run."""
     from fairseq.checkpoint_utils import load_checkpoint_to_cpu
@@ -348,6 +360,7 @@ def test_importing_compat_twice_changes_nothing_more(registered: None) -> None:
         return [
             utils.call_main,
             utils._broadcast_object_slow,
+            utils.all_gather_list,
             checkpoint_utils.torch,
             data_utils.np,
             JobReturn.return_value,

@@ -10,7 +10,8 @@ clips into batches gives the same gradient.
 * ``fixed``: the weights of ``tasks.yaml``; ``equal``: all 1;
 * ``uncertainty`` (Kendall, Gal, Cipolla 2018, "Multi-task learning using uncertainty to weigh losses", CVPR, section
   3.2): each task has a learned s = ln(variance); its loss L counts as L exp(-s) + s / 2 (for squared errors, L / 2),
-  for clips that are labelled.  The weights of ``tasks.yaml`` multiply it.
+  for clips that are labelled.  The weights of ``tasks.yaml`` multiply it.  (``fairseq-validate`` reads no parameters of
+  criterions, so that its ``loss`` is then that of equal variances.)
 
 Logged: ``loss`` (nats per clip), ``loss_<task>`` (mean over labelled clips), and in validation, of whole clips (the
 prediction of a clip is the mean over its windows, weighted by their frames):
