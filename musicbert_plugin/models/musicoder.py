@@ -119,9 +119,17 @@ class MusiCoderModel(BaseFairseqModel):
     Args:
         mean, std: [F], of the training data; what is standardised with.
         heads: outputs of each labelled task, by name; None for reconstruction.
+        front_end_hash: a number that stands for the front-end's settings, 0 for unknown ones.
     """
 
-    def __init__(self, cfg: MusiCoderConfig, mean: Tensor, std: Tensor, heads: dict[str, int] | None = None) -> None:
+    def __init__(
+        self,
+        cfg: MusiCoderConfig,
+        mean: Tensor,
+        std: Tensor,
+        heads: dict[str, int] | None = None,
+        front_end_hash: int = 0,
+    ) -> None:
         super().__init__()
         self.cfg = cfg
         compat = str(cfg.compat) == "musicoder"
@@ -130,6 +138,7 @@ class MusiCoderModel(BaseFairseqModel):
         dim, stacked = cfg.encoder_embed_dim, len(mean) * cfg.frame_stack
         self.register_buffer("feature_mean", mean.float().clone())
         self.register_buffer("feature_std", std.float().clamp(min=SMALLEST_DEVIATION))
+        self.register_buffer("front_end_hash", torch.tensor(front_end_hash))
         self.encoder = FrameEncoder(
             stacked,
             dim,
@@ -172,8 +181,8 @@ class MusiCoderModel(BaseFairseqModel):
         """Make a model for a task's features.
 
         Args:
-            task: a fairseq task with ``feature_mean`` and ``feature_std``, arrays [F], and, for fine-tuning,
-                ``head_sizes``, outputs by name.
+            task: a fairseq task with ``feature_mean`` and ``feature_std``, arrays [F], and, where known,
+                ``front_end_hash`` and, for fine-tuning, ``head_sizes``, outputs by name.
 
         Raises:
             OptionError: for sizes that cannot be.
@@ -194,7 +203,7 @@ class MusiCoderModel(BaseFairseqModel):
                 f"the encoder) to {cfg.encoder_layers} is accepted"
             )
         mean, std = (torch.as_tensor(values, dtype=torch.float32) for values in (task.feature_mean, task.feature_std))
-        return cls(cfg, mean, std, getattr(task, "head_sizes", None))
+        return cls(cfg, mean, std, getattr(task, "head_sizes", None), getattr(task, "front_end_hash", 0))
 
     def standardise(self, features: Tensor) -> Tensor:
         """Features in their own units, [..., F], to float32 of mean 0 and deviation 1 over the training data."""
@@ -321,6 +330,12 @@ class MusiCoderModel(BaseFairseqModel):
             raise CheckpointError(
                 f"the checkpoint was trained on {len(mean)} features per frame, but the data have "
                 f"{self.feature_count}; build the data with the front-end of the checkpoint"
+            )
+        theirs = int(state_dict.setdefault(f"{prefix}front_end_hash", self.front_end_hash.clone()))
+        if theirs and int(self.front_end_hash) and theirs != int(self.front_end_hash):
+            raise CheckpointError(
+                "the checkpoint was trained with another front-end than that of the data; build the data with the "
+                "settings in its task_state, so that the numbers mean the same"
             )
         heads = ("reconstruction_head", "code_head", "quantizer", "clip_heads")
         own = self.state_dict()

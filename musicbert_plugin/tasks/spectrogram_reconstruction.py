@@ -14,6 +14,8 @@ Every validation draws its first windows as pictures (``evaluate.spectrogram_pan
 """
 
 # No "from __future__ import annotations": fairseq reads the types of a dataclass's fields, not their text.
+import hashlib
+import json
 import logging
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -134,6 +136,8 @@ class SpectrogramTask(FairseqTask):
         super().__init__(cfg)
         self.folder = SpectrogramFolder(utils.split_paths(cfg.data)[0])
         self.feature_mean, self.feature_std = self.folder.mean, self.folder.std
+        settings = json.dumps(self.folder.front_end, sort_keys=True).encode()
+        self.front_end_hash = int.from_bytes(hashlib.sha256(settings).digest()[:6], "big")
 
     @classmethod
     def setup_task(cls, cfg: Any, **unused: Any) -> "SpectrogramTask":

@@ -173,6 +173,20 @@ def test_a_pretrained_file_gives_encoder_and_standardisation_to_a_fine_tuned_mod
     assert torch.equal(model.clip_heads.heads["genre"].weight, head)
 
 
+def test_a_file_of_another_front_end_is_refused_and_one_that_tells_none_is_not():
+    from musicbert_plugin.models.musicoder import MusiCoderConfig, MusiCoderModel
+
+    mean = torch.zeros(3)
+    sizes = {"encoder_layers": 1, "encoder_embed_dim": 8, "encoder_ffn_embed_dim": 8, "encoder_attention_heads": 2}
+    one, two, unknown = (MusiCoderModel(MusiCoderConfig(**sizes), mean, mean + 1, None, h) for h in (5, 6, 0))
+    with pytest.raises(CheckpointError, match="another front-end"):
+        two.load_state_dict(one.state_dict())
+    unknown.load_state_dict(one.state_dict())
+    old = {key: value for key, value in one.state_dict().items() if key != "front_end_hash"}
+    two.load_state_dict(old)
+    assert int(two.front_end_hash) == 6 and int(unknown.front_end_hash) == 5
+
+
 def test_a_file_of_other_features_is_refused_in_a_sentence():
     state = build(mean=np.zeros(5, np.float32), std=np.ones(5, np.float32)).state_dict()
     with pytest.raises(CheckpointError, match="5 features per frame, but the data have 3"):
