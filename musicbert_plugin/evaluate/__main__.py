@@ -17,6 +17,8 @@ TASKS = {
     "audio": "errors of restored spectrograms against simple guesses, labels of clips, or labels of new recordings",
     "correlate": "which hidden units follow which features of the sound, as a table and a heat map",
     "probe": "a linear probe on frozen layers, against raw features and a random encoder, over groups of clips",
+    "attributes": "does music have the attributes that were asked for: accuracy, chance, validity, with intervals",
+    "pairs": "how like generated bars are to the true ones: instruments, pitches, rhythm, melody, bass, drums",
     "infill": "fill in bars of a piece, compare them with what stood there, write MIDI files and a picture",
 }
 

@@ -1,0 +1,387 @@
+"""Does music have the attributes that were asked for: sample-wise attribute accuracy, per attribute and over all.
+
+    python -m musicbert_plugin.evaluate attributes --path CKPT DATA            the model answers a split's requests
+    python -m musicbert_plugin.evaluate attributes --path CKPT --requests FILE           ... or a file of requests
+    python -m musicbert_plugin.evaluate attributes --midi DIR --requests FILE            line n belongs to DIR/n.mid
+    python -m musicbert_plugin.evaluate attributes --hyp FILE [DATA]                 what fairseq-generate printed
+
+The attributes of each piece are extracted from all of it (``codecs.attributes``) and compared with its request
+(``metrics.attribute_accuracy``); the intervals are bootstraps over pieces.  A request of a split is what
+``fairseq-validate`` would tell of that sample; ``--attribute-mask none`` tells all.
+
+**Chance** is the same pieces scored against the other requests: for each piece the mean of its accuracies by every
+different request.  What requests share raises it, and so does what the model writes whatever is asked for; the
+difference is what asking achieves.
+
+A piece without a note, and one that cannot be read, is not valid and has accuracy 0.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from musicbert_plugin.codecs import remi
+from musicbert_plugin.codecs.attributes import (
+    KEYS,
+    NOT_EXTRACTED,
+    NOT_GIVEN,
+    OF_MEMBERS,
+    SLOT_KEY,
+    class_vector,
+    classes_of_ids,
+    command_ids,
+    extract,
+    parse_request,
+)
+from musicbert_plugin.codecs.chords import brightness
+from musicbert_plugin.codecs.score import Score, read_midi, write_midi
+from musicbert_plugin.errors import DatasetError, OptionError, ScoreError
+from musicbert_plugin.evaluate import Report
+from musicbert_plugin.evaluate.generated_music import (
+    add_search_arguments,
+    compose,
+    load_hub,
+    read_lines,
+    read_text_lines,
+)
+from musicbert_plugin.metrics.attribute_accuracy import (
+    accuracy_per_attribute,
+    attribute_sample_accuracy,
+    bootstrap_interval,
+    judged,
+    sample_accuracy,
+)
+
+Classes = NDArray[np.uint8]
+CHORDS, BARS = (SLOT_KEY == KEYS.index(key) for key in ("C1", "B1s1"))
+
+
+@dataclass
+class Answers:
+    """Pieces and what was asked of them.
+
+    ``requests`` uint8 [N, 63]; ``scores``: None where no music came; ``groups``: the request's number of every piece;
+    ``repaired``: pieces whose words had to be repaired; ``missing``: files that could not be read.
+    """
+
+    requests: Classes
+    scores: list[Score | None]
+    groups: list[int]
+    repaired: int | None = None
+    missing: int = 0
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("data", nargs="?", help="dataset folder of preprocess.remi build")
+    parser.add_argument("--path", help="checkpoint that writes the music")
+    parser.add_argument("--midi", type=Path, metavar="DIR", help="folder of music: n.mid answers line n, from 0")
+    parser.add_argument("--requests", type=Path, metavar="FILE", help="a request per line, such as 'piano bars=8'")
+    parser.add_argument("--hyp", type=Path, metavar="FILE", help="what fairseq-generate or -interactive printed")
+    parser.add_argument("--gen-subset", default="test", help="split of DATA (default: test)")
+    parser.add_argument(
+        "--attribute-mask", default="steps", choices=["steps", "none"], help="what requests of a split tell"
+    )
+    parser.add_argument("--limit", type=int, default=0, help="only the first so many samples of the split")
+    parser.add_argument("--chords", action="store_true", help="score C1 too (seconds per piece)")
+    parser.add_argument("--legacy", action="store_true", help="extract and score with the original's defects")
+    parser.add_argument("--draws", type=int, default=10_000, help="of the bootstrap (default: 10,000)")
+    parser.add_argument("--dest", type=Path, metavar="DIR", help="write generated music there, as n.mid")
+    parser.add_argument("--only-instruments", action="store_true", help="with --path: none but those asked for")
+    add_search_arguments(parser)
+
+
+def evaluate(options: argparse.Namespace) -> Report:
+    given = [name for name in ("path", "midi", "hyp") if getattr(options, name)]
+    if len(given) != 1:
+        raise OptionError("One of --path CKPT, --midi DIR and --hyp FILE tells where the music comes from.")
+    answers = {"path": _of_model, "midi": _of_folder, "hyp": _of_lines}[given[0]](options)
+    found = [_heard(score, options) for score in answers.scores]
+    values = measure(
+        answers.requests,
+        np.stack([NOT_GIVEN if one is None else one for one in found]),
+        np.array([one is not None for one in found]),
+        chords=options.chords,
+        legacy=options.legacy,
+        draws=options.draws,
+        seed=options.seed,
+    )
+    if answers.repaired is not None:
+        values["without_repairs"] = 1 - answers.repaired / len(found)
+    accuracies = values.pop("accuracies")
+    values["per_request"] = _per_request(answers, accuracies)
+    return Report(values, _tables(values), failed=answers.missing > 0)
+
+
+# ------------------------------------------------------------------------------------------------------- measurement
+
+
+def measure(
+    requested: Classes,
+    found: Classes,
+    valid: NDArray[np.bool_],
+    *,
+    chords: bool = False,
+    legacy: bool = False,
+    draws: int = 10_000,
+    seed: int = 1,
+) -> dict[str, Any]:
+    """Accuracies of pieces by their requests, by chance, and per attribute.
+
+    Parameters
+    ----------
+    requested, found : uint8 [N, 63]
+        Class vectors; those found are NA in pieces that are not ``valid``, bool [N].
+    chords : bool
+        Score C1.
+    legacy : bool
+        As the original scored.
+
+    Returns
+    -------
+    dict
+        ``accuracies`` float64 [N] (NaN where nothing scored was asked for), and the values of the report.
+    """
+    ignored = NOT_EXTRACTED if chords else NOT_EXTRACTED | CHORDS
+
+    def accuracy_by(asked: Classes) -> NDArray[np.float64]:
+        scored, right = judged(asked, found, NOT_GIVEN, OF_MEMBERS, ignored, BARS if legacy else None)
+        return sample_accuracy(scored, right, valid, legacy=legacy)
+
+    accuracies = accuracy_by(requested)
+    by_chance = accuracy_by_others(requested, accuracy_by)
+    options: dict[str, Any] = {"draws": draws, "seed": seed}
+    scored, right = judged(requested, found, NOT_GIVEN, OF_MEMBERS, ignored, BARS if legacy else None)
+    right &= valid[:, None]
+    counts = accuracy_per_attribute(scored, right, SLOT_KEY)
+    attributes = {}
+    for at in np.flatnonzero(counts[:, 1]).tolist():
+        slots = SLOT_KEY == at
+        shares = sample_accuracy(scored[:, slots], right[:, slots])
+        attributes[KEYS[at]] = {
+            "accuracy": attribute_sample_accuracy(shares),
+            "interval": bootstrap_interval(shares, **options),
+            "right": int(counts[at, 0]),
+            "scored": int(counts[at, 1]),
+        }
+    return {
+        "pieces": len(valid),
+        "scored_pieces": int((~np.isnan(accuracies)).sum()),
+        "valid": float(valid.mean()),
+        "asa": attribute_sample_accuracy(accuracies),
+        "asa_interval": bootstrap_interval(accuracies, **options),
+        "chance": attribute_sample_accuracy(by_chance),
+        "above_chance": attribute_sample_accuracy(accuracies - by_chance),
+        "above_chance_interval": bootstrap_interval(accuracies - by_chance, **options),
+        "attributes": attributes,
+        "accuracies": accuracies,
+    }
+
+
+def accuracy_by_others(requested: Classes, accuracy_by: Any) -> NDArray[np.float64]:
+    """The mean accuracy of each piece by all requests that differ from its own, float64 [N]; NaN if there are none.
+
+    Parameters
+    ----------
+    requested : uint8 [N, S]
+    accuracy_by : function
+        From requests (uint8 [N, S]) to the accuracies (float64 [N]) of the pieces by them.
+    """
+    distinct, own = np.unique(requested, axis=0, return_inverse=True)
+    total, count = np.zeros(len(requested)), np.zeros(len(requested))
+    for number, request in enumerate(distinct):
+        accuracies = accuracy_by(np.broadcast_to(request, requested.shape))
+        other = (own.ravel() != number) & ~np.isnan(accuracies)
+        total[other] += accuracies[other]
+        count[other] += 1
+    return np.divide(total, count, out=np.full(len(total), np.nan), where=count > 0)
+
+
+def _heard(score: Score | None, options: argparse.Namespace) -> Classes | None:
+    """The class vector of a piece; None if there is no music."""
+    if score is None or not len(score):
+        return None
+    try:
+        grid = remi.grid_of(score)
+    except ScoreError:
+        return None
+    return class_vector(extract(grid, legacy=options.legacy, chords=brightness(grid) if options.chords else None))
+
+
+# ------------------------------------------------------------------------------------------------------------ sources
+
+
+def _of_model(options: argparse.Namespace) -> Answers:
+    """Music that a checkpoint writes now."""
+    if (options.data is None) == (options.requests is None):
+        raise OptionError("--path takes a dataset folder or --requests FILE, one of them.")
+    if options.requests is not None:
+        requests, groups = read_requests(options.requests)
+    else:
+        requests = np.stack(list(_of_split(options).values()))
+        groups = list(range(len(requests)))
+    if options.dest:
+        try:
+            options.dest.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise OptionError(f"{options.dest}: the folder cannot be made ({error.strerror}).") from None
+    hub = load_hub(options)
+    if str(hub.model.args.prefix) != "attributes":
+        raise OptionError(f"{options.path} answers conditions of its own, not attributes: evaluate pairs measures it.")
+    prefixes = [command_ids(request) for request in requests]
+    music = compose(hub, prefixes, options, only_instruments=options.only_instruments)
+    scores, repaired = _decoded(music, str(hub.model.args.layout))
+    if options.dest:
+        for number, score in enumerate(scores):
+            if score is not None:
+                write_midi(score, options.dest / f"{number}.mid")
+    return Answers(requests, scores, groups, repaired)
+
+
+def _of_folder(options: argparse.Namespace) -> Answers:
+    """MIDI files; line n of the requests belongs to n.mid (and to n.1.mid, further hypotheses of it)."""
+    if options.requests is None:
+        raise OptionError("--midi DIR needs --requests FILE, whose line n (from 0) tells what DIR/n.mid should be.")
+    if not options.midi.is_dir():
+        raise OptionError(f"{options.midi} is not a folder; --midi names one with 0.mid, 1.mid, ...")
+    asked, _ = read_requests(options.requests)
+    requests, scores, groups, missing = [], [], [], 0
+    for number, request in enumerate(asked):
+        further = sorted(options.midi.glob(f"{number}.[0-9]*.mid"), key=lambda path: int(path.name.split(".")[1]))
+        for path in [options.midi / f"{number}.mid", *further]:
+            requests.append(request)
+            groups.append(number)
+            try:
+                scores.append(read_midi(path))
+            except ScoreError as error:
+                scores.append(None)
+                if error.reason != "no notes":
+                    missing += 1
+                    print(f"evaluate attributes: {error}", file=sys.stderr)
+    if missing == len(scores):
+        raise OptionError(f"{options.midi} has none of 0.mid to {len(asked) - 1}.mid in it, one for each request.")
+    return Answers(np.stack(requests), scores, groups, missing=missing)
+
+
+def _of_lines(options: argparse.Namespace) -> Answers:
+    """What fairseq-generate printed; requests are its ``S-`` lines, or else those of the split."""
+    lines = read_lines(options.hyp)
+    asked: dict[int, Classes]
+    if options.requests is not None:
+        asked = dict(enumerate(read_requests(options.requests)[0]))
+    elif lines.prefixes:
+        asked = {number: parse_request(words) for number, words in lines.prefixes.items()}
+    elif options.data:
+        asked = _of_split(options)
+    else:
+        raise OptionError(f"{options.hyp} has no S- lines: give the dataset folder, or --requests FILE, too.")
+    if not lines.music:
+        raise OptionError(f"{options.hyp} has no line in it; a line of music words per piece is needed.")
+    lost = sorted({number for number, _ in lines.music} - set(asked))
+    if lost:
+        raise OptionError(f"{options.hyp} answers request {lost[0]}, and there are {len(asked)} requests.")
+    layout = None
+    if options.data:
+        from musicbert_plugin.data.prompted_folder import check_prompted_folder
+
+        layout = check_prompted_folder(options.data).layout
+    scores, repaired = _decoded([remi.from_words(words) for _, words in lines.music], layout)
+    groups = [number for number, _ in lines.music]
+    return Answers(np.stack([asked[number] for number in groups]), scores, groups, repaired)
+
+
+def read_requests(path: Path) -> tuple[Classes, list[int]]:
+    """The class vectors of a file of requests, uint8 [N, 63], and their numbers.
+
+    Raises
+    ------
+    OptionError
+        With the line, if it means nothing or contradicts itself.
+    """
+    lines = read_text_lines(path, "a request per line, such as 'piano bars=8',")
+    if not lines:
+        raise OptionError(f"{path} is empty; a request per line, such as 'piano bars=8', is needed.")
+    requests = []
+    for number, line in enumerate(lines, start=1):
+        try:
+            requests.append(parse_request(line))
+        except OptionError as error:
+            raise OptionError(f"{path}, line {number}: {error}") from None
+    return np.stack(requests), list(range(len(requests)))
+
+
+def _of_split(options: argparse.Namespace) -> dict[int, Classes]:
+    """What the task tells of each sample of a split, by its number; the same in every run."""
+    from musicbert_plugin.data.prefix import VALIDATION_EPOCH, AttributedMusic
+    from musicbert_plugin.data.prompted_folder import check_prompted_folder
+
+    folder = check_prompted_folder(options.data)
+    if folder.pairs(options.gen_subset):
+        raise OptionError(f"{options.data} holds pairs, not attributes: evaluate pairs measures them.")
+    samples = AttributedMusic(folder.path / options.gen_subset, mask=options.attribute_mask, seed=options.seed)
+    count = min(len(samples.music), options.limit or len(samples.music))
+    if not count:
+        raise DatasetError(f"{options.data}: the split {options.gen_subset!r} is empty.")
+    return {number: classes_of_ids(samples.sample(number, VALIDATION_EPOCH)[0]) for number in range(count)}
+
+
+def _decoded(music: list[NDArray[np.int64]], layout: str | None) -> tuple[list[Score | None], int]:
+    """The scores of ids, None where there is no note, and the number of pieces that had to be repaired."""
+    scores: list[Score | None] = []
+    repaired = 0
+    for ids in music:
+        score, repairs = remi.decode_with_repairs(ids, layout=layout)
+        scores.append(score if len(score) else None)
+        repaired += bool(repairs)
+    return scores, repaired
+
+
+# -------------------------------------------------------------------------------------------------------------- report
+
+
+def _per_request(answers: Answers, accuracies: NDArray[np.float64]) -> list[dict[str, Any]]:
+    """Accuracy of the pieces that answer each of the requests, in the order of the first of them."""
+    rows: dict[bytes, dict[str, Any]] = {}
+    for request, number, accuracy in zip(answers.requests, answers.groups, accuracies.tolist(), strict=True):
+        row = rows.setdefault(request.tobytes(), {"first": number, "pieces": 0, "values": []})
+        row["pieces"] += 1
+        row["values"].append(accuracy)
+    return [
+        {"first": row["first"], "pieces": row["pieces"], "asa": attribute_sample_accuracy(row["values"])}
+        for row in rows.values()
+    ]
+
+
+def _share(value: float) -> str:
+    return "-" if np.isnan(value) else f"{100 * value:.1f} %"
+
+
+def _between(interval: tuple[float, float]) -> str:
+    return f"{_share(interval[0])} to {_share(interval[1])}"
+
+
+def _tables(values: dict[str, Any]) -> list[tuple[str, list[str], list[list[str]]]]:
+    rows = [
+        ["as asked (ASA)", _share(values["asa"]), _between(values["asa_interval"])],
+        ["by the other requests (chance)", _share(values["chance"]), ""],
+        ["difference", _share(values["above_chance"]), _between(values["above_chance_interval"])],
+        ["valid pieces", _share(values["valid"]), ""],
+    ]
+    tables = [(f"attributes of {values['pieces']} pieces", ["", "accuracy", "95 % interval"], rows)]
+    rows = [
+        [key, _share(one["accuracy"]), _between(one["interval"]), f"{one['right']} of {one['scored']}"]
+        for key, one in values["attributes"].items()
+    ]
+    tables.append(("per attribute", ["attribute", "accuracy", "95 % interval", "right"], rows))
+    counts = Counter(one["pieces"] for one in values["per_request"])
+    if 1 < len(values["per_request"]) <= 16 and max(counts) > 1:
+        rows = [[str(one["first"]), str(one["pieces"]), _share(one["asa"])] for one in values["per_request"]]
+        tables.append(("per request", ["first line", "pieces", "accuracy"], rows))
+    return tables

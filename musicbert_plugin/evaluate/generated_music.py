@@ -1,0 +1,163 @@
+"""Where the music to be measured comes from: a checkpoint that writes it now, or lines that were written before.
+
+Lines are what ``fairseq-generate`` and ``fairseq-interactive`` print (``S-``: prefix, ``T-``: reference, ``H-``: music,
+each followed by the number of the sample or of the line), or one piece of music per line.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from musicbert_plugin.codecs import remi
+from musicbert_plugin.errors import OptionError
+
+if TYPE_CHECKING:
+    from musicbert_plugin.musecoco_hub import MuseCocoHub
+
+Ids = NDArray[np.int64]
+
+
+def add_search_arguments(parser: argparse.ArgumentParser) -> None:
+    """What a checkpoint generates with; the defaults are the published ones."""
+    group = parser.add_argument_group("generation, with --path")
+    group.add_argument("--beam", type=int, default=1, help="more than 1: search instead of sampling")
+    group.add_argument("--top-k", type=int, default=15, help="draw among the k likeliest words (1: the likeliest)")
+    group.add_argument("--top-p", type=float, default=-1.0, help="of those, among the fewest that reach this share")
+    group.add_argument("--temperature", type=float, default=1.0)
+    group.add_argument("--max-length", type=int, default=2560, help="words of a piece (default: 2560)")
+    group.add_argument("--num-candidates", type=int, default=1, help="write so many of each and keep the best")
+    group.add_argument("--no-grammar", action="store_true", help="let any word follow any other")
+    group.add_argument("--batch-size", type=int, default=16, help="pieces at a time; no piece depends on it")
+    group.add_argument("--seed", type=int, default=1)
+    group.add_argument("--device", help="cpu or cuda (default: cuda where there is one)")
+
+
+def load_hub(options: argparse.Namespace) -> MuseCocoHub:
+    """The model of ``--path``, on ``--device``."""
+    import torch
+
+    from musicbert_plugin.hub import MuseCocoHub
+
+    device = options.device or ("cuda" if torch.cuda.is_available() else "cpu")
+    return MuseCocoHub.from_pretrained(options.path, device=device)
+
+
+def compose(hub: MuseCocoHub, prefixes: Sequence[Ids], options: argparse.Namespace, **limits: Any) -> list[Ids]:
+    """The music, int64 [T] each, that a model writes behind prefixes (without ``</s>`` and ``<sep>``).
+
+    Parameters
+    ----------
+    hub : MuseCocoHub
+    prefixes : sequence of int64 [n]
+    options : Namespace
+        Those of :func:`add_search_arguments`.
+    limits
+        As ``composition.Limits`` takes them, besides the grammar.
+    """
+    from musicbert_plugin.composition import Composer, Limits
+    from musicbert_plugin.modules.music_generation import Search
+
+    for name in ("beam", "max_length", "num_candidates", "batch_size"):
+        if getattr(options, name) < 1:
+            raise OptionError(f"--{name.replace('_', '-')} {getattr(options, name)}: 1 or more is accepted.")
+    search = Search(
+        beam=options.beam,
+        sampling=options.beam == 1,
+        top_k=max(options.top_k, 0),
+        top_p=options.top_p,
+        temperature=options.temperature,
+        min_length=1,
+        max_length=options.max_length,
+        seed=options.seed,
+    )
+    layout = str(hub.model.args.layout)
+    composer = Composer(
+        hub.model, words=hub.words, layout=layout, limits=Limits(grammar=not options.no_grammar, **limits)
+    )
+    together = max(1, options.batch_size // max(options.num_candidates, options.beam))
+    music: list[Ids] = []
+    for begin in range(0, len(prefixes), together):
+        some = prefixes[begin : begin + together]
+        lines = list(range(begin, begin + len(some)))
+        found = composer.compose(some, search, lines=lines, count=options.num_candidates, keep=1)
+        music += [pieces[0].ids for pieces in found]
+    return music
+
+
+# --------------------------------------------------------------------------------------------------------------- lines
+
+
+@dataclass
+class Lines:
+    """A file of lines by kind: music, and of what fairseq printed also prefixes and references.
+
+    Attributes
+    ----------
+    music : list of (number, words)
+        Several of one number are several hypotheses.
+    prefixes, references : dict
+        From number to words.
+    printed_by_fairseq : bool
+    """
+
+    music: list[tuple[int, str]] = field(default_factory=list)
+    prefixes: dict[int, str] = field(default_factory=dict)
+    references: dict[int, str] = field(default_factory=dict)
+    printed_by_fairseq: bool = False
+
+
+def read_text_lines(path: Path, what: str) -> list[str]:
+    """The lines of a text file.
+
+    Raises
+    ------
+    OptionError
+        Not there, or not text.
+    """
+    try:
+        return path.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        reason = getattr(error, "strerror", None) or "not a text file"
+        raise OptionError(f"{path}: cannot be read ({reason}); {what} is needed.") from None
+
+
+def read_lines(path: Path) -> Lines:
+    """Read lines of music, or what ``fairseq-generate`` or ``fairseq-interactive`` printed.
+
+    Raises
+    ------
+    OptionError
+        Not a file of text, or a line that fairseq would not print.
+    """
+    lines = read_text_lines(path, "a file of lines of music words, or what fairseq-generate printed,")
+    if not any(line.startswith("H-") for line in lines):
+        return Lines(list(enumerate(lines)))
+    out = Lines(printed_by_fairseq=True)
+    for line in lines:
+        kind, fields = line[:2], line.split("\t")
+        if kind not in ("S-", "T-", "H-"):
+            continue
+        # A prefix or a reference without a word ends before the tab.
+        if not fields[0][2:].isdigit() or (kind == "H-" and len(fields) != 3):
+            raise OptionError(f"{path}: the line {fields[0]!r} is not {kind}<id> and words, separated by tabs.")
+        number, words = int(fields[0][2:]), fields[-1] if len(fields) > 1 else ""
+        if kind == "H-":
+            out.music.append((number, words))
+        else:
+            (out.prefixes if kind == "S-" else out.references)[number] = words
+    return out
+
+
+def ids_reader(words: Sequence[str] | None = None) -> Callable[[str], Ids]:
+    """A function from a line of words to ids, by a dictionary (by id), or by the published one."""
+    if words is None:
+        return remi.from_words
+    number = {word: at for at, word in enumerate(words)}
+    return lambda line: np.array([number.get(word, remi.UNK) for word in line.split()], np.int64)

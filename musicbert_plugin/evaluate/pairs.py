@@ -1,0 +1,164 @@
+"""How like are generated bars to the true ones: instruments, pitches, rhythm, melody, bass and drums.
+
+    python -m musicbert_plugin.evaluate pairs --path CKPT DATA          the model answers the conditions of a split
+    python -m musicbert_plugin.evaluate pairs --hyp FILE --ref FILE     two files of lines of music words
+    python -m musicbert_plugin.evaluate pairs --hyp FILE [DATA]         what fairseq-generate printed
+
+Line n of one file belongs to line n of the other; in what ``fairseq-generate`` printed, ``H-n`` belongs to ``T-n``, or
+to sample n of the split.  Bars are compared one by one in their order (a bar that is missing is an empty one), with
+``metrics.remi_bars``, and all are averaged; the intervals are bootstraps over lines.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from musicbert_plugin.codecs import remi
+from musicbert_plugin.errors import DatasetError, OptionError
+from musicbert_plugin.evaluate import Report
+from musicbert_plugin.evaluate.generated_music import (
+    add_search_arguments,
+    compose,
+    ids_reader,
+    load_hub,
+    read_lines,
+)
+from musicbert_plugin.metrics.attribute_accuracy import bootstrap_interval
+from musicbert_plugin.metrics.remi_bars import average, compare
+
+Ids = NDArray[np.int64]
+NO_BAR = np.zeros((0, 4), np.int64)
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("data", nargs="?", help="dataset folder of preprocess.remi pairs")
+    parser.add_argument("--path", help="checkpoint that writes the music")
+    parser.add_argument("--hyp", type=Path, metavar="FILE", help="generated music, a line each, or fairseq's output")
+    parser.add_argument("--ref", type=Path, metavar="FILE", help="true music, a line each")
+    parser.add_argument("--gen-subset", default="test", help="split of DATA (default: test)")
+    parser.add_argument("--limit", type=int, default=0, help="only the first so many samples of the split")
+    parser.add_argument("--draws", type=int, default=10_000, help="of the bootstrap (default: 10,000)")
+    add_search_arguments(parser)
+
+
+def evaluate(options: argparse.Namespace) -> Report:
+    if bool(options.path) == bool(options.hyp):
+        raise OptionError("Either --path CKPT or --hyp FILE tells where the music comes from.")
+    pairs = _of_model(options) if options.path else _of_lines(options)
+    values = measure(pairs, draws=options.draws, seed=options.seed)
+    rows = [
+        [name, *("-" if np.isnan(number) else f"{number:.4f}" for number in (one["mean"], *one["interval"]))]
+        for name, one in values["metrics"].items()
+    ]
+    title = f"{values['bars']} bars of {values['lines']} lines"
+    return Report(values, [(title, ["metric", "mean", "from", "to"], rows)])
+
+
+def measure(pairs: list[tuple[Ids, Ids]], *, draws: int = 10_000, seed: int = 1) -> dict[str, Any]:
+    """Metrics of pairs of generated and true music (int64 [T] each), averaged over bars.
+
+    Returns
+    -------
+    dict
+        ``lines``, ``bars``, ``same_bars`` (share of lines with as many bars as there should be), ``without_repairs``
+        (share of lines that need none), and ``metrics``: from name to ``mean`` and 95 % ``interval``.
+    """
+    compared, line_means, same, whole = [], [], 0, 0
+    for output, target in pairs:
+        first, second = bars_of(output), bars_of(target)
+        same += len(first) == len(second)
+        whole += not remi.decode_with_repairs(output)[1]
+        count = max(len(first), len(second))
+        rows = [
+            compare(first[at] if at < len(first) else NO_BAR, second[at] if at < len(second) else NO_BAR)
+            for at in range(count)
+        ]
+        compared += rows
+        if rows:
+            line_means.append(average(rows))
+    if not compared:
+        raise OptionError("There is no bar to compare: every line is empty.")
+    metrics = {
+        name: {
+            "mean": mean,
+            "interval": bootstrap_interval([line[name] for line in line_means], draws=draws, seed=seed),
+        }
+        for name, mean in average(compared).items()
+    }
+    return {
+        "lines": len(pairs),
+        "bars": len(compared),
+        "same_bars": same / len(pairs),
+        "without_repairs": whole / len(pairs),
+        "metrics": metrics,
+    }
+
+
+def bars_of(ids: Ids) -> list[NDArray[np.int64]]:
+    """The notes of every bar of ids (int64 [T]); what stands up to ``<sep>``, and specials, are passed over."""
+    music = remi.music_of(ids)
+    return remi.bar_notes(music[music > remi.UNK])
+
+
+# ------------------------------------------------------------------------------------------------------------- sources
+
+
+def _of_model(options: argparse.Namespace) -> list[tuple[Ids, Ids]]:
+    """Music that a checkpoint writes now behind the conditions of a split, and the music that stands there."""
+    if not options.data or options.ref:
+        raise OptionError("--path takes a dataset folder, and --ref belongs to --hyp.")
+    samples, words = _split(options)
+    hub = load_hub(options)
+    if hub.words[4:] != words:
+        raise OptionError(f"{options.path} has another dictionary than {options.data}: the same is needed.")
+    count = min(len(samples.sizes), options.limit or len(samples.sizes))
+    conditions, references = zip(*(samples.sample(number, 0) for number in range(count)), strict=True)
+    return list(zip(compose(hub, conditions, options), references, strict=True))
+
+
+def _of_lines(options: argparse.Namespace) -> list[tuple[Ids, Ids]]:
+    """Generated lines with the true ones: of ``--ref``, of the same file, or of a split."""
+    generated = read_lines(options.hyp)
+    if not generated.music:
+        raise OptionError(f"{options.hyp} has no line in it; a line of music words per sample is needed.")
+    read = ids_reader()
+    references: dict[int, Ids]
+    if options.ref:
+        true = read_lines(options.ref)
+        references = {number: read(line) for number, line in true.music}
+        if len(generated.music) != len(true.music):
+            raise OptionError(
+                f"{options.hyp} has {len(generated.music)} lines and {options.ref} has {len(true.music)}: line n of "
+                "one belongs to line n of the other."
+            )
+    elif generated.references:
+        references = {number: read(line) for number, line in generated.references.items()}
+    elif options.data:
+        samples, words = _split(options)
+        read = ids_reader(("<s>", "<pad>", "</s>", "<unk>", *words))
+        references = {number: samples.sample(number, 0)[1] for number in range(len(samples.sizes))}
+    else:
+        raise OptionError(f"{options.hyp} has no T- lines: give --ref FILE, or the dataset folder, too.")
+    missing = sorted({number for number, _ in generated.music} - set(references))
+    if missing:
+        raise OptionError(f"{options.hyp} has music for sample {missing[0]}, which no reference has.")
+    return [(read(line), references[number]) for number, line in generated.music]
+
+
+def _split(options: argparse.Namespace) -> tuple[Any, tuple[str, ...]]:
+    """The samples of the split, and the words of the dictionary."""
+    from musicbert_plugin.data.condition_pairs import ConditionPairs
+    from musicbert_plugin.data.prompted_folder import check_prompted_folder
+
+    folder = check_prompted_folder(options.data)
+    if not folder.pairs(options.gen_subset):
+        raise OptionError(f"{options.data} holds attributes, not pairs: evaluate attributes measures them.")
+    samples = ConditionPairs(folder.path, options.gen_subset)
+    if not len(samples.sizes):
+        raise DatasetError(f"{options.data}: the split {options.gen_subset!r} is empty.")
+    return samples, folder.words
