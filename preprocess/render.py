@@ -1,0 +1,607 @@
+"""``python -m preprocess.render SRC --dest DIR``: labelled sound from MIDI, for models of recordings.
+
+    python -m preprocess.render MIDI_FOLDER --dest DIR [--programs own violin 73 ...] [--tempi own 60-180 ...]
+                                [--clips 4] [--seconds 10] [--labels CSV]
+
+SRC is what the other builders take: folders, archives, MIDI files, lists.  Of every piece ``--clips`` excerpts of
+``--seconds`` are rendered (0: the whole piece), each with a program and a tempo of those given:
+
+``--programs``  numbers 0..127 or General MIDI names play all melodic notes of the excerpt; ``own``: as the file says.
+                They take turns, in an order drawn for each piece, so that each is heard about equally often.
+``--tempi``     quarter notes per minute; ``60-180`` draws between both, evenly in ratio; ``own``: as the file says.
+                They take turns, too.
+
+An excerpt begins with a note, at a place that is drawn, and holds what begins in it.  It is brought to ``--level``
+decibels (root of the mean square, below full scale), so that no label can be read off how loud a file is.
+
+Everything is drawn from the seed and the piece's name: the same files, options and synthesiser give the same bytes,
+whatever the number of workers.  A run that was stopped goes on where it was; clips of a file that has changed since
+the last finished run are rendered anew.
+
+Written to DIR:
+
+``<piece>_<k>.wav``  one channel, 16 bits
+``labels.csv``       ``file``; ``piece``, equal for copies of a piece (``copies``) and therefore the column to keep
+                     together; ``composer``, the folder in which the MIDI file lies, if it lies in one; ``instrument``,
+                     the program's name (with ``own``: of the notes that sound longest); ``tempo``, mean quarter notes
+                     per minute; then the columns of ``--labels``, a CSV with a column ``file`` about the MIDI files,
+                     whose own ``composer`` counts for more
+``manifest.jsonl``   a line per MIDI file: its content hash and clips, or why there are none
+``render.json``      options, versions and, for fluidsynth, the sound font's hash
+
+so that ``python -m preprocess.audio build DIR/labels.csv --dest DATA --group-column piece --duplicates keep`` goes on.
+
+fluidsynth renders where it is installed with a sound font, else the synthesiser of ``synthesis``; ``--synthesiser``
+chooses.  Limits: controllers, pedals and bends are not rendered, see ``codecs.score``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import hashlib
+import json
+import math
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from musicbert_plugin.errors import OptionError, ScoreError
+
+from .command import CANNOT_START, DONE, SOME_FAILED, add_options, option, options_of, run_command, say
+from .synthesis import DRUMS, PROGRAM_NAMES, synthesise
+
+SOUND_FONTS = tuple(
+    f"{folder}/{name}"
+    for folder in (
+        "/usr/share/sounds/sf2",
+        "/usr/share/soundfonts",
+        "/usr/local/share/soundfonts",
+        "/opt/homebrew/share",
+    )
+    for name in ("TimGM6mb.sf2", "FluidR3_GM.sf2", "default-GM.sf2", "default.sf2")
+)
+OWN = "own"
+TICKS_PER_SECOND = 960  # of the MIDI files for fluidsynth: 480 a quarter note at 120 of them a minute
+SLOWEST, FASTEST = 10.0, 400.0
+LOUDEST = 0.99  # of full scale
+
+
+@dataclass
+class RenderOptions:
+    """What the command takes."""
+
+    programs: list[str] | None = option(
+        None, "programs 0..127, their names, or own; they take turns (default: own)", nargs="+", metavar="P"
+    )
+    tempi: list[str] | None = option(
+        None, "quarter notes per minute, LOW-HIGH, or own; they take turns (default: own)", nargs="+", metavar="T"
+    )
+    clips: int = option(1, "excerpts of each piece", metavar="N")
+    seconds: float = option(30.0, "length of an excerpt (0: whole pieces)", metavar="S")
+    sample_rate: int = option(22050, "Hz", metavar="HZ")
+    level: float = option(-20.0, "root mean square of every clip, in decibels below full scale", metavar="DB")
+    labels: str = option("", "CSV about the MIDI files: a column file, and columns that every clip gets", metavar="CSV")
+    group_column: str = option("", "column of that CSV that says which pieces belong together", metavar="COLUMN")
+    synthesiser: str = option("auto", "auto, fluidsynth or numpy", metavar="NAME")
+    sound_font: str = option("", ".sf2 or .sf3 for fluidsynth (default: one of the system's)", metavar="FILE")
+    seed: int = option(1, "of everything that is drawn")
+    jobs: int = option(os.cpu_count() or 1, "worker processes", metavar="N")
+
+
+@dataclass(frozen=True)
+class Tempo:
+    """A way to choose a tempo: between two numbers of quarter notes per minute, or (NaN) the piece's own."""
+
+    low: float
+    high: float
+
+    @classmethod
+    def of(cls, word: str) -> Tempo:
+        """What a word of ``--tempi`` means.
+
+        Raises
+        ------
+        OptionError
+        """
+        if word == OWN:
+            return cls(math.nan, math.nan)
+        low, dash, high = word.partition("-")
+        try:
+            tempo = cls(float(low), float(high if dash else low))
+        except ValueError:
+            tempo = cls(0.0, 0.0)
+        if not SLOWEST <= tempo.low <= tempo.high <= FASTEST:
+            raise OptionError(
+                f"--tempi {word}: {SLOWEST:g} to {FASTEST:g} quarter notes per minute, a range LOW-HIGH within, or own "
+                "is accepted."
+            )
+        return tempo
+
+
+def program_of(word: str) -> int:
+    """The program, 0..127, that a word of ``--programs`` means, or -1 for the piece's own.
+
+    Raises
+    ------
+    OptionError
+    """
+    if word == OWN:
+        return -1
+    if word.isdigit() and int(word) < DRUMS:
+        return int(word)
+    name = word.lower().replace(" ", "_")
+    if name not in PROGRAM_NAMES:
+        raise OptionError(
+            f"--programs {word}: 0 to 127, a General MIDI name (violin, string_ensemble_1) or own is accepted."
+        )
+    return PROGRAM_NAMES.index(name)
+
+
+@dataclass(frozen=True)
+class Synthesiser:
+    """How notes become samples.
+
+    Attributes
+    ----------
+    program : str
+        fluidsynth's path; empty: ``synthesis``.
+    sound_font : str
+    """
+
+    program: str = ""
+    sound_font: str = ""
+
+    @classmethod
+    def choose(cls, name: str, sound_font: str) -> Synthesiser:
+        """What ``--synthesiser`` and ``--sound-font`` mean on this machine.
+
+        Raises
+        ------
+        OptionError
+        """
+        if name not in ("auto", "fluidsynth", "numpy"):
+            raise OptionError(f"--synthesiser {name}: auto, fluidsynth or numpy is accepted.")
+        if sound_font and not Path(sound_font).is_file():
+            raise OptionError(f"--sound-font {sound_font}: no such file.")
+        if name == "numpy":
+            return cls()
+        program = shutil.which("fluidsynth") or ""
+        font = sound_font or next((one for one in SOUND_FONTS if Path(one).is_file()), "")
+        if program and font:
+            return cls(program, os.path.abspath(font))
+        if name == "fluidsynth":
+            what = "a sound font (--sound-font; Debian: timgm6mb-soundfont)" if program else "the program fluidsynth"
+            raise OptionError(f"--synthesiser fluidsynth needs {what}, which was not found; numpy needs neither.")
+        return cls()
+
+    def description(self) -> dict[str, str]:
+        """Name, and what decides the sound."""
+        if not self.program:
+            return {"name": "numpy", "version": np.__version__}
+        with open(self.sound_font, "rb") as file:
+            digest = hashlib.sha256(file.read()).hexdigest()
+        said = subprocess.run([self.program, "--version"], capture_output=True, text=True).stdout.splitlines()
+        return {"name": "fluidsynth", "version": said[0] if said else "", "sound_font_sha256": digest}
+
+    def render(self, excerpt: Excerpt, sample_rate: int) -> np.ndarray:
+        """One channel of samples, float32 [round(excerpt.seconds * sample_rate)]."""
+        if not self.program:
+            return synthesise(
+                excerpt.onset,
+                excerpt.end,
+                excerpt.pitch,
+                excerpt.velocity,
+                excerpt.program,
+                excerpt.seconds,
+                sample_rate,
+            )
+        import soundfile
+
+        with tempfile.TemporaryDirectory() as folder:
+            midi, sound = f"{folder}/excerpt.mid", f"{folder}/excerpt.wav"
+            excerpt.write_midi(midi)
+            command = [self.program, "-niq", "-R", "0", "-C", "0", "-g", "0.5", "-r", str(sample_rate), "-O", "s16"]
+            command += ["-T", "wav", "-F", sound, self.sound_font, midi]
+            try:
+                done = subprocess.run(command, capture_output=True, timeout=60 + excerpt.seconds)
+            except subprocess.TimeoutExpired:
+                raise ScoreError("not rendered", "fluidsynth has not ended in time.") from None
+            if done.returncode or not Path(sound).is_file():
+                reason = " ".join(done.stderr.decode(errors="replace").split())[-200:]
+                raise ScoreError("not rendered", f"fluidsynth ended with status {done.returncode} ({reason}).")
+            samples = soundfile.read(sound, dtype="float32", always_2d=True)[0].mean(axis=1)
+        length = round(excerpt.seconds * sample_rate)
+        return np.pad(samples[:length], (0, max(length - len(samples), 0)))
+
+
+@dataclass(frozen=True, eq=False)
+class Excerpt:
+    """Part of a piece, ready to be rendered.
+
+    Attributes
+    ----------
+    onset, end : float64 [N]
+        Seconds from its beginning.
+    pitch, velocity, program : int [N]
+    seconds : float
+        Its length.
+    tempo : float
+        Mean quarter notes per minute.
+    """
+
+    onset: np.ndarray
+    end: np.ndarray
+    pitch: np.ndarray
+    velocity: np.ndarray
+    program: np.ndarray
+    seconds: float
+    tempo: float
+
+    @property
+    def instrument(self) -> str:
+        """Name of the program that sounds longest, drums apart; empty if there are only drums."""
+        melodic = self.program != DRUMS
+        sounding = np.bincount(self.program[melodic], (self.end - self.onset)[melodic], minlength=DRUMS)
+        return PROGRAM_NAMES[int(sounding.argmax())] if melodic.any() else ""
+
+    def write_midi(self, path: str) -> None:
+        """Write it as a MIDI file that sounds as it says, to the millisecond."""
+        from musicbert_plugin.codecs.score import Score, write_midi
+
+        onset, end = (np.round(times * TICKS_PER_SECOND).astype(np.int64) for times in (self.onset, self.end))
+        score = Score.of(TICKS_PER_SECOND // 2, onset, end, self.pitch, self.velocity, self.program)
+        write_midi(score, path)
+
+
+def seconds_of(ticks: np.ndarray, score: Any, tempo: float) -> np.ndarray:
+    """Ticks as seconds, float64 [N]: at one tempo (quarter notes per minute), or with NaN at the score's own."""
+    if not math.isnan(tempo):
+        return ticks * (60.0 / tempo / score.resolution)
+    change = np.concatenate(([0], score.tempo_tick))
+    bpm = np.clip(np.concatenate(([120.0], score.tempo_bpm)), 1e-3, None)
+    at = np.concatenate(([0.0], np.cumsum(np.diff(change) * (60.0 / score.resolution) / bpm[:-1])))
+    place = np.searchsorted(change, ticks, side="right") - 1
+    return at[place] + (ticks - change[place]) * (60.0 / score.resolution) / bpm[place]
+
+
+def excerpt_of(score: Any, program: int, tempo: float, seconds: float, place: float) -> Excerpt:
+    """Part of a piece with one program and tempo.
+
+    Parameters
+    ----------
+    score : Score
+    program : int
+        Of all melodic notes; -1: their own.
+    tempo : float
+        Quarter notes per minute; NaN: the score's own.
+    seconds : float
+        Longest length; 0: the whole piece.
+    place : float
+        0..1, where among the possible beginnings (the onsets from which on there is enough music).
+    """
+    onset, end = seconds_of(score.onset, score, tempo), seconds_of(score.end, score, tempo)
+    last = float(end.max())
+    starts = np.unique(onset)
+    if seconds:
+        starts = starts[: max(int(np.searchsorted(starts, last - seconds, side="right")), 1)]
+    start = float(starts[min(int(place * len(starts)), len(starts) - 1)]) if seconds else float(starts[0])
+    stop = min(start + seconds, last) if seconds else last
+    inside = (onset >= start) & (onset < stop)
+    first_tick, last_tick = score.onset[inside].min(), score.end[inside].max()
+    first, final = seconds_of(np.array([first_tick, last_tick]), score, tempo)
+    mean = 60.0 * (last_tick - first_tick) / score.resolution / (final - first) if final > first else tempo
+    programs = score.program[inside].astype(np.int64)
+    if program >= 0:
+        programs = np.where(programs == DRUMS, DRUMS, program)
+    return Excerpt(
+        onset[inside] - start,
+        np.minimum(end[inside], stop) - start,
+        score.pitch[inside].astype(np.int64),
+        score.velocity[inside].astype(np.int64),
+        programs,
+        stop - start,
+        float(mean),
+    )
+
+
+def to_level(samples: np.ndarray, decibels: float) -> np.ndarray:
+    """Samples with that root mean square (decibels below full scale), or less where they would be cut off."""
+    loudness = float(np.sqrt(np.mean(samples.astype(np.float64) ** 2))) if len(samples) else 0.0
+    if loudness == 0:
+        return samples
+    gain = min(10 ** (decibels / 20) / loudness, LOUDEST / float(np.abs(samples).max()))
+    return (samples * np.float32(gain)).astype(np.float32)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What the workers must know."""
+
+    dest: str
+    sources: tuple[Any, ...]
+    synthesiser: Synthesiser
+    programs: tuple[int, ...]
+    tempi: tuple[Tempo, ...]
+    clips: int
+    seconds: float
+    sample_rate: int
+    level: float
+    seed: int
+    largest_file: int = 2 * 2**20
+
+    def choices(self, name: str) -> list[tuple[int, float, float]]:
+        """Program, tempo and place of every clip of a piece."""
+        words = np.frombuffer(hashlib.sha256(name.encode("utf-8", "surrogatepass")).digest(), np.uint32)
+        random = np.random.default_rng([self.seed, *words.tolist()])
+        programs, tempi = random.permutation(len(self.programs)), random.permutation(len(self.tempi))
+        chosen = []
+        for clip in range(self.clips):
+            tempo = self.tempi[int(tempi[clip % len(tempi)])]
+            part = random.random()
+            bpm = tempo.low * (tempo.high / tempo.low) ** part
+            chosen.append((self.programs[int(programs[clip % len(programs)])], bpm, random.random()))
+        return chosen
+
+
+def render_piece(
+    plan: Plan, number: int, inner: str, place: bytes, name: str, stem: str, known: str = ""
+) -> dict[str, Any]:
+    """Render a piece's clips that are not there yet (``known``: the hash of the file that they were made of, if any).
+
+    Returns
+    -------
+    dict
+        ``hash``, ``clips`` (file, instrument, tempo), ``identity``; or ``reason`` and ``detail``.
+    """
+    from musicbert_plugin.codecs.score import read_midi
+
+    from .copies import identify
+
+    try:
+        data = plan.sources[number].read(inner, place, plan.largest_file)
+        about: dict[str, Any] = {"hash": hashlib.sha256(data).hexdigest()[:32], "clips": []}
+        score = read_midi(data, name=name)
+        about["identity"] = identify(score.onset, score.pitch, score.program == DRUMS, score.resolution)
+        for clip, (program, tempo, start) in enumerate(plan.choices(name)):
+            excerpt = excerpt_of(score, program, tempo, plan.seconds, start)
+            file = f"{stem}_{clip}.wav"
+            _write_clip(plan, excerpt, Path(plan.dest) / file, known in ("", about["hash"]))
+            about["clips"].append((file, excerpt.instrument, round(excerpt.tempo, 2)))
+    except ScoreError as error:
+        return {"reason": error.reason, "detail": error.sentence}
+    except Exception as error:  # a defect of ours must cost one file, not the run
+        return {"reason": "error", "detail": f"{name}: {type(error).__name__}: {error}"}
+    return about
+
+
+def _write_clip(plan: Plan, excerpt: Excerpt, path: Path, keep: bool) -> None:
+    if keep and path.exists():
+        return
+    import soundfile
+
+    samples = to_level(plan.synthesiser.render(excerpt, plan.sample_rate), plan.level)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(path.name + ".partial")
+    soundfile.write(partial, samples, plan.sample_rate, subtype="PCM_16", format="WAV")
+    os.replace(partial, path)
+
+
+def stems_of(names: list[str]) -> list[str]:
+    """What the clips of each file are called, inside the folder: its path without the suffix where that is unique."""
+    parts = [[part.replace(":", "_") for part in name.replace("\\", "/").split("/")] for name in names]
+    clean = ["/".join(part for part in path if part not in ("", ".", "..")) for path in parts]
+    short = [name.rpartition(".")[0] or name for name in clean]
+    counts: dict[str, int] = {}
+    for one in short:
+        counts[one] = counts.get(one, 0) + 1
+    return [one if counts[one] == 1 else whole for one, whole in zip(short, clean, strict=True)]
+
+
+def pieces_of(names: list[str], found: list[dict[str, Any]], groups: dict[str, str]) -> list[str]:
+    """For each file the name of the first copy of its piece; ``groups`` says what else belongs together."""
+    from .copies import copy_groups
+
+    members = [index for index, about in enumerate(found) if "identity" in about]
+    identities = [found[index]["identity"] for index in members]
+
+    def column(name: str) -> np.ndarray:
+        return np.array([getattr(one, name) for one in identities])
+
+    copies = copy_groups(
+        column("sequence"),
+        column("contour"),
+        column("span"),
+        column("timing"),
+        column("sketch"),
+        np.array([len(one.shingles) for one in identities]),
+        lambda index: identities[index].shingles,
+    )
+    first: dict[str, int] = {}
+    for position, index in enumerate(members):
+        if names[index] in groups:
+            copies.unite(first.setdefault(groups[names[index]], position), position)
+    pieces = [""] * len(names)
+    for position, root in enumerate(copies.roots().tolist()):
+        pieces[members[position]] = names[members[root]]
+    return pieces
+
+
+def results(plan: Plan, tasks: list[tuple[Any, ...]], jobs: int) -> Iterator[dict[str, Any]]:
+    """What :func:`render_piece` says of every task, in order.
+
+    Raises
+    ------
+    OptionError
+        A worker process was ended from outside.
+    """
+    import multiprocessing
+    from concurrent.futures import ProcessPoolExecutor
+    from concurrent.futures.process import BrokenProcessPool
+
+    from tqdm import tqdm
+
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(max(1, min(jobs, len(tasks))), mp_context=context) as pool:
+        futures = [pool.submit(render_piece, plan, *task) for task in tasks]
+        try:
+            for future in tqdm(futures, desc="rendered", unit="piece", file=sys.stderr):
+                yield future.result()
+        except BrokenProcessPool:
+            raise OptionError("a worker process was ended; start again, and it goes on where it was.") from None
+        finally:
+            pool.shutdown(wait=True, cancel_futures=True)
+
+
+def write_tables(dest: Path, names: list[str], found: list[dict[str, Any]], table: Any) -> None:
+    """Write ``labels.csv`` and ``manifest.jsonl``."""
+    pieces = pieces_of(names, found, table.groups)
+    own = ["file", "piece", "instrument", "tempo"]
+    folders = ["" if "/" not in name.strip("/") else name.strip("/").split("/")[0] for name in names]
+    if "composer" not in table.columns and any(folders):
+        own.insert(2, "composer")
+    with open(dest / "labels.csv.partial", "w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(own + table.columns)
+        for name, about, piece, folder in zip(names, found, pieces, folders, strict=True):
+            for clip, instrument, tempo in about.get("clips", ()):
+                cells = {"file": clip, "piece": piece, "composer": folder, "instrument": instrument, "tempo": tempo}
+                writer.writerow([cells[column] for column in own] + table.labels.get(name, [""] * len(table.columns)))
+    with open(dest / "manifest.jsonl.partial", "w", encoding="utf-8") as manifest:
+        for name, about, piece in zip(names, found, pieces, strict=True):
+            line = {"file": name} | {key: value for key, value in about.items() if key not in ("identity", "clips")}
+            if "clips" in about:
+                line |= {"piece": piece, "clips": [clip[0] for clip in about["clips"]]}
+            manifest.write(json.dumps(line) + "\n")
+    for kept in ("labels.csv", "manifest.jsonl"):
+        os.replace(dest / f"{kept}.partial", dest / kept)
+
+
+def hashes_in(dest: Path) -> dict[str, str]:
+    """What a finished run's manifest says that its clips were made of: file to content hash."""
+    try:
+        with open(dest / "manifest.jsonl", encoding="utf-8") as manifest:
+            lines = [json.loads(line) for line in manifest]
+    except (OSError, ValueError):
+        return {}
+    return {line["file"]: line["hash"] for line in lines if "hash" in line}
+
+
+def begin(dest: Path, plan: Plan) -> None:
+    """Make the folder, or see that what is in it was made alike.
+
+    Raises
+    ------
+    OptionError
+    """
+    own = asdict(plan)
+    settings = {key: own[key] for key in ("programs", "tempi", "clips", "seconds", "sample_rate", "level", "seed")}
+    text = json.dumps({"format": 1, **settings, "synthesiser": plan.synthesiser.description()}, indent=1) + "\n"
+    file = dest / "render.json"
+    try:
+        dest.mkdir(parents=True, exist_ok=True)
+        if not file.exists():
+            if any(path.suffix != ".partial" for path in dest.iterdir()):
+                raise OptionError(f"--dest {dest}: holds other files; an empty or new folder is needed.")
+            partial = dest / "render.json.partial"
+            partial.write_text(text, encoding="utf-8")
+            os.replace(partial, file)
+        elif file.read_text(encoding="utf-8") != text:
+            raise OptionError(
+                f"--dest {dest}: its clips were made with other options or another synthesiser (see render.json); an "
+                "empty or new folder is needed."
+            )
+    except OSError as error:
+        raise OptionError(f"--dest {dest}: cannot be written ({error.strerror or error}).") from None
+
+
+def check(options: RenderOptions) -> None:
+    """Refuse numbers that make no sense.
+
+    Raises
+    ------
+    OptionError
+    """
+    if options.clips < 1 or options.jobs < 1:
+        raise OptionError("--clips and --jobs: at least 1 is needed.")
+    if not 0 <= options.seconds < math.inf:
+        raise OptionError(f"--seconds {options.seconds:g}: 0 (whole pieces) or more is accepted.")
+    if not 4000 <= options.sample_rate <= 192_000:
+        raise OptionError(f"--sample-rate {options.sample_rate}: 4000 to 192000 Hz is accepted.")
+    if not -80 <= options.level <= 0:
+        raise OptionError(f"--level {options.level:g}: -80 to 0 decibels is accepted.")
+    if options.group_column and not options.labels:
+        raise OptionError(
+            f"--group-column {options.group_column}: it names a column of --labels CSV, which is missing."
+        )
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line."""
+    top = argparse.ArgumentParser(prog="python -m preprocess.render", description="MIDI files into labelled sound.")
+    top.add_argument("source", nargs="+", metavar="SRC", help="folder, .zip, .tar.gz, MIDI file or list of paths")
+    top.add_argument("--dest", type=Path, required=True, help="folder for the clips and their labels")
+    add_options(top, RenderOptions)
+    return top
+
+
+def main(arguments: list[str]) -> int:
+    """Run the command; returns its status."""
+    from .audio import Table, read_table
+    from .sources import Collection
+
+    namespace = parser().parse_args(arguments)
+    options = options_of(namespace, RenderOptions)
+    check(options)
+    table = read_table(options.labels, options.group_column) if options.labels else Table([], {}, {}, {})
+    clash = {"piece", "instrument", "tempo"} & set(table.columns)
+    if clash:
+        raise OptionError(f"{options.labels}: the column {min(clash)} would be the clips' own; give it another name.")
+    collection = Collection(namespace.source)
+    names = list(collection.names)
+    if not names:
+        raise OptionError(f"{namespace.source[0]}: holds no MIDI files.")
+    plan = Plan(
+        str(namespace.dest),
+        tuple(collection.sources),
+        Synthesiser.choose(options.synthesiser, options.sound_font),
+        tuple(program_of(word) for word in options.programs or [OWN]),
+        tuple(Tempo.of(word) for word in options.tempi or [OWN]),
+        options.clips,
+        options.seconds,
+        options.sample_rate,
+        options.level,
+        options.seed,
+    )
+    begin(namespace.dest, plan)
+    stems = stems_of(names)
+    places = {task[0]: task[1:] for task in collection.tasks([True] * len(names), plan.largest_file)}
+    found: list[dict[str, Any]] = [{"reason": "unreadable", "detail": f"{name}: not in the archive."} for name in names]
+    present = sorted(places)
+    known = hashes_in(namespace.dest)
+    tasks = [(*places[index], names[index], stems[index], known.get(names[index], "")) for index in present]
+    for index, about in zip(present, results(plan, tasks, options.jobs), strict=True):
+        found[index] = about
+    failed = [about for about in found if "reason" in about]
+    for about in failed:
+        say(f"left out {about['detail']}")
+    if len(failed) == len(found):
+        say(f"none of the {len(found)} files could be rendered.")
+        return CANNOT_START
+    write_tables(namespace.dest, names, found, table)
+    clips = sum(len(about.get("clips", ())) for about in found)
+    how = "fluidsynth" if plan.synthesiser.program else "the synthesiser in numpy"
+    say(f"{clips:,} clips of {len(found) - len(failed):,} pieces in {namespace.dest}, rendered by {how}")
+    return SOME_FAILED if failed else DONE
+
+
+if __name__ == "__main__":
+    run_command(main)
