@@ -21,7 +21,7 @@ from __future__ import annotations
 import argparse
 import sys
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +40,7 @@ from musicbert_plugin.codecs.attributes import (
     command_ids,
     extract,
     parse_request,
+    request_words,
 )
 from musicbert_plugin.codecs.chords import brightness
 from musicbert_plugin.codecs.score import Score, read_midi, write_midi
@@ -61,6 +62,8 @@ from musicbert_plugin.metrics.attribute_accuracy import (
 )
 
 Classes = NDArray[np.uint8]
+PANELS = 8  # of a picture, at most
+TICKS_PER_QUARTER = 480
 CHORDS, BARS = (SLOT_KEY == KEYS.index(key) for key in ("C1", "B1s1"))
 
 
@@ -94,6 +97,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--legacy", action="store_true", help="extract and score with the original's defects")
     parser.add_argument("--draws", type=int, default=10_000, help="of the bootstrap (default: 10,000)")
     parser.add_argument("--dest", type=Path, metavar="DIR", help="write generated music there, as n.mid")
+    parser.add_argument("--picture", type=Path, metavar="FILE", help="draw a piece of each of the first requests")
     parser.add_argument("--only-instruments", action="store_true", help="with --path: none but those asked for")
     add_search_arguments(parser)
 
@@ -117,6 +121,9 @@ def evaluate(options: argparse.Namespace) -> Report:
         values["without_repairs"] = 1 - answers.repaired / len(found)
     accuracies = values.pop("accuracies")
     values["per_request"] = _per_request(answers, accuracies)
+    if options.picture:
+        _draw(answers, options.picture)
+        values["picture"] = str(options.picture)
     return Report(values, _tables(values), failed=answers.missing > 0)
 
 
@@ -357,6 +364,27 @@ def _per_request(answers: Answers, accuracies: NDArray[np.float64]) -> list[dict
         {"first": row["first"], "pieces": row["pieces"], "asa": attribute_sample_accuracy(row["values"])}
         for row in rows.values()
     ]
+
+
+def _draw(answers: Answers, path: Path) -> None:
+    """The first piece of each of the first requests, one under the other."""
+    from musicbert_plugin.evaluate.piano_roll import Panel, draw_piano_rolls
+
+    panels: dict[bytes, Panel] = {}
+    for request, score in zip(answers.requests, answers.scores, strict=True):
+        if score is None or request.tobytes() in panels or len(panels) == PANELS:
+            continue
+        # Panels share one resolution.
+        ticks = np.round(np.stack([score.onset, score.end]) * (TICKS_PER_QUARTER / score.resolution)).astype(np.int64)
+        score = replace(score, resolution=TICKS_PER_QUARTER, onset=ticks[0], end=ticks[1])
+        panels[request.tobytes()] = Panel(request_words(request) or "nothing asked for", score)
+    if not panels:
+        raise OptionError(f"{path}: there is no music to draw.")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OptionError(f"{path.parent}: the folder cannot be made ({error.strerror}).") from None
+    draw_piano_rolls(list(panels.values()), path, title="A piece for each request")
 
 
 def _share(value: float) -> str:

@@ -199,3 +199,12 @@ def test_what_cannot_be_measured_is_refused_in_one_sentence(
     status, values, said = run(capsys, *[argument.format(folder=folder) for argument in arguments])
     assert status == 2 and not values
     assert word in said and len(said.strip().splitlines()) == 1
+
+
+def test_a_picture_shows_a_piece_of_each_request(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    pytest.importorskip("matplotlib", reason="pictures are an extra (requirements-quickstart.txt)")
+    path = requests(folder, "piano meter=3/4", "violin")
+    picture = folder / "pictures" / "rolls.png"
+    status, values, _ = run(capsys, "--midi", folder / "midi", "--requests", path, "--picture", picture)
+    assert status == 0 and values["picture"] == str(picture)
+    assert picture.read_bytes().startswith(b"\x89PNG")
