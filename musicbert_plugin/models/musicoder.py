@@ -205,6 +205,13 @@ class MusiCoderModel(BaseFairseqModel):
         mean, std = (torch.as_tensor(values, dtype=torch.float32) for values in (task.feature_mean, task.feature_std))
         return cls(cfg, mean, std, getattr(task, "head_sizes", None), getattr(task, "front_end_hash", 0))
 
+    def _apply(self, fn: Any, recurse: bool = True) -> "MusiCoderModel":
+        """Move or convert everything, but keep mean and deviation in float32: bf16 would move zero by 0.1 dB."""
+        exact = self.feature_mean, self.feature_std
+        super()._apply(fn, recurse)
+        self.feature_mean, self.feature_std = (values.to(self.feature_mean.device) for values in exact)
+        return self
+
     def standardise(self, features: Tensor) -> Tensor:
         """Features in their own units, [..., F], to float32 of mean 0 and deviation 1 over the training data."""
         return (features.float() - self.feature_mean.float()) / self.feature_std.float()

@@ -131,6 +131,8 @@ def test_defect_20_half_precision_keeps_the_standardised_scale():
     """No mask of -10,000 in half precision: padding is not computed at all."""
     model = build().eval()
     source = torch.randn(2, 9, 3)
+    half = build(mean=MEAN * np.pi).eval().to(torch.bfloat16)
+    assert torch.equal(half.feature_mean, torch.from_numpy(MEAN * np.float32(np.pi)))
     half = build().eval().to(torch.bfloat16)
     torch.testing.assert_close(half(source.half())[0].float(), model(source)[0], atol=0.05, rtol=0.05)
 
