@@ -1,0 +1,41 @@
+#!/usr/bin/env bash
+# Music on request: MIDI files for a file of requests.
+#
+#   bash scripts/generate_music.sh CHECKPOINT REQUESTS DEST [fairseq-interactive options]
+#
+# CHECKPOINT  a .pt file: a published one, or of this plugin.  Its dictionary is dict.txt in its folder, or the published one
+# REQUESTS    a text file with a request per line, such as 'piano violin no-drum key=minor tempo=slow bars=16 genre=Classical';
+#             for a model of pairs, a condition per line in the words of its dictionary
+# DEST        folder: DEST/n.mid answers line n, from 0; DEST/generated.txt is what fairseq-interactive printed
+#
+# Options go last: '--seed 2' for other pieces, '--exact-bars 8', '--only-instruments', '--prompt FILE', '--temperature 0.9',
+# '--num-candidates 4 --keep best', '--sampling-topp 0.95', '--cpu'.  How many attributes came true:
+#   python -m musicbert_plugin.evaluate attributes --midi DEST --requests REQUESTS --picture DEST/pieces.png
+set -eu
+here=$(cd "$(dirname "$0")/.." && pwd)
+
+stop() {
+    printf 'generate_music.sh: %s\n' "$*" >&2
+    exit 2
+}
+[ $# -ge 3 ] || stop "usage: bash scripts/generate_music.sh CHECKPOINT REQUESTS DEST [fairseq-interactive options]"
+checkpoint=$1
+requests=$2
+dest=$3
+shift 3
+[ -f "$checkpoint" ] || stop "$checkpoint is not a file; a checkpoint is a .pt file."
+[ -f "$requests" ] || stop "$requests is not a file; it should hold a request per line."
+mkdir -p "$dest" || stop "$dest: the folder cannot be made."
+
+if [ -x "$here/.venv/bin/python" ]; then python="$here/.venv/bin/python"; else python=${PYTHON:-python3}; fi
+
+data= # where the task finds the dictionary; without one it takes the published words
+folder=$(dirname "$checkpoint")
+if [ -f "$folder/dict.txt" ]; then data=$folder; fi
+
+"$python" -m fairseq_cli.interactive ${data:+"$data"} --user-dir "$here/musicbert_plugin" --task attribute_to_music \
+    --path "$checkpoint" --input "$requests" --sampling --sampling-topk 15 --beam 1 --max-len-b 2560 \
+    --buffer-size 16 --batch-size 16 --seed 1 ${1+"$@"} >"$dest/generated.txt"
+dest=$(cd "$dest" && pwd)
+cd "$here"
+exec "$python" -m preprocess.remi decode "$dest/generated.txt" --dest "$dest"
