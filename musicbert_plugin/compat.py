@@ -174,7 +174,7 @@ def _reason(error: Exception) -> str:
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     found = re.search(r"WeightsUnpickler error: (.*)", str(error))
     reason = found[1] if found else (lines[0] if lines else type(error).__name__)
-    return reason.strip().rstrip(".")
+    return reason.strip().rstrip(".") or "it is no file of torch.save"
 
 
 def load_checkpoints_safely() -> None:

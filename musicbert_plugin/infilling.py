@@ -320,7 +320,9 @@ def _window(rows: np.ndarray, slot: np.ndarray, group: np.ndarray, window: int) 
 def _checked_bars(bars: int | Iterable[int], count: int) -> np.ndarray:
     wanted = np.unique(np.asarray([bars] if isinstance(bars, int | np.integer) else list(bars), np.int64))
     if not len(wanted) or wanted[0] < 0 or wanted[-1] >= count:
-        raise OptionError(f"bars are {wanted.tolist()}, but the piece has the bars 0 to {count - 1}.")
+        outside = [bar for bar in wanted.tolist() if not 0 <= bar < count]
+        which = f"bar {outside[0]} is not in the piece, which" if outside else "no bar is given; the piece"
+        raise OptionError(f"{which} has the bars 0 to {count - 1}.")
     return wanted
 
 

@@ -47,7 +47,7 @@ from typing import Any
 
 import numpy as np
 
-from musicbert_plugin.errors import DatasetError, OptionError
+from musicbert_plugin.errors import DatasetError, OptionError, ScoreError
 
 from .command import DONE, SOME_FAILED, option, say
 from .copies import SHARE, Groups, copy_groups
@@ -127,6 +127,8 @@ def check(options: BuildOptions) -> None:
         raise OptionError(f"--jobs {options.jobs}: a number from 1 to 4096 is needed.")
     if not options.time_limit > 0:
         raise OptionError(f"--time-limit {options.time_limit}: seconds above 0 are needed.")
+    if options.seed < 0:
+        raise OptionError(f"--seed {options.seed}: a number from 0 on is needed.")
     parse_ratios(options.split_ratios)
 
 
@@ -550,13 +552,36 @@ def build(given: list[str], kind: Kind, options: BuildOptions, companion: Compan
     names += [*companion.files, "manifest.jsonl", *(["dict.txt"] if kind.dictionary() else []), "config.json"]
     destination = Destination(Path(options.dest), description, names)
     if destination.finished and not destination.begun:
-        say(f"{options.dest}: finished already with these options; nothing to do.")
+        _check_unchanged(destination.folder, collection, kind)
+        say(f"{options.dest}: finished already with these options and files; nothing to do.")
         return _status_of_finished(destination.folder, kind)
     destination.begin()
     try:
         return _build(destination, collection, kind, options, companion, splits, ties)
     except OSError as error:
         raise DatasetError(f"{options.dest}: cannot go on ({error.strerror or error}).") from None
+
+
+def _check_unchanged(folder: Path, collection: Collection, kind: Kind) -> None:
+    """Refuse a finished dataset whose source files have other bytes by now."""
+    with open(folder / "manifest.jsonl", encoding="utf-8") as file:
+        hashes = [json.loads(line).get("hash") for line in file]
+    changed = []
+    everything = np.ones(len(collection), bool)
+    for index, number, inner, place in collection.tasks(everything, kind.largest_file):
+        if hashes[index] is not None:
+            source = collection.sources[number]
+            try:
+                data = place if source.streamed else source.read(inner, place, kind.largest_file)
+            except ScoreError:
+                data = b""
+            if hashlib.sha256(data).hexdigest()[:32] != hashes[index]:
+                changed.append(collection.names[index])
+    if changed:
+        more = f" and {len(changed) - 1:,} more" if len(changed) > 1 else ""
+        raise OptionError(
+            f"{folder} was built from other contents of {min(changed)}{more}; take another --dest, or remove that one."
+        )
 
 
 def _status_of_finished(folder: Path, kind: Kind) -> int:
@@ -607,11 +632,14 @@ def _build(
         fixed[collection.find(name)] = SPLITS.index(split)
     try:
         decision = decide(records, collection.names, options, fixed, ties, kind.share_of_copies)
-    except OptionError:
+    except OptionError as error:
         _name_failures(collection, records, kind)
+        for index, reason in sorted(lost.items()):
+            say(f"{collection.names[index]}: {reason}; the same command tries it again.")
         if not lost:
             destination.give_up()
-        raise
+            raise
+        raise OptionError(f"{len(lost):,} files were lost ({', '.join(sorted(set(lost.values())))}): {error}") from None
     whose = "--splits" if options.splits else "the source"
     if splits and (unlisted := int((fixed < 0).sum())):
         say(f"{whose} names {len(splits):,} files; the other {unlisted:,} are split by content.")
@@ -619,6 +647,9 @@ def _build(
         say(f"{whose} puts {moved:,} files beside copies of theirs in another split; they are left out.")
 
     summary = _assemble(destination, collection, records, decision, lost, kind, options, companion)
+    for name, ratio in zip(SPLITS, parse_ratios(options.split_ratios), strict=True):
+        if ratio > 0 and not summary.kept[name]:  # only where the splits were given from outside
+            say(f"{name} is empty, since {whose} gives it no file and leaves none to give.")
     out = destination.work / "out"
     dictionary = kind.dictionary()
     if dictionary:

@@ -8,7 +8,8 @@ Two pieces are copies if one of these holds:
     nor a common factor of all times matters; and the intervals in semitones, so that a transposition does not.  Tracks,
     programs, velocities, lengths and drums play no part.  Since a change of time scale rounds to ticks, sequences are
     also equal if all intervals are and sixteen onsets, spread over the piece and divided by its span, differ by no more
-    than such rounding explains.
+    than such rounding explains.  (A scale so coarse that notes a tick apart fall together changes their order, and so
+    the intervals: of thirty performances halved in time, five escaped.)
 *near*
     They share at least 90 % of their note shingles.  Onsets are rounded to a sixteenth note (a quarter of a quarter
     note); a shingle is three neighbours of the sorted distinct (onset, pitch), written as two (step, interval).  With
@@ -20,13 +21,14 @@ Being a copy is then made transitive: copy groups are the connected components.
 A piece of fewer than four melodic notes is compared with its drums included and without transposition, since a drum's
 pitch is the drum; so drum-only pieces are told apart by their pattern.
 
-Which pairs are compared ------------------------ Comparing all pairs would be quadratic.  Each piece keeps a
-*sketch*, the 16 smallest hashes of its (shingle of nine notes, how often it has occurred so far).  Two pieces are
-compared if their sketches have two hashes in common (one, if a sketch is that short).  If a share s of the nine-note
-shingles survives, the Jaccard similarity is J = s / (2 - s), and the pair is missed with probability about (1 - J)^16
-+ 16 J (1 - J)^15.  At the very threshold, with notes changed one by one all over the piece, s = 0.73, J = 0.58 and
-that is 2e-5; a single changed passage leaves s near 0.9 and misses never. A hash that more than :data:`CROWD` pieces
-have (a trill, say) compares each with its nearest :data:`CROWD` in number of shingles.
+Which pairs are compared
+    Comparing all pairs would be quadratic. Each piece keeps a *sketch*, the 16 smallest hashes of its (shingle of
+    nine notes, how often it has occurred so far). Two pieces are compared if their sketches have two hashes in
+    common (one, if a sketch is that short). If a share s of the nine-note shingles survives, the Jaccard similarity
+    is J = s / (2 - s), and the pair is missed with probability about (1 - J)^16 + 16 J (1 - J)^15. At the very
+    threshold, with notes changed one by one all over the piece, s = 0.73, J = 0.58 and that is 2e-5; a single
+    changed passage leaves s near 0.9 and misses never. A hash that more than :data:`CROWD` pieces have (a trill,
+    say) compares each with its nearest :data:`CROWD` in number of shingles.
 
 Memory: some 150 bytes per piece; shingles stay on disk.
 """

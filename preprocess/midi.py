@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from musicbert_plugin.errors import OptionError
+
 from .command import option
 
 
@@ -30,6 +32,11 @@ class MidiKind:
     unit = "notes"
     batch_files = 64
     share_of_copies = 0.9
+
+    def __post_init__(self) -> None:
+        for limit in ("max_bytes", "max_notes", "max_events"):
+            if getattr(self, limit) < 1:
+                raise OptionError(f"--{limit.replace('_', '-')} {getattr(self, limit)}: 1 or more is needed.")
 
     @property
     def suffixes(self) -> tuple[str, ...]:

@@ -18,6 +18,8 @@ import hashlib
 from dataclasses import dataclass
 from typing import Any
 
+from musicbert_plugin.errors import OptionError
+
 from .command import add_options, option, options_of, run_command
 from .midi import MidiKind, MidiLimits
 
@@ -48,6 +50,11 @@ class OctupleKind(MidiKind):
     max_onset_perplexity: float = 0.0
 
     name = "octuple"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not 0 <= self.max_onset_perplexity < float("inf"):
+            raise OptionError(f"--max-onset-perplexity {self.max_onset_perplexity}: 0 (no limit) or more is needed.")
 
     def examine(self, data: bytes, name: str) -> Any:
         """The piece in a MIDI file, or a :class:`ScoreError`."""

@@ -122,8 +122,8 @@ def assign(keys: np.ndarray, fixed: np.ndarray, ratios: tuple[float, float, floa
     if len(keys) < len(wanted):
         names = ", ".join(SPLITS[split] for split in wanted)
         raise OptionError(
-            f"The source holds {len(keys)} different piece{'' if len(keys) == 1 else 's'} (copies counted once), but "
-            f"{names} need at least one each; give more music or another --split-ratios."
+            f"The source holds {len(keys)} piece{'' if len(keys) == 1 else 's'} (counting once what stays together: "
+            f"copies, --groups), but {names} need at least one each; give more music or another --split-ratios."
         )
     draw = np.array([chance(seed, key) for key in keys.tolist()])
     edges = np.cumsum(ratios)

@@ -9,7 +9,7 @@
 # --gpus N   GPUs of this machine, or with 0 none (all that torch sees)
 # --nodes N --rendezvous HOST:PORT   machines with as many GPUs each; run the same line on all of them, HOST is one of them
 #
-# An update sees 256 rows whatever the number of GPUs: rows x GPUs x nodes x update-freq.  125,000 updates, the first 25,000
+# An update sees 256 rows, or the nearest number below, whatever the number of GPUs: rows x GPUs x nodes x update-freq.  125,000 updates, the first 25,000
 # of them warm-up, to a learning rate of 5e-4 that then falls to 0.  Options for fairseq-train go last and outdo the recipe's:
 # '--max-update 2000 --warmup-updates 200' for a short run, '--fp16' or '--amp' for another precision.
 #

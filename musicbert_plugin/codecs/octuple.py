@@ -389,9 +389,8 @@ def frame(octuples: np.ndarray) -> np.ndarray:
     out[_FRAME + 8 * n :] = EOS
     if n:
         values, ids = octuples.ravel(), out[_FRAME : _FRAME + 8 * n]
-        for start in range(
-            0, 8 * n, len(_TILED_SIZES)
-        ):  # rows side by side: eight at a time would take six times as long
+        # many rows side by side: eight numbers at a time would take six times as long
+        for start in range(0, 8 * n, len(_TILED_SIZES)):
             block = values[start : start + len(_TILED_SIZES)]
             if block.min() < 0 or (block >= _TILED_SIZES[: len(block)]).any():
                 raise ValueError("an octuple lies outside the vocabulary (repair and split_bars bring it inside)")

@@ -4,10 +4,10 @@ A dataset stores a piece whole, in parts of at most 256 bars, each counted from 
 w = min(1000, tokens_per_sample / 8 - 2) consecutive notes of a part, framed by eight ``<s>`` and eight ``</s>``.
 
 * Training draws ceil(n / w) windows from a part of n notes, anew in every epoch.  Each has min(n, w) notes.  Its
-  start is uniform over -w/2 .. n - w/2, moved to the nearest start that the part has: so every window is full, and
-  the first and the last notes of a piece are seen half as often as those of its middle (with starts uniform over 0 ..
-  n - w they would almost never be seen).  A bar offset, uniform over those that keep all bars of the window within
-  0..255, is added.
+  start is uniform over -w/2 .. n - w/2, moved to the nearest start that the part has.  So every window is full; in a
+  long part an inner note is seen once per epoch on average, the very first and last half as often, and those some w
+  notes from an end up to one and a half times (with starts uniform over 0 .. n - w the ends would almost never be
+  seen).  A bar offset, uniform over those that keep all bars of the window within 0..255, is added.
 * Validation tiles the part: window k holds notes k w to (k + 1) w - 1, with the bars as they stand, in every epoch.
 * Stored windows (the original's overlapping ones, written by ``--windows stored``, or a folder made by
   ``fairseq-preprocess``) are taken as they are.

@@ -46,11 +46,10 @@ def evaluate(options: argparse.Namespace) -> Report:
     score = read_midi(options.piece)
     rows = octuple.encode(score)
     bars = int(rows[-1, octuple.BAR]) + 1
-    begin, end = _parse_bars(options.bars) if options.bars else (max(bars // 2 - 1, 0), bars // 2 + 1)
-    try:
-        options.dest.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise OptionError(f"{options.dest}: the folder cannot be made ({error.strerror}).") from None
+    middle = max(bars // 2 - 1, 0)
+    begin, end = _parse_bars(options.bars) if options.bars else (middle, min(middle + 2, bars))
+    if end > bars:
+        raise OptionError(f"--bars {begin + 1}:{end + 1}: {options.piece} has bars 1 to {bars}.")
     inside = (rows[:, octuple.BAR] >= begin) & (rows[:, octuple.BAR] < end)
     if options.programs:
         inside &= np.isin(rows[:, octuple.PROGRAM], options.programs)
@@ -70,6 +69,10 @@ def evaluate(options: argparse.Namespace) -> Report:
         seed=options.seed,
     )
     filled_rows = octuple.encode(filled)
+    try:
+        options.dest.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OptionError(f"{options.dest}: the folder cannot be made ({error.strerror}).") from None
     kept = np.ones(len(score), bool)
     kept[encoding_order(score)[: len(rows)][inside]] = False
     write_midi(score, options.dest / "original.mid")

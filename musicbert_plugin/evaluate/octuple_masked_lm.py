@@ -33,7 +33,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--batch-size", type=int, default=8, help="rows per batch")
     parser.add_argument("--tokens-per-sample", type=int, help="longest row in sub-tokens (default: the checkpoint's)")
     parser.add_argument("--mask-strategy", default="bar", help="bar, compound or element, or several joined by '+'")
+    parser.add_argument("--mask-unit", default="bar-instrument", choices=["bar-instrument", "bar"])
     parser.add_argument("--mask-prob", type=float, default=0.15)
+    parser.add_argument("--random-token-prob", type=float, default=0.1)
+    parser.add_argument("--leave-unmasked-prob", type=float, default=0.1)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--untrained", action="store_true", help="also measure fresh weights of the same size")
     parser.add_argument("--device", help="cpu or cuda (default: cuda where there is one)")
@@ -77,7 +80,10 @@ def evaluate(options: argparse.Namespace) -> Report:
             data=options.data,
             tokens_per_sample=longest,
             mask_strategy=options.mask_strategy,
+            mask_unit=options.mask_unit,
             mask_prob=options.mask_prob,
+            random_token_prob=options.random_token_prob,
+            leave_unmasked_prob=options.leave_unmasked_prob,
             seed=options.seed,
         )
     )

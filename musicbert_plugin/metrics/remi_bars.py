@@ -156,7 +156,7 @@ def groove(bar: Bar) -> NDArray[np.int64]:
 
 
 def voices(bar: Bar) -> NDArray[np.int64]:
-    """The instruments of a bar [N, 4]: melodic ones from the highest mean pitch down (equal ones by number), then drums."""
+    """Instruments of a bar [N, 4]: melodic ones from the highest mean pitch down (equal ones by number), then drums."""
     instruments = np.unique(bar[:, INSTRUMENT])
     height = [bar[bar[:, INSTRUMENT] == one, PITCH].mean() if one != DRUMS else -1.0 for one in instruments]
     return instruments[np.argsort(-np.array(height), kind="stable")] if len(instruments) else instruments

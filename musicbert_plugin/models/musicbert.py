@@ -214,7 +214,7 @@ class MusicBERTModel(FairseqEncoderModel):
         if not 0 <= args.freeze_encoder_layers <= args.encoder_layers:
             raise OptionError(
                 f"--freeze-encoder-layers {args.freeze_encoder_layers}: the model has {args.encoder_layers} layers, "
-                f"so 0 to {args.encoder_layers} is accepted"
+                f"so 0 to {args.encoder_layers} is accepted."
             )
         return cls(args, MusicBERTEncoder(args, task.source_dictionary))
 
@@ -241,10 +241,9 @@ class MusicBERTModel(FairseqEncoderModel):
 
         Returns:
             one of: logits [B, T, V]; with ``masked_tokens`` logits [M, V] in row-major order of the mask; with
-                ``features_only``
-            features [B, T, D]; with a head its logits [B, C]; and a dict with ``"inner_states"`` (list of layers + 1
-            states [B, L, D], or None) and ``"octuple_states"`` (the last state [B, L, D], or None where only a part
-            was computed). States are zero at padding.
+            ``features_only`` features [B, T, D]; with a head its logits [B, C].  And a dict with ``"inner_states"``
+            (list of layers + 1 states [B, L, D], or None) and ``"octuple_states"`` (the last state [B, L, D], or None
+            where only a part was computed).  States are zero at padding.
         """
         head = None if classification_head_name is None else self.classification_heads[classification_head_name]
         x, extra = self.encoder(
@@ -289,8 +288,7 @@ class MusicBERTModel(FairseqEncoderModel):
         """Floating-point operations of a forward pass in the original arrangement: matrix products and attention.
 
         Everything is counted that the published model computes: the down-projection, all layers for all octuples, the
-            whole
-        up-projection, the language-model head for the masked fields.  A training step counts three times as much.
+        whole up-projection, the language-model head for the masked fields.  A training step counts three times as much.
 
         Args:
             shape: (B, L), or the octuples of every piece as an integer tensor of any shape (zeros don't count).

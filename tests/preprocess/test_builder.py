@@ -348,7 +348,7 @@ def test_two_pieces_and_their_copies_are_too_few_for_three_splits(corpus: Corpus
     shutil.copy(source / "001.mid", source / "002.mid")
     status, said = build(source, tmp_path / "data")
     assert status == 2
-    assert said.count("\n") == 1 and "2 different pieces" in said
+    assert said.count("\n") == 1 and "holds 2 pieces" in said
     assert not (tmp_path / "data").exists()
 
 
@@ -435,6 +435,36 @@ def test_a_finished_dataset_is_left_alone(corpus: Corpus, build: Build, content:
     assert content(tmp_path / "data") == before
 
 
+def test_a_finished_dataset_whose_files_have_changed_is_refused(
+    corpus: Corpus, build: Build, content: Content, tmp_path: Path
+) -> None:
+    source = corpus(5)
+    build(source, tmp_path / "data", *EVEN)
+    before = content(tmp_path / "data")
+    (source / "002.mid").write_bytes((source / "001.mid").read_bytes())
+    status, said = build(source, tmp_path / "data", *EVEN)
+    assert status == 2 and one_sentence(said) and "002.mid" in said
+    assert content(tmp_path / "data") == before
+
+
+def test_a_split_that_given_splits_leave_empty_is_named(corpus: Corpus, build: Build, tmp_path: Path) -> None:
+    source = corpus(5)
+    (tmp_path / "splits.csv").write_text("file,split\n" + "".join(f"00{i}.mid,train\n" for i in range(4)))
+    status, said = build(source, tmp_path / "data", "--splits", tmp_path / "splits.csv")
+    assert status == 0 and ("valid is empty" in said) != ("test is empty" in said)
+
+
+def test_files_that_timed_out_are_named_where_too_few_others_are_left(
+    corpus: Corpus, build: Build, tmp_path: Path
+) -> None:
+    source = corpus(4)
+    status, said = build(source, tmp_path / "data", *EVEN, "--time-limit", 1e-7)
+    assert status == 2 and said.count("timeout; the same command tries it again") >= 2
+    assert "lost (timeout)" in said
+    status, said = build(source, tmp_path / "data", *EVEN)
+    assert status == 0
+
+
 def test_a_folder_that_holds_something_else_is_refused(
     corpus: Corpus, build: Build, content: Content, tmp_path: Path
 ) -> None:
@@ -476,6 +506,9 @@ def test_what_cannot_be_begun_is_one_sentence_and_leaves_nothing(corpus: Corpus,
         ((source, dest, "--splits", tmp_path / "nowhere.csv"), "cannot be read"),
         ((source, dest, "--split-ratios", "1,1"), "three numbers"),
         ((source, dest, "--jobs", 0), "--jobs 0"),
+        ((source, dest, "--seed", -3, "--windows", "stored"), "--seed -3"),
+        ((source, dest, "--max-notes", -5), "--max-notes -5"),
+        ((source, dest, "--max-onset-perplexity", "nan"), "--max-onset-perplexity nan"),
     ):
         status, said = build(*arguments)
         assert (status, one_sentence(said), word in said) == (2, True, True), said
@@ -534,7 +567,8 @@ def test_broken_files_are_treated_as_expected(
             reason = lines[row["file"]].get("reason")
             assert {
                 "ok": reason is None,
-                "no_notes": reason in ("no notes", "unreadable"),
+                # the one compressed file is refused with the advice to decompress it
+                "no_notes": reason == ("unreadable" if row["file"] == "files/gzip_50e548.mid" else "no notes"),
                 "reject": reason not in (None, "error", "crashed", "timeout"),
                 "either": reason not in ("error", "crashed", "timeout"),
             }[row["expect"]], (row["file"], row["expect"], reason)

@@ -49,7 +49,7 @@ def test_what_is_fixed_stays_fixed() -> None:
 
 
 def test_fewer_pieces_than_splits_are_refused() -> None:
-    with pytest.raises(OptionError, match="2 different pieces"):
+    with pytest.raises(OptionError, match="holds 2 pieces"):
         assign(*free(2), parse_ratios("98,1,1"), 1)
     assert sorted(assign(*free(2), parse_ratios("98,0,2"), 1).tolist()) == [0, 2]
 
