@@ -30,7 +30,8 @@ status=0
 [ "$status" -le 1 ] || exit "$status" # 1: some files were left out, each named above
 
 # The published recipe at a thousandth of its size; scripts/train_attribute_to_music.sh is the real one.
-.venv/bin/fairseq-train "$out/data" --user-dir musicbert_plugin --cpu \
+# One thread: matrices as small as these gain nothing from a second one, and lose ten times as much on a busy machine.
+OMP_NUM_THREADS=1 .venv/bin/fairseq-train "$out/data" --user-dir musicbert_plugin --cpu \
     --task attribute_to_music --criterion cross_entropy \
     --arch linear_transformer_lm_std --decoder-layers 3 --decoder-embed-dim 128 --decoder-ffn-embed-dim 512 \
     --decoder-attention-heads 4 --dropout 0 \
@@ -52,7 +53,7 @@ fi
 # A request eight times is eight lines: no two of them draw the same random numbers.
 awk '{ for (i = 0; i < 8; i++) print }' "$requests" >"$out/requests.txt"
 
-.venv/bin/fairseq-interactive "$out/data" --user-dir musicbert_plugin --cpu --task attribute_to_music --path "$model" \
+OMP_NUM_THREADS=1 .venv/bin/fairseq-interactive "$out/data" --user-dir musicbert_plugin --cpu --task attribute_to_music --path "$model" \
     --sampling --sampling-topk 15 --beam 1 --max-len-b 2560 --buffer-size 16 --batch-size 16 --seed 1 \
     --input "$out/requests.txt" >"$out/generated.txt"
 "$python" -m preprocess.remi decode "$out/generated.txt" --dest "$out/midi"
