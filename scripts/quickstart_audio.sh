@@ -18,6 +18,8 @@ cd "$(dirname "$0")/.."
 bash scripts/setup.sh quickstart
 python=.venv/bin/python
 began=$(date +%s)
+# One thread: matrices as small as these gain little from a second one, and lose much on a busy machine.
+export OMP_NUM_THREADS=1
 
 if [ -n "$folder" ]; then
     out=quickstart/audio/$(basename "$folder")
