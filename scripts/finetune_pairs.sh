@@ -16,7 +16,8 @@
 # task's own options (see 'fairseq-train --user-dir musicbert_plugin --task attribute_to_music --help').
 #
 # Checkpoints go to checkpoints/pairs (or --save-dir), with DATA's dict.txt beside them, as the Python entry needs it; started
-# again with the same folder, it goes on where it was.
+# again with the same folder, it goes on where it was.  How like the generated bars are to the true ones:
+#   python -m musicbert_plugin.evaluate pairs --path checkpoints/pairs/checkpoint_best.pt DATA
 set -eu
 here=$(cd "$(dirname "$0")/.." && pwd)
 

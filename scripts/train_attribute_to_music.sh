@@ -12,7 +12,10 @@
 # fairseq-train go last and outdo the recipe's: '--max-update 20000 --warmup-updates 1000' for a short run, '--fp16' or '--amp'
 # for another precision than bfloat16, '--checkpoint-activations' where memory is short.
 #
-# Checkpoints go to checkpoints/ARCH (or --save-dir); started again with the same one, it goes on where it was.
+# Checkpoints go to checkpoints/ARCH (or --save-dir); started again with the same one, it goes on where it was.  What came of it:
+#   fairseq-validate DATA --user-dir musicbert_plugin --task attribute_to_music --path CKPT --valid-subset test --batch-size 8
+#   python -m musicbert_plugin.evaluate attributes --path CKPT DATA
+#   bash scripts/generate_music.sh CKPT REQUESTS DEST
 set -eu
 here=$(cd "$(dirname "$0")/.." && pwd)
 
