@@ -84,7 +84,7 @@ clip=$("$python" -c 'import csv, sys; print(next(csv.DictReader(open(sys.argv[1]
 grep -F "$clip" "$out/clips/labels.csv" >&2
 $measure audio --path "$model" --predict "$out/clips/$clip" >"$out/prediction.json"
 
-echo "done in $(($(date +%s) - began)) seconds after the installation; all but the training pieces were held out:
+echo "done in $(($(date +%s) - began)) seconds after the installation; measured on pieces that were held out:
   $out/pretrained/checkpoint_last.pt   the pre-trained model
   $out/finetuned/checkpoint_last.pt    the fine-tuned model; ask it about your own recordings:
       $measure audio --path $model --predict SONG.flac
