@@ -31,7 +31,7 @@ import torch.nn.functional as F
 from fairseq.criterions import FairseqCriterion, register_criterion
 from fairseq.dataclass import ChoiceEnum, FairseqDataclass
 from fairseq.logging import metrics
-from fairseq.logging.meters import Meter
+from fairseq.logging.meters import MetersDict
 from torch import Tensor, nn
 
 from musicbert_plugin.data.audio_labels import LabelTask
@@ -196,10 +196,14 @@ def clip_scores(outputs: np.ndarray, labels: np.ndarray, present: np.ndarray, ta
     return {name: classification.mean_of_defined(values) for name, values in scores.items()}
 
 
-class ClipMeter(Meter):
-    """Collects the predictions of one task during a validation; a window that comes twice counts once."""
+class ClipMeter(MetersDict._DerivedMeter):
+    """Collects the predictions of one task during a validation; a window that comes twice counts once.
+
+    fairseq leaves derived meters out of checkpoints: of any other it would look for the class among its own.
+    """
 
     def __init__(self, task: LabelTask) -> None:
+        super().__init__(lambda meters: self.smoothed_value)
         self.task = task
         self.reset()
 

@@ -171,3 +171,15 @@ def test_metrics_of_a_validation_are_of_the_whole_set_and_in_the_labels_own_unit
     assert found["roc_auc"] == pytest.approx(classification.roc_auc(tags[here[:, 0]], score[here[:, 0]]).mean())
     nobody = clip_scores(outputs, values, np.zeros((40, 2), bool), AFFECT)
     assert np.isnan(nobody["r2"]) and np.isnan(nobody["ccc"])
+
+
+def test_predictions_are_left_out_of_checkpoints_so_that_a_run_can_go_on(registered: None) -> None:
+    from fairseq.logging.meters import MetersDict
+
+    from musicbert_plugin.criterions.audio_multitask import ClipMeter
+
+    meters = MetersDict()
+    meters.add_meter("_genre", ClipMeter(GENRE), 50)
+    saved = meters.state_dict()
+    MetersDict().load_state_dict(saved)
+    assert saved == [] and meters.get_smoothed_value("_genre") == 0
