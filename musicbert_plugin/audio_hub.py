@@ -129,7 +129,7 @@ class MusiCoderHub:
         """The recording's features, float32 [T, F], as the model's front-end computes them.
 
         Raises:
-            RecordingError: if a file cannot be decoded or is empty.
+            RecordingError: if a file cannot be decoded, or is shorter than half a second, silent or not finite.
             DatasetError: if an array has another number of features, or samples another rate.
             CheckpointError: if the checkpoint does not say what its front-end was.
         """
@@ -139,21 +139,25 @@ class MusiCoderHub:
                     f"a spectrogram of shape {recording.shape}; [T, {self.model.feature_count}] with T > 0 is expected."
                 )
             return np.ascontiguousarray(recording, dtype=np.float32)
-        from musicbert_plugin.audio.decoding import decode
+        from musicbert_plugin.audio.decoding import decode, quiet_libraries, require_sound
         from musicbert_plugin.audio.front_end import FrontEnd
-        from musicbert_plugin.errors import RecordingError
 
         if not self.front_end:
             raise CheckpointError("the checkpoint tells no front-end; give spectrograms instead of recordings.")
+        if "sample_rate" not in self.front_end:
+            raise CheckpointError(
+                "the model was trained on .npy features that no front-end of this program made; "
+                f"give features [T, {self.model.feature_count}] instead of recordings."
+            )
         front_end = FrontEnd.of(self.front_end)
         if isinstance(recording, Samples):
             if recording.sample_rate != front_end.sample_rate:
                 raise DatasetError(f"samples at {recording.sample_rate} Hz; {front_end.sample_rate} Hz are expected.")
             samples, name = np.ascontiguousarray(recording.samples, dtype=np.float32), "the samples"
         else:
-            samples, name = decode(recording, front_end.sample_rate), str(recording)
-        if not len(samples):
-            raise RecordingError("too short", f"{name}: there is no sound in it.")
+            with quiet_libraries():
+                samples, name = decode(recording, front_end.sample_rate), str(recording)
+        require_sound(samples, front_end.sample_rate, name)
         return front_end.extract(samples)
 
     # -------------------------------------------------------------------------------------------------- what comes out

@@ -28,14 +28,11 @@ from __future__ import annotations
 
 import argparse
 import base64
-import contextlib
 import csv
 import hashlib
 import io
 import math
 import os
-import sys
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TextIO
@@ -45,7 +42,9 @@ from .command import add_options, option, options_of, run_command, say
 from .fingerprints import SHARE, identify, identify_features
 
 MANIFESTS = (".tsv", ".csv")
-SILENCE = 1e-4  # of full scale, -80 dB
+DEFAULT_FRONT_END = "logmel96"
+FEATURES = "npy"  # instead of a front-end: features that something unknown made
+NPY_MAGIC = b"\x93NUMPY"
 LARGEST_HALF = 65504.0
 FILE_COLUMNS = ("file", "file_path")
 OTHER_COLUMNS = ("length", "frames", "split", "clip", "recording")  # of a table of labels that hold none
@@ -64,7 +63,10 @@ class AudioOptions:
     """What only the audio builder takes."""
 
     front_end: str = option(
-        "logmel96", "logmel96 (any number of bands), musicoder324 or m3bert324 (both need librosa)", metavar="NAME"
+        "",
+        "logmel96 (the default; any number of bands), musicoder324 or m3bert324 (both need librosa); "
+        "with --num-features: what made the features, if it was one of these",
+        metavar="NAME",
     )
     sample_rate: int = option(0, "Hz, instead of the front-end's", metavar="HZ")
     n_fft: int = option(0, "samples of a window, instead of the front-end's", metavar="N")
@@ -158,9 +160,7 @@ class AudioKind:
         return front
 
     def _samples(self, data: bytes, name: str) -> tuple[Any, dict[str, Any]]:
-        import numpy as np
-
-        from musicbert_plugin.audio.decoding import decode, probe
+        from musicbert_plugin.audio.decoding import decode, probe, quiet_libraries, require_sound
 
         with quiet_libraries():
             recording = probe(data, name)
@@ -172,12 +172,7 @@ class AudioKind:
         with quiet_libraries():
             samples = decode(data, rate, name=name)
         seconds = len(samples) / rate
-        if not len(samples) or seconds < self.min_seconds:
-            raise _refusal("too short", f"{name}: {seconds:.2f} seconds; --min-seconds needs {self.min_seconds:g}.")
-        if not np.isfinite(samples).all():
-            raise _refusal("NaN", f"{name}: holds samples that are no finite numbers.")
-        if max(float(samples.max()), -float(samples.min())) < SILENCE:
-            raise _refusal("silent", f"{name}: never louder than -80 dB.")
+        require_sound(samples, rate, name, self.min_seconds)
         about = {
             "seconds": round(seconds, 3),
             "sample_rate": recording.sample_rate,
@@ -227,20 +222,6 @@ class AudioKind:
         return {"libsndfile": soundfile.__libsndfile_version__, **{name: version(name) for name in names}}
 
 
-@contextlib.contextmanager
-def quiet_libraries() -> Iterator[None]:
-    """Keep what C libraries write to stderr from the user: libmpg123 comments on every odd frame that it masters."""
-    sys.stderr.flush()
-    shown = os.dup(2)
-    try:
-        with open(os.devnull, "w") as nothing:
-            os.dup2(nothing.fileno(), 2)
-            yield
-    finally:
-        os.dup2(shown, 2)
-        os.close(shown)
-
-
 def _refusal(reason: str, sentence: str) -> Exception:
     from musicbert_plugin.errors import RecordingError
 
@@ -265,10 +246,9 @@ def read_features(data: bytes, width: int, name: str) -> list[Any]:
     import numpy as np
 
     try:
+        if not data.startswith(NPY_MAGIC):  # numpy would take it for a pickle, and say so
+            raise ValueError("it does not begin as a .npy file does")
         array = np.load(io.BytesIO(data), allow_pickle=False)
-        if not isinstance(array, np.ndarray):
-            array.close()
-            raise ValueError("an .npz archive")
     except (ValueError, OSError, EOFError) as error:
         what = "an object array" if "allow_pickle" in str(error) else str(error).splitlines()[0].rstrip(".")
         raise _refusal(
@@ -383,7 +363,7 @@ def read_table(path: str, group_column: str) -> Table:
         raise OptionError(f"{path}: no column file or file_path; its columns are {', '.join(header) or 'none'}.")
     if group_column and group_column not in header:
         raise OptionError(f"--group-column {group_column}: not in {path}; its columns are {', '.join(header)}.")
-    columns = [name for name in header if name not in (*FILE_COLUMNS, *OTHER_COLUMNS, group_column, "")]
+    columns = [name for name in header if name not in (*FILE_COLUMNS, *OTHER_COLUMNS, "")]
     table = Table(columns, {}, {}, {})
     for number, row in enumerate(rows, 2):
         if not row:
@@ -513,7 +493,7 @@ def front_end_of(options: AudioOptions) -> Any:
             chosen["tuning"] = None if options.tuning == "estimate" else float(options.tuning)
         except ValueError:
             raise OptionError(f"--tuning {options.tuning}: a number of semitones, or estimate, is accepted.") from None
-    front = front_end(options.front_end, **chosen)
+    front = front_end(options.front_end or DEFAULT_FRONT_END, **chosen)
     if options.tuning and not front.stack:
         raise OptionError(f"--tuning {options.tuning}: {front.name} has no chroma to tune.")
     return front
@@ -522,7 +502,7 @@ def front_end_of(options: AudioOptions) -> Any:
 def layout_of(front: Any, options: AudioOptions) -> dict[str, Any]:
     """What ``config.json`` says of the columns and frames."""
     width = options.num_features
-    if width and width != front.num_features:
+    if width and (width != front.num_features or not options.front_end):
         return {
             "feature_names": [f"feature {number}" for number in range(width)],
             "blocks": {"feature": [0, width]},
@@ -592,8 +572,9 @@ def main(arguments: list[str]) -> int:
         raise OptionError(f"--format {general.format}: spectrograms have no text; bin is accepted.")
     front = front_end_of(own)
     check(own, front)
+    unknown = own.num_features and not own.front_end
     kind = AudioKind(
-        front.settings(),
+        {"name": FEATURES, "num_features": own.num_features} if unknown else front.settings(),
         own.num_features,
         own.max_frames,
         own.min_seconds,

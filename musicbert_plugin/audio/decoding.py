@@ -15,8 +15,12 @@ ogg file is always decoded from its beginning: libsndfile's seeking in it is off
 
 from __future__ import annotations
 
+import contextlib
 import io
 import math
+import os
+import sys
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -30,6 +34,8 @@ from musicbert_plugin.errors import RecordingError
 
 SUFFIXES = (".wav", ".flac", ".ogg", ".oga", ".mp3", ".aif", ".aiff", ".au", ".caf")
 REACH = 0.05  # seconds around a part that the resampler may look at; its filter is shorter from 4 kHz on
+SILENCE = 1e-4  # of full scale, -80 dB
+SHORTEST = 0.5  # seconds
 _BLOCK = 1 << 18  # samples that are decoded at a time: the channels of a long file are never in memory at once
 
 
@@ -56,7 +62,41 @@ class Recording:
         return self.samples / self.sample_rate
 
 
+@contextlib.contextmanager
+def quiet_libraries() -> Iterator[None]:
+    """Keep what C libraries write to stderr from the user: libmpg123 comments on every odd frame that it masters."""
+    sys.stderr.flush()
+    shown = os.dup(2)
+    try:
+        with open(os.devnull, "w") as nothing:
+            os.dup2(nothing.fileno(), 2)
+            yield
+    finally:
+        os.dup2(shown, 2)
+        os.close(shown)
+
+
+def require_sound(samples: NDArray[np.float32], rate: int, name: str, shortest: float = SHORTEST) -> None:
+    """Refuse samples [S] that no features should be made of.
+
+    Raises
+    ------
+    RecordingError
+        ``too short`` (than ``shortest`` seconds), ``NaN``, or ``silent`` (never above -80 dB).
+    """
+    seconds = len(samples) / rate
+    if not len(samples) or seconds < shortest:
+        raise RecordingError("too short", f"{name}: {seconds:.2f} seconds; at least {shortest:g} are needed.")
+    if not np.isfinite(samples).all():
+        raise RecordingError("NaN", f"{name}: holds samples that are no finite numbers.")
+    if max(float(samples.max()), -float(samples.min())) < SILENCE:
+        raise RecordingError("silent", f"{name}: never louder than -80 dB.")
+
+
 def _open(source: str | Path | bytes, name: str) -> soundfile.SoundFile:
+    if not isinstance(source, bytes) and not Path(source).exists():
+        where = "" if name == str(source) else f" ({name})"
+        raise RecordingError("undecodable", f"{source}{where}: there is no such file.")
     try:
         file = soundfile.SoundFile(io.BytesIO(source) if isinstance(source, bytes) else str(source))
     except (soundfile.LibsndfileError, RuntimeError, OSError, TypeError) as error:

@@ -129,6 +129,33 @@ def test_one_head_is_asked_about_new_recordings_and_bad_ones_are_told(checkpoint
     assert status == 2 and "--head is 'key'" in said
 
 
+def test_recordings_without_sound_worth_an_answer_fail_and_the_others_go_on(checkpoint, tmp_path, capsys):
+    soundfile = pytest.importorskip("soundfile")
+    pytest.importorskip("soxr")
+    path, *_ = checkpoint(labels=True)
+    noise = (np.random.default_rng(0).normal(size=9000) / 9).astype(np.float32)
+    sounds = {"good": noise, "silent": 0 * noise, "nan": np.where(np.arange(9000) == 5000, np.nan, noise)}
+    sounds["short"] = noise[:800]
+    for name, samples in sounds.items():
+        soundfile.write(tmp_path / f"{name}.wav", samples, 8000, subtype="FLOAT")
+    files = [tmp_path / f"{name}.wav" for name in ("silent", "nan", "short", "gone", "good")]
+    status, values, _ = run(capsys, "audio", "--path", path, "--predict", *files)
+    assert status == 1 and list(values["predictions"]) == [str(tmp_path / "good.wav")]
+    words = ("never louder", "no finite numbers", "0.10 seconds", "there is no such file")
+    for file, said in zip(files[:-1], words, strict=True):
+        assert said in values["failed"][str(file)] and str(file) in values["failed"][str(file)]
+
+
+def test_a_model_of_npy_features_refuses_recordings_in_a_sentence(checkpoint):
+    from musicbert_plugin.audio_hub import MusiCoderHub
+
+    hub = MusiCoderHub.from_pretrained(checkpoint(labels=True)[0])
+    hub.front_end = {"name": "npy", "num_features": 8}
+    assert set(hub.predict(np.zeros((30, 8), np.float32))) == {"level", "mean"}
+    with pytest.raises(CheckpointError, match="trained on .npy features"):
+        hub.predict("song.wav")
+
+
 def test_correlations_of_layers_with_features_are_a_table_and_a_heat_map(checkpoint, folder, tmp_path, capsys):
     pytest.importorskip("matplotlib")
     path, *_ = checkpoint()

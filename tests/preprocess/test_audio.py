@@ -261,14 +261,14 @@ def test_defect_24_labels_of_m3bert_tables_stay_as_they_are_and_absent_ones_abse
     cells = {}
     for name in ("train", "valid"):
         split = folder.split(name)
-        assert list(split.labels) == ["genre", "moodtheme", "AV"]
+        assert list(split.labels) == ["genre", "moodtheme", "AV", "who"]
         for at, clip in enumerate(split.clip_names):
             cells[clip] = tuple(column[at] for column in split.labels.values())
     assert cells == {
-        "a.npy": ("rock", "calm/dark", "0.0/0.0"),  # calm and content at once is a label, not an absence
-        "b.npy": ("", "", "0.25/-0.5"),
-        "c.npy": ("jazz", "happy", ""),
-        "d.npy": ("", "", ""),
+        "a.npy": ("rock", "calm/dark", "0.0/0.0", "x"),  # calm and content at once is a label, not an absence
+        "b.npy": ("", "", "0.25/-0.5", "x"),
+        "c.npy": ("jazz", "happy", "", "y"),
+        "d.npy": ("", "", "", ""),
     }
     assert sides_of(tmp_path / "data")["a.npy"] == sides_of(tmp_path / "data")["b.npy"]
     assert folder.feature_names[52] == "mel 0" and folder.blocks["cqt"] == (180, 324)
@@ -371,7 +371,7 @@ def test_on_the_fly_gives_the_same_clips_without_storing_them(recordings, build,
             np.testing.assert_allclose(other.read(at, 20, 45), one.read(at, 20, 45), atol=8e-3)
     train = listed.split("train")
     Path(train.recordings[0]).unlink()
-    with pytest.raises(RecordingError, match="cannot be decoded") as error:
+    with pytest.raises(RecordingError, match="there is no such file") as error:
         train.read(0)
     assert train.clip_names[0] in str(error.value)
 
@@ -474,3 +474,30 @@ def test_real_recordings_become_clips_and_the_same_ones_are_found_under_other_na
     folder = SpectrogramFolder(tmp_path / "data")
     assert sum(len(folder.split(name)) for name in ("train", "valid", "test")) == 7
     assert (folder.std > 1).all() and (folder.std < 8).all()
+
+
+def test_a_group_column_stays_among_the_labels(recordings, build, tmp_path):
+    source = recordings(8)
+    table = tmp_path / "labels.csv"
+    table.write_text("file,mood,album\n" + "".join(f"{n:02}.wav,calm,a{n // 2}\n" for n in range(8)))
+    status, _ = build(source, tmp_path / "data", "--labels", table, "--group-column", "album")
+    assert status == 0
+    clips = [SpectrogramFolder(tmp_path / "data").split(name) for name in ("train", "valid", "test")]
+    found = {name: album for split in clips for name, album in zip(split.clip_names, split.labels["album"])}  # noqa: B905
+    assert found == {f"{n:02}.wav": f"a{n // 2}" for n in range(8)}
+
+
+def test_npy_features_claim_no_front_end_unless_one_is_named(build, tmp_path):
+    source = tmp_path / "features"
+    source.mkdir()
+    for number in range(4):
+        np.save(source / f"{number}.npy", np.random.default_rng(number).normal(size=(30, 96)))
+    (source / "junk.npy").write_bytes(b"no features at all")
+    options = ("--num-features", 96, "--split-ratios", "100,0,0")
+    status, said = build(source, tmp_path / "data", *options, small=False)
+    folder = SpectrogramFolder(tmp_path / "data")
+    assert folder.front_end == {"name": "npy", "num_features": 96}
+    assert folder.feature_names[0] == "feature 0" and len(folder.split("train")) == 4
+    assert "junk.npy" in said and "does not begin as a .npy file" in said and "pickle" not in said
+    build(source, tmp_path / "named", *options, "--front-end", "logmel96", small=False)
+    assert SpectrogramFolder(tmp_path / "named").front_end["sample_rate"]
