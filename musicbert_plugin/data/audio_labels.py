@@ -46,6 +46,7 @@ from __future__ import annotations
 import logging
 import math
 import re
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -54,6 +55,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import nn
 from torch.nn.utils.rnn import pad_sequence
 
 from musicbert_plugin.data.clip_windows import ClipWindows
@@ -65,6 +67,7 @@ logger = logging.getLogger(__name__)
 LOSSES = {"single": ("cross_entropy",), "multi": ("bce",), "regression": ("mse", "huber", "l1")}
 SEPARATOR = "/"
 UNLABELLED = ("", "nan", "none", "null")
+RESERVED = frozenset(vars(nn.ModuleDict()))  # attributes of an instance; the class has others
 _TOLD = 5  # sentences about bad cells of one column; the others are counted
 
 
@@ -150,7 +153,7 @@ class LabelTask:
         Raises
         ------
         DatasetError
-            If no cell is labelled.
+            If no cell is labelled, or there are fewer than two classes, or no tag.
         """
         task = self
         labelled = [cell.strip() for cell in cells if cell.strip().lower() not in UNLABELLED]
@@ -160,11 +163,18 @@ class LabelTask:
             )
         if not task.classes:
             if self.type == "regression":
-                count = max(cell.count(SEPARATOR) for cell in labelled) + 1
+                widths = Counter(cell.count(SEPARATOR) + 1 for cell in labelled)
+                count = max(widths, key=lambda width: (widths[width], -width))  # one odd cell decides nothing
                 names = [self.name] if count == 1 else [f"{self.name} {number}" for number in range(count)]
             else:
                 parts = [cell.split(SEPARATOR) if self.type == "multi" else [cell] for cell in labelled]
                 names = sorted({part.strip() for cell in parts for part in cell} - {""})
+                if len(names) < (1 if self.type == "multi" else 2):
+                    found = f"the class {names[0]!r} alone" if names else "no tag at all"
+                    raise DatasetError(
+                        f"task {self.name}: the training split has {found} in column {self.column!r}; "
+                        f"{'one tag or more' if self.type == 'multi' else 'two classes or more'} can be learnt."
+                    )
             task = replace(task, classes=tuple(names))
         if self.type == "regression" and not self.mean:
             values, present = read_cells(task, cells, "", quiet=True)
@@ -224,6 +234,8 @@ def _read_task(path: str, name: str, entry: Any) -> LabelTask:
     where = f"{path}, task {name}"
     if not re.fullmatch(r"\w[\w-]*", name):
         raise OptionError(f"{where}: a name of letters, digits, '_' and '-' is accepted.")
+    if name in RESERVED or hasattr(nn.ModuleDict, name):
+        raise OptionError(f"{where}: {name!r} is a name that PyTorch keeps for itself; call the task otherwise.")
     if not isinstance(entry, dict) or entry.get("type") not in LOSSES:
         given = entry.get("type") if isinstance(entry, dict) else entry
         raise OptionError(f"{where}: the type is {given!r}, but it is one of {', '.join(LOSSES)}.")

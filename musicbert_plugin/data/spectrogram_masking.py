@@ -9,7 +9,8 @@ zero there:
   distinct frames: spans never overlap, lie a frame apart where there is room, and the last one is cut to what is left
   (or left out if less than the shortest span is left).  Every arrangement of the spans is equally likely, so that no
   place of the clip is preferred.  Each span on its own is set to zero (70 %), replaced with another stretch of the same
-  clip (20 %), or kept (10 %).
+  clip (20 %), or kept (10 %).  Cutting makes spans shorter than the law's: of geometric, p 0.1, 2 to 43, whose mean is
+  10.49 frames, clips of 200, 512 and 1,292 frames have spans of about 8.5, 9.6 and 10.1 frames in the mean.
 * **Channels** (contiguous channel masking): one block of neighbouring channels is zero in all frames.  Its width is
   uniform on 0 .. share * H first, and then its start uniform on what fits, so that no channel is preferred but by the
   edges.  H are the channels between ``first_channel`` and ``last_channel``.
@@ -267,15 +268,16 @@ class SpectrogramMasking:
 
     def span_lengths(self, frames: int, rng: np.random.Generator) -> NDArray[np.int64]:
         """Lengths of the spans of a clip: together ``frame_share`` of its frames, less what is shorter than a span."""
-        budget = min(max(int(self.frame_share * frames), min(self.spans.shortest, frames - 1)), frames)
+        shortest = int(self.spans.lengths[0])
+        budget = min(max(int(self.frame_share * frames), min(shortest, frames - 1)), frames)
         if self.frame_share == 0:
             budget = 0
-        lengths = self.spans.draw(budget // self.spans.shortest + 1, rng)
+        lengths = self.spans.draw(budget // shortest + 1, rng)
         ends = np.cumsum(lengths)
         whole = int(np.searchsorted(ends, budget, side="right"))
         rest = budget - (int(ends[whole - 1]) if whole else 0)
         lengths = lengths[:whole]
-        if rest >= min(self.spans.shortest, budget) and rest > 0:
+        if rest >= min(shortest, budget) and rest > 0:
             # The cut span goes anywhere among the others, not always to the end.
             lengths = np.insert(lengths, int(rng.integers(whole + 1)), rest)
         return lengths

@@ -47,7 +47,8 @@ def test_hydra_pretrains_and_fine_tunes_on_a_cpu(
     data = spectrogram_folder(
         train=[60, 40], valid=[30], labels={"level": lambda clip: "loud" if clip.mean() > -4 else "quiet"}
     )
-    (data / "tasks.yaml").write_text("tasks:\n  level: {type: single, classes: [loud, quiet]}\n")
+    tasks_file = tmp_path / "levels.yaml"
+    tasks_file.write_text("tasks:\n  level: {type: single, classes: [loud, quiet]}\n")
     common = (
         f"task.data={data}", f"common.user_dir={CONFIG.parent}", "common.cpu=true", "common.bf16=false",
         "common.log_format=json", "optimization.max_update=2", "dataset.num_workers=0", f"hydra.run.dir={tmp_path}",
@@ -58,6 +59,7 @@ def test_hydra_pretrains_and_fine_tunes_on_a_cpu(
     )  # fmt: skip
     outcome = fairseq_command(
         "hydra-train", "--config-dir", CONFIG, "--config-name", "audio_multitask_tiny", *common,
+        f"task.tasks_file={tasks_file}",
         f"checkpoint.save_dir={tmp_path / 'fine'}",
         f"checkpoint.finetune_from_model={tmp_path / 'pre' / 'checkpoint_last.pt'}",
     )  # fmt: skip

@@ -91,6 +91,16 @@ def test_classes_and_scales_are_learnt_from_the_training_split(tasks):
         found["g"].learn(["", "nan"])
 
 
+def test_too_few_classes_are_refused_and_one_odd_cell_decides_no_width(tasks):
+    found = tasks("tasks:\n  g: {type: single}\n  m: {type: multi}\n  r: {type: regression}\n")
+    with pytest.raises(DatasetError, match="the class 'jazz' alone"):
+        found["g"].learn(["jazz", "", "jazz"])
+    with pytest.raises(DatasetError, match="no tag at all"):
+        found["m"].learn(["/", "/"])
+    assert found["m"].learn(["calm", "/"]).classes == ("calm",)
+    assert found["r"].learn(["1/2", "3/4", "5/6/7"]).mean == (2.0, 3.0)
+
+
 def test_a_task_survives_a_checkpoint(tasks):
     from musicbert_plugin.data.audio_labels import LabelTask
 
@@ -110,6 +120,9 @@ def test_a_task_survives_a_checkpoint(tasks):
         ("tasks:\n  a: {type: single, classes: [x, x]}", "different names"),
         ("tasks:\n  a: {type: single, weight: -1}", "weight is -1"),
         ("tasks:\n  a.b: {type: single}", "task a.b"),
+        ("tasks:\n  items: {type: single}", "'items' is a name that PyTorch keeps"),
+        ("tasks:\n  type: {type: single}", "'type' is a name that PyTorch keeps"),
+        ("tasks:\n  training: {type: single}", "'training' is a name that PyTorch keeps"),
     ],
 )
 def test_what_a_file_may_not_say_is_told_in_a_sentence(tasks, text, words):

@@ -262,3 +262,18 @@ def test_impossible_options_are_told_in_a_sentence(make, words):
 
 def test_a_shares_option_is_read():
     assert parse_fill("0.8, 0.1, 0.1") == Fill(0.8, 0.1, 0.1)
+
+
+def test_fixed_spans_are_never_cut():
+    masking = SpectrogramMasking(1.0, 0.0, 0.0, spans=SpanLaw("fixed", 1, 2, 10))
+    for frames in (40, 200, 333, 512):
+        lengths = masking.span_lengths(frames, np.random.default_rng(frames))
+        assert lengths.tolist() == [10] * max(int(0.15 * frames) // 10, 1)
+
+
+@pytest.mark.parametrize("frames, mean", [(200, 8.47), (512, 9.6), (1292, 10.12)])
+def test_spans_are_a_little_shorter_than_their_law_since_the_last_is_cut(frames, mean):
+    masking, rng = SpectrogramMasking.preset("frames"), np.random.default_rng(1)
+    lengths = np.concatenate([masking.span_lengths(frames, rng) for _ in range(4000)])
+    assert lengths.mean() == pytest.approx(mean, abs=0.15)
+    assert masking.spans.lengths @ masking.spans.probabilities == pytest.approx(10.49, abs=0.005)
