@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from musicbert_plugin.errors import DatasetError, MusicError, OptionError
+from musicbert_plugin.errors import CheckpointError, DatasetError, MusicError, OptionError
 from musicbert_plugin.evaluate import Report
 
 if TYPE_CHECKING:
@@ -55,7 +55,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--path", required=True, help="checkpoint (.pt)")
     parser.add_argument("--gen-subset", default="valid", help="split to measure on (default: valid)")
     parser.add_argument("--batch-size", type=int, default=8, help="windows per batch")
-    parser.add_argument("--max-frames", type=int, help="longest window (default: 512; labels: 1292)")
+    parser.add_argument("--max-frames", type=int, help="longest window (default: 512; labels: 1292; 0: whole)")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--device", help="cpu or cuda (default: cuda where there is one)")
     masks = parser.add_argument_group("masks of a pre-trained model")
@@ -65,7 +65,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     masks.add_argument("--reconstruct", type=int, default=0, metavar="N", help="write N examples to --dest")
     parser.add_argument("--dest", type=Path, help="folder for examples")
     labels = parser.add_argument_group("labels of a fine-tuned model")
-    labels.add_argument("--tasks-file", help="as in training (default: tasks.yaml in the folder)")
     labels.add_argument("--predict", nargs="+", metavar="FILE", help="recordings to ask about")
     labels.add_argument("--head", help="one task of the model (default: all)")
 
@@ -75,11 +74,15 @@ def evaluate(options: argparse.Namespace) -> Report:
 
     from musicbert_plugin.audio_hub import MusiCoderHub
 
+    if options.max_frames is not None and options.max_frames < 0:
+        raise OptionError(f"--max-frames is {options.max_frames}, but it is at least 0 (whole clips).")
     device = torch.device(options.device or ("cuda" if torch.cuda.is_available() else "cpu"))
     hub = MusiCoderHub.from_pretrained(options.path, device=device)
     names = [task.name for task in hub.label_tasks]
     if options.head and options.head not in names:
         raise OptionError(f"--head is {options.head!r}, but {options.path} has {', '.join(names) or 'no heads'}.")
+    if options.predict and not names:
+        raise CheckpointError(f"{options.path} has no heads for labels; --predict needs a file of audio_multitask.")
     if options.predict:
         return _predict(hub, options)
     if not options.data:
@@ -189,6 +192,11 @@ def _measure_reconstruction(hub: MusiCoderHub, options: argparse.Namespace) -> R
             raise OptionError("--reconstruct needs --dest, a folder for the examples.")
         chosen = np.unique(np.linspace(0, len(dataset) - 1, min(options.reconstruct, len(dataset))).round().astype(int))
         values["examples"] = []
+        if len(chosen) < options.reconstruct:
+            logger.warning(
+                "--reconstruct %d: the split has %d windows, so %d examples were written",
+                options.reconstruct, len(dataset), len(chosen),
+            )  # fmt: skip
         for number, window in enumerate(chosen.tolist()):
             sample = dataset.collater([dataset[window]])
             clip, start, _ = dataset.windows.span(window)
@@ -245,7 +253,8 @@ def _measure_labels(hub: MusiCoderHub, options: argparse.Namespace) -> Report:
     clips, train = folder.split(options.gen_subset), folder.split("train")
     if not len(clips):
         raise DatasetError(f"{options.data}: the split {options.gen_subset!r} is empty.")
-    hub.window = options.max_frames or hub.window
+    if options.max_frames is not None:  # 0: each clip whole
+        hub.window = options.max_frames or max(int(clips.frames.max()), 1)
     answers = [hub.predict(clips.read(clip)) for clip in range(len(clips))]
     values: dict[str, Any] = {
         "path": str(options.path),

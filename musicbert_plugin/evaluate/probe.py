@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from musicbert_plugin.data.audio_labels import UNLABELLED
+from musicbert_plugin.data.audio_labels import SEPARATOR, UNLABELLED
 from musicbert_plugin.errors import DatasetError, OptionError
 from musicbert_plugin.evaluate import Report
 from musicbert_plugin.metrics import classification, regression
@@ -109,9 +109,9 @@ def probe(
         best = STRENGTHS[0]
         if len(np.unique(groups[train])) >= 3:
             strata = np.zeros(train.sum(), np.int64) if regress else labels[train]
-            inner = fold_of_groups(groups[train], strata, 3, seed)
+            inner = fold_of_groups(groups[train], strata, 3, seed) if _foldable(strata, 3) else np.zeros(0, np.int64)
             scores = []
-            for strength in STRENGTHS:
+            for strength in STRENGTHS if len(inner) else ():
                 guess = np.zeros_like(labels[train])
                 for part in np.unique(inner):
                     seen = inner != part
@@ -119,9 +119,14 @@ def probe(
                         vectors[train][seen], labels[train][seen], vectors[train][~seen], regress, strength
                     )
                 scores.append(_score(labels[train], guess, regress))
-            best = STRENGTHS[int(np.nanargmax(scores))] if not np.isnan(scores).all() else best
+            best = STRENGTHS[int(np.nanargmax(scores))] if not np.isnan(scores or [np.nan]).all() else best
         answer[~train] = _fit_predict(vectors[train], labels[train], vectors[~train], regress, best)
     return answer
+
+
+def _foldable(labels: NDArray[Any], folds: int) -> bool:
+    """Whether some class has a member for each fold, without which no stratified folds can be made."""
+    return int(np.unique(labels, return_counts=True)[1].max()) >= folds
 
 
 def _score(labels: NDArray[Any], answer: NDArray[Any], regress: bool) -> float:
@@ -159,6 +164,12 @@ def evaluate(options: argparse.Namespace) -> Report:
     if not 2 <= options.folds <= count:
         raise OptionError(f"--folds is {options.folds}, but with {count} groups 2 to {count} is accepted.")
     strata = np.zeros(len(labels), np.int64) if options.regression else labels
+    if not _foldable(strata, options.folds):
+        most = int(np.unique(strata, return_counts=True)[1].max())
+        raise OptionError(
+            f"--folds is {options.folds}, but no class in column {options.label!r} has more than {most} clips; "
+            "fewer folds or more clips are needed."
+        )
     fold = fold_of_groups(groups, strata, options.folds, options.seed)
 
     vectors: dict[str, Any] = {"raw features": [clip_vector(clips.read(clip)) for clips, clip in where]}
@@ -272,7 +283,15 @@ def _labelled(
         try:
             return where, np.array([float(cell) for cell in cells]), np.array(groups), []
         except ValueError:
-            raise OptionError(f"--regression: the labels in column {options.label!r} are no numbers.") from None
+            raise OptionError(
+                f"--regression: the labels in column {options.label!r} are not one number each."
+            ) from None
+    several = next((cell for cell in cells if SEPARATOR in cell), None)
+    if several is not None:
+        raise OptionError(
+            f"--label {options.label}: the cell {several!r} holds several labels; a column with one class, or one "
+            "number (--regression), per clip is accepted."
+        )
     classes = sorted(set(cells))
     if len(classes) < 2:
         raise DatasetError(f"{folder.path}: all labelled clips have the class {classes[0]!r} in {options.label!r}.")

@@ -200,6 +200,37 @@ def test_a_probe_reads_a_label_off_features_and_compares_with_raw_and_random_one
     assert status == 2 and "no label column 'key'" in said
 
 
+def test_rare_classes_and_cells_of_several_labels_need_no_traceback(checkpoint, spectrogram_folder, capsys):
+    from musicbert_plugin.evaluate.probe import probe
+
+    path, *_ = checkpoint()
+    rare = spectrogram_folder(
+        "rare",
+        train=[60, 40, 90], valid=[50, 33], test=[41],
+        labels={"each": lambda clip: f"c{len(clip)}", "AV": lambda clip: "0.5/-0.5"},
+    )  # fmt: skip
+    for label, words in (("each", "has more than 1 clips"), ("AV", "holds several labels")):
+        status, _, said = run(capsys, "probe", "--path", path, rare, "--label", label)
+        assert status == 2 and words in said and "Traceback" not in said
+    labels, fold = np.array([0, 0, 1, 1, 2, 2]), np.array([0, 1, 0, 1, 0, 1])
+    answer = probe(np.eye(3)[labels], labels, np.arange(6), fold, False, 1)  # one clip of a class is left to learn from
+    assert (answer == labels).all()
+
+
+def test_options_of_evaluating_sound_are_checked(checkpoint, folder, tmp_path, capsys, caplog):
+    pytest.importorskip("matplotlib")
+    pretrained, labelled = checkpoint()[0], checkpoint(labels=True)[0]
+    status, _, said = run(capsys, "audio", "--path", labelled, folder, "--max-frames", -1)
+    assert status == 2 and "--max-frames is -1" in said
+    assert run(capsys, "audio", "--path", labelled, folder, "--max-frames", 0)[0] == 0
+    status, _, said = run(capsys, "audio", "--path", pretrained, "--predict", "song.wav")
+    assert status == 2 and "has no heads for labels" in said
+    status, values, _ = run(
+        capsys, "audio", "--path", pretrained, folder, "--reconstruct", 99, "--dest", tmp_path / "out"
+    )
+    assert status == 0 and f"so {len(values['examples'])} examples were written" in caplog.text
+
+
 def test_groups_are_never_on_both_sides_of_a_probe():
     from musicbert_plugin.evaluate.probe import fold_of_groups, paired_interval, probe
 
