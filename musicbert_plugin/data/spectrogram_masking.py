@@ -53,6 +53,7 @@ FRAMES, CHANNELS, PATCHES = 1, 2, 4
 
 ZERO, OTHER, KEEP = 0, 1, 2
 SPAN_LAWS = ("geometric", "clamped", "uniform", "fixed")
+_BLIND_ROUNDS = 30  # of drawing patches anywhere; a share of one half needs fewer
 PRESETS = ("mixed", "frames", "musicoder", "m3bert")
 
 
@@ -320,12 +321,17 @@ class SpectrogramMasking:
         high, wide = min(self.patch_size, max(frames // 2, 1)), min(self.patch_size, channels)
         budget = int(self.patch_share * clip.size)
         rows, columns = np.arange(high)[:, None], np.arange(wide)
-        covered = 0
+        covered = rounds = 0
         while covered < budget:
             # Patches overlap a little, so what they leave uncovered is drawn again: the budget is of distinct cells.
             count = -(-(budget - covered) // (high * wide))
             top = rng.integers(frames - high + 1, size=count)
             left = rng.integers(channels - wide + 1, size=count)
+            rounds += 1
+            if rounds > _BLIND_ROUNDS:  # nearly all is covered: aim at what is not, or it is never found
+                free = rng.choice(np.flatnonzero(region == 0), size=count)
+                top = np.clip(free // channels - top % high, 0, frames - high)
+                left = np.clip(free % channels - left % wide, 0, channels - wide)
             fills = self.fill.draw(count, rng)
             other = rng.integers(max(frames - high, 1), size=count)
             other += (other >= top) & (frames > high)

@@ -277,3 +277,23 @@ def test_spans_are_a_little_shorter_than_their_law_since_the_last_is_cut(frames,
     lengths = np.concatenate([masking.span_lengths(frames, rng) for _ in range(4000)])
     assert lengths.mean() == pytest.approx(mean, abs=0.15)
     assert masking.spans.lengths @ masking.spans.probabilities == pytest.approx(10.49, abs=0.005)
+
+
+@pytest.mark.parametrize("share", [0.9, 1.0])
+@pytest.mark.parametrize("shape", [(512, 96), (1, 5), (37, 11)])
+def test_patches_can_cover_nearly_or_wholly_everything(share, shape):
+    masking = SpectrogramMasking(0.0, 0.0, 1.0, patch_share=share)
+    drawn = CountingGenerator(np.random.PCG64(1))
+    masked = masking(np.zeros(shape, np.float32), drawn)
+    assert np.count_nonzero(masked.region) >= int(share * masked.region.size)
+    assert drawn.calls < 2000
+
+
+class CountingGenerator(np.random.Generator):
+    """Counts how often whole numbers are drawn."""
+
+    calls = 0
+
+    def integers(self, *arguments, **options):
+        self.calls += 1
+        return super().integers(*arguments, **options)
