@@ -79,6 +79,9 @@ for option in ${1+"$@"}; do
     previous=$option
 done
 mkdir -p "$save" || stop "$save: the folder cannot be made."
+if [ -f "$save/dict.txt" ] && ! cmp -s "$data/dict.txt" "$save/dict.txt"; then
+    stop "$save holds a model of another dictionary than $data: take another --save-dir."
+fi
 cp "$data/dict.txt" "$save/dict.txt"
 
 # shellcheck disable=SC2086  # device is a list of words
