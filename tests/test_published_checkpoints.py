@@ -23,7 +23,7 @@ LAYERS, DIM, FFN, HEADS, POSITIONS = 2, 16, 32, 2, 512
 FORMS = ("cfg", "cfg, not zipped", "args", "args, not zipped")
 
 
-def arguments(task: str, data: str = "/home/user/octuple_data_bin", **more: object) -> dict:
+def arguments(task: str, data: str = "elsewhere/octuple_data_bin", **more: object) -> dict:
     """What the argument parser of that time left behind; the file holds several hundred, these are the ones that
     matter.
     """
