@@ -7,7 +7,8 @@
     200 updates on the first 200 frames of one recording, with fresh masks, measured on other masks of the same frames.
 ``long FOLDER``
     Spans of 10 to 43 frames, ``--updates`` updates; measured on spans of 10, 20 and 43 frames, with the learning curve.
-    ``--predict correction`` lets the model correct the interpolation instead of predicting values.
+    ``--predict correction`` lets the model correct the interpolation instead of predicting values; ``--also`` names
+    further recordings to train on, so that the few minutes of FOLDER are not learnt by heart.
 ``loader FOLDER``
     Wall time spent waiting for the loader over the wall time of 100 steps, after 20 that are not counted; stored
     features, one loader process.
@@ -61,16 +62,19 @@ def run(*command: object) -> str:
     return done.stdout + done.stderr
 
 
-def build(recordings: Path, work: Path, held_out: list[str]) -> Path:
-    """A feature folder whose validation split are the held-out files."""
+def build(recordings: Path, work: Path, held_out: list[str], also: list[Path]) -> Path:
+    """A feature folder whose validation split are the held-out files; those of ``also`` are only trained on."""
     folder, table = work / "features", work / "splits.csv"
     if not (folder / "config.json").is_file():
         work.mkdir(parents=True, exist_ok=True)
         files = sorted(path.name for path in recordings.iterdir() if path.suffix not in (".md", ".csv", ".txt"))
         with table.open("w", newline="") as file:
             rows = [(name, "valid" if name.startswith(tuple(held_out)) else "train") for name in files]
+            if also:  # with several sources the name of each stands before its files'
+                rows = [(f"{recordings}/{name}", split) for name, split in rows]
+                rows += [(str(path), "train") for more in also for path in sorted(more.rglob("*.wav"))]
             csv.writer(file).writerows([("file", "split"), *rows])
-        run("-m", "preprocess.audio", "build", recordings, "--dest", folder, "--splits", table, "--jobs", 1)
+        run("-m", "preprocess.audio", "build", recordings, *also, "--dest", folder, "--splits", table, "--jobs", 1)
     return folder
 
 
@@ -232,12 +236,13 @@ def main() -> None:
     parser.add_argument("--held-out", nargs="+", default=list(HELD_OUT), help="beginnings of held-out files' names")
     parser.add_argument("--updates", type=int, help="default: short 400, overfit 200, long 6000, loader 100")
     parser.add_argument("--lr", type=float, default=0.002)
+    parser.add_argument("--also", nargs="+", type=Path, default=[], help="folders of .wav that are only trained on")
     parser.add_argument("--predict", default="values", choices=["values", "correction"], help="long only")
     parser.add_argument("--clip", default="librosa_brahms", help="held-out file to over-fit")
     parser.add_argument("--seed", type=int, default=1)
     options = parser.parse_args()
     options.work = options.work.resolve()
-    folder = build(options.folder.resolve(), options.work, options.held_out)
+    folder = build(options.folder.resolve(), options.work, options.held_out, [one.resolve() for one in options.also])
     found = {"short": short, "overfit": overfit, "long": long, "loader": loader}[options.what](folder, options)
     result = {
         "benchmark": f"spectrogram reconstruction, {options.what}",
