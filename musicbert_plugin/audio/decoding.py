@@ -1,16 +1,20 @@
 """Decoding: audio files to one channel of samples at a wanted rate, whole or in part.
 
 libsndfile (by ``soundfile``) reads wav, flac, ogg, mp3, aiff, au and caf; m4a and aac need a conversion first.
-Channels are averaged, and soxr changes the rate with its HQ recipe (linear phase, 20 bits).
+Channels are averaged, and soxr changes the rate with its VHQ recipe (linear phase, 28 bits), which computes in float64:
+of HQ, which computes in float32, the last bits of a sample depend on where its block of samples began, and a logarithm
+shows them in quiet bands (up to 1e-3 in ln units).
 
 Samples are float32, full scale is -1 to 1, and sample k lies at k / rate seconds, so that the first of a file stays the
 first.  A file of S samples at rate r gives round(S * rate / r) samples at ``rate``.
 
 A part of a file is decoded from a place a little before it: soxr's filter reaches over :data:`REACH` seconds, and both
-ends of what it is given are thrown away, so that a part equals that part of the whole (to 1e-5, and exactly where
+ends of what it is given are thrown away, so that a part equals that part of the whole (to 1e-7, and exactly where
 the rate stays).  The place is a multiple of the rates' common period, since only there do both rates have a sample.  An
-ogg file is always decoded from its beginning: libsndfile's seeking in it is off by up to a window now and then
-(libsndfile issue 885).
+mp3 is decoded from :func:`samples_before` still earlier: its frames borrow bytes from frames before them (the bit
+reservoir), and without those the first tenths of a second after a seek would be wrong or silent (below 32 kHz, rounding
+in its synthesis still differs by up to 6e-8 of full scale with the place where it began).  An ogg file is always
+decoded from its beginning: libsndfile's seeking in it is off by up to a window now and then (libsndfile issue 885).
 """
 
 from __future__ import annotations
@@ -33,6 +37,7 @@ from numpy.typing import NDArray
 from musicbert_plugin.errors import RecordingError
 
 SUFFIXES = (".wav", ".flac", ".ogg", ".oga", ".mp3", ".aif", ".aiff", ".au", ".caf")
+QUALITY = "VHQ"  # of soxr
 REACH = 0.05  # seconds around a part that the resampler may look at; its filter is shorter from 4 kHz on
 SILENCE = 1e-4  # of full scale, -80 dB
 SHORTEST = 0.5  # seconds
@@ -93,12 +98,24 @@ def require_sound(samples: NDArray[np.float32], rate: int, name: str, shortest: 
         raise RecordingError("silent", f"{name}: never louder than -80 dB.")
 
 
+class _Sequential(soundfile.SoundFile):
+    """A file that is read from one place on; :meth:`seek` works.
+
+    Of a seekable file, soundfile seeks after every read to where it is already.  In an mp3 that forgets what the next
+    frames borrow, and up to 40 ms at each join would be wrong or silent; in an ogg it may move the place.
+    """
+
+    def seekable(self) -> bool:
+        """False, so that reading does not seek."""
+        return False
+
+
 def _open(source: str | Path | bytes, name: str) -> soundfile.SoundFile:
     if not isinstance(source, bytes) and not Path(source).exists():
         where = "" if name == str(source) else f" ({name})"
         raise RecordingError("undecodable", f"{source}{where}: there is no such file.")
     try:
-        file = soundfile.SoundFile(io.BytesIO(source) if isinstance(source, bytes) else str(source))
+        file = _Sequential(io.BytesIO(source) if isinstance(source, bytes) else str(source))
     except (soundfile.LibsndfileError, RuntimeError, OSError, TypeError) as error:
         what = str(getattr(error, "error_string", error)).strip().rstrip(".")
         raise RecordingError(
@@ -119,13 +136,24 @@ def probe(source: str | Path | bytes, name: str = "") -> Recording:
         return Recording(file.samplerate, file.channels, file.frames)
 
 
+def samples_before(sample_rate: int) -> int:
+    """How many samples before a part an mp3 must be decoded, so that every byte that its frames borrow is known.
+
+    A frame may borrow from 511 bytes before it (MPEG-1, from 32 kHz on; 1,152 samples), or 255 (MPEG-2, below; 576
+    samples).  The shortest frames of stereo leave 60 bytes (32 kbit/s at 48 kHz) and 3 bytes (8 kbit/s at 24 kHz) for
+    them: 9 and 85 frames.  A frame more is for the overlap of the transform, and a few for luck.
+    """
+    return 12 * 1152 if sample_rate >= 32000 else 96 * 576
+
+
 def _read_mono(file: Any, start: int, stop: int | None, name: str) -> NDArray[np.float32]:
     """Samples [start, stop) at the file's own rate, fewer where it ends; channels averaged."""
     blocks = []
     place = 0
     try:
-        if start and file.format != "OGG":
-            place = file.seek(start)
+        early = samples_before(file.samplerate) if file.subtype.startswith("MPEG") else 0
+        if start > early and file.format != "OGG":
+            place = file.seek(start - early)
         while stop is None or place < stop:
             wanted = _BLOCK if stop is None else min(_BLOCK, stop - place)
             block = file.read(wanted, dtype="float32", always_2d=True)
@@ -188,5 +216,5 @@ def decode(
         samples = _read_mono(file, first * step_in, last, name)
         if not len(samples):
             return samples
-        at_rate = soxr.resample(samples, native, rate, quality="HQ")
+        at_rate = soxr.resample(samples, native, rate, quality=QUALITY)
         return at_rate[start - first * step_out : None if stop is None else stop - first * step_out]

@@ -123,15 +123,18 @@ def test_the_slope_is_that_of_the_line_through_nine_frames(frames):
 
 
 @pytest.mark.parametrize("suffix", ["wav", "flac", "ogg", "mp3"])
-@pytest.mark.parametrize("rate", [22050, 44100, 48000])
+@pytest.mark.parametrize("rate", [16000, 22050, 44100, 48000])
 def test_frames_of_a_part_are_those_of_the_whole(tmp_path, suffix, rate):
     front = front_end("logmel96")
     path = tmp_path / f"x.{suffix}"
-    soundfile.write(path, music(rate, 4.0), rate)
+    sound = music(rate, 9.0) * (np.arange(9 * rate) % (3 * rate) < 2 * rate)  # silence between is what mp3 saves on
+    soundfile.write(path, sound, rate)
     whole = front.extract(decode(path, 22050))
-    for start, stop in ((0, 5), (0, len(whole)), (30, 31), (77, 120), (len(whole) - 3, len(whole))):
-        part = front.read(path, len(whole), start, stop)
-        np.testing.assert_allclose(part, whole[start:stop], atol=2e-3)
+    last = len(whole)
+    for start, stop in ((0, 5), (0, last), (30, 31), (77, 120), (150, 200), (270, 300), (last - 3, last)):
+        part = front.read(path, last, start, stop)
+        # Below 32 kHz, rounding in an mp3's synthesis depends on where it began: 6e-8 of full scale.
+        np.testing.assert_allclose(part, whole[start:stop], atol=3e-4 if suffix == "mp3" and rate < 32000 else 1e-4)
 
 
 def test_a_recording_that_has_become_shorter_is_told(tmp_path):
