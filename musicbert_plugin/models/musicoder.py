@@ -135,6 +135,7 @@ class MusiCoderModel(BaseFairseqModel):
         compat = str(cfg.compat) == "musicoder"
         positions = "sinusoids" if compat else str(cfg.positions)
         self.feature_count, self.frame_stack = len(mean), cfg.frame_stack
+        self.num_updates = 0
         dim, stacked = cfg.encoder_embed_dim, len(mean) * cfg.frame_stack
         self.register_buffer("feature_mean", mean.float().clone())
         self.register_buffer("feature_std", std.float().clamp(min=SMALLEST_DEVIATION))
@@ -296,6 +297,11 @@ class MusiCoderModel(BaseFairseqModel):
     def get_targets(self, sample: dict[str, Any], net_output: Any) -> Tensor:
         """The standardised features that a batch's output is compared with."""
         return self.standardise(sample["target"])
+
+    def set_num_updates(self, num_updates: int) -> None:
+        """Note how long the model has been trained, as training and a loaded file tell."""
+        super().set_num_updates(num_updates)
+        self.num_updates = num_updates
 
     def max_positions(self) -> None:
         """Clips of any length: neither the convolution nor the sinusoids end."""

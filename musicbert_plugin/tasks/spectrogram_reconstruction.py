@@ -9,8 +9,9 @@ A split whose name begins with "train" is drawn anew in every epoch; any other i
 alike in every epoch.  Several folders, joined by colons, are one shard per epoch; validation and test data, mean and
 deviation come from the first.
 
-Every validation draws its first windows as pictures (``evaluate.spectrogram_panels``) to ``--picture-dir`` and, with
-``--tensorboard-logdir``, to TensorBoard.
+Every validation, in training and by ``fairseq-validate``, draws windows of each split it measures as pictures
+(``evaluate.spectrogram_panels``) to ``--picture-dir`` and, with ``--tensorboard-logdir``, to TensorBoard:
+``0_update400.png`` of the split ``valid``, ``test_0_update400.png`` of another.
 """
 
 # No "from __future__ import annotations": fairseq reads the types of a dataclass's fields, not their text.
@@ -227,47 +228,77 @@ class SpectrogramReconstructionTask(SpectrogramTask):
         super().__init__(cfg)
         self.masking = masking_of(cfg, self.folder)
         self._board: Any = None
+        self._validated: str | None = None  # the split that is being measured
+        self._measured: nn.Module | None = None  # the model that fairseq-validate measures
+        self._trains = False
 
     def load_dataset(self, split: str, epoch: int = 1, combine: bool = False, **unused: Any) -> None:
         """Open one split."""
         self.datasets[split] = MaskedSpectrograms(self.open_windows(split, epoch), self.masking)
 
+    def begin_epoch(self, epoch: int, model: nn.Module) -> None:
+        """Note that training runs: it tells when a validation ends, which ``fairseq-validate`` does not."""
+        super().begin_epoch(epoch, model)
+        self._trains = True
+
+    def get_batch_iterator(self, dataset: MaskedSpectrograms, *arguments: Any, **options: Any) -> Any:
+        """fairseq's batches; notes which split a validation is about to read."""
+        if not dataset.windows.train:
+            self._validated = next((split for split, each in self.datasets.items() if each is dataset), None)
+        return super().get_batch_iterator(dataset, *arguments, **options)
+
+    def valid_step(self, sample: dict[str, Any], model: nn.Module, criterion: Any) -> Any:
+        """fairseq's step; notes the model, for the pictures of ``fairseq-validate``."""
+        self._measured = model
+        return super().valid_step(sample, model, criterion)
+
+    def reduce_metrics(self, logging_outputs: list[dict[str, Any]], criterion: Any) -> None:
+        """Sum what was logged, which ``fairseq-validate`` asks for at the end of a split: then pictures are drawn."""
+        super().reduce_metrics(logging_outputs, criterion)
+        if not self._trains and self._measured is not None:
+            self._try_pictures(self._measured, self._measured.num_updates)
+
     def post_validate(self, model: nn.Module, stats: Any, agg: Any) -> None:
-        """Draw the first windows of the validation split (on the first worker alone)."""
+        """Draw windows of the split that training has just measured."""
+        self._try_pictures(model, int(stats.get("num_updates") or 0))
+
+    def _try_pictures(self, model: nn.Module, num_updates: int) -> None:
+        """Draw on the first worker alone; what hinders it is told and hinders nothing else."""
         first = not torch.distributed.is_initialized() or distributed_utils.get_data_parallel_rank() == 0
-        if self.cfg.pictures > 0 and "valid" in self.datasets and first:
+        if self.cfg.pictures > 0 and self._validated is not None and first:
             try:
-                self.draw_pictures(model, int(stats.get("num_updates") or 0))
+                self.draw_pictures(model, num_updates, self._validated)
             except OptionError as error:
                 logger.warning("no pictures: %s", error)
 
-    def draw_pictures(self, model: nn.Module, num_updates: int) -> list[Path]:
-        """Draw windows of the validation split as the model restores them now; returns the files.
+    def draw_pictures(self, model: nn.Module, num_updates: int, split: str = "valid") -> list[Path]:
+        """Draw windows of a split as the model restores them now; returns the files.
 
         Raises
         ------
         OptionError
             If matplotlib is missing or the folder cannot be written.
         """
-        dataset = self.dataset("valid")
+        dataset = self.dataset(split)
         # Spread over the split, so that the pictures show different clips; the same ones every time.
         chosen = np.unique(np.linspace(0, len(dataset) - 1, min(self.cfg.pictures, len(dataset))).round().astype(int))
         directory = Path(self.cfg.picture_dir or Path(self.cfg.save_dir) / "pictures")
+        of_split = "" if split == "valid" else f"{split}_"
         files = []
         for number, window in enumerate(chosen.tolist()):
             clip, start, _ = dataset.windows.span(window)
+            files.append(directory / f"{of_split}{number}_update{num_updates}.png")
             name = Path(dataset.windows.clips.clip_names[clip]).name
             picture = draw_sample(
                 model,
                 dataset.collater([dataset[window]]),
                 self.folder,
-                directory / f"{number}_update{num_updates}.png",
+                files[-1],
                 title=f"{name}, update {num_updates}",
                 start=start / self.folder.frame_rate,
             )
-            files.append(directory / f"{number}_update{num_updates}.png")
             if self.cfg.tensorboard_logdir:
-                self._add_image(f"reconstruction/{number}", picture, num_updates)
+                self._add_image(f"reconstruction/{of_split}{number}", picture, num_updates)
         return files
 
     def _add_image(self, tag: str, picture: Any, num_updates: int) -> None:

@@ -138,6 +138,29 @@ def test_every_validation_draws_pictures_for_png_and_tensorboard(fairseq_command
     assert b"reconstruction/1" in events
 
 
+def test_each_split_that_training_validates_has_its_own_pictures(fairseq_command, spectrogram_folder, tmp_path):
+    pytest.importorskip("matplotlib")
+    folder = spectrogram_folder("three", train=[120, 90], valid=[64, 64], test=[40])
+    fairseq_command(
+        "train", folder, *LITTLE, "--save-dir", tmp_path, "--max-tokens", 200, "--max-update", 1, "--pictures", 2,
+        "--valid-subset", "valid,test",
+    )  # fmt: skip
+    names = [picture.name for picture in sorted((tmp_path / "pictures").glob("*.png"))]
+    assert names == ["0_update1.png", "1_update1.png", "test_0_update1.png"]
+
+
+def test_validating_a_file_draws_pictures_too(fairseq_command, folder, tmp_path):
+    pytest.importorskip("matplotlib")
+    train(fairseq_command, folder, tmp_path / "s", "--max-update", 2)
+    fairseq_command(
+        "validate", folder, "--path", tmp_path / "s" / "checkpoint_last.pt", "--max-tokens", 200, "--pictures", 2,
+        "--task", "spectrogram_reconstruction", "--picture-dir", tmp_path / "drawn",
+        "--tensorboard-logdir", tmp_path / "board",
+    )  # fmt: skip
+    assert [path.name for path in sorted((tmp_path / "drawn").iterdir())] == ["0_update2.png", "1_update2.png"]
+    assert b"reconstruction/1" in b"".join(path.read_bytes() for path in (tmp_path / "board" / "pictures").iterdir())
+
+
 def test_validation_of_a_file_gives_what_training_said(fairseq_command, folder, tmp_path):
     outcome = train(fairseq_command, folder, tmp_path, "--max-epoch", 1)
     valid = next(line for line in outcome.statistics if "valid_mse" in line)
