@@ -205,6 +205,18 @@ def test_a_request_becomes_a_score_that_depends_on_seed_and_place_alone(small):
         assert len(one.onset) and music(one) == music(same) != music(another)
 
 
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, None])
+def test_a_model_of_any_precision_generates(tmp_path, dtype):
+    from musicbert_plugin.hub import MuseCocoHub
+    from musicbert_plugin.weight_files import strip_checkpoint
+
+    strip_checkpoint(published_file(tmp_path / "published.pt", weights(1253)), tmp_path / "half.pt", torch.bfloat16)
+    hub = MuseCocoHub.from_pretrained(tmp_path / "half.pt", dtype=dtype)
+    assert hub.model.decoder.embed_tokens.weight.dtype == (dtype or torch.bfloat16)
+    (score,) = hub.generate(["piano"], max_length=60)
+    assert len(score.onset)
+
+
 def test_limits_and_prompt_hold_for_a_call_and_not_for_the_next(small):
     (prompt,) = small.generate(["piano"], max_length=40)
     (score,) = small.generate(["piano drum"], prompt=prompt, exact_bars=6, only_instruments=True, max_length=90)

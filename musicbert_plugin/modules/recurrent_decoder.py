@@ -137,7 +137,7 @@ class RecurrentDecoder:
             self.decoder.embed_positions.table.index_select(0, self.rows_B),
             self.embedding.index_select(0, tokens_B),
             alpha=self.scale,
-        )
+        ).to(self.embedding.dtype)
         for layer, state_BHKW in zip(self.layers, self.states, strict=True):
             qkv = torch.addmm(layer.qkv_bias, norm(x, *layer.attention_norm), layer.qkv)
             qk = qkv[:, : 2 * inner].view(rows, 2, heads, size).transpose(0, 1)
