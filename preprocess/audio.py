@@ -47,7 +47,7 @@ FEATURES = "npy"  # instead of a front-end: features that something unknown made
 NPY_MAGIC = b"\x93NUMPY"
 LARGEST_HALF = 65504.0
 FILE_COLUMNS = ("file", "file_path")
-OTHER_COLUMNS = ("length", "frames", "split", "clip", "recording")  # of a table of labels that hold none
+OTHER_COLUMNS = ("length", "frames", "split", "clip", "recording", "bytes")  # of a table of labels that hold none
 SPLIT_NAMES = {"train": "train", "valid": "valid", "dev": "valid", "validation": "valid", "test": "test"}
 
 
@@ -145,6 +145,8 @@ class AudioKind:
         content = hashlib.sha256(b"".join(half.tobytes() for half in halves)).digest()[:16]
         seen = clips if self.on_the_fly else halves
         extra = {"about": about, "frames": list(map(len, clips)), "moments": pack(moments(np.concatenate(seen)))}
+        if self.on_the_fly:
+            extra["bytes"] = len(data)
         items = [np.empty(0, np.uint16) if self.on_the_fly else half.reshape(-1).view(np.uint16) for half in halves]
         return Piece(sum(map(len, clips)), items, content, identity, extra)
 
@@ -442,7 +444,7 @@ class Clips(Companion):
 
     def begin(self, out: Path) -> None:
         """Open the tables."""
-        fixed = ["clip", "frames"] + (["recording"] if self._kind.on_the_fly else [])
+        fixed = ["clip", "frames"] + (["recording", "bytes"] if self._kind.on_the_fly else [])
         for file in self.files:
             self._tables[file.partition(".")[0]] = table = open(out / file, "w", encoding="utf-8", newline="")
             csv.writer(table, lineterminator="\n").writerow(fixed + self._table.columns)
@@ -455,7 +457,7 @@ class Clips(Companion):
         several = len(extra["frames"]) > 1
         for number, frames in enumerate(extra["frames"]):
             clip = f"{name}#{number}" if several else name
-            where = [self._path(index)] if self._kind.on_the_fly else []
+            where = [self._path(index), extra["bytes"]] if self._kind.on_the_fly else []
             writer.writerow([clip, frames, *where, *labels])
         if split == "train":
             self._moments.add(extra["moments"])

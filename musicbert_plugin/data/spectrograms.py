@@ -12,9 +12,12 @@ A folder holds, besides ``manifest.jsonl``:
     one line per item: ``clip`` (its name), ``frames`` (T), and a column per label, as the source gave it; an empty
     cell means that nobody has labelled the clip, never that the answer is no.
 
-A folder made with ``--on-the-fly`` has no container, but a third column ``recording``, the path of each clip's file:
-its clips are decoded and turned into log-mel spectrograms when they are read, a slice from no more of the recording
-than it needs.
+A folder made with ``--on-the-fly`` has no container, but two more columns: ``recording``, the path of each clip's file,
+and ``bytes``, its size.  Its clips are decoded and turned into log-mel spectrograms when they are read, a slice from no
+more of the recording than it needs.  The first time that a split is opened, recordings that are gone or have another
+size by now are told in a sentence and left out, with their labels, from that reader and from all loader processes that
+it is sent to.  One that cannot be read later ends what reads it with a sentence (:class:`RecordingError`): the same
+command then goes on from its last checkpoint without it.
 
 Values are as the front-end gives them (log-mels in ln units); subtract ``mean`` and divide by ``std`` to feed a model.
 Half precision keeps 11 bits: an error of at most 0.004 for log-mels, whose values lie within -14 and 14, and of 0.25
@@ -25,6 +28,8 @@ from __future__ import annotations
 
 import csv
 import json
+import logging
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -35,10 +40,13 @@ from numpy.typing import NDArray
 from musicbert_plugin.data.parts import Parts
 from musicbert_plugin.errors import DatasetError
 
+logger = logging.getLogger(__name__)
+
 FORMAT = 1
 KIND = "spectrogram"
 FIXED_COLUMNS = ("clip", "frames")
-RECORDING_COLUMN = "recording"
+RECORDING_COLUMNS = ("recording", "bytes")
+_TOLD = 3  # recordings that a warning names; the others are counted
 SMALLEST_DEVIATION = 1e-3  # a feature that never changes (an empty band above a low-pass) must not blow up
 
 
@@ -59,10 +67,24 @@ class Spectrograms:
         Frames per second.
     recordings : list of str
         Paths, where the folder was made with ``--on-the-fly``.
+    kept : int64 [N]
+        Which lines of the table the clips are; all but those of recordings that are gone or have changed.
     folder : SpectrogramFolder
+
+    Parameters
+    ----------
+    folder : SpectrogramFolder
+    name : str
+    kept : int64 [N], optional
+        By default, what is found by looking at every recording.
+
+    Raises
+    ------
+    DatasetError
+        The split is missing or damaged, or none of its recordings is left.
     """
 
-    def __init__(self, folder: SpectrogramFolder, name: str) -> None:
+    def __init__(self, folder: SpectrogramFolder, name: str, kept: NDArray[np.int64] | None = None) -> None:
         self.folder, self.name = folder, name
         self.mean, self.std = folder.mean, folder.std
         self.feature_names, self.frame_rate = folder.feature_names, folder.frame_rate
@@ -70,9 +92,13 @@ class Spectrograms:
         try:
             with path.open(encoding="utf-8", newline="") as file:
                 header, *rows = list(csv.reader(file)) or [[]]
-            fixed = FIXED_COLUMNS + ((RECORDING_COLUMN,) if folder.on_the_fly else ())
+            fixed = FIXED_COLUMNS + (RECORDING_COLUMNS if folder.on_the_fly else ())
             if tuple(header[: len(fixed)]) != fixed or any(len(row) != len(header) for row in rows):
                 raise ValueError(f"no lines of {', '.join(fixed)} and labels")
+            if kept is None:
+                kept = _unchanged(path, rows) if folder.on_the_fly else np.arange(len(rows))
+            self.kept = kept
+            rows = [rows[line] for line in kept.tolist()]
             self.clip_names = [row[0] for row in rows]
             self.frames: NDArray[np.int64] = np.array([int(row[1]) for row in rows], np.int64)
         except (OSError, ValueError, csv.Error) as error:
@@ -115,12 +141,15 @@ class Spectrograms:
         return words.view(np.float16).astype(np.float32).reshape(-1, width)
 
     def _compute(self, index: int, start: int, stop: int) -> NDArray[np.float32]:
+        from musicbert_plugin.audio.decoding import quiet_libraries
+
         if self._front_end is None:
             from musicbert_plugin.audio.front_end import FrontEnd
 
             self._front_end = FrontEnd.of(self.folder.front_end)
         path, frames = self.recordings[index], int(self.frames[index])
-        return self._front_end.read(path, frames, start, stop, self.clip_names[index])
+        with quiet_libraries():
+            return self._front_end.read(path, frames, start, stop, self.clip_names[index])
 
     def __getitem__(self, index: int) -> NDArray[np.float32]:
         return self.read(index)
@@ -130,7 +159,38 @@ class Spectrograms:
 
     def __reduce__(self) -> tuple[Any, ...]:
         # a loader process maps the files anew; a pickled memory map would be a copy of all data
-        return Spectrograms, (self.folder, self.name)
+        return Spectrograms, (self.folder, self.name, self.kept)
+
+
+def _unchanged(path: Path, rows: list[list[str]]) -> NDArray[np.int64]:
+    """Which lines of the table ``path`` name a recording that is there and as large as it was; tells of the others.
+
+    Raises
+    ------
+    DatasetError
+        There are lines, but none of them does.
+    """
+    lost = [line for line, row in enumerate(rows) if not _is_unchanged(row[2], int(row[3]))]
+    if not lost:
+        return np.arange(len(rows))
+    named = ", ".join(rows[line][2] for line in lost[:_TOLD]) + (", ..." if len(lost) > _TOLD else "")
+    if len(lost) == len(rows):
+        raise DatasetError(
+            f"{path}: all of its {len(rows):,} recordings are gone or have changed ({named}); put them back, or build "
+            "the dataset again."
+        )
+    logger.warning(
+        "%s: %d of %d recordings are gone or have changed since the dataset was built, and are left out: %s",
+        path, len(lost), len(rows), named,
+    )  # fmt: skip
+    return np.delete(np.arange(len(rows)), lost)
+
+
+def _is_unchanged(recording: str, size: int) -> bool:
+    try:
+        return os.path.isfile(recording) and os.path.getsize(recording) == size
+    except OSError:
+        return False
 
 
 class SpectrogramFolder:
@@ -166,6 +226,7 @@ class SpectrogramFolder:
 
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
+        self._kept: dict[str, NDArray[np.int64]] = {}
         file = self.path / "config.json"
         build = f"'python -m preprocess.audio build SRC --dest {self.path}'"
         if not self.path.is_dir():
@@ -203,11 +264,13 @@ class SpectrogramFolder:
         return values
 
     def split(self, name: str) -> Spectrograms:
-        """The clips of ``train``, ``valid`` or ``test``.
+        """The clips of ``train``, ``valid`` or ``test``; of recordings, those that were there the first time.
 
         Raises
         ------
         DatasetError
-            The split is missing or damaged.
+            The split is missing or damaged, or none of its recordings is left.
         """
-        return Spectrograms(self, name)
+        split = Spectrograms(self, name, self._kept.get(name))
+        self._kept[name] = split.kept
+        return split

@@ -21,7 +21,7 @@ import soundfile
 from musicbert_plugin.audio.decoding import decode
 from musicbert_plugin.audio.front_end import FrontEnd, front_end
 from musicbert_plugin.data.spectrograms import SpectrogramFolder
-from musicbert_plugin.errors import MusicError, RecordingError
+from musicbert_plugin.errors import DatasetError, MusicError, RecordingError
 from preprocess import audio, command
 
 RATE = 8000
@@ -374,6 +374,44 @@ def test_on_the_fly_gives_the_same_clips_without_storing_them(recordings, build,
     with pytest.raises(RecordingError, match="there is no such file") as error:
         train.read(0)
     assert train.clip_names[0] in str(error.value)
+
+
+@pytest.fixture
+def listed(recordings, build, tmp_path) -> Path:
+    """Nine recordings of three albums, listed with ``--on-the-fly``; all are for training."""
+    rows = [{"file": f"{n:02}.wav", "mood": f"m{n}", "album": f"a{n // 3}"} for n in range(9)]
+    options = ("--labels", table(tmp_path / "labels.csv", rows), "--group-column", "album")
+    status, said = build(recordings(9), tmp_path / "listed", "--on-the-fly", "--split-ratios", "1,0,0", *options)
+    assert status == 0, said
+    return tmp_path / "listed"
+
+
+def test_recordings_that_are_gone_or_have_changed_are_left_out_with_their_labels(listed, tmp_path, caplog):
+    source = tmp_path / "recordings"
+    (source / "03.wav").unlink()
+    soundfile.write(source / "05.wav", music(5, 1.0), RATE)  # there is another recording of that name by now
+    folder = SpectrogramFolder(listed)
+    train = folder.split("train")
+    assert train.clip_names == [f"{n:02}.wav" for n in (0, 1, 2, 4, 6, 7, 8)]
+    assert train.labels["mood"] == [f"m{n}" for n in (0, 1, 2, 4, 6, 7, 8)]
+    assert train.labels["album"] == ["a0", "a0", "a0", "a1", "a2", "a2", "a2"]
+    assert [message.count("2 of 9 recordings are gone or have changed") for message in caplog.messages] == [1]
+    assert str(source / "03.wav") in caplog.text and str(source / "05.wav") in caplog.text
+    for at, name in enumerate(train.clip_names):
+        expected = FRONT.extract(decode(source / name, RATE))
+        assert train.frames[at] == len(expected)
+        np.testing.assert_allclose(train.read(at), expected, atol=1e-5)
+    (source / "00.wav").unlink()  # what a loader process counts does not change any more
+    again = pickle.loads(pickle.dumps(train))
+    assert again.clip_names == train.clip_names and folder.split("train").clip_names == train.clip_names
+    np.testing.assert_array_equal(again.read(3), train.read(3))
+    assert len(caplog.messages) == 1
+
+
+def test_a_folder_whose_recordings_are_all_gone_is_refused_in_a_sentence(listed, tmp_path):
+    (tmp_path / "recordings").rename(tmp_path / "elsewhere")
+    with pytest.raises(DatasetError, match="all of its 9 recordings are gone or have changed"):
+        SpectrogramFolder(listed).split("train")
 
 
 def test_recordings_in_an_archive_are_read_but_not_on_the_fly(recordings, build, tmp_path):
