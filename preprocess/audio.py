@@ -12,7 +12,8 @@ Object arrays are refused, since reading them means running pickled code.
 
 Each file becomes one clip (or N), as long as it is; training draws crops from it.  A file is left out, with its reason
 in ``manifest.jsonl`` and a sentence on stderr, if it is ``undecodable``, ``too short``, ``too long``, ``silent`` (never
-above -80 dB), holds ``NaN``, or is ``not features``.
+above -80 dB), holds ``NaN``, or is ``not features``.  Features are held to the same: a clip of T frames is as long as
+``--frame-rate`` says, and one whose frames are all equal is silent.  One bad clip of N leaves out the file.
 
 What the folder holds is told in ``musicbert_plugin.data.spectrograms``, and what the features are in
 ``musicbert_plugin.audio.front_end``.  Copies are recordings with equal samples, and near copies (another file format,
@@ -81,8 +82,8 @@ class AudioOptions:
     num_features: int = option(0, "the files are .npy features with so many features", metavar="F")
     frame_rate: float = option(0.0, "frames per second of .npy features, instead of the front-end's", metavar="R")
     max_frames: int = option(0, "store the middle so many frames of longer clips (0: store all)", metavar="T")
-    min_seconds: float = option(0.5, "leave out shorter recordings", metavar="S")
-    max_seconds: float = option(3600.0, "leave out longer recordings", metavar="S")
+    min_seconds: float = option(0.5, "leave out shorter clips", metavar="S")
+    max_seconds: float = option(3600.0, "leave out longer clips", metavar="S")
     max_bytes: int = option(2**30, "leave out larger files")
     on_the_fly: bool = option(False, "store no features: training decodes the recordings, which must stay in place")
     labels: str = option("", "CSV with a column file and a column of labels per task", metavar="CSV")
@@ -104,6 +105,7 @@ class AudioKind:
     max_seconds: float = 3600.0
     max_bytes: int = 2**30
     on_the_fly: bool = False
+    frame_rate: float = 0.0  # of features, frames per second
 
     name = "spectrogram"
     dtype = "uint16"
@@ -132,6 +134,7 @@ class AudioKind:
         about: dict[str, Any] = {}
         if self.num_features:
             clips = read_features(data, self.num_features, name)
+            self._require_music(clips, name)
             identity = identify_features(clips)
         else:
             samples, about = self._samples(data, name)
@@ -166,10 +169,7 @@ class AudioKind:
 
         with quiet_libraries():
             recording = probe(data, name)
-        if recording.seconds > self.max_seconds:
-            raise _refusal(
-                "too long", f"{name}: {recording.seconds:.0f} seconds; --max-seconds accepts {self.max_seconds:g}."
-            )
+        self._refuse_long(recording.seconds, name)
         rate = self._front_end().sample_rate
         with quiet_libraries():
             samples = decode(data, rate, name=name)
@@ -181,6 +181,25 @@ class AudioKind:
             "channels": recording.channels,
         }
         return samples, about
+
+    def _require_music(self, clips: list[Any], name: str) -> None:
+        """Refuse features, [T, F] each, as recordings of that length and loudness are refused."""
+        for number, clip in enumerate(clips):
+            where = f"{name}, clip {number}" if len(clips) > 1 else name
+            seconds = len(clip) / self.frame_rate
+            if seconds < self.min_seconds:
+                raise _refusal(
+                    "too short",
+                    f"{where}: {len(clip)} frames, which are {seconds:.2f} seconds at {self.frame_rate:.5g} frames per "
+                    f"second (--frame-rate); --min-seconds accepts {self.min_seconds:g}.",
+                )
+            self._refuse_long(seconds, where)
+            if len(clip) > 1 and (clip == clip[0]).all():
+                raise _refusal("silent", f"{where}: all {len(clip)} frames are equal.")
+
+    def _refuse_long(self, seconds: float, name: str) -> None:
+        if seconds > self.max_seconds:
+            raise _refusal("too long", f"{name}: {seconds:.0f} seconds; --max-seconds accepts {self.max_seconds:g}.")
 
     def _crop(self, clip: Any) -> Any:
         if not self.max_frames or len(clip) <= self.max_frames:
@@ -583,6 +602,7 @@ def main(arguments: list[str]) -> int:
         own.max_seconds,
         own.max_bytes,
         own.on_the_fly,
+        own.frame_rate or front.frame_rate,
     )
     clips = Clips(kind, layout_of(front, own), tables_of(namespace.source, own))
     if own.on_the_fly:

@@ -309,10 +309,11 @@ def test_existing_features_are_taken_in_every_shape_and_never_unpickled(build, t
     (source / "pickled.npy").write_bytes(pickle.dumps(Trap()))
     np.save(source / "narrow.npy", np.zeros((20, 6)))
     np.save(source / "words.npy", np.array([["x"] * 7]))
-    np.save(source / "huge.npy", np.full((20, 7), 1e6))
+    np.save(source / "huge.npy", 1e6 * rows["a"])
     np.save(source / "nan.npy", np.full((20, 7), np.nan))
     (source / "cut.npy").write_bytes((source / "several.npy").read_bytes()[:200])
-    status, said = build(source, tmp_path / "data", "--num-features", 7, "--split-ratios", "60,40,0", small=False)
+    options = ("--num-features", 7, "--split-ratios", "60,40,0", "--min-seconds", 0)
+    status, said = build(source, tmp_path / "data", *options, small=False)
     assert status == 1 and not (tmp_path / "trapped").exists()
     reasons = {name: line["reason"] for name, line in manifest(tmp_path / "data").items() if "reason" in line}
     assert reasons == {
@@ -329,6 +330,30 @@ def test_existing_features_are_taken_in_every_shape_and_never_unpickled(build, t
         np.testing.assert_array_equal(clip, expected[name].astype(np.float16).astype(np.float32))
 
 
+def test_features_are_left_out_for_the_reasons_that_recordings_are(build, tmp_path, manifest):
+    source = tmp_path / "features"
+    source.mkdir()
+    good = np.random.default_rng(3).standard_normal((60, 7))
+    broken = good.copy()
+    broken[50, 3] = np.inf
+    several = np.stack([good, np.full((60, 7), -13.8)])
+    files = {"good": good, "also": good[::-1], "blink": good[:4], "long": np.tile(good, (9, 1)), "broken": broken}
+    files |= {"constant": np.full((60, 7), -13.8), "empty": np.zeros((60, 7)), "frame": np.tile(good[:1], (60, 1))}
+    for name, array in (files | {"several": several}).items():
+        np.save(source / f"{name}.npy", array)
+    options = ("--num-features", 7, "--frame-rate", 10, "--max-seconds", 50, "--split-ratios", "1,0,0")
+    status, said = build(source, tmp_path / "data", *options, small=False)
+    assert status == 1 and sorted(clips_of(tmp_path / "data")) == ["also.npy", "good.npy"]
+    assert {name: line["reason"] for name, line in manifest(tmp_path / "data").items() if "reason" in line} == {
+        "blink.npy": "too short",
+        "long.npy": "too long",
+        "broken.npy": "NaN",
+        **dict.fromkeys(("constant.npy", "empty.npy", "frame.npy", "several.npy"), "silent"),
+    }
+    assert "silent: several.npy, clip 1: all 60 frames are equal." in said
+    assert "4 frames, which are 0.40 seconds at 10 frames per second" in said
+
+
 def test_defects_8_9_and_13_clips_keep_their_whole_length_whatever_they_hold(build, tmp_path, manifest):
     source = tmp_path / "features"
     source.mkdir()
@@ -338,7 +363,7 @@ def test_defects_8_9_and_13_clips_keep_their_whole_length_whatever_they_hold(bui
     np.save(source / "a.npy", clip)
     np.save(source / "b.npy", clip[:3] + 1)
     np.save(source / "c.npy", clip[::-1] + 2)
-    options = ("--num-features", 7, "--split-ratios", "100,0,0")
+    options = ("--num-features", 7, "--split-ratios", "100,0,0", "--min-seconds", 0)
     build(source, tmp_path / "data", *options, small=False)
     train = SpectrogramFolder(tmp_path / "data").split("train")
     assert train.frames.tolist() == [400, 3, 400]
