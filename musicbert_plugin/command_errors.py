@@ -99,7 +99,8 @@ def sentence_for(error: BaseException, cfg: Any = None) -> str | None:
     for link in links:
         if issubclass(link.kind, MusicError):
             return link.message
-    return _architecture(links, cfg) or _file(links[0]) or _hardware(links[0]) or _known(links[0])
+    first = links[0]
+    return _architecture(links, cfg) or _file(first) or _hardware(first) or _open(first) or _known(first)
 
 
 def _chain(error: BaseException) -> list[_Link]:
@@ -140,6 +141,14 @@ def _known(link: _Link) -> str | None:
         if issubclass(link.kind, kind) and link.message.startswith(beginning):
             return _one_line(instead or link.message)
     return None
+
+
+def _open(link: _Link) -> str | None:
+    """A value that a YAML for hydra leaves to its user (``???``); the whole name of it is known to hydra alone."""
+    found = re.match(r"Missing mandatory value: (?:\w+\.)*(\w+)", link.message)
+    if link.kind.__name__ != "MissingMandatoryValue" or not found:
+        return None
+    return f"{found[1]} is not given: the configuration leaves it open, so name it (task.{found[1]}=...)."
 
 
 def _file(link: _Link) -> str | None:

@@ -12,22 +12,18 @@
 # '--num-candidates 4 --keep best', '--sampling-topp 0.95', '--cpu'.  How many attributes came true:
 #   python -m musicbert_plugin.evaluate attributes --midi DEST --requests REQUESTS --picture DEST/pieces.png
 set -eu
-here=$(cd "$(dirname "$0")/.." && pwd)
+# shellcheck source=scripts/recipe.sh
+. "$(dirname "$0")/recipe.sh"
 
-stop() {
-    printf 'generate_music.sh: %s\n' "$*" >&2
-    exit 2
-}
-[ $# -ge 3 ] || stop "usage: bash scripts/generate_music.sh CHECKPOINT REQUESTS DEST [fairseq-interactive options]"
+need 3 ${1+"$@"}
 checkpoint=$1
 requests=$2
 dest=$3
 shift 3
 [ -f "$checkpoint" ] || stop "$checkpoint is not a file; a checkpoint is a .pt file."
 [ -f "$requests" ] || stop "$requests is not a file; it should hold a request per line."
+need_python
 mkdir -p "$dest" || stop "$dest: the folder cannot be made."
-
-if [ -x "$here/.venv/bin/python" ]; then python="$here/.venv/bin/python"; else python=${PYTHON:-python3}; fi
 
 data= # where the task finds the dictionary; without one it takes the published words
 folder=$(dirname "$checkpoint")

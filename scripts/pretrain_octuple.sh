@@ -1,101 +1,56 @@
 #!/usr/bin/env bash
 # Pre-train MusicBERT on octuples, the paper's recipe (arXiv 2106.05630, section 4.1):
 #
-#   bash scripts/pretrain_octuple.sh DATA ARCH [--rows N] [--gpus N] [--nodes N --rendezvous HOST:PORT] [fairseq-train options]
+#   bash scripts/pretrain_octuple.sh DATA ARCH [--rows N] [--gpus N] [--nodes N --rendezvous HOST:PORT] [--float32] [fairseq-train options]
 #
 # DATA  dataset folder made by 'python -m preprocess.octuple build' (several, joined by ':', are one shard per epoch)
 # ARCH  musicbert_tiny, _mini, _small, _medium, _base or _large
 # --rows N   rows of 1,024 octuples that one GPU takes at once (4, which fits in 16 GB; 32 keeps an 80 GB GPU busier)
 # --gpus N   GPUs of this machine, or with 0 none (all that torch sees)
 # --nodes N --rendezvous HOST:PORT   machines with as many GPUs each; run the same line on all of them, HOST is one of them
+# --float32  on GPUs too (they compute in bfloat16, or as '--fp16' or '--amp' say)
 #
-# An update sees 256 rows, or the nearest number below, whatever the number of GPUs: rows x GPUs x nodes x update-freq.  125,000 updates, the first 25,000
-# of them warm-up, to a learning rate of 5e-4 that then falls to 0.  Options for fairseq-train go last and outdo the recipe's:
-# '--max-update 2000 --warmup-updates 200' for a short run, '--fp16' or '--amp' for another precision.
+# An update sees 256 rows, or the nearest number that the GPUs divide, whatever their number: rows x GPUs x nodes x update-freq.
+# 125,000 updates, the first 25,000 of them warm-up, to a learning rate of 5e-4 that then falls to 0.  Options for fairseq-train
+# go last and outdo the recipe's: '--max-update 2000 --warmup-updates 200' for a short run.
 #
 # Checkpoints go to checkpoints/ARCH (or --save-dir); started again with the same one, it goes on where it was, in the middle
-# of an epoch too.  GPUs compute in bfloat16.  Slurm: scripts/pretrain_octuple.slurm calls this script on each node.
+# of an epoch too.  Slurm: scripts/pretrain_octuple.slurm calls this script on each node.  The same recipe as YAML, for eight
+# GPUs: musicbert_plugin/config/octuple_pretrain_*.yaml.
 set -eu
-here=$(cd "$(dirname "$0")/.." && pwd)
+# shellcheck source=scripts/recipe.sh
+. "$(dirname "$0")/recipe.sh"
 
-stop() {
-    printf 'pretrain_octuple.sh: %s\n' "$*" >&2
-    exit 2
-}
-usage="usage: bash scripts/pretrain_octuple.sh DATA ARCH [--rows N] [--gpus N] [--nodes N --rendezvous HOST:PORT] [fairseq-train options]"
-[ $# -ge 2 ] || stop "$usage"
+need 2 ${1+"$@"}
 data=$1
 arch=$2
 shift 2
-case "$data" in -*) stop "$usage" ;; esac
-case "$arch" in -*) stop "$usage" ;; esac
-
-if [ -x "$here/.venv/bin/python" ]; then python="$here/.venv/bin/python"; else python=${PYTHON:-python3}; fi
-
-rows=4
-gpus=
-nodes=1
-rendezvous=
-while [ $# -gt 0 ]; do
-    case "$1" in
-        --rows | --gpus | --nodes | --rendezvous)
-            [ $# -ge 2 ] || stop "$1 needs a value."
-            case "$1" in
-                --rows) rows=$2 ;;
-                --gpus) gpus=$2 ;;
-                --nodes) nodes=$2 ;;
-                --rendezvous) rendezvous=$2 ;;
-            esac
-            shift 2
-            ;;
-        *) break ;;
-    esac
-done
-[ -n "$gpus" ] || gpus=$("$python" -c 'import torch; print(torch.cuda.device_count())') ||
-    stop "$python has no torch: run 'bash scripts/setup.sh' first."
-for number in "$rows" "$gpus" "$nodes"; do
-    case "$number" in '' | *[!0-9]*) stop "--rows, --gpus and --nodes are whole numbers, not '$number'." ;; esac
-done
-[ "$rows" -ge 1 ] && [ "$nodes" -ge 1 ] || stop "--rows and --nodes are at least 1."
+rows=4 gpus='' nodes=1 rendezvous='' float32=''
+read_options 'rows= gpus= nodes= rendezvous= float32' ${1+"$@"}
+shift "$taken"
+whole rows nodes
 [ "$nodes" -eq 1 ] || [ -n "$rendezvous" ] || stop "--nodes $nodes needs --rendezvous HOST:PORT, the same on every node."
+choose_device ${1+"$@"}
 
 batch=256
-local=$((gpus > 0 ? gpus : 1)) # processes on this machine: one for each GPU, or one without
-workers=$((local * nodes))
-if [ $((rows * workers)) -gt $batch ]; then rows=$((batch / workers > 0 ? batch / workers : 1)); fi
-frequency=$(((batch + rows * workers / 2) / (rows * workers)))
-if [ $frequency -lt 1 ]; then frequency=1; fi
-printf '%s\n' "pretrain_octuple.sh: $((rows * workers * frequency)) rows per update: $rows rows x $workers worker(s) ($gpus GPUs on each of $nodes node(s)) x update-freq $frequency" >&2
+world=$((workers * nodes))
+if [ $((rows * world)) -gt $batch ]; then rows=$((batch / world > 0 ? batch / world : 1)); fi
+frequency=$(update_frequency $batch $((rows * world)))
+printf '%s\n' "pretrain_octuple.sh: $((rows * world * frequency)) rows per update: $rows rows x $world worker(s) ($gpus GPUs on each of $nodes node(s)) x update-freq $frequency" >&2
 
-if [ "$gpus" -eq 0 ]; then
-    device="--cpu --ddp-backend legacy_ddp"
-else
-    device="--bf16 --ddp-backend legacy_ddp"
-    for option in ${1+"$@"}; do
-        case "$option" in --cpu | --fp16 | --amp | --bf16 | --memory-efficient-*) device="--ddp-backend legacy_ddp" ;; esac
-    done
-fi
-
-updates=125000 # the learning rate falls to 0 with the last one; fairseq-train must be told that number twice
-previous=
-for option in ${1+"$@"}; do
-    case "$previous" in --max-update) updates=$option ;; esac
-    case "$option" in --max-update=*) updates=${option#*=} ;; esac
-    previous=$option
-done
+# The learning rate falls to 0 with the last update; fairseq-train must be told that number twice.
+updates=$(value_of --max-update 125000 ${1+"$@"})
 
 if [ "$nodes" -gt 1 ]; then
     # Without --distributed-world-size, nodes of one GPU would each train alone, into one folder.
-    launch="-m torch.distributed.run --nnodes $nodes --nproc-per-node $local --rdzv-backend c10d --rdzv-endpoint $rendezvous"
+    launch="-m torch.distributed.run --nnodes $nodes --nproc-per-node $workers --rdzv-backend c10d --rdzv-endpoint $rendezvous"
     launch="$launch --rdzv-id pretrain_octuple -m fairseq_cli.train"
-    world="--distributed-world-size $workers"
 else
     launch="-m fairseq_cli.train"
-    world="--distributed-world-size $local"
 fi
 
-# shellcheck disable=SC2086  # launch, world and device are lists of words
-exec "$python" $launch "$data" --user-dir "$here/musicbert_plugin" $world $device \
+# shellcheck disable=SC2086  # launch and device are lists of words
+exec "$python" $launch "$data" --user-dir "$here/musicbert_plugin" --distributed-world-size $world $device \
     --task octuple_masked_lm --arch "$arch" --criterion octuple_masked_lm \
     --tokens-per-sample 8192 --mask-strategy bar --mask-unit bar-instrument --mask-prob 0.15 \
     --dropout 0.1 --attention-dropout 0.1 \

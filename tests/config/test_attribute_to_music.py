@@ -1,84 +1,17 @@
-"""Each size of MuseCoco has two complete YAMLs: the model that --arch gives, and the recipes of the shell scripts."""
+"""The YAMLs of MuseCoco: hydra trains behind attributes, and fine-tunes on pairs from what came of it."""
 
 from __future__ import annotations
 
-from argparse import Namespace
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pytest
 import torch
-from omegaconf import OmegaConf
 
 from musicbert_plugin.codecs import attributes, remi
 
 CONFIG = Path(__file__).resolve().parents[2] / "musicbert_plugin" / "config"
-SCRIPTS = CONFIG.parents[1] / "scripts"
-SIZES = ("std", "large", "gpt", "gpt_base", "xl", "1billion")
-RECIPES = {"attribute_to_music": "train_attribute_to_music.sh", "pairs_finetune": "finetune_pairs.sh"}
-
-
-def load(recipe: str, size: str) -> Any:
-    return OmegaConf.load(CONFIG / f"{recipe}_{size}.yaml")
-
-
-@pytest.mark.parametrize("recipe", RECIPES)
-@pytest.mark.parametrize("size", SIZES)
-def test_each_size_is_that_of_its_architecture(registered: None, recipe: str, size: str) -> None:
-    from fairseq.models import ARCH_CONFIG_REGISTRY
-
-    expected = Namespace()
-    ARCH_CONFIG_REGISTRY[f"linear_transformer_lm_{size}"](expected)
-    model = load(recipe, size).model
-    assert {name: model[name] for name in vars(expected)} == vars(expected)
-
-
-@pytest.mark.parametrize("recipe", RECIPES)
-def test_recipes_differ_in_the_size_and_the_save_dir_alone(recipe: str) -> None:
-    base = load(recipe, "std")
-    for size in SIZES:
-        other = load(recipe, size)
-        other.checkpoint.save_dir = base.checkpoint.save_dir
-        for key in ("layers", "embed_dim", "ffn_embed_dim", "attention_heads"):
-            other.model[f"decoder_{key}"] = base.model[f"decoder_{key}"]
-        assert other == base
-
-
-@pytest.mark.parametrize("recipe", RECIPES)
-def test_the_recipe_is_that_of_the_shell_script(recipe: str) -> None:
-    script = (SCRIPTS / RECIPES[recipe]).read_text()
-    told = load(recipe, "std")
-    options = {
-        "--dropout": told.model.dropout,
-        "--adam-betas": f"'{told.optimizer.adam_betas}'",
-        "--adam-eps": told.optimizer.adam_eps,
-        "--weight-decay": told.optimizer.weight_decay,
-        "--clip-norm": told.optimization.clip_norm,
-        "--lr": told.optimization.lr[0],
-        "--lr-scheduler": told.lr_scheduler._name,
-        "--warmup-updates": told.lr_scheduler.warmup_updates,
-        "--num-workers": told.dataset.num_workers,
-        "--seed": told.common.seed,
-    }
-    if recipe == "attribute_to_music":
-        options |= {
-            "--max-update": told.optimization.max_update,
-            "--save-interval-updates": told.checkpoint.save_interval_updates,
-            "--keep-interval-updates": told.checkpoint.keep_interval_updates,
-            "--validate-interval-updates": told.dataset.validate_interval_updates,
-        }
-    else:
-        options |= {
-            "--max-epoch": told.optimization.max_epoch,
-            "--position-mode": told.task.position_mode,
-            "--loss-on": told.task.loss_on,
-        }
-    for option, expected in options.items():
-        value = script.split(f" {option} ")[-1].split()[0]
-        assert value == str(expected) or float(value) == expected, option
-    assert f"\nrows={told.dataset.batch_size}\n" in script
 
 
 def dataset(folder: Path, items: list[np.ndarray], conditions: list[np.ndarray] | None = None) -> Path:

@@ -1,67 +1,74 @@
-"""Each size of MusiCoder has a YAML for pre-training and one for fine-tuning: the same model as --arch gives."""
+"""The YAMLs for sound, side by side: hydra pre-trains, continues, fine-tunes and probes from what the first made."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from omegaconf import OmegaConf
 
 CONFIG = Path(__file__).resolve().parents[2] / "musicbert_plugin" / "config"
-ARCHITECTURES = {
-    "tiny": "musicoder_tiny", "base": "musicoder_base", "large": "musicoder_large", "m3bert_base": "m3bert_base",
-}  # fmt: skip
+KINDS = ("spectrogram_pretrain", "spectrogram_continue", "audio_multitask", "audio_probe")
 
 
-@pytest.mark.parametrize("kind", ["spectrogram_pretrain", "audio_multitask"])
-@pytest.mark.parametrize("size", ARCHITECTURES)
-def test_each_yaml_has_the_sizes_of_its_architecture(registered: None, size: str, kind: str) -> None:
-    from fairseq.models import ARCH_CONFIG_REGISTRY
-
-    args = SimpleNamespace()
-    ARCH_CONFIG_REGISTRY[ARCHITECTURES[size]](args)
-    recipe = OmegaConf.load(CONFIG / f"{kind}_{size}.yaml")
-    assert {key: recipe.model[key] for key in vars(args)} == vars(args)
-
-
-@pytest.mark.parametrize("kind", ["spectrogram_pretrain", "audio_multitask"])
-def test_the_recipes_differ_in_the_size_the_masks_and_the_save_dir_alone(kind: str) -> None:
-    base = OmegaConf.load(CONFIG / f"{kind}_base.yaml")
-    for size in ARCHITECTURES:
-        recipe = OmegaConf.load(CONFIG / f"{kind}_{size}.yaml")
-        recipe.checkpoint.save_dir = base.checkpoint.save_dir
-        for key in ("layers", "embed_dim", "ffn_embed_dim", "attention_heads"):
-            recipe.model[f"encoder_{key}"] = base.model[f"encoder_{key}"]
-        if kind == "spectrogram_pretrain":
-            assert recipe.task.masking == ("m3bert" if size == "m3bert_base" else "mixed")
-            recipe.task.masking = base.task.masking
-        assert recipe == base
-
-
-def test_hydra_pretrains_and_fine_tunes_on_a_cpu(
-    spectrogram_folder: Callable[..., Path], fairseq_command: Callable[..., Any], tmp_path: Path
-) -> None:
+@pytest.fixture
+def hydra(
+    spectrogram_folder: Callable[..., Path], fairseq_command: Callable[..., Any], tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> Callable[..., Any]:  # fmt: skip
+    """``hydra("audio_probe", ...)``: two updates of a tiny recipe on two loud and quiet clips, in an empty folder."""
     data = spectrogram_folder(
         train=[60, 40], valid=[30], labels={"level": lambda clip: "loud" if clip.mean() > -4 else "quiet"}
     )
-    tasks_file = tmp_path / "levels.yaml"
-    tasks_file.write_text("tasks:\n  level: {type: single, classes: [loud, quiet]}\n")
-    common = (
-        f"task.data={data}", f"common.user_dir={CONFIG.parent}", "common.cpu=true", "common.bf16=false",
-        "common.log_format=json", "optimization.max_update=2", "dataset.num_workers=0", f"hydra.run.dir={tmp_path}",
-    )  # fmt: skip
-    fairseq_command(
-        "hydra-train", "--config-dir", CONFIG, "--config-name", "spectrogram_pretrain_tiny", *common,
-        f"checkpoint.save_dir={tmp_path / 'pre'}", "task.pictures=0",
-    )  # fmt: skip
-    outcome = fairseq_command(
-        "hydra-train", "--config-dir", CONFIG, "--config-name", "audio_multitask_tiny", *common,
-        f"task.tasks_file={tasks_file}",
-        f"checkpoint.save_dir={tmp_path / 'fine'}",
-        f"checkpoint.finetune_from_model={tmp_path / 'pre' / 'checkpoint_last.pt'}",
-    )  # fmt: skip
-    assert (tmp_path / "fine" / "checkpoint_last.pt").is_file()
-    assert any("valid_level_accuracy" in line for line in outcome.statistics)
+    (data / "tasks.yaml").write_text("tasks:\n  level: {type: single, classes: [loud, quiet]}\n")
+
+    def run(kind: str, *overrides: str) -> Any:
+        monkeypatch.chdir(tmp_path)
+        return fairseq_command(
+            "hydra-train", "--config-dir", CONFIG, "--config-name", f"{kind}_tiny",
+            f"task.data={data}", f"common.user_dir={CONFIG.parent}", "common.cpu=true", "common.bf16=false",
+            "common.log_format=json", "optimization.max_update=2", "dataset.num_workers=0", f"hydra.run.dir={tmp_path}",
+            *(["task.pictures=0"] if kind.startswith("spectrogram") else []), *overrides,
+        )  # fmt: skip
+
+    return run
+
+
+def test_each_yaml_goes_on_from_what_the_first_has_made(hydra: Callable[..., Any], tmp_path: Path) -> None:
+    from fairseq.checkpoint_utils import load_checkpoint_to_cpu
+
+    hydra("spectrogram_pretrain", "dataset.validate_interval_updates=2", "checkpoint.save_interval_updates=2")
+    first = tmp_path / "checkpoints" / "musicoder_tiny" / "checkpoint_best.pt"
+    encoder = load_checkpoint_to_cpu(str(first))["model"]["encoder.layers.0.fc1.weight"]
+    for kind, suffix in (
+        ("spectrogram_continue", "continued"),
+        ("audio_multitask", "finetuned"),
+        ("audio_probe", "probed"),
+    ):
+        outcome = hydra(kind)
+        assert "checkpoints/musicoder_tiny/checkpoint_best.pt" in outcome.log
+        made = load_checkpoint_to_cpu(str(tmp_path / "checkpoints" / f"musicoder_tiny_{suffix}" / "checkpoint_last.pt"))
+        assert made["model"]["encoder.layers.0.fc1.weight"].equal(encoder) == (kind == "audio_probe"), "frozen"
+        if kind.startswith("audio"):
+            assert any("valid_level_accuracy" in line for line in outcome.statistics)
+
+
+@pytest.mark.parametrize("kind", KINDS[1:])
+def test_a_yaml_without_the_file_to_begin_with_ends_in_a_sentence_and_trains_nothing(
+    hydra: Callable[..., Any], capsys: pytest.CaptureFixture[str], tmp_path: Path, kind: str
+) -> None:
+    with pytest.raises(SystemExit) as stopped:
+        hydra(kind)
+    assert stopped.value.code == 2
+    told = capsys.readouterr().err.splitlines()[-1]
+    assert told == "--finetune-from-model checkpoints/musicoder_tiny/checkpoint_best.pt does not exist"
+    assert not list(tmp_path.glob("checkpoints/*/*.pt"))
+
+
+def test_a_yaml_without_data_ends_in_a_sentence(hydra: Callable[..., Any], capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stopped:
+        hydra("spectrogram_pretrain", "task.data=???")
+    assert stopped.value.code == 2
+    told = capsys.readouterr().err.splitlines()[-1]
+    assert told == "data is not given: the configuration leaves it open, so name it (task.data=...)."

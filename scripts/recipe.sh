@@ -1,0 +1,99 @@
+# shellcheck shell=bash
+# What the recipes of this folder share: sourced by them, it does nothing of its own.  How a model is trained stands in the recipes.
+#
+# A recipe's words are what it needs (DATA, ARCH, ...), its own options, and last those for fairseq-train:
+#
+#   need 2 "$@"                      or stop with the usage line of the recipe's header; then shift 2
+#   rows=8 gpus='' float32=''        its defaults
+#   read_options 'rows= gpus= float32' "$@"      '--rows 4' makes rows 4 and '--float32' float32 1; then shift "$taken"
+#   whole rows                       or stop
+#   choose_device "$@"               sets gpus, workers (processes on this machine) and device (words for fairseq-train)
+here=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+if [ -x "$here/.venv/bin/python" ]; then python="$here/.venv/bin/python"; else python=${PYTHON:-python3}; fi
+
+stop() {
+    printf '%s: %s\n' "${0##*/}" "$*" >&2
+    exit 2
+}
+
+need() { # NUMBER WORDS...
+    local number=$1 usage
+    shift
+    usage=$(sed -n '/^#   bash /{s/^#   /usage: /p;q;}' "$0")
+    [ $# -ge "$number" ] || stop "$usage"
+    while [ "$number" -gt 0 ]; do
+        case "$1" in -*) stop "$usage" ;; esac
+        shift
+        number=$((number - 1))
+    done
+}
+
+read_options() { # NAMES WORDS...
+    local names=" $1 " name
+    shift
+    taken=0
+    while [ $# -gt 0 ]; do
+        name=${1#--}
+        case "$1$names" in
+            --*" $name= "*)
+                [ $# -ge 2 ] || stop "$1 needs a value."
+                printf -v "$name" %s "$2"
+                shift
+                taken=$((taken + 1))
+                ;;
+            --*" $name "*) printf -v "$name" 1 ;;
+            *) break ;;
+        esac
+        shift
+        taken=$((taken + 1))
+    done
+}
+
+whole() { # NAMES...: options whose values are whole numbers of at least 1
+    local name
+    for name in "$@"; do
+        case "${!name}" in '' | *[!0-9]* | 0*) stop "--$name is a whole number of at least 1, not '${!name}'." ;; esac
+    done
+}
+
+need_python() {
+    "$python" -c 'import importlib.util, sys; sys.exit(None in map(importlib.util.find_spec, ("torch", "fairseq")))' \
+        >/dev/null 2>&1 || stop "$python has no torch and fairseq: run 'bash scripts/setup.sh' first."
+}
+
+# shellcheck disable=SC2034  # the recipes use workers and device
+choose_device() { # WORDS FOR fairseq-train...
+    local option precision=--bf16
+    if [ -n "$float32" ]; then precision=; fi
+    for option in ${1+"$@"}; do
+        case "$option" in
+            --cpu) gpus=0 ;;
+            --fp16 | --amp | --bf16 | --memory-efficient-*) precision= ;;
+        esac
+    done
+    case "$gpus" in *[!0-9]* | 0?*) stop "--gpus is a whole number, not '$gpus'." ;; esac
+    need_python
+    [ -n "$gpus" ] || gpus=$("$python" -c 'import torch; print(torch.cuda.device_count())' 2>/dev/null) ||
+        stop "the torch of $python does not load: run 'bash scripts/setup.sh' first."
+    if [ "$gpus" -eq 0 ]; then precision=--cpu; fi
+    workers=$((gpus > 0 ? gpus : 1))
+    device="$precision --ddp-backend legacy_ddp"
+}
+
+# Batches that make an update, so that it sees about WANTED whatever the number of workers.
+update_frequency() { # WANTED SEEN_AT_ONCE_BY_ALL_WORKERS
+    local frequency=$((($1 + $2 / 2) / $2))
+    printf '%s' $((frequency > 0 ? frequency : 1))
+}
+
+# The value of one of fairseq-train's options among WORDS: the last one, or else DEFAULT.
+value_of() { # OPTION DEFAULT WORDS...
+    local option=$1 value=$2 previous='' word
+    shift 2
+    for word in ${1+"$@"}; do
+        if [ "$previous" = "$option" ]; then value=$word; fi
+        case "$word" in "$option="*) value=${word#*=} ;; esac
+        previous=$word
+    done
+    printf '%s' "$value"
+}
