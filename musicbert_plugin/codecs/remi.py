@@ -490,7 +490,8 @@ def decode_with_repairs(
 
     The words up to the first ``<sep>``, ``<s>``, ``</s>`` and ``<pad>`` are passed over.  What can play plays:
 
-    * a word that is no music, a pitch without a duration, a duration or velocity without a pitch are passed over;
+    * a word that is no music, a pitch without a duration, a duration or velocity without a pitch, an onset or an
+      instrument that no note follows are passed over;
     * a note without a velocity, where there should be one, sounds with 96;
     * a note before any onset of its bar sounds at the bar line; one before any instrument is for piano; one whose ``i``
       is missing behind its ``o`` keeps the instrument before it;
@@ -553,6 +554,8 @@ def decode_with_repairs(
     instrument_due = np.maximum(np.maximum(last_onset, last_bar_end), 0)
     repairs["note without an instrument"] = int((last_program[note] < instrument_due[note]).sum())
     repairs["onset that no note follows"] = int((kind == _O).sum()) - len(np.unique(last_onset[note[placed[note]]]))
+    played = np.unique(last_program[note])
+    repairs["instrument that no note follows"] = int((kind == _I).sum()) - int((played >= 0).sum())
     repairs["onset beyond the bar"] = int(((kind == _O) & (value >= BAR_LENGTHS[bar_meter][bar])).sum() if count else 0)
     program = np.where(last_program[note] >= 0, value[last_program[note]], 0)
     pitch = value[note]

@@ -226,7 +226,14 @@ def test_every_kind_of_damage_is_mended_and_counted() -> None:
     assert decoded_words(fine) == ([(0, 12, 0, 60, 98)], {})
     assert decoded_words("s-9 t-35 o-0 i-0 p-60 d-12 v-24")[1] == {"last bar not closed": 1}
     assert decoded_words("s-9 o-0 i-0 p-60 v-24 b-1") == (
-        [], {"pitch without a duration": 1, "velocity without a note": 1, "onset that no note follows": 1}
+        [],
+        {
+            "pitch without a duration": 1, "velocity without a note": 1, "onset that no note follows": 1,
+            "instrument that no note follows": 1,
+        },
+    )  # fmt: skip
+    assert decoded_words("s-9 o-0 i-0 i-5 p-60 d-12 v-1 b-1 s-9 i-7 b-1") == (
+        [(0, 12, 5, 60, 6)], {"instrument that no note follows": 2}
     )  # fmt: skip
     assert decoded_words("s-9 o-0 i-0 p-60 d-12 p-62 d-1 v-1 b-1") == (
         [(0, 12, 0, 60, 96), (0, 1, 0, 62, 6)], {"note without a velocity": 1}
