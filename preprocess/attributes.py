@@ -19,7 +19,7 @@ from .lines import naming
 
 
 def parse_bars(text: str) -> tuple[int, int | None]:
-    """``BEGIN:END`` as two numbers, either of which may be left out.
+    """``BEGIN:END`` as two numbers, either of which may be left out; without END, the piece's.
 
     Raises
     ------
@@ -28,6 +28,8 @@ def parse_bars(text: str) -> tuple[int, int | None]:
     begin, colon, end = text.partition(":")
     if not colon or not all(part == "" or part.isdigit() for part in (begin, end)):
         raise OptionError(f"--bars {text}: BEGIN:END is needed, two numbers of bars from 0, END not included.")
+    if end and int(end) <= int(begin or 0):
+        raise OptionError(f"--bars {text}: END must be above BEGIN, since the bar END is not included.")
     return int(begin or 0), int(end) if end else None
 
 
@@ -79,6 +81,14 @@ def main(arguments: list[str]) -> int:
     options = parser().parse_args(arguments)
     bars = parse_bars(options.bars)
     given = read_given(options.labels) if options.labels else {}
+    unlabelled = sum(file not in given for file in options.files)
+    if given and unlabelled == len(options.files):
+        raise OptionError(
+            f"--labels {options.labels}: its column file names {next(iter(given))} ..., but none of the files given, "
+            f"{options.files[0]} ...; the same paths are needed."
+        )
+    if given and unlabelled:
+        say(f"--labels: {unlabelled:,} of {len(options.files):,} files have no row.")
     status = DONE
     for file in options.files:
         try:

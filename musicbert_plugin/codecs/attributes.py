@@ -237,6 +237,7 @@ _LABELS = {
 }
 _CLASS_OF_LABEL = {"S2s1": ARTISTS, "S4": GENRES, "EM1": EMOTIONS}
 GIVEN_COLUMNS = {"artist": "S2s1", "genre": "S4", "emotion": "EM1"}
+_BEYOND = "\n"  # key of the cells behind a table's last column; no column is called so
 
 
 def checked(key: str, value: Any) -> Any:
@@ -245,17 +246,20 @@ def checked(key: str, value: Any) -> Any:
     Raises
     ------
     OptionError
-        Not a label of the attribute.
+        Not a label of the attribute, or several where only S4 has more than one.
     """
     if key not in _LABELS:
         raise OptionError(f"{key} comes from the music; only {', '.join(_LABELS)} can be given.")
     if value is None:
         return None
     labels = [value] if isinstance(value, str) else list(value)
+    if key != "S4" and len(labels) != 1:
+        raise OptionError(f"{'|'.join(labels)!r} gives {key} {len(labels)} labels; it has one, and only S4 several.")
     found = []
     for label in labels:
         if _canonical(label) not in _LABELS[key]:
-            raise OptionError(f"{label!r} is no label of {key}; accepted is {', '.join(_CLASS_OF_LABEL[key])}.")
+            accepted = (*_CLASS_OF_LABEL[key], *(_EMOTION_WORDS if key == "EM1" else ()))
+            raise OptionError(f"{label!r} is no label of {key}; accepted is {', '.join(accepted)}.")
         found.append(_LABELS[key][_canonical(label)])
     return found if key == "S4" else found[0]
 
@@ -273,18 +277,27 @@ def read_given(path: str) -> dict[str, dict[str, Any]]:
     Raises
     ------
     OptionError
-        Unreadable, columns missing, or a label that is none.
+        Unreadable, columns missing or twice there, a row of more cells than columns, or a label that is none.
     """
     try:
         with open(path, encoding="utf-8-sig", newline="") as file:
-            rows = list(csv.DictReader(file))
+            table = csv.DictReader(file, restkey=_BEYOND)
+            rows = [(table.line_num, row) for row in table]
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise OptionError(f"{path}: cannot be read as CSV ({getattr(error, 'strerror', None) or error}).") from None
-    columns = [column for column in GIVEN_COLUMNS if rows and column in rows[0]]
-    if not rows or "file" not in rows[0] or not columns:
+    names = list(table.fieldnames or ())
+    columns = [column for column in GIVEN_COLUMNS if column in names]
+    if not rows or "file" not in names or not columns:
         raise OptionError(f"{path}: a column file and one of {', '.join(GIVEN_COLUMNS)} are needed, and a row.")
+    if twice := [name for name in ("file", *columns) if names.count(name) > 1]:
+        raise OptionError(f"{path}: the column {twice[0]} is there {names.count(twice[0])} times; once is needed.")
     found: dict[str, dict[str, Any]] = {}
-    for number, row in enumerate(rows, start=2):
+    for number, row in rows:
+        if _BEYOND in row:
+            raise OptionError(
+                f"{path}, line {number}: {len(names) + len(row[_BEYOND])} cells for {len(names)} columns; several "
+                "genres are joined with |."
+            )
         values = {}
         for column in columns:
             text = (row[column] or "").strip()

@@ -167,6 +167,24 @@ def test_labels_of_files_come_from_a_table(tmp_path: Path) -> None:
         attributes.read_given(str(table))
 
 
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        ("file,artist\na.mid,mozart|chopin\n", r"line 2: 'mozart\|chopin' gives S2s1 2 labels"),
+        ("file,emotion\na.mid,Q1\n\nb.mid,Q1|Q3\n", r"line 4: 'Q1\|Q3' gives EM1 2 labels"),
+        ("file,emotion\na.mid,joyful\n", "Q4, happy, tense, sad, calm"),
+        ("file,genre\na.mid,Jazz,Blues\n", r"line 2: 3 cells for 2 columns; several genres are joined with \|"),
+        ("file,genre,genre\na.mid,Jazz,Blues\n", "the column genre is there 2 times"),
+        ("file,genre\na.mid,Jazz\na.mid,Blues\n", "line 3: a.mid has two rows that differ"),
+    ],
+)
+def test_a_table_that_says_more_than_it_may_is_refused(text: str, sentence: str, tmp_path: Path) -> None:
+    table = tmp_path / "labels.csv"
+    table.write_text(text)
+    with pytest.raises(OptionError, match=sentence):
+        attributes.read_given(str(table))
+
+
 # ---------------------------------------------------------------------------------------------------------- requests
 
 

@@ -225,3 +225,19 @@ def test_attributes_of_files(folder: Path, tmp_path: Path, capsys: pytest.Captur
     assert len(said.out.splitlines()) == 1 and "05.mid" in said.err
     with pytest.raises(OptionError, match="BEGIN:END"):
         attributes_command.main([*files, "--bars", "4"])
+    with pytest.raises(OptionError, match="END must be above BEGIN"):
+        attributes_command.main([*files, "--bars", "2:2"])
+
+
+def test_a_table_of_other_files_is_refused_and_files_without_a_row_are_counted(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    files, table = [str(folder / "00.mid"), str(folder / "05.mid")], tmp_path / "labels.csv"
+    table.write_text("file,emotion\n00.mid,sad\n")
+    with pytest.raises(OptionError, match="the same paths are needed"):
+        attributes_command.main([*files, "--labels", str(table)])
+    table.write_text(f"file,emotion\n{files[0]},sad\n")
+    assert attributes_command.main([*files, "--words", "--labels", str(table)]) == 0
+    said = capsys.readouterr()
+    assert ["emotion=Q3" in line for line in said.out.splitlines()] == [True, False]
+    assert "1 of 2 files have no row" in said.err
