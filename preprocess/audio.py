@@ -147,7 +147,11 @@ class AudioKind:
         halves = [clip.astype(np.float16) for clip in clips]
         content = hashlib.sha256(b"".join(half.tobytes() for half in halves)).digest()[:16]
         seen = clips if self.on_the_fly else halves
-        extra = {"about": about, "frames": list(map(len, clips)), "moments": pack(moments(np.concatenate(seen)))}
+        extra: dict[str, Any] = {
+            "about": about,
+            "frames": list(map(len, clips)),
+            "moments": pack(moments(np.concatenate(seen))),
+        }
         if self.on_the_fly:
             extra["bytes"] = len(data)
         items = [np.empty(0, np.uint16) if self.on_the_fly else half.reshape(-1).view(np.uint16) for half in halves]

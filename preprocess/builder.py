@@ -52,7 +52,7 @@ from musicbert_plugin.errors import DatasetError, OptionError, ScoreError
 from .command import DONE, SOME_FAILED, option, say
 from .copies import SHARE, Groups, copy_groups
 from .sources import Collection
-from .splits import PROTECTED, SPLITS, assign, check_names, parse_ratios, read_groups, read_splits
+from .splits import PROTECTED, SPLITS, assign, check_names, fill, parse_ratios, read_groups, read_splits
 from .storage import WRITERS
 from .workers import Assignment, Kind, Records, examine_all
 
@@ -344,7 +344,14 @@ def decide(
     for name in reversed(PROTECTED):
         number = SPLITS.index(name)
         fixed_side[bundle[pinned == number]] = number
-    split_of_bundle = assign(keys, fixed_side, parse_ratios(options.split_ratios), options.seed)
+    ratios = parse_ratios(options.split_ratios)
+    split_of_bundle = assign(keys, fixed_side, ratios, options.seed)
+    alike = copies[:, None] if options.duplicates == "near" else records.exact[pieces]
+    if ties:
+        sizes = records.notes[pieces].astype(np.int64)
+        if options.duplicates != "keep":
+            sizes[_first_of_equal(alike, np.arange(len(pieces))) >= 0] = 0
+        split_of_bundle = fill(split_of_bundle, np.bincount(bundle, sizes, len(distinct)), fixed_side, ratios)
 
     split = np.full(count, -1, np.int8)
     original = np.full(count, -1, np.int64)
@@ -357,8 +364,7 @@ def decide(
     inside = np.flatnonzero(~outside)
     split[pieces[inside]] = side_of_piece[inside]
     if options.duplicates != "keep":
-        values = copies[:, None] if options.duplicates == "near" else records.exact[pieces]
-        first = _first_of_equal(values, inside)
+        first = _first_of_equal(alike, inside)
         twice = inside[first >= 0]
         split[pieces[twice]] = -1
         original[pieces[twice]] = pieces[first[first >= 0]]
@@ -674,6 +680,14 @@ def _build(
     if not lost:
         destination.clean()
     summary.say(lambda reason: _is_wish(kind, reason))
+    if ties:
+        wanted = [
+            f"{name} {100 * ratio:.3g} %"
+            for name, ratio in zip(SPLITS, parse_ratios(options.split_ratios), strict=True)
+        ]
+        total = sum(summary.notes.values()) or 1
+        reached = [f"{name} {100 * summary.notes[name] / total:.3g} %" for name in SPLITS]
+        say(f"groups stay together: {', '.join(reached)} of the {kind.unit} (asked for: {', '.join(wanted)}).")
     return DONE if all(_is_wish(kind, reason) for reason in summary.reasons) else SOME_FAILED
 
 

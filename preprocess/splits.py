@@ -5,6 +5,10 @@ of a bundle is a hash of the seed and of the smallest content hash in it, so it 
 If a split with a ratio above 0 would stay empty, the bundle whose hash lies nearest to it is moved there, from the
 split that has most.
 
+Where ``--groups``, or a group column, ties files, there are often few bundles of very different sizes, and chance alone
+would leave some splits far from their ratios.  Then bundles are moved from split to split, or exchanged between two,
+always the move that helps most, until none brings the shares of notes (frames, of recordings) closer to the ratios.
+
 ``--splits`` fixes the split of files.  The rest of a bundle follows.  If files of one bundle are fixed on different
 sides, the most protected side wins (test, then valid, then train), and copies on the others are left out; files that
 are no copies of those (only tied by ``--groups``) can't be fixed on different sides.
@@ -22,6 +26,7 @@ from musicbert_plugin.errors import OptionError
 
 SPLITS = ("train", "valid", "test")
 PROTECTED = ("test", "valid", "train")
+_EXCHANGES = 1 << 22  # pairs of bundles that are compared at most
 
 
 def parse_ratios(text: str) -> tuple[float, float, float]:
@@ -143,6 +148,61 @@ def assign(keys: np.ndarray, fixed: np.ndarray, ratios: tuple[float, float, floa
         movable = order[(split[order] == giver) & (fixed[order] < 0)]
         split[movable[np.argmin(np.abs(draw[movable] - middle))]] = empty
     return split
+
+
+def fill(split: np.ndarray, sizes: np.ndarray, fixed: np.ndarray, ratios: tuple[float, float, float]) -> np.ndarray:
+    """Move and exchange bundles until the splits hold their ratios of what is in them, as nearly as that leads.
+
+    What shrinks is the sum over splits of (share - ratio)^2 / ratio, so that a small split counts as much as a large
+    one.  Equal moves are decided by the order of the bundles.  No split loses its last bundle.
+
+    Parameters
+    ----------
+    split : int8 [G]
+        Of every bundle, as :func:`assign` draws it.
+    sizes : int [G]
+        Notes or frames of each bundle.
+    fixed : int [G]
+        0, 1, 2 where the user has fixed the split, which stays; else -1.
+    ratios : (float, float, float)
+        Sum 1.
+
+    Returns
+    -------
+    int8 [G]
+    """
+    split, total = split.copy(), float(sizes.sum())
+    wanted = [number for number in range(3) if ratios[number] > 0]
+    pairs = [(one, other) for one in wanted for other in wanted if one != other]
+    if not total:
+        return split
+    shares = sizes / total
+    free = fixed < 0
+    while True:
+        held = np.bincount(split, weights=shares, minlength=3)
+        best, step = -1e-12, None
+        for one, other in pairs:
+            here, there = (np.flatnonzero(free & (split == number)) for number in (one, other))
+            moves = shares[here] if (split == one).sum() > 1 else shares[:0]
+            exchanges = np.zeros((0, 0))
+            if one < other and len(here) * len(there) <= _EXCHANGES:
+                exchanges = shares[here][:, None] - shares[there]
+            for change in (moves, exchanges):
+                if not change.size:
+                    continue
+                gain = sum(
+                    ((held[side] + sign * change - ratios[side]) ** 2 - (held[side] - ratios[side]) ** 2) / ratios[side]
+                    for side, sign in ((one, -1), (other, 1))
+                )
+                place = int(np.argmin(gain))
+                if gain.flat[place] < best:
+                    best = float(gain.flat[place])
+                    row, column = np.unravel_index(place, gain.shape) if gain.ndim == 2 else (place, None)
+                    step = [(here[row], other)] + ([] if column is None else [(there[column], one)])
+        if step is None:
+            return split
+        for bundle, side in step:
+            split[bundle] = side
 
 
 def check_names(path: str, option: str, names: list[str], find: Callable[[str], int]) -> None:

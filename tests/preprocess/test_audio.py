@@ -550,6 +550,32 @@ def test_a_group_column_stays_among_the_labels(recordings, build, tmp_path):
     assert found == {f"{n:02}.wav": f"a{n // 2}" for n in range(8)}
 
 
+def test_few_albums_fill_the_splits_as_well_as_they_can_and_what_was_reached_is_told(build, tmp_path):
+    source = tmp_path / "features"
+    source.mkdir()
+    albums = [90, 80, 60, 50, 40, 30, 25, 25]  # frames of each clip; two clips an album
+    rows = []
+    for album, frames in enumerate(albums):
+        for clip in range(2):
+            name = f"{album}-{clip}.npy"
+            np.save(source / name, np.random.default_rng(10 * album + clip).standard_normal((frames, 7)))
+            rows.append({"file": name, "album": f"a{album}"})
+    options = ("--num-features", 7, "--labels", table(tmp_path / "labels.csv", rows), "--group-column", "album")
+    options += ("--split-ratios", "75,12.5,12.5", "--seed", 3)
+    status, said = build(source, tmp_path / "data", *options, small=False)
+    assert status == 0
+    splits = {name: SpectrogramFolder(tmp_path / "data").split(name) for name in ("train", "valid", "test")}
+    assert {name: int(split.frames.sum()) for name, split in splits.items()} == {
+        "train": 600,
+        "valid": 100,
+        "test": 100,
+    }
+    seen = [set(split.labels["album"]) for split in splits.values()]
+    assert sum(map(len, seen)) == len(albums) == len(set().union(*seen))
+    reached = "train 75 %, valid 12.5 %, test 12.5 % of the frames (asked for: train 75 %, valid 12.5 %, test 12.5 %)"
+    assert f"groups stay together: {reached}." in said
+
+
 def test_npy_features_claim_no_front_end_unless_one_is_named(build, tmp_path):
     source = tmp_path / "features"
     source.mkdir()

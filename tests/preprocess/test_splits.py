@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from musicbert_plugin.errors import OptionError
-from preprocess.splits import assign, chance, parse_ratios, read_groups, read_splits
+from preprocess.splits import assign, chance, fill, parse_ratios, read_groups, read_splits
 
 
 def free(count: int) -> tuple[np.ndarray, np.ndarray]:
@@ -52,6 +53,46 @@ def test_fewer_pieces_than_splits_are_refused() -> None:
     with pytest.raises(OptionError, match="holds 2 pieces"):
         assign(*free(2), parse_ratios("98,1,1"), 1)
     assert sorted(assign(*free(2), parse_ratios("98,0,2"), 1).tolist()) == [0, 2]
+
+
+def distance(split: np.ndarray, sizes: np.ndarray, ratios: tuple[float, float, float]) -> float:
+    """Of the shares of a split from the ratios, a small one counting as much as a large one."""
+    shares = np.bincount(split, sizes, 3) / sizes.sum()
+    return float(((shares - ratios) ** 2 / np.array(ratios)).sum())
+
+
+@pytest.mark.parametrize("groups", [3, 4, 5])
+@pytest.mark.parametrize("seed", range(5))
+def test_a_handful_of_groups_fills_the_ratios_as_well_as_any_choice_could(groups: int, seed: int) -> None:
+    sizes = np.exp(np.random.default_rng(seed).normal(8, 1.2, groups)).astype(np.int64)
+    keys, fixed = free(groups)
+    ratios = parse_ratios("80,10,10")
+    split = fill(assign(keys, fixed, ratios, seed), sizes, fixed, ratios)
+    choices = [np.array(choice) for choice in itertools.product(range(3), repeat=groups) if len(set(choice)) == 3]
+    assert distance(split, sizes, ratios) <= min(distance(choice, sizes, ratios) for choice in choices) + 1e-9
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.lists(st.integers(0, 10**6), min_size=3, max_size=60), st.integers(0, 10**6), st.data())
+def test_filling_brings_no_split_further_from_its_ratio_and_empties_none(sizes, seed, data) -> None:
+    keys, fixed = free(len(sizes))
+    fixed[: data.draw(st.integers(0, len(sizes) - 3))] = data.draw(st.integers(0, 2))
+    ratios = parse_ratios("80,10,10")
+    drawn = assign(keys, fixed, ratios, seed)
+    filled = fill(drawn, np.array(sizes), fixed, ratios)
+    assert set(filled.tolist()) == set(drawn.tolist()) and (filled[fixed >= 0] == fixed[fixed >= 0]).all()
+    if sum(sizes):
+        assert distance(filled, np.array(sizes), ratios) <= distance(drawn, np.array(sizes), ratios) + 1e-9
+
+
+def test_twenty_albums_of_different_lengths_come_within_a_hundredth_of_the_ratios() -> None:
+    sizes = np.random.default_rng(1).integers(1000, 30_000, 20)
+    keys, fixed = free(20)
+    ratios = parse_ratios("80,10,10")
+    drawn = assign(keys, fixed, ratios, 1)
+    shares = np.bincount(fill(drawn, sizes, fixed, ratios), sizes, 3) / sizes.sum()
+    np.testing.assert_allclose(shares, ratios, atol=0.01)
+    assert np.abs(np.bincount(drawn, sizes, 3) / sizes.sum() - ratios).max() > 0.03  # by chance alone
 
 
 @pytest.mark.parametrize("text", ["", "1", "1,2", "a,b,c", "1,-1,1", "0,0,0", "nan,1,1", "inf,1,1"])
