@@ -14,6 +14,7 @@ as framed token ids.
 ``MuseCocoHub`` (see ``musecoco_hub``) is the same for new music from attributes.
 
     python -m musicbert_plugin.hub strip IN.pt OUT.pt [--dtype bf16]     # weights and configuration only
+    python -m musicbert_plugin.hub export-head IN.pt OUT.pt --head composer    # one head of audio_multitask
     python -m musicbert_plugin.hub hugging-face IN.pt FOLDER             # of a MuseCoco model
 
 A model sees a limited number of notes at once (1,022 for the published models).  Longer pieces go through it in
@@ -53,7 +54,7 @@ from musicbert_plugin.compat import load_safely  # noqa: E402
 from musicbert_plugin.models.musicbert import MusicBERTModel  # noqa: E402
 from musicbert_plugin.musecoco_hub import MuseCocoHub  # noqa: E402
 from musicbert_plugin.tasks.octuple_masked_lm import octuple_dictionary  # noqa: E402
-from musicbert_plugin.weight_files import strip_checkpoint  # noqa: E402
+from musicbert_plugin.weight_files import export_head, strip_checkpoint  # noqa: E402
 
 __all__ = ["Filled", "MuseCocoHub", "MusicBERTHub"]
 
@@ -445,6 +446,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     strip.add_argument("source", type=Path)
     strip.add_argument("target", type=Path)
     strip.add_argument("--dtype", choices=DTYPES, help="of the weights; by default as they are")
+    head = commands.add_parser("export-head", help="write the encoder and one head of an audio_multitask checkpoint")
+    head.add_argument("source", type=Path)
+    head.add_argument("target", type=Path)
+    head.add_argument("--head", required=True, metavar="NAME", help="the task that stays")
     folder = commands.add_parser("hugging-face", help="write a MuseCoco checkpoint as a Hugging Face folder")
     folder.add_argument("source", type=Path)
     folder.add_argument("target", type=Path)
@@ -452,6 +457,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     with one_sentence():
         if options.command == "strip":
             strip_checkpoint(options.source, options.target, DTYPES.get(options.dtype))
+        elif options.command == "export-head":
+            export_head(options.source, options.target, options.head)
         else:
             MuseCocoHub.from_pretrained(options.source, dtype=None).save_hugging_face(options.target)
 

@@ -1,4 +1,5 @@
-"""Weights without anything beside them: the safetensors format, and checkpoints stripped of their optimizer.
+"""Weights without anything beside them: the safetensors format, and checkpoints stripped of their optimizer, or of all
+heads but one.
 
 safetensors (https://github.com/huggingface/safetensors): eight bytes, the length of the header (little-endian); the
 header, JSON that gives for each tensor its type, shape and place; the tensors, one after the other.  Reading maps the
@@ -20,7 +21,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from musicbert_plugin.errors import CheckpointError
+from musicbert_plugin.errors import CheckpointError, OptionError
 
 TYPES = {
     "F64": torch.float64,
@@ -35,6 +36,8 @@ TYPES = {
     "BOOL": torch.bool,
 }
 _LONGEST_HEADER = 100_000_000
+HEADS = "clip_heads.heads"
+"""Where a model of labelled clips keeps its heads."""
 
 
 def read_safetensors(path: str | Path) -> dict[str, Tensor]:
@@ -111,6 +114,42 @@ def strip_checkpoint(source: str | Path, target: str | Path, dtype: torch.dtype 
         name: value.to(dtype) if dtype is not None and value.is_floating_point() else value
         for name, value in state["model"].items()
     }
+    _save_stripped(state, weights, target)
+
+
+def export_head(source: str | Path, target: str | Path, head: str) -> None:
+    """Write the encoder, one head and its classes out of a checkpoint of ``audio_multitask``, and nothing else.
+
+    What all heads share (mix of layers, pooling, mean and deviation, front-end) stays, so that the head answers as
+    before, to the bit.  The source is mapped, not read.
+
+    Parameters
+    ----------
+    source, target : path
+    head : str
+        Name of the task.
+
+    Raises
+    ------
+    CheckpointError
+        If the source is no checkpoint, or has no heads for labels.
+    OptionError
+        If it has no such head, or the target cannot be written.
+    """
+    state = load_mapped(source)
+    tasks = (state.get("task_state") or {}).get("label_tasks") or []
+    if not tasks:
+        raise CheckpointError(f"{source} has no heads for labels; a checkpoint of audio_multitask is expected.")
+    kept = [task for task in tasks if task["name"] == head]
+    if not kept:
+        raise OptionError(f"--head is {head!r}, but {source} has {', '.join(task['name'] for task in tasks)}.")
+    others = tuple(f"{HEADS}.{task['name']}." for task in tasks if task["name"] != head)
+    weights = {name: value for name, value in state["model"].items() if not name.startswith(others)}
+    _save_stripped(state | {"task_state": state["task_state"] | {"label_tasks": kept}}, weights, target)
+
+
+def _save_stripped(state: dict[str, Any], weights: dict[str, Tensor], target: str | Path) -> None:
+    """Write weights with a checkpoint's configuration; the file appears under its name when it is whole."""
     history = [
         {key: entry.get(key) for key in ("criterion_name", "optimizer_name", "num_updates")}
         | {"lr_scheduler_state": {}}
@@ -126,6 +165,8 @@ def strip_checkpoint(source: str | Path, target: str | Path, dtype: torch.dtype 
     }
     if "task_state" in state:
         kept["task_state"] = state["task_state"]
+    if not Path(target).parent.is_dir() or Path(target).is_dir():
+        raise OptionError(f"{target} cannot be written: the name of a file in a folder that exists is accepted.")
     unfinished = Path(f"{target}.unfinished")
     torch.save(kept, unfinished)
     os.replace(unfinished, target)

@@ -129,6 +129,44 @@ def test_one_head_is_asked_about_new_recordings_and_bad_ones_are_told(checkpoint
     assert status == 2 and "--head is 'key'" in said
 
 
+@pytest.mark.parametrize("options", [{}, {"layer_mix": "learned", "pooling": "attention", "head_dim": 4}])
+def test_an_exported_head_answers_as_the_whole_checkpoint_does(checkpoint, tmp_path, capsys, options):
+    from musicbert_plugin.audio_hub import MusiCoderHub
+    from musicbert_plugin.hub import main as hub
+
+    soundfile = pytest.importorskip("soundfile")
+    path, *_ = checkpoint(labels=True, **options)
+    soundfile.write(tmp_path / "song.wav", np.random.default_rng(0).normal(size=90000) / 9, 16000)
+    whole = MusiCoderHub.from_pretrained(path).predict(tmp_path / "song.wav")
+    for name in ("level", "mean"):
+        small = tmp_path / f"{name}.pt"
+        hub(["export-head", str(path), str(small), "--head", name])
+        assert MusiCoderHub.from_pretrained(small).predict(tmp_path / "song.wav") == {name: whole[name]}
+        status, values, _ = run(capsys, "audio", "--path", small, "--predict", tmp_path / "song.wav")
+        assert status == 0 and values["predictions"][str(tmp_path / "song.wav")] == {name: whole[name]}
+        weights = torch.load(small, weights_only=True)["model"]
+        assert {key.split(".")[2] for key in weights if key.startswith("clip_heads.heads.")} == {name}
+    assert not list(tmp_path.glob("*.unfinished"))
+
+
+def test_heads_that_cannot_be_exported_are_told_in_a_sentence(checkpoint, tmp_path, capsys):
+    from musicbert_plugin.hub import main as hub
+
+    labelled, pretrained = checkpoint(labels=True)[0], checkpoint()[0]
+    for source, head, target, words in (
+        (labelled, "key", "out.pt", "--head is 'key', but"),
+        (labelled, "key", "out.pt", "has level, mean."),
+        (pretrained, "level", "out.pt", "has no heads for labels"),
+        (tmp_path / "none.pt", "level", "out.pt", "is not a file"),
+        (labelled, "level", "nowhere/out.pt", "cannot be written"),
+    ):
+        with pytest.raises(SystemExit) as end:
+            hub(["export-head", str(source), str(tmp_path / target), "--head", head])
+        said = capsys.readouterr().err
+        assert end.value.code == 2 and words in said and len(said.splitlines()) == 1
+    assert not (tmp_path / "out.pt").exists()
+
+
 def test_recordings_without_sound_worth_an_answer_fail_and_the_others_go_on(checkpoint, tmp_path, capsys):
     soundfile = pytest.importorskip("soundfile")
     pytest.importorskip("soxr")

@@ -1,5 +1,7 @@
 """Fine-tuning in fairseq's hands, from a pre-trained file to labels of a new recording."""
 
+import json
+
 import pytest
 import torch
 
@@ -98,6 +100,28 @@ def test_a_fine_tuned_file_knows_its_classes_and_validates_alike(fairseq_command
     last = [line for line in outcome.statistics if "valid_mean_r2" in line][-1]
     assert f"mean_r2 {last['valid_mean_r2']} " in again.log
     assert f"loss {last['valid_loss']} " in again.log
+
+
+def test_an_exported_head_can_be_trained_further_and_measured(fairseq_command, folder, pretrained, tmp_path, capsys):
+    from musicbert_plugin.evaluate.__main__ import main as evaluate
+    from musicbert_plugin.hub import main as hub
+
+    fine_tune(fairseq_command, folder, tmp_path / "fine", pretrained, "--max-epoch", 2, "--weighting", "uncertainty")
+    whole, small = tmp_path / "fine" / "checkpoint_last.pt", tmp_path / "tags.pt"
+    hub(["export-head", str(whole), str(small), "--head", "tags"])
+    assert small.stat().st_size < whole.stat().st_size / 2  # nothing of the optimizer
+    capsys.readouterr()
+    scores = []
+    for path in (whole, small):
+        assert evaluate(["audio", "--path", str(path), str(folder), "--head", "tags"]) == 0
+        scores.append(json.loads(capsys.readouterr().out)["tags"])
+    assert scores[0] == scores[1]
+    fine_tune(fairseq_command, folder, tmp_path / "on", small, "--max-epoch", 1, "--lr", "0")
+    before, after = (
+        torch.load(path, weights_only=True)["model"] for path in (small, tmp_path / "on/checkpoint_last.pt")
+    )
+    assert all(torch.equal(value, after[key]) for key, value in before.items())
+    assert any(key.startswith("clip_heads.heads.level") for key in after)  # a head that the file lacks starts fresh
 
 
 def test_a_missing_column_is_told_in_a_sentence(fairseq_command, folder, tmp_path, capsys):
