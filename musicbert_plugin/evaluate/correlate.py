@@ -25,6 +25,7 @@ from numpy.typing import NDArray
 
 from musicbert_plugin.errors import DatasetError, OptionError
 from musicbert_plugin.evaluate import Report
+from musicbert_plugin.evaluate.figures import new_figure, save_figure
 from musicbert_plugin.metrics.correlation import MeanCorrelation, pearson
 
 if TYPE_CHECKING:
@@ -200,13 +201,7 @@ def draw_heat_map(strength: NDArray[np.float64], names: list[str], path: Path) -
     OptionError
         matplotlib is not installed, or the file cannot be written.
     """
-    try:
-        from matplotlib.backends.backend_agg import FigureCanvasAgg
-        from matplotlib.figure import Figure
-    except ImportError:
-        raise OptionError("pictures need matplotlib, which is not installed (pip install matplotlib).") from None
-    figure = Figure(figsize=(2 + 0.35 * min(len(names), 60), 1.5 + 0.4 * len(strength)), dpi=100, layout="constrained")
-    FigureCanvasAgg(figure)
+    figure = new_figure(2.5 + 0.35 * min(len(names), 60), 1.5 + 0.4 * len(strength), dpi=100)
     axis = figure.subplots()
     image = axis.imshow(strength, vmin=0, vmax=1, cmap="viridis", aspect="auto", origin="lower")
     axis.set_ylabel("layer (0: input)")
@@ -215,8 +210,6 @@ def draw_heat_map(strength: NDArray[np.float64], names: list[str], path: Path) -
         axis.set_xticks(range(len(names)), names, rotation=60, ha="right", fontsize=8)
     else:
         axis.set_xlabel("feature")
-    figure.colorbar(image, ax=axis, label="|correlation| of the closest unit")
-    try:
-        figure.savefig(path)
-    except OSError as error:
-        raise OptionError(f"{path}: the picture cannot be written ({error.strerror}).") from None
+    axis.set_title("closest unit of each layer", fontsize=10)
+    figure.colorbar(image, ax=axis, label="|correlation|")
+    save_figure(figure, path)

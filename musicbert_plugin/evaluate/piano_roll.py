@@ -1,19 +1,18 @@
 """Piano rolls: scores as pictures, one panel under the other on a common time axis.
 
 Time runs in bars (or quarter notes), pitch upwards; a note is a bar from its onset to its end, in the colour of its
-program; drums are dark and stand at their keys.  ``matplotlib`` draws; it is needed for this file alone.
+program; drums are dark and stand at their keys.
 """
 
 from __future__ import annotations
 
 import os
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 
 from musicbert_plugin.codecs.score import DRUMS, Score
-from musicbert_plugin.errors import OptionError
+from musicbert_plugin.evaluate.figures import new_figure, save_figure
 
 PITCH_CLASSES = ("C", "C♯", "D", "E♭", "E", "F", "F♯", "G", "A♭", "A", "B♭", "B")
 _DRUM_COLOUR = "0.35"
@@ -59,15 +58,10 @@ def draw_piano_rolls(
     OptionError
         matplotlib is not installed, or the file cannot be written.
     """
-    try:
-        from matplotlib.backends.backend_agg import FigureCanvasAgg
-        from matplotlib.collections import PolyCollection
-        from matplotlib.figure import Figure
-        from matplotlib.patches import Patch
-    except ImportError:
-        raise OptionError("pictures need the package matplotlib, which is missing: pip install matplotlib.") from None
+    figure = new_figure(11, 1.0 + 2.1 * len(panels), dpi=120)
+    from matplotlib.collections import PolyCollection
+    from matplotlib.patches import Patch
 
-    path = Path(path)
     programs = np.unique(np.concatenate([panel.score.program for panel in panels]))
     palette = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#8c564b", "#7f7f7f", "#bcbd22")
     melodic = [int(program) for program in programs if program != DRUMS]
@@ -82,8 +76,6 @@ def draw_piano_rolls(
     else:
         begin, stop = int(bar_lines[0]), int(bar_lines[-1])
 
-    figure = Figure(figsize=(11, 1.0 + 2.1 * len(panels)), layout="constrained")
-    FigureCanvasAgg(figure)
     axes = figure.subplots(len(panels), 1, sharex=True, squeeze=False)[:, 0]
     for axis, panel in zip(axes, panels, strict=True):
         score = panel.score
@@ -123,10 +115,4 @@ def draw_piano_rolls(
         axes[0].legend(handles=handles, loc="upper right", fontsize=7, ncols=min(len(handles), 5))
     if title:
         figure.suptitle(title, fontsize=11)
-    partial = path.with_name(f".{path.stem}.partial{path.suffix}")
-    try:
-        figure.savefig(partial, dpi=120)
-        os.replace(partial, path)
-    except (OSError, ValueError) as error:
-        partial.unlink(missing_ok=True)
-        raise OptionError(f"{path}: the picture cannot be written ({error}).") from None
+    save_figure(figure, path)

@@ -2,26 +2,26 @@
 
 Time is in seconds, frequency in hertz (bands stand as the front-end spaces them), level in decibels: a log-mel of x ln
 units is x * 10 / ln 10 dB of power.  The first three panels share one range of levels, so that colours compare; the
-outline of the mask is drawn on the error.  What is not a log-mel band (chroma, MFCC) is not drawn.  ``matplotlib``
-draws; it is needed for this file alone.
+outline of the mask is drawn on the error.  What is not a log-mel band (chroma, MFCC) is not drawn.
 """
 
 from __future__ import annotations
 
 import math
 import os
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from musicbert_plugin.errors import OptionError
+from musicbert_plugin.evaluate.figures import new_figure, save_figure
 
 DECIBELS = 10.0 / math.log(10.0)
 """Decibels of power in one ln unit."""
 RANGE = 80.0
 """Decibels below the loudest cell at which colours end."""
+MARK_HEIGHT = 0.06
+"""Height of a frequency's number, as a share of its panel: nearer ones would overlap."""
 
 
 def mel_columns(feature_names: list[str]) -> NDArray[np.int64]:
@@ -70,12 +70,6 @@ def draw_spectrograms(
     OptionError
         matplotlib is not installed, or the file cannot be written.
     """
-    try:
-        from matplotlib.backends.backend_agg import FigureCanvasAgg
-        from matplotlib.figure import Figure
-    except ImportError:
-        raise OptionError("pictures need matplotlib, which is not installed (pip install matplotlib).") from None
-
     hidden = region > 0
     levels = {
         "masked input": masked * DECIBELS,
@@ -86,8 +80,7 @@ def draw_spectrograms(
     quietest = max(float(np.nanmin(levels["original"])), loudest - RANGE)
     error = np.where(hidden, np.abs(restored - original), np.nan) * DECIBELS
 
-    figure = Figure(figsize=(10, 9), dpi=80, layout="constrained")
-    canvas = FigureCanvasAgg(figure)
+    figure = new_figure(10, 9, dpi=80)
     axes = figure.subplots(4, 1, sharex=True)
     frames, bands = original.shape
     extent = (start, start + frames / frame_rate, -0.5, bands - 0.5)
@@ -109,17 +102,10 @@ def draw_spectrograms(
     axes[3].set_xlabel("time (s)")
     if title:
         figure.suptitle(title, fontsize=11)
-    canvas.draw()
+    figure.canvas.draw()
     if path is not None:
-        target = Path(path)
-        partial = target.with_name(f".{target.name}.part")
-        try:
-            target.parent.mkdir(parents=True, exist_ok=True)
-            figure.savefig(partial, format=target.suffix[1:] or "png")
-            partial.replace(target)
-        except (OSError, ValueError) as error_:
-            raise OptionError(f"{target}: the picture cannot be written ({error_}).") from None
-    return np.asarray(canvas.buffer_rgba())[..., :3].copy()
+        save_figure(figure, path)
+    return np.asarray(figure.canvas.buffer_rgba())[..., :3].copy()
 
 
 def _frequency_axis(axis: Any, frequencies: NDArray[np.floating[Any]] | None) -> None:
@@ -127,6 +113,8 @@ def _frequency_axis(axis: Any, frequencies: NDArray[np.floating[Any]] | None) ->
     if frequencies is None or not np.isfinite(frequencies).all() or len(frequencies) < 2:
         axis.set_ylabel("feature")
         return
-    inside = [f for f in (100, 200, 500, 1000, 2000, 5000, 10000) if frequencies[0] <= f <= frequencies[-1]]
-    axis.set_yticks(np.interp(inside, frequencies, np.arange(len(frequencies))), [f"{f:,}" for f in inside], fontsize=8)
+    rounds = [f for f in (100, 200, 500, 1000, 2000, 5000, 10000) if frequencies[0] <= f <= frequencies[-1]]
+    places = np.interp(rounds, frequencies, np.arange(len(frequencies)))
+    shown = [at for at in range(len(rounds)) if at == 0 or places[at] - places[at - 1] > MARK_HEIGHT * len(frequencies)]
+    axis.set_yticks(places[shown], [f"{rounds[at]:,}" for at in shown], fontsize=8)
     axis.set_ylabel("frequency (Hz)")

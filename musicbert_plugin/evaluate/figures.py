@@ -1,0 +1,48 @@
+"""Figures: made without a screen, and on disk under their names when whole; ``matplotlib`` is needed for them alone."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+from musicbert_plugin.errors import OptionError
+
+
+def new_figure(width: float, height: float, dpi: int) -> Any:
+    """An empty figure of so many inches, ``matplotlib.figure.Figure``; its canvas holds pixels.
+
+    Raises
+    ------
+    OptionError
+        matplotlib is not installed.
+    """
+    try:
+        from matplotlib.backends.backend_agg import FigureCanvasAgg
+        from matplotlib.figure import Figure
+    except ImportError:
+        raise OptionError("pictures need matplotlib, which is not installed (pip install matplotlib).") from None
+    figure = Figure(figsize=(width, height), dpi=dpi, layout="constrained")
+    FigureCanvasAgg(figure)
+    return figure
+
+
+def save_figure(figure: Any, path: str | os.PathLike[str]) -> None:
+    """Write a figure; the suffix names the format (``.png``, ``.svg``, ``.pdf``), folders are made.
+
+    Raises
+    ------
+    OptionError
+        The file cannot be written, or the format is unknown.
+    """
+    path = Path(path)
+    partial = path.with_name(f".{path.name}.partial")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        figure.savefig(partial, format=path.suffix[1:] or "png")
+        partial.replace(path)
+    except (OSError, ValueError) as error:
+        raise OptionError(f"{path}: the picture cannot be written ({error}).") from None
+    finally:
+        if partial.exists():
+            partial.unlink()
