@@ -52,21 +52,23 @@ status=0
 # A hundredth of scripts/pretrain_audio.sh, and of scripts/finetune_audio.sh.
 device=--cpu
 if "$python" -c 'import sys, torch; sys.exit(not torch.cuda.is_available())'; then device=; fi
-train() { # SAVE_DIR UPDATES fairseq-train options
+train() { # SAVE_DIR UPDATES HOURS fairseq-train options
     save=$1
     updates=$2
-    shift 2
+    hours=$3
+    shift 3
     # shellcheck disable=SC2086
     .venv/bin/fairseq-train "$out/data" --user-dir musicbert_plugin $device --arch musicoder_tiny --attention-dropout 0 \
         --optimizer adam --adam-betas '(0.9,0.98)' --adam-eps 1e-6 --weight-decay 0.01 --clip-norm 1.0 \
         --lr-scheduler polynomial_decay --warmup-updates 50 --total-num-update "$updates" --max-update "$updates" \
-        --num-workers 1 --stop-time-hours 0.1 --no-epoch-checkpoints --save-dir "$save" \
+        --stop-time-hours "$hours" --num-workers 1 --no-epoch-checkpoints --save-dir "$save" \
         --validate-interval 1000000 --validate-interval-updates 200 --save-interval-updates 200 --keep-interval-updates 1 \
         --tensorboard-logdir "$out/log/$(basename "$save")" --log-format simple --log-interval 50 "$@"
 }
-train "$out/pretrained" 600 --task spectrogram_reconstruction --criterion spectrogram_reconstruction --masking mixed \
+train "$out/pretrained" 600 0.1 --task spectrogram_reconstruction --criterion spectrogram_reconstruction --masking mixed \
     --max-frames 200 --batch-size 8 --lr 2e-3 --dropout 0
-train "$out/finetuned" 400 --task audio_multitask --criterion audio_multitask --weighting equal \
+# The hours of a file to begin with count too: 0.1 more than those of pre-training.
+train "$out/finetuned" 400 0.2 --task audio_multitask --criterion audio_multitask --weighting equal \
     --tasks-file "$out/tasks.yaml" --max-frames 0 --batch-size 16 --lr 1e-3 --dropout 0.1 \
     --pooling mean+max --layer-mix learned --finetune-from-model "$out/pretrained/checkpoint_last.pt"
 
