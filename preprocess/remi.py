@@ -14,9 +14,9 @@ every command word (see ``musicbert_plugin.codecs.attributes``).
 ``pairs`` of MIDI are two neighbouring bars in the layout ``notes``: the condition is ``PITCH``, then for each onset of
 the second bar ``o`` and its distinct pitches from high to low, ``INS`` and its instruments, ``HIST`` and the first bar;
 the answer is the second bar, which has a note.  Conditions are in ``{split}_input.bin`` and ``.idx``, answers in
-``{split}.bin`` and ``.idx``.  With a SRC that holds ``train_input.txt``, ``train.txt`` and ``dict.txt``, these lines
-are taken as they are.  Words that a dictionary lacks take the place of words that nothing uses: the number of rows
-stays, so that a checkpoint's embeddings fit.
+``{split}.bin`` and ``.idx``.  With a SRC that holds ``{split}_input.txt``, ``{split}.txt`` and ``dict.txt``, these
+lines are taken as they are.  Words that a dictionary lacks take the place of words that nothing uses: the number of
+rows stays, so that a checkpoint's embeddings fit.
 """
 
 from __future__ import annotations
@@ -28,15 +28,15 @@ import json
 import re
 import shutil
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from .builder import BuildOptions, Companion, build
+from .builder import BuildOptions, Companion, Destination, build
 from .command import DONE, add_options, option, options_of, run_command, say
 from .midi import MidiKind, MidiLimits
 from .splits import SPLITS
-from .storage import BinaryWriter, TextWriter
+from .storage import WRITERS, BinaryWriter, TextWriter
 
 LAYOUTS = ("bar-tempo", "position-tempo", "notes")
 WINDOWS = 3  # per piece, at most
@@ -74,12 +74,29 @@ def parse_window_bars(text: str) -> tuple[int, int]:
     return least, most
 
 
+def check_max_tokens(most: int) -> None:
+    """Refuse a limit that nothing can meet.
+
+    Raises
+    ------
+    OptionError
+    """
+    from musicbert_plugin.errors import OptionError
+
+    if most < 1:
+        raise OptionError(f"--max-tokens {most}: 1 or more is needed.")
+
+
 @dataclass(frozen=True)
 class BarsKind(MidiKind):
     """How a MIDI file becomes items that are whole bars of REMI; see ``workers.Kind``."""
 
     layout: str = "bar-tempo"
     max_tokens: int = 5120
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_max_tokens(self.max_tokens)
 
     def examine(self, data: bytes, name: str) -> Any:
         """The piece in a MIDI file, or a :class:`ScoreError`."""
@@ -144,7 +161,9 @@ class RemiKind(BarsKind):
             classes.append(class_vector(extract(grid, begin, end, legacy=self.legacy, chords=shades)))
         if not items:
             if too_long:
-                raise ScoreError(TOO_LONG, f"{name}: every window drawn has more than {self.max_tokens} words.")
+                raise ScoreError(
+                    TOO_LONG, f"{name}: every window drawn ({too_long}) has more than {self.max_tokens} words."
+                )
             raise ScoreError(EMPTY, f"{name}: no window drawn has a note.")
         extra: dict[str, Any] = {"classes": base64.b64encode(np.stack(classes).tobytes()).decode()}
         if too_long:
@@ -272,11 +291,20 @@ class Attributes(Companion):
 
 
 @dataclass
-class PairOptions:
+class PairOptions(MidiLimits):
     """What only ``pairs`` takes."""
 
     max_tokens: int = option(5120, "leave out pairs with more words")
     layout: str = option("notes", "of the words of one's own lines", choices=LAYOUTS)
+
+
+# Options of ``pairs`` that lines of one's own have no use for, with their defaults.
+_OF_MIDI = {
+    one.name: one.default
+    for options in (BuildOptions, MidiLimits)
+    for one in fields(options)
+    if one.name not in ("dest", "jobs", "format", "seed", "time_limit")
+}
 
 
 @dataclass(frozen=True)
@@ -306,7 +334,7 @@ class PairKind(BarsKind):
             conditions.append(np.append(condition, np.uint16(EOS)))
         if not items:
             if too_long:
-                raise ScoreError(TOO_LONG, f"{name}: every pair has more than {self.max_tokens} words.")
+                raise ScoreError(TOO_LONG, f"{name}: every pair ({too_long}) has more than {self.max_tokens} words.")
             raise ScoreError(EMPTY, f"{name}: no bar but the first has a note.")
         extra: dict[str, Any] = {
             "conditions": base64.b64encode(np.concatenate(conditions).tobytes()).decode(),
@@ -367,13 +395,13 @@ class Conditions(Companion):
         suffixes = BinaryWriter.suffixes if format == "bin" else TextWriter.suffixes
         self.files = tuple(f"{split}_input{suffix}" for split in SPLITS for suffix in suffixes)
         self._writers: dict[str, Any] = {}
-        self._too_long = 0
+        self._too_long, self._lost = 0, Counter[str]()
 
     def begin(self, out: Path) -> None:
         """Open a file for each split."""
         make: Any = (lambda stem: BinaryWriter(stem, "uint16")) if self._format == "bin" else TextWriter
         self._writers = {split: make(out / f"{split}_input") for split in SPLITS}
-        self._too_long = 0
+        self._too_long, self._lost = 0, Counter()
 
     def add(self, index: int, split: str, extra: dict[str, Any]) -> dict[str, Any]:
         """Write the conditions of a piece."""
@@ -387,13 +415,16 @@ class Conditions(Companion):
             else:
                 self._writers[split].add_line(" ".join(words[one] for one in condition[:-1].tolist()))
         self._too_long += extra.get("too_long", 0)
+        self._lost.update(extra.get("lost", {}))
         return {key: extra[key] for key in ("too_long", "lost") if key in extra}
 
     def finish(self) -> dict[str, Any]:
         """The files are whole afterwards."""
         for writer in self._writers.values():
             writer.close()
-        return {"pairs_too_long": self._too_long}
+        if self._too_long:
+            say(f"{self._too_long:,} pairs too long are left out.")
+        return {"pairs_too_long": self._too_long, "lost_notes": dict(self._lost)}
 
 
 def parse_renames(given: list[str]) -> list[tuple[str, str]]:
@@ -443,66 +474,151 @@ def _read_lines(path: Path) -> list[list[str]]:
         raise OptionError(f"{path}: cannot be read ({reason}).") from None
 
 
-def own_pairs(folder: Path, dest: Path, layout: str, renames: list[tuple[str, str]] | None) -> int:
+def is_own(folder: Path) -> bool:
+    """Whether a source holds lines of one's own: the conditions of any split."""
+    return any((folder / f"{split}_input.txt").is_file() for split in SPLITS)
+
+
+def _own_dictionary(path: Path, renames: list[tuple[str, str]] | None) -> tuple[list[str], list[tuple[str, str]]]:
+    """The words of a dictionary after renaming, and what was renamed; see :func:`renamed_dictionary`."""
+    from musicbert_plugin.errors import OptionError
+
+    rows = [row[0] for row in _read_lines(path) if row]
+    present = set(rows)
+    if len(present) < len(rows):
+        twice = next(word for word, count in Counter(rows).items() if count > 1)
+        raise OptionError(f"{path}: the word {twice} has more than one row; each needs one of its own.")
+    if renames is None:
+        renames = [(old, new) for old, new in DEFAULT_RENAMES if old in present and new not in present]
+    words = renamed_dictionary(rows, renames, str(path))
+    if "<sep>" not in words:
+        raise OptionError(f"{path}: a row <sep> is needed, the word between a condition and its answer.")
+    return words, renames
+
+
+_Pairs = dict[str, tuple[list[list[int]], list[list[int]]]]  # of a split: conditions, answers
+
+
+def _own_lines(folder: Path, words: list[str]) -> _Pairs:
+    """Conditions and answers of every split that is there, as ids."""
+    from musicbert_plugin.errors import OptionError
+
+    id_of = {word: 4 + at for at, word in enumerate(words)} | {"<unk>": 3}
+
+    def ids_of(path: Path) -> list[list[int]]:
+        lines = []
+        for number, line in enumerate(_read_lines(path), start=1):
+            if unknown := next((word for word in line if word not in id_of), None):
+                raise OptionError(
+                    f"{path}, line {number}: {unknown!r} is not in dict.txt; --rename OLD={unknown} puts it on a row "
+                    "that is not used."
+                )
+            lines.append([id_of[word] for word in line])
+        return lines
+
+    pairs = {}
+    for split in SPLITS:
+        files = [folder / f"{split}_input.txt", folder / f"{split}.txt"]
+        if not any(file.is_file() for file in files):
+            continue
+        conditions, answers = map(ids_of, files)
+        if len(conditions) != len(answers):
+            raise OptionError(
+                f"{folder}: {files[0].name} has {len(conditions):,} lines, but {files[1].name} has {len(answers):,}; "
+                "line by line they are a pair."
+            )
+        pairs[split] = (conditions, answers)
+    return pairs
+
+
+def _write_own(out: Path, pairs: _Pairs, words: list[str], format: str, max_tokens: int) -> tuple[dict[str, int], int]:
+    """Write conditions and answers; returns how many pairs each split has, and how many were too long."""
+    import numpy as np
+
+    counts, too_long = {}, 0
+    for split in SPLITS:
+        whole = list(zip(*pairs.get(split, ([], [])), strict=True))
+        kept = [pair for pair in whole if len(pair[0]) + len(pair[1]) <= max_tokens]
+        counts[split], too_long = len(kept), too_long + len(whole) - len(kept)
+        for side, stem in enumerate((f"{split}_input", split)):
+            writer: Any = WRITERS[format](out / stem, "uint16")
+            for pair in kept:
+                if format == "bin":
+                    writer.add(np.array([*pair[side], 2], np.uint16))
+                else:
+                    writer.add_line(" ".join("<unk>" if one == 3 else words[one - 4] for one in pair[side]))
+            writer.close()
+    return counts, too_long
+
+
+def own_pairs(
+    folder: Path, general: BuildOptions, options: PairOptions, renames: list[tuple[str, str]] | None = None
+) -> int:
     """Lines of one's own, ``{split}_input.txt`` and ``{split}.txt`` with ``dict.txt``, into a dataset folder.
+
+    Pairs of more than ``--max-tokens`` words are left out and counted.  Stopped and started again it ends with the same
+    bytes; what is finished already is left alone.
 
     Raises
     ------
     OptionError
-        Files of unequal length, a word that is not in the dictionary, or a dictionary whose rows would change.
+        Files of unequal length, a word that is not in the dictionary, a dictionary whose rows would change, or an
+        option that only MIDI files have a use for.
     """
-    import numpy as np
-
     from musicbert_plugin.errors import OptionError
 
-    rows = [row[0] for row in _read_lines(folder / "dict.txt") if row]
-    if renames is None:
-        present = set(rows)
-        renames = [(old, new) for old, new in DEFAULT_RENAMES if old in present and new not in present]
-    words = renamed_dictionary(rows, renames, str(folder / "dict.txt"))
-    id_of = {word: 4 + at for at, word in enumerate(words)} | {"<unk>": 3}
-    splits = [split for split in SPLITS if (folder / f"{split}_input.txt").is_file()]
-    lines: dict[str, list[list[str]]] = {}
-    for split in splits:
-        for stem in (f"{split}_input", split):
-            lines[stem] = _read_lines(folder / f"{stem}.txt")
-            for number, line in enumerate(lines[stem], start=1):
-                unknown = [word for word in line if word not in id_of]
-                if unknown:
-                    raise OptionError(
-                        f"{folder / stem}.txt, line {number}: {unknown[0]!r} is not in dict.txt; --rename "
-                        f"OLD={unknown[0]} puts it on a row that is not used."
-                    )
-        conditions, answers = len(lines[f"{split}_input"]), len(lines[split])
-        if conditions != answers:
+    check_max_tokens(options.max_tokens)
+    for name, value in (asdict(general) | asdict(options)).items():
+        if name in _OF_MIDI and value != _OF_MIDI[name]:
             raise OptionError(
-                f"{folder}: {split}_input.txt has {conditions:,} lines, but {split}.txt has {answers:,}; line by line "
-                "they are a pair."
+                f"--{name.replace('_', '-')} {value}: it is for MIDI files; lines of one's own are taken as they are."
             )
-    if (dest / "config.json").exists() or (dest / "dict.txt").exists():
-        raise OptionError(f"{dest}: holds a dataset already; an empty or a new folder is needed.")
+    words, renames = _own_dictionary(folder / "dict.txt", renames)
+    pairs = _own_lines(folder, words)
+    dictionary = "".join(f"{word} 1\n" for word in words).encode()
+    stems = [stem for split in SPLITS for stem in (f"{split}_input", split)]
+    content = hashlib.sha256()
+    for stem in stems:
+        path = folder / f"{stem}.txt"
+        content.update(hashlib.sha256(path.read_bytes()).digest() if path.is_file() else b"-")
+    settings = {
+        "kind": "remi_pairs",
+        "layout": options.layout,
+        "max_tokens": options.max_tokens,
+        "dictionary_sha256": hashlib.sha256(dictionary).hexdigest(),
+        "renamed": dict(renames),
+    }
+    source = {"source": [str(folder)], "source_sha256": content.hexdigest(), "format": general.format}
+    description = {**settings, **source}
+    suffixes = WRITERS[general.format].suffixes
+    names = [f"{stem}{suffix}" for stem in stems for suffix in suffixes] + ["dict.txt", "config.json"]
+    destination = Destination(Path(general.dest), description, names)
+    if destination.finished and not destination.begun:
+        say(f"{general.dest}: finished already with these options and files; nothing to do.")
+        return DONE
+    destination.begin()
     try:
-        dest.mkdir(parents=True, exist_ok=True)
-        for stem in [stem for split in SPLITS for stem in (f"{split}_input", split)]:
-            writer = BinaryWriter(dest / stem, "uint16")
-            for line in lines.get(stem, []):
-                writer.add(np.array([id_of[word] for word in line] + [2], np.uint16))
-            writer.close()
-        dictionary = "".join(f"{word} 1\n" for word in words).encode()
-        (dest / "dict.txt").write_bytes(dictionary)
+        out = destination.work / "out"
+        shutil.rmtree(out, ignore_errors=True)
+        out.mkdir()
+        counts, too_long = _write_own(out, pairs, words, general.format, options.max_tokens)
+        (out / "dict.txt").write_bytes(dictionary)
         config = {
             "format": 1,
-            "kind": "remi_pairs",
-            "layout": layout,
-            "dictionary_sha256": hashlib.sha256(dictionary).hexdigest(),
-            "renamed": dict(renames),
-            "splits": {split: {"items": len(lines.get(split, []))} for split in SPLITS},
+            **settings,
+            "pairs_too_long": too_long,
+            "build": description,
+            "splits": {split: {"items": counts[split]} for split in SPLITS},
         }
-        (dest / "config.json").write_text(json.dumps(config, indent=2) + "\n")
+        (out / "config.json").write_text(json.dumps(config, indent=2) + "\n")
+        destination.publish()
+        destination.clean()
     except OSError as error:
-        raise OptionError(f"{dest}: cannot be written ({error.strerror or error}).") from None
-    for split in splits:
-        say(f"{split:<8}{len(lines[split]):>12,} pairs")
+        raise OptionError(f"{general.dest}: cannot be written ({error.strerror or error}).") from None
+    if too_long:
+        say(f"{too_long:,} pairs too long are left out.")
+    for split in pairs:
+        say(f"{split:<8}{counts[split]:>12,} pairs")
     return DONE
 
 
@@ -537,6 +653,28 @@ def decode(path: str, dest: str, layout: str | None, meter: str) -> int:
         raise OptionError(f"--meter {meter}: N/D is needed, such as 3/4.")
     given = int(match[1]), int(match[2])
     return decode_lines(path, dest, lambda words: remi.decode_with_repairs(remi.from_words(words), given, layout))
+
+
+def pairs(source: list[str], general: BuildOptions, options: PairOptions, renames: list[str] | None) -> int:
+    """Pairs of MIDI files, or of one folder of lines."""
+    from musicbert_plugin.errors import OptionError
+
+    own = [folder for folder in source if is_own(Path(folder))]
+    if own and len(source) > 1:
+        raise OptionError(f"{own[0]} holds lines of one's own, which are taken alone; {len(source)} sources are given.")
+    if own:
+        return own_pairs(Path(own[0]), general, options, None if renames is None else parse_renames(renames))
+    if renames:
+        raise OptionError("--rename belongs to lines of one's own, a folder with train_input.txt.")
+    if options.layout != PairKind.layout:
+        raise OptionError(
+            f"--layout {options.layout} belongs to lines of one's own, a folder with train_input.txt; pairs of MIDI "
+            f"files are in the layout {PairKind.layout}."
+        )
+    kind = PairKind(
+        options.max_bytes, options.max_notes, options.max_events, general.seed, max_tokens=options.max_tokens
+    )
+    return build(source, kind, general, Conditions(general.format))
 
 
 def parser() -> argparse.ArgumentParser:
@@ -588,16 +726,7 @@ def main(arguments: list[str]) -> int:
         )  # fmt: skip
         return build(given.source, kind, general, Attributes(own.labels))
     pair_options = options_of(given, PairOptions)
-    folder = Path(given.source[0])
-    if (folder / "train_input.txt").is_file():
-        renames = None if given.rename is None else parse_renames(given.rename)
-        return own_pairs(folder, Path(general.dest), pair_options.layout, renames)
-    if given.rename:
-        from musicbert_plugin.errors import OptionError
-
-        raise OptionError("--rename belongs to lines of one's own, a folder with train_input.txt.")
-    pairs = PairKind(seed=general.seed, max_tokens=pair_options.max_tokens)
-    return build(given.source, pairs, general, Conditions(general.format))
+    return pairs(given.source, general, pair_options, given.rename)
 
 
 if __name__ == "__main__":

@@ -3,7 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 import struct
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -161,8 +166,122 @@ def test_ones_own_pairs_that_do_not_fit_are_refused_in_a_sentence(tmp_path: Path
     assert not (tmp_path / "out").exists()
     assert command.main(["pairs", str(tmp_path / "b"), "--dest", str(tmp_path / "out"), "--rename", "d-96=CHORD"]) == 0
     assert items(tmp_path / "out" / "train_input") == [[remi.DURATION + 96, remi.ONSET, remi.EOS]]
-    with pytest.raises(OptionError, match="holds a dataset already"):
-        command.main(["pairs", str(tmp_path / "b"), "--dest", str(tmp_path / "out"), "--rename", "d-96=CHORD"])
+    with pytest.raises(OptionError, match="made with another dictionary sha256"):
+        command.main(["pairs", str(tmp_path / "b"), "--dest", str(tmp_path / "out"), "--rename", "d-97=CHORD"])
+    write_own(tmp_path / "c", remi.dictionary_text() + "d-3 1\n")
+    with pytest.raises(OptionError, match="d-3 has more than one row"):
+        command.main(["pairs", str(tmp_path / "c"), "--dest", str(tmp_path / "other")])
+    write_own(tmp_path / "d", remi.dictionary_text().replace("<sep> 1\n", ""))
+    with pytest.raises(OptionError, match="a row <sep> is needed"):
+        command.main(["pairs", str(tmp_path / "d"), "--dest", str(tmp_path / "other")])
+    write_own(tmp_path / "e", remi.dictionary_text())
+    (tmp_path / "e" / "valid.txt").write_text("o-0 b-1\n")
+    with pytest.raises(OptionError, match=r"valid_input.txt: cannot be read"):
+        command.main(["pairs", str(tmp_path / "e"), "--dest", str(tmp_path / "other")])
+    assert not (tmp_path / "other").exists()
+
+
+def test_options_and_sources_that_ones_own_pairs_have_no_use_for_are_refused(folder: Path, tmp_path: Path) -> None:
+    write_own(tmp_path / "own", remi.dictionary_text())
+    own, to = str(tmp_path / "own"), ["--dest", str(tmp_path / "out")]
+    for more in (["--duplicates", "exact"], ["--split-ratios", "60,20,20"], ["--max-notes", "7"]):
+        with pytest.raises(OptionError, match=f"^{more[0]} {more[1]}: it is for MIDI files"):
+            command.main(["pairs", own, *to, *more])
+    with pytest.raises(OptionError, match="2 sources are given"):
+        command.main(["pairs", str(folder), own, *to])
+    with pytest.raises(OptionError, match="^--layout bar-tempo belongs to lines of one's own"):
+        command.main(["pairs", str(folder), *to, "--layout", "bar-tempo"])
+    for entry in (own, str(folder)):
+        with pytest.raises(OptionError, match="--max-tokens 0: 1 or more"):
+            command.main(["pairs", entry, *to, "--max-tokens", "0"])
+    with pytest.raises(OptionError, match="--max-tokens -1: 1 or more"):
+        command.main(["build", str(folder), *to, "--max-tokens", "-1"])
+    assert not (tmp_path / "out").exists()
+
+
+def test_ones_own_pairs_that_are_too_long_are_left_out_of_both_sides(tmp_path: Path) -> None:
+    lines = ("PITCH o-0\nPITCH o-0 o-1 o-2\nPITCH o-3\n", "o-0 b-1\no-1 b-1\no-3 b-1\n")
+    write_own(tmp_path / "own", remi.dictionary_text(), *lines)
+    for format in ("bin", "text"):
+        dest = tmp_path / format
+        limit = ["--max-tokens", "4", "--format", format]
+        assert command.main(["pairs", str(tmp_path / "own"), "--dest", str(dest), *limit]) == 0
+        config = json.loads((dest / "config.json").read_text())
+        assert config["pairs_too_long"] == 1 and config["splits"]["train"]["items"] == 2
+    text = [(tmp_path / "text" / f"{name}.txt").read_text() for name in ("train_input", "train")]
+    assert text == ["PITCH o-0\nPITCH o-3\n", "o-0 b-1\no-3 b-1\n"]
+    assert [item[1] for item in items(tmp_path / "bin" / "train_input")] == [remi.ONSET, remi.ONSET + 3]
+    assert [item[0] for item in items(tmp_path / "bin" / "train")] == [remi.ONSET, remi.ONSET + 3]
+
+
+def test_a_split_of_ones_own_pairs_may_stand_alone(tmp_path: Path) -> None:
+    write_own(tmp_path / "own", remi.dictionary_text())
+    for name in ("train_input.txt", "train.txt"):
+        (tmp_path / "own" / name).rename(tmp_path / "own" / name.replace("train", "test"))
+    assert command.main(["pairs", str(tmp_path / "own"), "--dest", str(tmp_path / "out")]) == 0
+    assert len(items(tmp_path / "out" / "test")) == 1 and items(tmp_path / "out" / "train") == []
+
+
+@pytest.mark.parametrize("files", [0, 3, 10])
+def test_ones_own_pairs_that_were_stopped_end_with_the_same_bytes(
+    files: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_own(tmp_path / "own", remi.dictionary_text())
+    line = ["pairs", str(tmp_path / "own"), "--dest"]
+    assert command.main([*line, str(tmp_path / "whole")]) == 0
+    replace, left = os.replace, [files + 1]  # the first gives the work folder its options
+
+    def stop(source: str, target: str) -> None:
+        if not left[0]:
+            raise KeyboardInterrupt
+        left[0] -= 1
+        replace(source, target)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "replace", stop)
+        with pytest.raises(KeyboardInterrupt):
+            command.main([*line, str(tmp_path / "stopped")])
+    assert not (tmp_path / "stopped" / "config.json").exists()
+    assert command.main([*line, str(tmp_path / "stopped")]) == 0
+    contents = [{path.name: path.read_bytes() for path in (tmp_path / name).iterdir()} for name in ("whole", "stopped")]
+    assert contents[0] == contents[1]
+    assert command.main([*line, str(tmp_path / "stopped")]) == 0  # finished already: left alone
+
+
+def test_pieces_beyond_the_budget_give_no_pairs(folder: Path, tmp_path: Path) -> None:
+    line = ["pairs", str(folder), "--dest", str(tmp_path / "data"), "--max-notes", "60", "--split-ratios", "1,0,0"]
+    assert command.main(line) == 1
+    manifest = [json.loads(line) for line in (tmp_path / "data" / "manifest.jsonl").read_text().splitlines()]
+    assert [line["file"] for line in manifest if "split" in line] == ["05.mid"]
+    assert {line["reason"] for line in manifest if "reason" in line} == {"too large"}
+    assert json.loads((tmp_path / "data" / "config.json").read_text())["max_notes"] == 60
+
+
+def _journaled(dest: Path) -> int:
+    return sum(path.read_bytes().count(b"\n") - 1 for path in dest.glob(".build/run-*/journal.jsonl"))
+
+
+def test_a_killed_build_of_windows_ends_with_the_same_bytes(tmp_path: Path) -> None:
+    source, killed, options = tmp_path / "midi", tmp_path / "killed", ["--window-bars", "2-4", "--duplicates", "keep"]
+    source.mkdir()
+    for seed in range(40):
+        (source / f"{seed}.mid").write_bytes(midi_bytes(piece(seed, 5)))
+        for copy in range(15):  # many files, few different ones: writing them is what takes a test's time
+            os.link(source / f"{seed}.mid", source / f"{seed}-{copy}.mid")
+    assert build(source, tmp_path / "whole", *options) == 0
+    line = [sys.executable, "-m", "preprocess.remi", "build", str(source), "--dest", str(killed), *options]
+    line += ["--split-ratios", "60,20,20", "--jobs", "2"]
+    process = subprocess.Popen(
+        line, cwd=Path(command.__file__).parents[1], stderr=subprocess.DEVNULL, start_new_session=True
+    )
+    while process.poll() is None and _journaled(killed) < 1:
+        time.sleep(0.002)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    assert 0 < _journaled(killed) < 640 and not (killed / "config.json").exists()
+    assert build(source, killed, *options) == 0
+    contents = [{path.name: path.read_bytes() for path in dest.iterdir()} for dest in (tmp_path / "whole", killed)]
+    assert "train.attributes.npy" in contents[0] and contents[0] == contents[1]
 
 
 def test_encoding_and_decoding_files(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
