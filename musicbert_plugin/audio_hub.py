@@ -13,7 +13,14 @@ of the same front-end.
 Recordings may be of any length: longer ones than ``window`` frames go through the model in windows that overlap by
 half, and a position's state comes from the window in whose middle half it lies (at both ends, from the outermost
 window).  So a position always has a quarter of a window of context on either side, and joins are not heard by what
-uses the states.
+uses the states.  Every window begins at position 0, as every window of training did.  A model with sinusoids
+(``--compat musicoder``, ``--positions sinusoids|both``) knows absolute positions, so that its state of a sound also
+depends on where in its window the sound lies: between a quarter and three quarters of it, anew after each half window.
+Positions that go on counting through a recording would be alike everywhere, but beyond those that were ever trained.
+Of convolutional positions (the default) a state depends on what lies around it alone.
+
+Labels are predicted from windows end to end, as in validation (``clip_windows.count_end_to_end``), and so with what the
+checkpoint says of ``--max-frames`` and ``--min-frames``.
 
 Shapes: T frames of a recording, F features, r frames per position, S = ceil(T / r) positions, D model dimensions.
 """
@@ -40,6 +47,7 @@ from fairseq.models import ARCH_CONFIG_REGISTRY, ARCH_MODEL_NAME_REGISTRY  # noq
 from musicbert_plugin.compat import load_safely  # noqa: E402
 from musicbert_plugin.criterions.audio_multitask import outputs_of  # noqa: E402
 from musicbert_plugin.data.audio_labels import LabelTask  # noqa: E402
+from musicbert_plugin.data.clip_windows import MIN_FRAMES, count_end_to_end  # noqa: E402
 from musicbert_plugin.models.musicoder import MusiCoderConfig, MusiCoderModel  # noqa: E402
 
 WINDOW = 1292
@@ -69,9 +77,18 @@ class MusiCoderHub:
         frame_rate: frames per second.
         label_tasks: the tasks of a fine-tuned model, else empty.
         window: frames that the model sees at once.
+        max_frames, min_frames: longest window, and shortest last one, of labels; 0 for whole recordings.
     """
 
-    def __init__(self, model: MusiCoderModel, description: dict[str, Any] | None = None, window: int = WINDOW) -> None:
+    def __init__(
+        self,
+        model: MusiCoderModel,
+        description: dict[str, Any] | None = None,
+        window: int = WINDOW,
+        *,
+        max_frames: int | None = None,
+        min_frames: int = MIN_FRAMES,
+    ) -> None:
         description = description or {}
         self.model = model.eval()
         self.front_end: dict[str, Any] | None = description.get("front_end")
@@ -82,12 +99,17 @@ class MusiCoderHub:
         if window < step:
             raise OptionError(f"the window is {window} frames, but at least {step} are needed.")
         self.window = window // step * step  # so that quarters are whole positions
+        self.max_frames = window if max_frames is None else max_frames
+        self.min_frames = min_frames
 
     @classmethod
     def from_pretrained(
-        cls, path: str | PathLike[str], *, device: str | torch.device = "cpu", window: int = WINDOW
+        cls, path: str | PathLike[str], *, device: str | torch.device = "cpu", window: int | None = None
     ) -> MusiCoderHub:
         """Load one ``.pt`` file, pre-trained or fine-tuned.
+
+        Args:
+            window: frames that the model sees at once (default: 1292, and for labels what it was trained with).
 
         Raises:
             CheckpointError: if the file is missing, carries more than weights, or is no MusiCoder.
@@ -111,7 +133,14 @@ class MusiCoderHub:
         except (RuntimeError, CheckpointError) as error:
             reason = " ".join(str(error).split())
             raise CheckpointError(f"{path} doesn't fit the model that it describes: {reason[:300]}.") from error
-        return cls(model.float().to(device), description, window)
+        trained = _settings(state, "task") if tasks and window is None else {}
+        return cls(
+            model.float().to(device),
+            description,
+            window or WINDOW,
+            max_frames=trained.get("max_frames"),
+            min_frames=trained.get("min_frames", MIN_FRAMES),
+        )
 
     @property
     def device(self) -> torch.device:
@@ -186,7 +215,7 @@ class MusiCoderHub:
     def predict(self, recording: Recording) -> dict[str, dict[str, float]]:
         """What each task's head says of a recording: per task, probabilities or numbers by name.
 
-        A long recording's windows, end to end, are averaged by their frames.
+        A long recording's windows, end to end, are averaged by their frames, as in validation.
 
         Raises:
             CheckpointError: if the model has no heads.
@@ -195,14 +224,17 @@ class MusiCoderHub:
             raise CheckpointError("the model has no heads for labels; a checkpoint of audio_multitask is expected.")
         features = torch.from_numpy(self.spectrogram(recording))
         sums: dict[str, Any] = dict.fromkeys((task.name for task in self.label_tasks), 0.0)
-        for start in range(0, len(features), self.window):
-            part = features[start : start + self.window]
+        longest, heard = self.max_frames or len(features), 0
+        count = int(count_end_to_end(np.array(len(features)), longest, self.min_frames))
+        for start in range(0, count * longest, longest):
+            part = features[start : start + longest]
+            heard += len(part)
             logits = self.model(part[None].to(self.device))[0]
             for task in self.label_tasks:
                 sums[task.name] += len(part) * outputs_of(logits[task.name], task)[0].cpu().double().numpy()
         found = {}
         for task in self.label_tasks:
-            values = sums[task.name] / len(features)
+            values = sums[task.name] / heard
             values = task.restore_units(values) if task.type == "regression" else values
             found[task.name] = dict(zip(task.classes, values.tolist(), strict=True))
         return found
@@ -270,11 +302,16 @@ def _windows(frames: int, window: int, r: int) -> Iterator[tuple[slice, slice]]:
         begin = end
 
 
+def _settings(state: dict[str, Any], part: str) -> Any:
+    """One part of a checkpoint's configuration, empty where it has none."""
+    return (state.get("cfg") or {}).get(part) or {}
+
+
 def _configuration(path: Path, state: dict[str, Any]) -> MusiCoderConfig:
     """The model's configuration out of a checkpoint."""
-    cfg = (state.get("cfg") or {}).get("model")
+    cfg = _settings(state, "model")
     name = cfg.get("_name") if hasattr(cfg, "get") else getattr(cfg, "_name", None)
-    if cfg is None or ARCH_MODEL_NAME_REGISTRY.get(name, name) != "musicoder":
+    if not cfg or ARCH_MODEL_NAME_REGISTRY.get(name, name) != "musicoder":
         raise CheckpointError(f"{path} is a model {name!r}; musicoder_* or m3bert_* is expected.")
     given = {key: cfg[key] for key in MusiCoderConfig.__dataclass_fields__ if key in cfg}
     config = SimpleNamespace(**given)

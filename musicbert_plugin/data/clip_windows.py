@@ -2,8 +2,9 @@
 
 A window is at most ``max_frames`` long (0: clips as they are).  In training a clip of T frames gives round(T /
 max_frames) windows, at least one, whose starts are drawn anew in every epoch, each from its own part of the clip: over
-the epochs every frame is seen, and an hour of sound weighs as much as its length.  Elsewhere a clip is cut into windows
-end to end, the same in every epoch; a last one shorter than ``min_frames`` is left out unless it is the whole clip.
+the epochs every frame is seen, and an hour of sound weighs as much as its length.  Elsewhere (in validation, and when a
+model is asked about a recording) a clip is cut into windows end to end, the same in every epoch; a last one shorter
+than ``min_frames`` is left out unless it is the whole clip (:func:`count_end_to_end`).
 
 What a window is depends on (seed, epoch, window) alone, not on workers or on what was read before.
 """
@@ -16,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 WINDOW_STREAM, MASK_STREAM, ORDER_STREAM = range(3)
+MIN_FRAMES = 16
 VALIDATION_EPOCH = 0  # fairseq counts from 1: no training epoch shares its random numbers
 
 
@@ -35,6 +37,20 @@ def generator(seed: int, epoch: int, index: int, stream: int) -> np.random.Gener
     return np.random.default_rng((seed % 2**63, epoch, index, stream))
 
 
+def count_end_to_end(frames: NDArray[np.int64], max_frames: int, min_frames: int) -> NDArray[np.int64]:
+    """How many windows, end to end, clips of so many frames give, int64 as ``frames``; window k begins at k max_frames.
+
+    Parameters
+    ----------
+    frames : int64 [...]
+    max_frames : int
+        Of a window, above 0.
+    min_frames : int
+        Of the last window of a longer clip: a shorter one is left out.
+    """
+    return np.maximum((frames + max_frames - min(min_frames, max_frames)) // max_frames, 1)
+
+
 class ClipWindows:
     """Windows of a split.
 
@@ -50,7 +66,7 @@ class ClipWindows:
     seed : int
     """
 
-    def __init__(self, clips: Any, *, max_frames: int, min_frames: int = 16, train: bool, seed: int) -> None:
+    def __init__(self, clips: Any, *, max_frames: int, min_frames: int = MIN_FRAMES, train: bool, seed: int) -> None:
         self.clips = clips
         self.train = train
         self.seed = seed
@@ -59,7 +75,7 @@ class ClipWindows:
         if train:
             counts = np.maximum((frames + longest // 2) // longest, 1)
         else:
-            counts = np.maximum((frames + longest - min(min_frames, longest)) // longest, 1)
+            counts = count_end_to_end(frames, longest, min_frames)
         self.clip = np.repeat(np.arange(len(frames)), counts)
         """The clip of each window, int64 [windows]."""
         self.part = np.arange(len(self.clip)) - np.repeat(np.cumsum(counts) - counts, counts)

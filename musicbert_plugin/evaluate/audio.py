@@ -55,7 +55,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--path", required=True, help="checkpoint (.pt)")
     parser.add_argument("--gen-subset", default="valid", help="split to measure on (default: valid)")
     parser.add_argument("--batch-size", type=int, default=8, help="windows per batch")
-    parser.add_argument("--max-frames", type=int, help="longest window (default: 512; labels: 1292; 0: whole)")
+    parser.add_argument("--max-frames", type=int, help="longest window (default: 512; labels: as trained; 0: whole)")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--device", help="cpu or cuda (default: cuda where there is one)")
     masks = parser.add_argument_group("masks of a pre-trained model")
@@ -253,8 +253,8 @@ def _measure_labels(hub: MusiCoderHub, options: argparse.Namespace) -> Report:
     clips, train = folder.split(options.gen_subset), folder.split("train")
     if not len(clips):
         raise DatasetError(f"{options.data}: the split {options.gen_subset!r} is empty.")
-    if options.max_frames is not None:  # 0: each clip whole
-        hub.window = options.max_frames or max(int(clips.frames.max()), 1)
+    if options.max_frames is not None:
+        hub.max_frames = options.max_frames
     answers = [hub.predict(clips.read(clip)) for clip in range(len(clips))]
     values: dict[str, Any] = {
         "path": str(options.path),

@@ -17,6 +17,7 @@ from fairseq.tasks import register_task
 from omegaconf import II, MISSING
 
 from musicbert_plugin.data.audio_labels import LabelledSpectrograms, LabelTask, column_of, read_tasks
+from musicbert_plugin.data.clip_windows import MIN_FRAMES
 from musicbert_plugin.tasks.spectrogram_reconstruction import SpectrogramTask
 
 
@@ -33,7 +34,9 @@ class AudioMultitaskConfig(FairseqDataclass):
         default=None, metadata={"help": "what is learnt (default: tasks.yaml in the data folder)"}
     )
     max_frames: int = field(default=1292, metadata={"help": "longest window of a clip, in frames (0: whole clips)"})
-    min_frames: int = field(default=16, metadata={"help": "shortest window at the end of a longer clip, in validation"})
+    min_frames: int = field(
+        default=MIN_FRAMES, metadata={"help": "shortest window at the end of a longer clip, in validation"}
+    )
     seed: int = II("common.seed")
 
 

@@ -31,7 +31,7 @@ from fairseq.tasks import FairseqTask, register_task
 from omegaconf import II, MISSING
 from torch import nn
 
-from musicbert_plugin.data.clip_windows import ClipWindows
+from musicbert_plugin.data.clip_windows import MIN_FRAMES, ClipWindows
 from musicbert_plugin.data.masked_spectrograms import MaskedSpectrograms
 from musicbert_plugin.data.spectrogram_masking import (
     PRESETS,
@@ -61,7 +61,9 @@ class SpectrogramReconstructionTaskConfig(FairseqDataclass):
         default="mixed", metadata={"help": "how clips are masked; the options below change what it says"}
     )
     max_frames: int = field(default=512, metadata={"help": "longest window of a clip, in frames (0: whole clips)"})
-    min_frames: int = field(default=16, metadata={"help": "shortest window at the end of a longer clip, in validation"})
+    min_frames: int = field(
+        default=MIN_FRAMES, metadata={"help": "shortest window at the end of a longer clip, in validation"}
+    )
     frames_prob: Optional[float] = field(default=None, metadata={"help": "share of clips with masked frames"})
     channels_prob: Optional[float] = field(default=None, metadata={"help": "share of clips with masked channels"})
     patches_prob: Optional[float] = field(

@@ -219,6 +219,43 @@ def test_correlations_against_another_folder_of_the_same_clips(checkpoint, folde
     assert status == 0 and len(values["closest"]) == 8 * 3
 
 
+def test_correlations_need_the_front_end_of_the_checkpoint_and_log_mels_or_hand_made_features(
+    checkpoint, folder, spectrogram_folder, tmp_path, capsys
+):
+    path, *_ = checkpoint()
+    front = json.loads((folder / "config.json").read_text())["front_end"]
+    other = spectrogram_folder("other", train=[30], valid=[30], config={"front_end": front | {"hop": 64}})
+    status, _, said = run(capsys, "correlate", "--path", path, other, "--dest", tmp_path / "out")
+    assert status == 2 and "another front-end" in said
+    config = json.loads((folder / "config.json").read_text())
+    config["front_end"]["normalisation"] = "clip"
+    (folder / "config.json").write_text(json.dumps(config))
+    path, *_ = checkpoint()
+    status, _, said = run(capsys, "correlate", "--path", path, folder, "--dest", tmp_path / "out")
+    assert status == 2 and "deviations of the clip" in said and "--against" in said
+
+
+def test_a_probe_leaves_out_cells_that_are_no_number_and_tells_which(
+    checkpoint, spectrogram_folder, capsys, caplog
+):
+    folder = spectrogram_folder(
+        "tempi", train=[30, 31, 32, 33], valid=[34, 35],
+        labels={
+            "tempo": lambda clip: "fast" if len(clip) == 32 else str(len(clip)),
+            "album": lambda clip: "A" if len(clip) < 32 else "",
+        },
+    )  # fmt: skip
+    path, *_ = checkpoint()
+    status, values, _ = run(
+        capsys, "probe", "--path", path, folder, "--label", "tempo", "--group", "album", "--regression", "--folds", 2,
+        "--layers", 0,
+    )  # fmt: skip
+    assert status == 0 and values["clips"] == 5 and "train/2.wav has 'fast' in column 'tempo'" in caplog.text
+    assert values["groups"] == 4, "album A, and each clip without an album on its own"
+    status, _, said = run(capsys, "probe", "--path", path, folder, "--label", "album", "--regression", "--folds", 2)
+    assert status == 2 and "no label in column 'album' is a number" in said
+
+
 def test_a_probe_reads_a_label_off_features_and_compares_with_raw_and_random_ones(checkpoint, folder, capsys):
     path, *_ = checkpoint()
     status, values, table = run(
@@ -312,6 +349,37 @@ def test_a_long_recording_is_joined_from_overlapping_windows(checkpoint):
         layers = hub.extract_all_layers(x)
         np.testing.assert_allclose(layers[2], hub.extract_features(x, layer=2), atol=1e-6)
         assert hub.clip_vector(x, deviation=True).shape == (16,)
+
+
+def test_windows_of_a_model_with_sinusoids_each_begin_at_position_0(checkpoint):
+    from musicbert_plugin.audio_hub import MusiCoderHub
+
+    path, model, _ = checkpoint(compat="musicoder")
+    x = np.random.default_rng(0).normal(size=(217, 8)).astype(np.float32)
+    joined = MusiCoderHub.from_pretrained(path, window=48).extract_features(x)
+    with torch.no_grad():
+        alone = model(torch.from_numpy(x[24:72])[None], features_only=True)[0][0].numpy()
+    np.testing.assert_allclose(joined[36:60], alone[12:36], atol=1e-5)
+
+
+def test_a_prediction_is_the_mean_over_the_windows_of_a_validation(checkpoint):
+    """Windows lie end to end; a last one below min_frames is left out, and each counts by its frames."""
+    from musicbert_plugin.audio_hub import MusiCoderHub
+    from musicbert_plugin.data.clip_windows import ClipWindows
+
+    path, model, _ = checkpoint(labels=True, frame_stack=3)
+    for frames in (60, 65, 79, 80, 3):
+        x = np.random.default_rng(frames).normal(size=(frames, 8)).astype(np.float16).astype(np.float32)
+        clip = SimpleNamespace(frames=np.array([frames]), read=lambda clip, start=0, stop=None, x=x: x[start:stop])
+        windows = ClipWindows(clip, max_frames=20, min_frames=16, train=False, seed=1)
+        with torch.no_grad():
+            answers = [
+                model(torch.from_numpy(windows[k]).float()[None])[0]["level"][0].softmax(-1)
+                for k in range(len(windows))
+            ]
+        expected = np.average(np.stack([answer.numpy() for answer in answers]), axis=0, weights=windows.lengths)
+        found = MusiCoderHub.from_pretrained(path, window=20).predict(x)["level"]
+        np.testing.assert_allclose(list(found.values()), expected, atol=1e-6)
 
 
 @pytest.mark.parametrize("frames", [1, 5, 47, 48, 49, 96, 97, 100, 333])

@@ -102,6 +102,21 @@ def test_a_fine_tuned_file_knows_its_classes_and_validates_alike(fairseq_command
     assert f"loss {last['valid_loss']} " in again.log
 
 
+def test_evaluation_finds_what_the_validation_of_the_training_found(fairseq_command, folder, tmp_path, capsys):
+    from musicbert_plugin.evaluate.__main__ import main as evaluate
+
+    outcome = fairseq_command(
+        "train", folder, *LITTLE, "--task", "audio_multitask", "--criterion", "audio_multitask", "--max-epoch", 1,
+        "--save-dir", tmp_path / "fine", "--max-frames", 26, "--min-frames", 10, "--frame-stack", 3,
+    )  # fmt: skip
+    line = [line for line in outcome.statistics if "valid_mean_r2" in line][-1]
+    capsys.readouterr()
+    assert evaluate(["audio", "--path", str(tmp_path / "fine/checkpoint_last.pt"), str(folder)]) == 0
+    values = json.loads(capsys.readouterr().out)
+    for task, metric in (("level", "accuracy"), ("tags", "roc_auc"), ("mean", "r2"), ("mean", "ccc")):
+        assert float(line[f"valid_{task}_{metric}"]) == pytest.approx(values[task]["model"][metric], abs=2e-3)
+
+
 def test_an_exported_head_can_be_trained_further_and_measured(fairseq_command, folder, pretrained, tmp_path, capsys):
     from musicbert_plugin.evaluate.__main__ import main as evaluate
     from musicbert_plugin.hub import main as hub
