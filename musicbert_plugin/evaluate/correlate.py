@@ -4,8 +4,8 @@
 
 Pearson's correlation over the frames of each clip, between every unit of every layer and every hand-made feature,
 averaged over the clips of a split (``metrics.correlation``).  Features are level, brightness, spread, flatness and
-change of the spectrum (from the log-mel bands), or with ``--against FOLDER`` those of another feature folder of the
-same clips and frames (``musicoder324`` for chroma and MFCC).
+change of the spectrum (from the log-mel bands, which must be in ln units), or with ``--against FOLDER`` those of another
+feature folder of the same clips and frames (``musicoder324`` for chroma and MFCC).
 
 Printed: for each feature the units that follow it closest.  Written to ``--dest``: ``correlation.npy``, float [layers
 + 1, D, features]; ``correlation.csv``, the closest units; and ``correlation.png``, a heat map of the closest unit's
@@ -78,13 +78,20 @@ def evaluate(options: argparse.Namespace) -> Report:
 
     from musicbert_plugin.audio_hub import MusiCoderHub
     from musicbert_plugin.data.spectrograms import SpectrogramFolder
-    from musicbert_plugin.evaluate.spectrogram_panels import mel_columns
+    from musicbert_plugin.evaluate.spectrogram_panels import mel_columns, unit_of
 
     folder = SpectrogramFolder(options.data)
     clips = folder.split(options.gen_subset)
     if not len(clips):
         raise DatasetError(f"{options.data}: the split {options.gen_subset!r} is empty.")
     hub = MusiCoderHub.from_pretrained(options.path)
+    if hub.front_end and folder.front_end != hub.front_end:
+        raise DatasetError(f"{options.data} was made with another front-end than the checkpoint's: {hub.front_end}.")
+    if not options.against and (unit := unit_of(folder.front_end, folder.feature_names)) != "dB":
+        raise OptionError(
+            f"{options.data} holds no log-mel bands in ln units (its unit: {unit}), from which level and brightness "
+            "could be told; name a folder of hand-made features with --against."
+        )
     if options.against:
         others = SpectrogramFolder(options.against)
         hand_made, names = _paired(clips, others.split(options.gen_subset), options), others.feature_names

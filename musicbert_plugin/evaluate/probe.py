@@ -5,7 +5,8 @@
 Each clip becomes one vector, the mean and the standard deviation over time of a layer's states.  A linear model
 (logistic regression for classes, ridge regression with ``--regression``) is trained on some groups of clips and asked
 about the others; its strength of regularisation is chosen inside the training part, by groups again.  All splits of
-the folder take part; clips of one group (a recording session, a file: ``--group COLUMN``) are never on both sides.
+the folder take part; clips of one group (a recording session, a file: ``--group COLUMN``) are never on both sides, and
+a clip whose cell there is empty is a group of its own.
 
 With the layers of the checkpoint are compared, pooled and probed alike: the raw features, and an encoder of the same
 size with fresh weights (mean over ``--random-encoders`` draws).  Differences to both come with a 95 % interval from a
@@ -21,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from musicbert_plugin.data.audio_labels import SEPARATOR, UNLABELLED
+from musicbert_plugin.data.audio_labels import SEPARATOR, UNLABELLED, LabelTask, read_cells
 from musicbert_plugin.errors import DatasetError, OptionError
 from musicbert_plugin.evaluate import Report
 from musicbert_plugin.metrics import classification, regression
@@ -262,7 +263,7 @@ def _labelled(
     folder: SpectrogramFolder, options: argparse.Namespace
 ) -> tuple[list[tuple[Any, int]], NDArray[Any], NDArray[Any], list[str]]:
     """The labelled clips of all splits (reader, number), their labels, their groups, and the class names."""
-    where, cells, groups = [], [], []
+    where, cells, groups, names = [], [], [], []
     for name in ("train", "valid", "test"):
         if not (folder.path / f"{name}.clips.csv").is_file():
             continue
@@ -276,22 +277,24 @@ def _labelled(
             if cell.lower() not in UNLABELLED and clips.frames[clip] > 0:
                 where.append((clips, clip))
                 cells.append(cell)
-                groups.append(clips.labels[options.group][clip] if options.group else f"{name} {clip}")
+                names.append(clips.clip_names[clip])
+                group = clips.labels[options.group][clip].strip() if options.group else ""
+                groups.append(f"{name} {clip}" if group.lower() in UNLABELLED else f"group {group}")
     if not cells:
         raise DatasetError(f"{folder.path}: no clip has a label in column {options.label!r}.")
-    if options.regression:
-        try:
-            return where, np.array([float(cell) for cell in cells]), np.array(groups), []
-        except ValueError:
-            raise OptionError(
-                f"--regression: the labels in column {options.label!r} are not one number each."
-            ) from None
     several = next((cell for cell in cells if SEPARATOR in cell), None)
     if several is not None:
         raise OptionError(
             f"--label {options.label}: the cell {several!r} holds several labels; a column with one class, or one "
             "number (--regression), per clip is accepted."
         )
+    if options.regression:
+        task = LabelTask(options.label, "regression", options.label, (options.label,))
+        values, present = read_cells(task, cells, str(folder.path), names=names)
+        readable = np.flatnonzero(present[:, 0])
+        if not len(readable):
+            raise OptionError(f"--regression: no label in column {options.label!r} is a number.")
+        return [where[clip] for clip in readable], values[readable, 0], np.array(groups)[readable], []
     classes = sorted(set(cells))
     if len(classes) < 2:
         raise DatasetError(f"{folder.path}: all labelled clips have the class {classes[0]!r} in {options.label!r}.")

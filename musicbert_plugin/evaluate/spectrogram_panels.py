@@ -1,8 +1,10 @@
 """Restored spectrograms as pictures: masked input, original, reconstruction and error, one under the other.
 
 Time is in seconds, frequency in hertz (bands stand as the front-end spaces them), level in decibels: a log-mel of x ln
-units is x * 10 / ln 10 dB of power.  The first three panels share one range of levels, so that colours compare; the
-outline of the mask is drawn on the error.  What is not a log-mel band (chroma, MFCC) is not drawn.
+units is x * 10 / ln 10 dB of power.  Where a front-end standardised each clip (M3BERT's), what a decibel was is lost:
+levels are then in deviations of the clip, and those of features that nothing here made in their own unit.  The first
+three panels share one range of levels, so that colours compare; the outline of the mask is drawn on the error.  What is
+not a log-mel band (chroma, MFCC) is not drawn.
 """
 
 from __future__ import annotations
@@ -20,6 +22,8 @@ DECIBELS = 10.0 / math.log(10.0)
 """Decibels of power in one ln unit."""
 RANGE = 80.0
 """Decibels below the loudest cell at which colours end."""
+ERROR_RANGE = 20.0
+"""Decibels of error at which colours end."""
 MARK_HEIGHT = 0.06
 """Height of a frequency's number, as a share of its panel: nearer ones would overlap."""
 
@@ -28,6 +32,20 @@ def mel_columns(feature_names: list[str]) -> NDArray[np.int64]:
     """Columns of the log-mel bands among the features, or all columns if none is named ``mel ...``."""
     columns = np.array([place for place, name in enumerate(feature_names) if name.split()[0] == "mel"], np.int64)
     return columns if len(columns) else np.arange(len(feature_names))
+
+
+def unit_of(front_end: dict[str, Any], feature_names: list[str]) -> str:
+    """What a picture of these features is drawn in: ``dB``, ``deviations of the clip`` or, of unknown ones, ``value``.
+
+    Parameters
+    ----------
+    front_end : dict
+        Settings of the front-end that made the features.
+    feature_names : list of str
+    """
+    if front_end.get("normalisation") == "clip":
+        return "deviations of the clip"
+    return "dB" if any(name.split()[0] == "mel" for name in feature_names) else "value"
 
 
 def draw_spectrograms(
@@ -41,6 +59,7 @@ def draw_spectrograms(
     frequencies: NDArray[np.floating[Any]] | None = None,
     title: str = "",
     start: float = 0.0,
+    unit: str = "dB",
 ) -> NDArray[np.uint8]:
     """Draw one clip and, with a path, save the picture; it appears under its name when whole.
 
@@ -49,7 +68,7 @@ def draw_spectrograms(
     path : path or None
         A file whose suffix names the format (``.png``, ``.svg``, ``.pdf``).
     masked, original, restored : float [T, F]
-        In ln units; ``masked`` is NaN where the model saw nothing.
+        In ln units (``dB``), or in the unit that is named; ``masked`` is NaN where the model saw nothing.
     region : int [T, F]
         Not 0 where cells were to be restored; unmasked cells of ``restored`` are shown as in ``original``.
     frame_rate : float
@@ -59,6 +78,8 @@ def draw_spectrograms(
     title : str
     start : float
         Time of the first frame, in seconds.
+    unit : str
+        Of the levels, see :func:`unit_of`.
 
     Returns
     -------
@@ -71,14 +92,17 @@ def draw_spectrograms(
         matplotlib is not installed, or the file cannot be written.
     """
     hidden = region > 0
+    scale = DECIBELS if unit == "dB" else 1.0
     levels = {
-        "masked input": masked * DECIBELS,
-        "original": original * DECIBELS,
-        "reconstruction (masked cells)": np.where(hidden, restored, original) * DECIBELS,
+        "masked input": masked * scale,
+        "original": original * scale,
+        "reconstruction (masked cells)": np.where(hidden, restored, original) * scale,
     }
-    loudest = float(np.nanmax(levels["original"]))
-    quietest = max(float(np.nanmin(levels["original"])), loudest - RANGE)
-    error = np.where(hidden, np.abs(restored - original), np.nan) * DECIBELS
+    loudest, quietest = float(np.nanmax(levels["original"])), float(np.nanmin(levels["original"]))
+    largest_error = (loudest - quietest) / 2 or 1.0
+    if unit == "dB":
+        quietest, largest_error = max(quietest, loudest - RANGE), ERROR_RANGE
+    error = np.where(hidden, np.abs(restored - original), np.nan) * scale
 
     figure = new_figure(10, 9, dpi=80)
     axes = figure.subplots(4, 1, sharex=True)
@@ -89,12 +113,12 @@ def draw_spectrograms(
         axis.set_facecolor("0.85")
         image = axis.imshow(values.T, vmin=quietest, vmax=loudest, cmap="magma", **common)
         axis.set_title(name, fontsize=10, loc="left")
-        figure.colorbar(image, ax=axis, label="dB", pad=0.01)
+        figure.colorbar(image, ax=axis, label=unit, pad=0.01)
     axes[3].set_facecolor("0.95")
-    image = axes[3].imshow(error.T, vmin=0, vmax=20, cmap="viridis", **common)
+    image = axes[3].imshow(error.T, vmin=0, vmax=largest_error, cmap="viridis", **common)
     mean = float(np.nanmean(error)) if hidden.any() else 0.0
-    axes[3].set_title(f"absolute error (mean {mean:.1f} dB)", fontsize=10, loc="left")
-    figure.colorbar(image, ax=axes[3], label="dB", pad=0.01, extend="max")
+    axes[3].set_title(f"absolute error (mean {mean:.2g} {unit})", fontsize=10, loc="left")
+    figure.colorbar(image, ax=axes[3], label=unit, pad=0.01, extend="max")
     if hidden.any() and not hidden.all():
         axes[3].contour(hidden.T, levels=[0.5], colors="k", linewidths=0.5, extent=extent)
     for axis in axes:

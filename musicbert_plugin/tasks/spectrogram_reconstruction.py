@@ -346,7 +346,7 @@ def draw_sample(
     start: float = 0.0,
 ) -> np.ndarray:
     """Draw the first clip of a batch (its log-mel bands), and save the picture; returns its pixels, uint8 [H, W, 3]."""
-    from musicbert_plugin.evaluate.spectrogram_panels import draw_spectrograms, mel_columns
+    from musicbert_plugin.evaluate.spectrogram_panels import draw_spectrograms, mel_columns, unit_of
 
     columns = mel_columns(folder.feature_names)
     panels = {name: values[:, columns] for name, values in restore_sample(model, sample).items()}
@@ -357,4 +357,5 @@ def draw_sample(
         frequencies=folder.frequencies[columns],
         title=title,
         start=start,
+        unit=unit_of(folder.front_end, folder.feature_names),
     )

@@ -235,9 +235,7 @@ def test_correlations_need_the_front_end_of_the_checkpoint_and_log_mels_or_hand_
     assert status == 2 and "deviations of the clip" in said and "--against" in said
 
 
-def test_a_probe_leaves_out_cells_that_are_no_number_and_tells_which(
-    checkpoint, spectrogram_folder, capsys, caplog
-):
+def test_a_probe_leaves_out_cells_that_are_no_number_and_tells_which(checkpoint, spectrogram_folder, capsys, caplog):
     folder = spectrogram_folder(
         "tempi", train=[30, 31, 32, 33], valid=[34, 35],
         labels={
