@@ -154,7 +154,8 @@ class FrameEncoder(nn.Module):
         """
         pieces = clip_pieces(lengths, x_BTF.shape[1], x_BTF.device)
         x = self._embed(pieces.flatten(x_BTF), pieces)
-        rate = self.attention_dropout if self.training else 0.0
+        # Of a partly frozen encoder, the layers that train have dropout, and their kernel must know it.
+        rate = self.attention_dropout if any(layer.training for layer in self.layers) else 0.0
         spans = plan_spans(pieces.lengths, pieces.lengths, x.device, x.dtype, self.embed_dim // self.heads, rate)
         states = [x]
         for layer in self.layers:

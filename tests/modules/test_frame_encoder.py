@@ -103,6 +103,20 @@ def test_defect_7_no_dropout_in_evaluation(encoder):
     assert not torch.equal(encoder(x, [8, 8])[0], encoder(x, [8, 8])[0])
 
 
+def test_layers_that_train_in_a_frozen_encoder_tell_the_kernel_of_their_dropout(monkeypatch):
+    """On a GPU, the kernel for clips of different lengths depends on it: one of them knows no dropout."""
+    from musicbert_plugin.modules import frame_encoder
+
+    rates = []
+    plan = frame_encoder.plan_spans
+    monkeypatch.setattr(frame_encoder, "plan_spans", lambda *given: rates.append(given[-1]) or plan(*given))
+    encoder = FrameEncoder(5, 16, 2, 32, 2, attention_dropout=0.25).eval()
+    encoder(torch.randn(2, 8, 5), [8, 6])
+    encoder.layers[1].train()
+    encoder(torch.randn(2, 8, 5), [8, 6])
+    assert rates == [0.0, 0.25]
+
+
 def test_recomputed_activations_give_the_same_gradients():
     torch.manual_seed(0)
     encoder = FrameEncoder(5, 16, 2, 32, 2, dropout=0.0, attention_dropout=0.0).train()
