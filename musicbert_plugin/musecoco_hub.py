@@ -201,7 +201,7 @@ def _from_file(path: Path) -> tuple[Namespace, dict[str, Tensor]]:
         raise CheckpointError(f"{path} has neither 'cfg' nor 'args', so it doesn't say what model it holds.")
     name = getattr(options, "_name", None) or getattr(options, "arch", None)
     if not isinstance(name, str) or not name.startswith(ARCHITECTURE) or name not in ARCH_CONFIG_REGISTRY:
-        known = ", ".join(f"{ARCHITECTURE}_{size}" for size in SIZES)
+        known = ", ".join(SIZES)
         raise CheckpointError(f"{path} holds a model of the architecture {name!r}, but one of {known} is expected.")
     ARCH_CONFIG_REGISTRY[name](options)
     return options, state["model"]

@@ -23,12 +23,13 @@ from typing import Any, Optional
 import torch
 import torch.nn.functional as F
 from fairseq.dataclass import FairseqDataclass
-from fairseq.models import FairseqDecoder, FairseqLanguageModel, register_model, register_model_architecture
+from fairseq.models import FairseqDecoder, FairseqLanguageModel, register_model
 from torch import Tensor
 
 from ..codecs.remi import LAYOUTS
 from ..errors import OptionError
 from ..modules.linear_decoder import LinearDecoder
+from .presets import Size, register_sizes
 
 POSITION_MODES = ("zero-prefix", "zero-prefix-shifted", "all")
 
@@ -201,28 +202,15 @@ class LinearTransformerLM(FairseqLanguageModel):
         return sample["target"]
 
 
-SIZES = {
+SIZES: dict[str, Size] = {
     # layers, model dimensions, feed-forward dimensions, heads
-    "debug": (2, 32, 32, 8),
-    "std": (6, 512, 2048, 8),
-    "large": (12, 768, 3072, 12),
-    "gpt": (12, 768, 3072, 12),
-    "gpt_base": (12, 896, 3584, 12),
-    "xl": (16, 1024, 4096, 12),
-    "1billion": (24, 2048, 8192, 24),
+    "linear_transformer_lm_debug": (2, 32, 32, 8),
+    "linear_transformer_lm_std": (6, 512, 2048, 8),
+    "linear_transformer_lm_large": (12, 768, 3072, 12),
+    "linear_transformer_lm_gpt": (12, 768, 3072, 12),
+    "linear_transformer_lm_gpt_base": (12, 896, 3584, 12),
+    "linear_transformer_lm_xl": (16, 1024, 4096, 12),
+    "linear_transformer_lm_1billion": (24, 2048, 8192, 24),
 }
 
-
-def _register_size(name: str, layers: int, embed_dim: int, ffn_dim: int, heads: int) -> None:
-    def preset(args: Any) -> None:
-        """Fill the fields that are absent."""
-        args.decoder_layers = getattr(args, "decoder_layers", layers)
-        args.decoder_embed_dim = getattr(args, "decoder_embed_dim", embed_dim)
-        args.decoder_ffn_embed_dim = getattr(args, "decoder_ffn_embed_dim", ffn_dim)
-        args.decoder_attention_heads = getattr(args, "decoder_attention_heads", heads)
-
-    register_model_architecture("linear_transformer_lm", f"linear_transformer_lm_{name}")(preset)
-
-
-for _name, _size in SIZES.items():
-    _register_size(_name, *_size)
+register_sizes("linear_transformer_lm", "decoder", SIZES)

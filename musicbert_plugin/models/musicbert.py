@@ -20,7 +20,7 @@ from typing import Any, Optional
 import torch
 import torch.nn.functional as F
 from fairseq.dataclass import FairseqDataclass
-from fairseq.models import FairseqEncoder, FairseqEncoderModel, register_model, register_model_architecture
+from fairseq.models import FairseqEncoder, FairseqEncoderModel, register_model
 from omegaconf import II
 from torch import Tensor, nn
 
@@ -28,6 +28,7 @@ from ..codecs.octuple import FIELD_OFFSETS, FIELD_SIZES, VOCABULARY_SIZE
 from ..errors import OptionError
 from ..modules.heads import ClassificationHead, LanguageModelHead, group_fields, project_fields
 from ..modules.octuple_encoder import FIELDS, OctupleEncoder
+from .presets import Size, register_sizes
 
 logger = logging.getLogger(__name__)
 
@@ -374,27 +375,14 @@ def initialize(module: nn.Module) -> None:
             module.weight[1].zero_()
 
 
-SIZES = {
+SIZES: dict[str, Size] = {
     # layers, model dimensions, feed-forward dimensions, heads
-    "tiny": (2, 128, 512, 2),
-    "mini": (4, 256, 1024, 4),
-    "small": (4, 512, 2048, 8),
-    "medium": (8, 512, 2048, 8),
-    "base": (12, 768, 3072, 12),
-    "large": (24, 1024, 4096, 16),
+    "musicbert_tiny": (2, 128, 512, 2),
+    "musicbert_mini": (4, 256, 1024, 4),
+    "musicbert_small": (4, 512, 2048, 8),
+    "musicbert_medium": (8, 512, 2048, 8),
+    "musicbert_base": (12, 768, 3072, 12),
+    "musicbert_large": (24, 1024, 4096, 16),
 }
 
-
-def _register_size(name: str, layers: int, embed_dim: int, ffn_dim: int, heads: int) -> None:
-    def preset(args: Any) -> None:
-        """Fill the fields that are absent."""
-        args.encoder_layers = getattr(args, "encoder_layers", layers)
-        args.encoder_embed_dim = getattr(args, "encoder_embed_dim", embed_dim)
-        args.encoder_ffn_embed_dim = getattr(args, "encoder_ffn_embed_dim", ffn_dim)
-        args.encoder_attention_heads = getattr(args, "encoder_attention_heads", heads)
-
-    register_model_architecture("musicbert", f"musicbert_{name}")(preset)
-
-
-for _name, _size in SIZES.items():
-    _register_size(_name, *_size)
+register_sizes("musicbert", "encoder", SIZES)

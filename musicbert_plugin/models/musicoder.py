@@ -28,7 +28,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from fairseq.dataclass import ChoiceEnum, FairseqDataclass
-from fairseq.models import BaseFairseqModel, register_model, register_model_architecture
+from fairseq.models import BaseFairseqModel, register_model
 from torch import Tensor, nn
 
 from ..errors import CheckpointError, OptionError
@@ -36,6 +36,7 @@ from ..modules.clip_heads import POOLINGS, ClipHeads
 from ..modules.frame_encoder import FrameEncoder
 from ..modules.gaps import interpolate_gaps
 from ..modules.random_codes import RandomCodes
+from .presets import Size, register_sizes
 
 logger = logging.getLogger(__name__)
 
@@ -378,7 +379,7 @@ def initialize(module: nn.Module) -> None:
         nn.init.zeros_(module.out.weight)
 
 
-SIZES = {
+SIZES: dict[str, Size] = {
     # layers, model dimensions, feed-forward dimensions, heads
     "musicoder_tiny": (2, 128, 512, 2),
     "musicoder_base": (4, 768, 3072, 12),
@@ -386,17 +387,4 @@ SIZES = {
     "m3bert_base": (12, 768, 3072, 12),
 }
 
-
-def _register_size(name: str, layers: int, embed_dim: int, ffn_dim: int, heads: int) -> None:
-    def preset(args: Any) -> None:
-        """Fill the fields that are absent."""
-        args.encoder_layers = getattr(args, "encoder_layers", layers)
-        args.encoder_embed_dim = getattr(args, "encoder_embed_dim", embed_dim)
-        args.encoder_ffn_embed_dim = getattr(args, "encoder_ffn_embed_dim", ffn_dim)
-        args.encoder_attention_heads = getattr(args, "encoder_attention_heads", heads)
-
-    register_model_architecture("musicoder", name)(preset)
-
-
-for _name, _size in SIZES.items():
-    _register_size(_name, *_size)
+register_sizes("musicoder", "encoder", SIZES)
