@@ -4,8 +4,8 @@
 
 Pearson's correlation over the frames of each clip, between every unit of every layer and every hand-made feature,
 averaged over the clips of a split (``metrics.correlation``).  Features are level, brightness, spread, flatness and
-change of the spectrum (from the log-mel bands, which must be in ln units), or with ``--against FOLDER`` those of another
-feature folder of the same clips and frames (``musicoder324`` for chroma and MFCC).
+change of the spectrum (from the log-mel bands, which must be in ln units), or with ``--against FOLDER`` those of
+another feature folder of the same clips and frames (``musicoder324`` for chroma and MFCC).
 
 Printed: for each feature the units that follow it closest.  Written to ``--dest``: ``correlation.npy``, float [layers
 + 1, D, features]; ``correlation.csv``, the closest units; and ``correlation.png``, a heat map of the closest unit's
