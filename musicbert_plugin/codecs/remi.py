@@ -497,7 +497,8 @@ def decode_with_repairs(
       is missing behind its ``o`` keeps the instrument before it;
     * a pitch of the wrong kind (drums, not drums) moves by 128; a length above ``d-95`` becomes ``d-95``;
     * an onset behind its bar's end sounds inside the next bar;
-    * a bar without a meter has the one before it; a second meter in a bar is passed over; 1/64 becomes 2/64.
+    * a bar without a meter, where there should be one, has the one before it; a second meter in a bar is passed over;
+      1/64 becomes 2/64.
 
     Parameters
     ----------
@@ -506,7 +507,7 @@ def decode_with_repairs(
     meter : (int, int)
         Of bars before the first ``s``.
     layout : str, optional
-        What the ids should be; else velocities are expected if there are any.
+        What the ids should be; else velocities are expected if there are any, and so are meters.
 
     Returns
     -------
@@ -526,7 +527,8 @@ def decode_with_repairs(
     if count and not bar_end[-1]:
         repairs["last bar not closed"] = 1
     bars = int(bar[-1]) + 1 if count else 0
-    bar_meter = _bar_meters(kind, value, bar, bars, meter, repairs)
+    with_meters = layout != NOTES if layout else bool((kind == _S).any())
+    bar_meter = _bar_meters(kind, value, bar, bars, meter, with_meters, repairs)
     bar_start = np.concatenate(([0], np.cumsum(BAR_LENGTHS[bar_meter])))
 
     last_onset, last_bar_end, last_program = _latest(kind == _O), _latest(bar_end), _latest(kind == _I)
@@ -580,13 +582,19 @@ def decode_with_repairs(
 
 
 def _bar_meters(
-    kind: np.ndarray, value: np.ndarray, bar: np.ndarray, bars: int, meter: tuple[int, int], repairs: Counter[str]
+    kind: np.ndarray,
+    value: np.ndarray,
+    bar: np.ndarray,
+    bars: int,
+    meter: tuple[int, int],
+    expected: bool,
+    repairs: Counter[str],
 ) -> np.ndarray:
     """The meter code of every bar: its first ``s``, else its predecessor's, and ``meter`` before the first."""
     given = np.flatnonzero(kind == _S)
     first_of_bar = np.unique(bar[given], return_index=True)[1]
     repairs["second meter in a bar"] = len(given) - len(first_of_bar)
-    if len(given):
+    if expected:
         repairs["bar without a meter"] = bars - len(first_of_bar)
     given = given[first_of_bar]
     repairs["meter without length"] = int((value[given] == NO_LENGTH).sum())

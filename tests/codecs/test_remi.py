@@ -252,6 +252,7 @@ def test_every_kind_of_damage_is_mended_and_counted() -> None:
         [(0, 1, 0, 60, 2), (36, 1, 0, 60, 2)],
         {"second meter in a bar": 1, "bar without a meter": 1, "word that is no music": 3},
     )
+    assert decoded_words("o-0 i-0 p-60 d-12 v-1 b-1 b-1", layout="bar-tempo")[1] == {"bar without a meter": 2}
     assert decoded_words("o-0 i-0 p-60 d-12 b-1", meter=(3, 4), layout="notes") == ([(0, 12, 0, 60, 96)], {})
 
 
