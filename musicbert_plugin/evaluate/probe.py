@@ -2,11 +2,22 @@
 
     python -m musicbert_plugin.evaluate probe --path CKPT DATA --label composer [--group album] [--folds 5]
 
-Each clip becomes one vector, the mean and the standard deviation over time of a layer's states.  A linear model
-(logistic regression for classes, ridge regression with ``--regression``) is trained on some groups of clips and asked
-about the others; its strength of regularisation is chosen inside the training part, by groups again.  All splits of
-the folder take part; clips of one group (a recording session, a file: ``--group COLUMN``) are never on both sides, and
-a clip whose cell there is empty is a group of its own.
+Each clip becomes one vector, the mean and the standard deviation over time of a layer's states.  A linear model is
+trained on some groups of clips and asked about the others; its strength of regularisation is chosen inside the training
+part, by groups again.  All splits of the folder take part; clips of one group (a recording session, a file: ``--group
+COLUMN``) are never on both sides, and a clip whose cell there is empty is a group of its own.
+
+==============  ==========================================  =========================================  ================
+a cell holds    probe                                       score                                      gain in
+==============  ==========================================  =========================================  ================
+a class         logistic regression                         accuracy                                   accuracy
+tags            ``--multi``: a logistic regression per tag  ROC-AUC, mean over tags and held-out       log-likelihood,
+                                                            folds that have clips with and without     nats per tag
+numbers         ``--regression``: ridge regression          R2 and CCC, mean over quantities           squared error
+                                                                                                       saved, variances
+==============  ==========================================  =========================================  ================
+
+Tags and numbers are joined by ``/`` (``data.audio_labels``); a clip that lacks one of its numbers takes no part.
 
 With the layers of the checkpoint are compared, pooled and probed alike: the raw features, and an encoder of the same
 size with fresh weights (mean over ``--random-encoders`` draws).  Differences to both come with a 95 % interval from a
@@ -17,6 +28,7 @@ from __future__ import annotations
 
 import argparse
 import warnings
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -33,6 +45,15 @@ if TYPE_CHECKING:
 STRENGTHS = (0.001, 0.01, 0.1, 1.0)
 """Inverse regularisation among which the inner folds choose."""
 DRAWS = 10_000
+METRICS = {"single": "accuracy", "multi": "roc_auc", "regression": "r2"}
+CONSTANTS = {"single": "majority", "multi": "shares", "regression": "mean"}
+"""What someone answers who has only counted."""
+GAINS = {
+    "single": "accuracy",
+    "multi": "log-likelihood (nats per tag)",
+    "regression": "squared error saved (variances)",
+}
+_UNLIKELY = 1e-3  # no tag is taken to be less probable, or more certain than one minus this
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -40,7 +61,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--path", required=True, help="checkpoint (.pt)")
     parser.add_argument("--label", required=True, help="column of the label")
     parser.add_argument("--group", help="column of groups that stay together (default: every clip its own)")
-    parser.add_argument("--regression", action="store_true", help="the label is a number")
+    kinds = parser.add_mutually_exclusive_group()
+    kinds.add_argument("--regression", action="store_true", help="the label is a number, or several joined by '/'")
+    kinds.add_argument("--multi", action="store_true", help="the label is any number of tags, joined by '/'")
     parser.add_argument("--folds", type=int, default=5)
     parser.add_argument("--layers", nargs="*", type=int, help="layers to probe, 0 the input (default: all)")
     parser.add_argument("--random-encoders", type=int, default=1, metavar="N", help="fresh encoders to compare with")
@@ -66,22 +89,26 @@ def fold_of_groups(groups: NDArray[Any], labels: NDArray[Any], folds: int, seed:
     return fold
 
 
-def _model(regress: bool, strength: float) -> Any:
+def _fit_predict(
+    train: NDArray[np.float64], labels: NDArray[Any], test: NDArray[np.float64], kind: str, strength: float
+) -> NDArray[Any]:
     from sklearn.linear_model import LogisticRegression, Ridge
 
-    return Ridge(alpha=1 / strength) if regress else LogisticRegression(C=strength, max_iter=2000)
-
-
-def _fit_predict(
-    train: NDArray[np.float64], labels: NDArray[Any], test: NDArray[np.float64], regress: bool, strength: float
-) -> NDArray[Any]:
     mean, deviation = train.mean(axis=0), np.maximum(train.std(axis=0), 1e-6)
-    if not regress and len(set(labels.tolist())) == 1:
-        return np.full(len(test), labels[0])
+    train, test = (train - mean) / deviation, (test - mean) / deviation
+    if kind == "regression":
+        return Ridge(alpha=1 / strength).fit(train, labels).predict(test).reshape(len(test), -1)
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        model = _model(regress, strength).fit((train - mean) / deviation, labels)
-    return model.predict((test - mean) / deviation)
+        warnings.simplefilter("ignore")  # of iterations that did not suffice
+        if kind == "single":
+            if len(set(labels.tolist())) == 1:
+                return np.full(len(test), labels[0])
+            return LogisticRegression(C=strength, max_iter=2000).fit(train, labels).predict(test)
+        probability = np.tile(labels.mean(axis=0), (len(test), 1))
+        for tag in np.flatnonzero((labels != labels[:1]).any(axis=0)):
+            model = LogisticRegression(C=strength, max_iter=2000).fit(train, labels[:, tag])
+            probability[:, tag] = model.predict_proba(test)[:, 1]
+        return probability
 
 
 def probe(
@@ -89,7 +116,7 @@ def probe(
     labels: NDArray[Any],
     groups: NDArray[Any],
     fold: NDArray[np.int64],
-    regress: bool,
+    kind: str,
     seed: int,
 ) -> NDArray[Any]:
     """What a linear probe says of each clip when its fold is held out.
@@ -97,19 +124,22 @@ def probe(
     Parameters
     ----------
     vectors : float64 [N, V]
-    labels : [N], class numbers or float
+    labels : int [N], or float64 [N, K]
+        Class numbers, or tags (0 and 1), or numbers.
     groups, fold : [N]
+    kind : str
+        ``single``, ``multi`` or ``regression``.
 
     Returns
     -------
-    [N], as ``labels``
+    as ``labels``: classes, probabilities of tags, or numbers
     """
     answer = np.zeros_like(labels)
     for held_out in np.unique(fold):
         train = fold != held_out
         best = STRENGTHS[0]
         if len(np.unique(groups[train])) >= 3:
-            strata = np.zeros(train.sum(), np.int64) if regress else labels[train]
+            strata = _strata(labels[train], kind)
             inner = fold_of_groups(groups[train], strata, 3, seed) if _foldable(strata, 3) else np.zeros(0, np.int64)
             scores = []
             for strength in STRENGTHS if len(inner) else ():
@@ -117,12 +147,17 @@ def probe(
                 for part in np.unique(inner):
                     seen = inner != part
                     guess[~seen] = _fit_predict(
-                        vectors[train][seen], labels[train][seen], vectors[train][~seen], regress, strength
+                        vectors[train][seen], labels[train][seen], vectors[train][~seen], kind, strength
                     )
-                scores.append(_score(labels[train], guess, regress))
+                scores.append(_score(labels[train], guess, inner, kind))
             best = STRENGTHS[int(np.nanargmax(scores))] if not np.isnan(scores or [np.nan]).all() else best
-        answer[~train] = _fit_predict(vectors[train], labels[train], vectors[~train], regress, best)
+        answer[~train] = _fit_predict(vectors[train], labels[train], vectors[~train], kind, best)
     return answer
+
+
+def _strata(labels: NDArray[Any], kind: str) -> NDArray[np.int64]:
+    """What is spread evenly over folds: classes; tags and numbers are not."""
+    return labels if kind == "single" else np.zeros(len(labels), np.int64)
 
 
 def _foldable(labels: NDArray[Any], folds: int) -> bool:
@@ -130,8 +165,25 @@ def _foldable(labels: NDArray[Any], folds: int) -> bool:
     return int(np.unique(labels, return_counts=True)[1].max()) >= folds
 
 
-def _score(labels: NDArray[Any], answer: NDArray[Any], regress: bool) -> float:
-    return float(regression.r2(labels, answer)[0]) if regress else classification.accuracy(labels, answer)
+def _score(labels: NDArray[Any], answer: NDArray[Any], fold: NDArray[np.int64], kind: str) -> float:
+    if kind == "single":
+        return classification.accuracy(labels, answer)
+    if kind == "regression":
+        return classification.mean_of_defined(regression.r2(labels, answer))
+    # Probabilities of different folds come from different models: they are compared within a fold only.
+    areas = [classification.roc_auc(labels[fold == part] > 0.5, answer[fold == part]) for part in np.unique(fold)]
+    return classification.mean_of_defined(areas)
+
+
+def _goodness(labels: NDArray[Any], answer: NDArray[Any], kind: str) -> NDArray[np.float64]:
+    """How well each clip is answered, float64 [N]; gains are differences of its means."""
+    if kind == "single":
+        return (answer == labels).astype(float)
+    if kind == "regression":
+        variance = np.maximum(labels.var(axis=0), 1e-12)
+        return -((answer - labels) ** 2 / variance).mean(axis=1)
+    likelihood = np.where(labels > 0.5, answer, 1 - answer).clip(_UNLIKELY, 1 - _UNLIKELY)
+    return np.log(likelihood).mean(axis=1)
 
 
 def paired_interval(
@@ -164,7 +216,8 @@ def evaluate(options: argparse.Namespace) -> Report:
     count = len(np.unique(groups))
     if not 2 <= options.folds <= count:
         raise OptionError(f"--folds is {options.folds}, but with {count} groups 2 to {count} is accepted.")
-    strata = np.zeros(len(labels), np.int64) if options.regression else labels
+    kind = _kind(options)
+    strata = _strata(labels, kind)
     if not _foldable(strata, options.folds):
         most = int(np.unique(strata, return_counts=True)[1].max())
         raise OptionError(
@@ -185,34 +238,18 @@ def evaluate(options: argparse.Namespace) -> Report:
                 for layer in layers:
                     vectors.setdefault(f"{name} {layer}#{number}", []).append(clip_vector(states[layer]))
 
-    answers = {
-        name: probe(np.array(rows), labels, groups, fold, options.regression, options.seed)
-        for name, rows in vectors.items()
-    }
-    goodness = {  # of each clip, averaged over fresh encoders: 1 or 0, or minus the squared error
-        name: np.mean(
-            [
-                -((answer - labels) ** 2) if options.regression else (answer == labels).astype(float)
-                for key, answer in answers.items()
-                if key.partition("#")[0] == name
-            ],
-            axis=0,
-        )
-        for name in dict.fromkeys(key.partition("#")[0] for key in answers)
-    }
-    scores = {
-        name: float(
-            np.mean(
-                [
-                    _score(labels, answer, options.regression)
-                    for key, answer in answers.items()
-                    if key.partition("#")[0] == name
-                ]
-            )
-        )
-        for name in goodness
-    }
-    metric = "r2" if options.regression else "accuracy"
+    answers = {name: probe(np.array(rows), labels, groups, fold, kind, options.seed) for name, rows in vectors.items()}
+    of_name: dict[str, list[Any]] = {}
+    for key, answer in answers.items():
+        of_name.setdefault(key.partition("#")[0], []).append(answer)
+
+    def over_encoders(score: Callable[[Any], Any]) -> dict[str, Any]:
+        """The mean over fresh encoders."""
+        return {name: np.mean([score(answer) for answer in each], axis=0) for name, each in of_name.items()}
+
+    goodness = over_encoders(lambda answer: _goodness(labels, answer, kind))
+    scores = over_encoders(lambda answer: _score(labels, answer, fold, kind))
+    metric, constant = METRICS[kind], CONSTANTS[kind]
     values: dict[str, Any] = {
         "path": str(options.path),
         "data": options.data,
@@ -222,14 +259,12 @@ def evaluate(options: argparse.Namespace) -> Report:
         "folds": options.folds,
         "metric": metric,
         "classes": classes,
-        "majority" if not options.regression else "mean": _score(
-            labels, _constant(labels, fold, options.regression), options.regression
-        ),
+        constant: _score(labels, _constant(labels, fold, kind), fold, kind),
         "scores": scores,
         "gain_over_raw": {},
         "gain_over_random": {},
     }
-    constant = "mean" if options.regression else "majority"
+    header = ["features", metric, "against raw", "against random"]
     rows = [[constant, f"{values[constant]:.3f}", "", ""]]
     for name, score in scores.items():
         cells = ["", ""]
@@ -242,20 +277,28 @@ def evaluate(options: argparse.Namespace) -> Report:
                     values[key][name] = dict(zip(("mean", "low", "high"), gain, strict=True))
                     cells[place] = f"{gain[0]:+.3f} [{gain[1]:+.3f}, {gain[2]:+.3f}]"
         rows.append([name, f"{score:.3f}", *cells])
-    unit = "squared error saved" if options.regression else "accuracy"
+    if kind == "regression":
+        values["ccc"] = over_encoders(lambda answer: classification.mean_of_defined(regression.ccc(labels, answer)))
+        header.insert(2, "ccc")
+        for row in rows:
+            row.insert(2, f"{values['ccc'][row[0]]:.3f}" if row[0] in values["ccc"] else "")
     title = (
         f"{options.label}: {len(labels)} clips of {count} groups, {options.folds} folds; "
-        f"gains in {unit} with 95 % intervals"
+        f"gains in {GAINS[kind]} with 95 % intervals"
     )
-    return Report(values, [(title, ["features", metric, "against raw", "against random"], rows)])
+    return Report(values, [(title, header, rows)])
 
 
-def _constant(labels: NDArray[Any], fold: NDArray[np.int64], regress: bool) -> NDArray[Any]:
-    """The majority class, or the mean, of the other folds, for each clip."""
+def _kind(options: argparse.Namespace) -> str:
+    return "regression" if options.regression else "multi" if options.multi else "single"
+
+
+def _constant(labels: NDArray[Any], fold: NDArray[np.int64], kind: str) -> NDArray[Any]:
+    """The majority class, or the mean (of tags: their shares), of the other folds, for each clip."""
     answer = np.zeros_like(labels)
     for held_out in np.unique(fold):
         seen = labels[fold != held_out]
-        answer[fold == held_out] = seen.mean() if regress else classification.majority_class(seen)
+        answer[fold == held_out] = classification.majority_class(seen) if kind == "single" else seen.mean(axis=0)
     return answer
 
 
@@ -282,19 +325,25 @@ def _labelled(
                 groups.append(f"{name} {clip}" if group.lower() in UNLABELLED else f"group {group}")
     if not cells:
         raise DatasetError(f"{folder.path}: no clip has a label in column {options.label!r}.")
+    if _kind(options) != "single":
+        try:
+            task = LabelTask(options.label, _kind(options), options.label).learn(cells)
+        except DatasetError:
+            raise OptionError(
+                f"--{_kind(options)}: no label in column {options.label!r} is a "
+                f"{'number' if options.regression else 'tag'}."
+            ) from None
+        labels, present = read_cells(task, cells, str(folder.path), names=names)
+        whole = np.flatnonzero(present.all(axis=1))
+        if not len(whole):
+            raise DatasetError(f"{folder.path}: no clip has all {task.size} numbers in column {options.label!r}.")
+        return [where[clip] for clip in whole], labels[whole], np.array(groups)[whole], list(task.classes)
     several = next((cell for cell in cells if SEPARATOR in cell), None)
     if several is not None:
         raise OptionError(
-            f"--label {options.label}: the cell {several!r} holds several labels; a column with one class, or one "
-            "number (--regression), per clip is accepted."
+            f"--label {options.label}: the cell {several!r} holds several labels; one class per clip is accepted, "
+            "tags with --multi, and numbers with --regression."
         )
-    if options.regression:
-        task = LabelTask(options.label, "regression", options.label, (options.label,))
-        values, present = read_cells(task, cells, str(folder.path), names=names)
-        readable = np.flatnonzero(present[:, 0])
-        if not len(readable):
-            raise OptionError(f"--regression: no label in column {options.label!r} is a number.")
-        return [where[clip] for clip in readable], values[readable, 0], np.array(groups)[readable], []
     classes = sorted(set(cells))
     if len(classes) < 2:
         raise DatasetError(f"{folder.path}: all labelled clips have the class {classes[0]!r} in {options.label!r}.")

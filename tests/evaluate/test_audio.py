@@ -273,6 +273,28 @@ def test_a_probe_reads_a_label_off_features_and_compares_with_raw_and_random_one
     assert status == 2 and "no label column 'key'" in said
 
 
+def test_tags_and_arousal_with_valence_are_probed_too(checkpoint, spectrogram_folder, capsys):
+    path, *_ = checkpoint()
+    lengths = {"train": [40 + n for n in range(24)], "valid": [50, 33, 45, 60], "test": [41, 36]}
+
+    def mood(clip):
+        return "/".join(["loud"] * int(clip.mean() > -4) + ["rising"] * int(clip[-1].mean() > clip[0].mean())) or "/"
+
+    def arousal_and_valence(clip):
+        return f"{clip.mean():.3f}/{100 * clip[:, 0].mean():.3f}" if len(clip) != 36 else "0.5/"
+
+    data = spectrogram_folder("tagged", **lengths, labels={"mood": mood, "AV": arousal_and_valence})
+    common = ("probe", "--path", path, data, "--folds", 3, "--layers", 0)
+    status, values, table = run(capsys, *common, "--label", "mood", "--multi")
+    assert status == 0 and values["metric"] == "roc_auc" and values["classes"] == ["loud", "rising"]
+    assert values["clips"] == 30 and values["shares"] == 0.5  # a constant answer tells no two clips of a fold apart
+    assert values["scores"]["raw features"] > 0.7 and "log-likelihood" in table
+    status, values, table = run(capsys, *common, "--label", "AV", "--regression")
+    assert status == 0 and values["classes"] == ["AV 0", "AV 1"] and values["clips"] == 29  # one lacks its valence
+    assert 0.8 < values["scores"]["raw features"] <= 1 and values["ccc"]["raw features"] > 0.8
+    assert values["mean"] < 0.1 and "variances" in table
+
+
 def test_rare_classes_and_cells_of_several_labels_need_no_traceback(checkpoint, spectrogram_folder, capsys):
     from musicbert_plugin.evaluate.probe import probe
 
@@ -286,7 +308,9 @@ def test_rare_classes_and_cells_of_several_labels_need_no_traceback(checkpoint, 
         status, _, said = run(capsys, "probe", "--path", path, rare, "--label", label)
         assert status == 2 and words in said and "Traceback" not in said
     labels, fold = np.array([0, 0, 1, 1, 2, 2]), np.array([0, 1, 0, 1, 0, 1])
-    answer = probe(np.eye(3)[labels], labels, np.arange(6), fold, False, 1)  # one clip of a class is left to learn from
+    answer = probe(
+        np.eye(3)[labels], labels, np.arange(6), fold, "single", 1
+    )  # one clip of a class is left to learn from
     assert (answer == labels).all()
 
 
@@ -312,7 +336,7 @@ def test_groups_are_never_on_both_sides_of_a_probe():
     fold = fold_of_groups(groups, labels, 3, 1)
     assert all(len(set(fold[groups == group])) == 1 for group in range(12)) and len(set(fold)) == 3
     vectors = np.eye(3)[labels] + 0.1 * rng.normal(size=(80, 3))
-    assert (probe(vectors, labels, groups, fold, False, 1) == labels).mean() > 0.95
+    assert (probe(vectors, labels, groups, fold, "single", 1) == labels).mean() > 0.95
     mean, low, high = paired_interval(np.where(groups < 6, 1.0, 0.0), groups, 1)
     assert low < mean < high
     assert paired_interval(np.full(80, 0.25), groups, 1) == (0.25, 0.25, 0.25)
