@@ -32,6 +32,7 @@ from fairseq.logging import metrics
 from torch import Tensor, nn
 
 from musicbert_plugin.data.spectrogram_masking import CHANNELS, FRAMES, PATCHES
+from musicbert_plugin.errors import OptionError
 from musicbert_plugin.modules.gaps import clip_means, interpolate_gaps
 
 LOSS_CHOICES = ChoiceEnum(("huber", "l1", "l2"))
@@ -92,6 +93,10 @@ class SpectrogramReconstructionCriterion(FairseqCriterion):
 
     def __init__(self, task: Any, reconstruction_loss: str, huber_delta: float, code_weight: float) -> None:
         super().__init__(task)
+        if not huber_delta > 0:
+            raise OptionError(f"--huber-delta is {huber_delta:g}, but a number above 0 is accepted.")
+        if not code_weight >= 0:
+            raise OptionError(f"--code-weight is {code_weight:g}, but a number of at least 0 is accepted.")
         self.kind, self.delta, self.code_weight = str(reconstruction_loss), huber_delta, code_weight
 
     def forward(

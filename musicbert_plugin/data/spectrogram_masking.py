@@ -10,8 +10,8 @@ zero there:
   (or left out if less than the shortest span is left).  Every arrangement of the spans is equally likely, so that no
   place of the clip is preferred but for its ends, which fewer arrangements cover.  Each span on its own is set to zero
   (70 %), replaced with another stretch of the same clip (20 %), or kept (10 %).  Cutting makes spans shorter than the
-  law's: of geometric, p 0.1, 2 to 43, whose mean is 10.49 frames, clips of 200, 512 and 1,292 frames have spans of about
-  8.5, 9.6 and 10.1 frames in the mean.
+  law's: of geometric, p 0.1, 2 to 43, whose mean is 10.49 frames, clips of 200, 512 and 1,292 frames have spans of
+  about 8.5, 9.6 and 10.1 frames in the mean.
 * **Channels** (contiguous channel masking): one block of neighbouring channels is zero in all frames.  Its width is
   uniform on 0 .. share * H first, and then its start uniform on what fits, so that no channel is preferred but by the
   edges.  H are the channels between ``first_channel`` and ``last_channel``.

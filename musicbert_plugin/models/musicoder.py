@@ -41,6 +41,17 @@ from .presets import Size, register_sizes
 logger = logging.getLogger(__name__)
 
 SMALLEST_DEVIATION = 1e-3
+SMALLEST_SIZES = {
+    "encoder_layers": 1,
+    "encoder_embed_dim": 1,
+    "encoder_ffn_embed_dim": 1,
+    "encoder_attention_heads": 1,
+    "codes": 0,
+    "codebooks": 1,
+    "code_dim": 1,
+    "head_dim": 0,
+}
+SHARES = ("dropout", "attention_dropout", "activation_dropout", "encoder_layerdrop", "head_dropout")
 COMPAT_CHOICES = ChoiceEnum(("none", "musicoder"))
 POSITIONS_CHOICES = ChoiceEnum(("conv", "sinusoids", "both"))
 PREDICT_CHOICES = ChoiceEnum(("values", "correction"))
@@ -193,6 +204,14 @@ class MusiCoderModel(BaseFairseqModel):
             cfg = MusiCoderConfig.from_namespace(cfg)
         if cfg.frame_stack < 1:
             raise OptionError(f"--frame-stack {cfg.frame_stack}: a position is at least one frame")
+        for name, smallest in SMALLEST_SIZES.items():
+            if getattr(cfg, name) < smallest:
+                option = name.replace("_", "-")
+                raise OptionError(f"--{option} {getattr(cfg, name)}: a whole number from {smallest} on is accepted")
+        for name in SHARES:
+            if not 0 <= getattr(cfg, name) < 1:
+                option = name.replace("_", "-")
+                raise OptionError(f"--{option} {getattr(cfg, name)}: a probability from 0 up to, not including, 1")
         if cfg.conv_kernel < 1 or cfg.conv_kernel % 2 == 0:
             raise OptionError(f"--conv-kernel {cfg.conv_kernel}: an odd number of frames is accepted")
         if cfg.encoder_embed_dim % cfg.encoder_attention_heads:

@@ -124,6 +124,18 @@ def masking_of(cfg: Any, folder: SpectrogramFolder) -> SpectrogramMasking:
         fill=None if cfg.fill is None else parse_fill(cfg.fill),
     )
     masking = replace(masking, spans=spans, **changed)
+    if not any(
+        (
+            masking.frames * masking.frame_share,
+            masking.channels * masking.channel_share,
+            masking.patches * masking.patch_share,
+        )
+    ):
+        raise OptionError(
+            "nothing would be masked: of frames, channels and patches, one at least needs a share of the clips "
+            "(--frames-prob, --channels-prob, --patches-prob) and of their cells (--frame-share, --channel-share, "
+            "--patch-share) above 0."
+        )
     if masking.first_channel >= folder.num_features and masking.channels:
         raise OptionError(
             f"--first-channel is {masking.first_channel}, but the features of {folder.path} are numbered 0 to "
@@ -137,6 +149,10 @@ class SpectrogramTask(FairseqTask):
 
     def __init__(self, cfg: Any) -> None:
         super().__init__(cfg)
+        if cfg.max_frames < 0:
+            raise OptionError(f"--max-frames is {cfg.max_frames}, but it is at least 0 (whole clips).")
+        if cfg.min_frames < 1:
+            raise OptionError(f"--min-frames is {cfg.min_frames}, but a window has at least 1 frame.")
         self.folder = SpectrogramFolder(utils.split_paths(cfg.data)[0])
         self.feature_mean, self.feature_std = self.folder.mean, self.folder.std
         settings = json.dumps(self.folder.front_end, sort_keys=True).encode()

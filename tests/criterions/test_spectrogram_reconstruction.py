@@ -6,6 +6,8 @@ import numpy as np
 import pytest
 import torch
 
+from musicbert_plugin.errors import OptionError
+
 pytestmark = pytest.mark.usefixtures("registered")
 
 
@@ -122,6 +124,12 @@ def test_means_and_ratios_add_up_over_batches_and_workers():
     for key in ("loss", "mse", "mse_frames", "mean", "interp_channels", "vs_mean", "vs_interp_frames"):
         assert a[key] == pytest.approx(b[key], abs=2e-4), key
     assert a["vs_interp"] == pytest.approx(a["mse"] / a["interp"], rel=1e-3)
+
+
+@pytest.mark.parametrize("options", [{"huber_delta": 0.0}, {"huber_delta": -1.0}, {"code_weight": -1.0}])
+def test_a_loss_that_could_fall_without_end_or_be_0_everywhere_is_refused(options):
+    with pytest.raises(OptionError, match="is accepted"):
+        make_criterion(**options)
 
 
 def test_codes_are_predicted_where_frames_are_masked():

@@ -181,6 +181,19 @@ def test_mask_options_change_a_preset(folder):
         make_task(folder, first_channel=9)
 
 
+@pytest.mark.parametrize(
+    "options, words",
+    [
+        ({"max_frames": -5}, "--max-frames is -5"),
+        ({"min_frames": 0}, "--min-frames is 0"),
+        ({"frame_share": 0.0, "channels_prob": 0.0, "patches_prob": 0.0}, "nothing would be masked"),
+    ],
+)
+def test_windows_and_masks_that_cannot_be_are_told(folder, options, words):
+    with pytest.raises(OptionError, match=words):
+        make_task(folder, **options)
+
+
 def test_shards_must_have_one_front_end(folder, spectrogram_folder):
     other = spectrogram_folder("other", features=8, train=[70], valid=[20], seed=4)
     task = make_task(f"{folder}:{other}")
