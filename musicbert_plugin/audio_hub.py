@@ -20,7 +20,8 @@ Positions that go on counting through a recording would be alike everywhere, but
 Of convolutional positions (the default) a state depends on what lies around it alone.
 
 Labels are predicted from windows end to end, as in validation (``clip_windows.count_end_to_end``), and so with what the
-checkpoint says of ``--max-frames`` and ``--min-frames``.
+checkpoint says of ``--max-frames`` and ``--min-frames``.  Where it was trained on whole clips (0), a recording, which
+may be of any length, is heard ``window`` frames at a time.
 
 Shapes: T frames of a recording, F features, r frames per position, S = ceil(T / r) positions, D model dimensions.
 """
@@ -77,7 +78,7 @@ class MusiCoderHub:
         frame_rate: frames per second.
         label_tasks: the tasks of a fine-tuned model, else empty.
         window: frames that the model sees at once.
-        max_frames, min_frames: longest window, and shortest last one, of labels; 0 for whole recordings.
+        max_frames, min_frames: longest window, and shortest last one, of labels; 0 for whole clips.
     """
 
     def __init__(
@@ -224,7 +225,7 @@ class MusiCoderHub:
             raise CheckpointError("the model has no heads for labels; a checkpoint of audio_multitask is expected.")
         features = torch.from_numpy(self.spectrogram(recording))
         sums: dict[str, Any] = dict.fromkeys((task.name for task in self.label_tasks), 0.0)
-        longest, heard = self.max_frames or len(features), 0
+        longest, heard = self.max_frames or self.window, 0
         count = int(count_end_to_end(np.array(len(features)), longest, self.min_frames))
         for start in range(0, count * longest, longest):
             part = features[start : start + longest]

@@ -253,8 +253,8 @@ def _measure_labels(hub: MusiCoderHub, options: argparse.Namespace) -> Report:
     clips, train = folder.split(options.gen_subset), folder.split("train")
     if not len(clips):
         raise DatasetError(f"{options.data}: the split {options.gen_subset!r} is empty.")
-    if options.max_frames is not None:
-        hub.max_frames = options.max_frames
+    longest = hub.max_frames if options.max_frames is None else options.max_frames
+    hub.max_frames = longest or int(clips.frames.max())
     answers = [hub.predict(clips.read(clip)) for clip in range(len(clips))]
     values: dict[str, Any] = {
         "path": str(options.path),

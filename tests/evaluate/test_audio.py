@@ -402,6 +402,10 @@ def test_a_prediction_is_the_mean_over_the_windows_of_a_validation(checkpoint):
         expected = np.average(np.stack([answer.numpy() for answer in answers]), axis=0, weights=windows.lengths)
         found = MusiCoderHub.from_pretrained(path, window=20).predict(x)["level"]
         np.testing.assert_allclose(list(found.values()), expected, atol=1e-6)
+    hub = MusiCoderHub.from_pretrained(path, window=36)
+    hub.max_frames = 0  # a model of whole clips: a recording of any length is heard in windows all the same
+    hours = np.tile(x, (100, 1))
+    assert hub.predict(hours) == MusiCoderHub.from_pretrained(path, window=36).predict(hours)
 
 
 @pytest.mark.parametrize("frames", [1, 5, 47, 48, 49, 96, 97, 100, 333])

@@ -102,12 +102,13 @@ def test_a_fine_tuned_file_knows_its_classes_and_validates_alike(fairseq_command
     assert f"loss {last['valid_loss']} " in again.log
 
 
-def test_evaluation_finds_what_the_validation_of_the_training_found(fairseq_command, folder, tmp_path, capsys):
+@pytest.mark.parametrize("longest", [26, 0])
+def test_evaluation_finds_what_the_validation_of_the_training_found(fairseq_command, folder, tmp_path, capsys, longest):
     from musicbert_plugin.evaluate.__main__ import main as evaluate
 
     outcome = fairseq_command(
         "train", folder, *LITTLE, "--task", "audio_multitask", "--criterion", "audio_multitask", "--max-epoch", 1,
-        "--save-dir", tmp_path / "fine", "--max-frames", 26, "--min-frames", 10, "--frame-stack", 3,
+        "--save-dir", tmp_path / "fine", "--max-frames", longest, "--min-frames", 10, "--frame-stack", 3,
     )  # fmt: skip
     line = [line for line in outcome.statistics if "valid_mean_r2" in line][-1]
     capsys.readouterr()
