@@ -16,13 +16,14 @@ class ScoreError(MusicError):
     """A music file that cannot become a score.
 
     ``reason`` is a short fixed word for manifests and summaries (such as ``"unreadable"`` or ``"no notes"``);
-    the sentence tells the particulars.
+    the sentence tells the particulars; ``extra`` holds what a dataset's companion counts.
     """
 
-    def __init__(self, reason: str, sentence: str) -> None:
+    def __init__(self, reason: str, sentence: str, extra: dict[str, object] | None = None) -> None:
         super().__init__(reason, sentence)
         self.reason = reason
         self.sentence = sentence
+        self.extra = extra or {}
 
     def __str__(self) -> str:
         return self.sentence

@@ -94,6 +94,9 @@ class Companion:
         """A file that goes to a split, with its :attr:`Piece.extra`; returns what its manifest line says besides."""
         return {}
 
+    def leave_out(self, extra: dict[str, Any]) -> None:
+        """A file that a filter leaves out, with its :attr:`ScoreError.extra`."""
+
     def finish(self) -> dict[str, Any]:
         """All files are written; returns entries of ``config.json``."""
         return {}
@@ -455,6 +458,7 @@ def _assemble(
                     line["hash"] = record["hash"]
                 if "reason" in record:
                     line["reason"], line["detail"] = record["reason"], record["detail"]
+                    companion.leave_out(record.get("extra", {}))
                 else:
                     line[kind.unit] = record["notes"]
                     line["parts"] = len(record["lengths"])

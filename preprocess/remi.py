@@ -162,7 +162,9 @@ class RemiKind(BarsKind):
         if not items:
             if too_long:
                 raise ScoreError(
-                    TOO_LONG, f"{name}: every window drawn ({too_long}) has more than {self.max_tokens} words."
+                    TOO_LONG,
+                    f"{name}: every window drawn ({too_long}) has more than {self.max_tokens} words.",
+                    {"too_long": too_long},
                 )
             raise ScoreError(EMPTY, f"{name}: no window drawn has a note.")
         extra: dict[str, Any] = {"classes": base64.b64encode(np.stack(classes).tobytes()).decode()}
@@ -269,6 +271,10 @@ class Attributes(Companion):
         self._lost.update(extra.get("lost", {}))
         return {key: extra[key] for key in ("too_long", "lost") if key in extra}
 
+    def leave_out(self, extra: dict[str, Any]) -> None:
+        """Count what was too long of a piece that gives nothing else."""
+        self._too_long += extra.get("too_long", 0)
+
     def finish(self) -> dict[str, Any]:
         """Give every file its header."""
         import numpy as np
@@ -334,7 +340,11 @@ class PairKind(BarsKind):
             conditions.append(np.append(condition, np.uint16(EOS)))
         if not items:
             if too_long:
-                raise ScoreError(TOO_LONG, f"{name}: every pair ({too_long}) has more than {self.max_tokens} words.")
+                raise ScoreError(
+                    TOO_LONG,
+                    f"{name}: every pair ({too_long}) has more than {self.max_tokens} words.",
+                    {"too_long": too_long},
+                )
             raise ScoreError(EMPTY, f"{name}: no bar but the first has a note.")
         extra: dict[str, Any] = {
             "conditions": base64.b64encode(np.concatenate(conditions).tobytes()).decode(),
@@ -417,6 +427,10 @@ class Conditions(Companion):
         self._too_long += extra.get("too_long", 0)
         self._lost.update(extra.get("lost", {}))
         return {key: extra[key] for key in ("too_long", "lost") if key in extra}
+
+    def leave_out(self, extra: dict[str, Any]) -> None:
+        """Count what was too long of a piece that gives nothing else."""
+        self._too_long += extra.get("too_long", 0)
 
     def finish(self) -> dict[str, Any]:
         """The files are whole afterwards."""

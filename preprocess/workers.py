@@ -149,6 +149,8 @@ class Run:
             piece = kind.examine(data, name)
         except ScoreError as error:
             record["reason"], record["detail"] = error.reason, error.sentence
+            if error.extra:
+                record["extra"] = error.extra
         except MemoryError:
             record["reason"], record["detail"] = "too large", f"{name}: not enough memory for it."
         except Exception as error:  # a defect of ours must cost one file, not the run

@@ -103,6 +103,14 @@ def test_long_windows_are_left_out_and_counted(folder: Path, tmp_path: Path) -> 
     assert config["windows_too_long"] > 0
 
 
+def test_windows_too_long_are_counted_of_pieces_too_that_give_no_other(folder: Path, tmp_path: Path) -> None:
+    assert build(folder, tmp_path / "all", "--duplicates", "keep") == 0
+    assert build(folder, tmp_path / "few", "--duplicates", "keep", "--max-tokens", "500") == 0
+    found = [json.loads((tmp_path / name / "config.json").read_text()) for name in ("all", "few")]
+    drawn, kept = (sum(split["items"] for split in config["splits"].values()) for config in found)
+    assert found[1]["left_out"]["windows too long"] > 0 and found[1]["windows_too_long"] == drawn - kept
+
+
 def test_labels_from_a_table_reach_every_window_of_their_file(folder: Path, tmp_path: Path) -> None:
     (tmp_path / "labels.csv").write_text("file,emotion\n03.mid,sad\nmissing.mid,happy\n")
     assert build(folder, tmp_path / "data", "--labels", str(tmp_path / "labels.csv"), "--layout", "position-tempo") == 0
