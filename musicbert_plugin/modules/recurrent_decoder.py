@@ -4,10 +4,12 @@ Katharopoulos et al. 2020, section 3.4: the past of a row is one matrix per laye
 parallel pass (:meth:`~.linear_decoder.LinearDecoder.prefill`); then every token is one pass of few operations over
 preallocated memory, with query, key and value as one product.
 
-The decoder's weights are turned around in memory (a row per input, which a product with few rows reads fastest) and its
-parameters become views of them: values and shapes stay, and nothing is stored twice.
+Most of the time goes into reading the weights, and into multiplying them with few rows (:class:`_Maps`).  They lie in
+memory as the products read them fastest, and the decoder's parameters become views of that: values and shapes stay, and
+nothing is stored twice.
 
-Shapes: B rows, D model dimensions, V vocabulary, H heads, K dimensions of a head, P = H K, W = K + 1; G = B H.
+Shapes: B rows, D model dimensions, V vocabulary, H heads, K dimensions of a head, P = H K, W = K + 1; G = B H; I inputs
+and O = N C outputs of a linear map, in N blocks.
 """
 
 from __future__ import annotations
@@ -24,13 +26,87 @@ from .linear_attention import EPSILON
 from .linear_decoder import LinearDecoder, LinearDecoderLayer
 
 
-def _turned(*linears: nn.Linear) -> Tensor:
-    """[inputs, outputs] of one or several linear maps of the same input, whose weights become views of it."""
-    weight = torch.cat([linear.weight.data for linear in linears]).t().contiguous()
-    parts = weight.split([linear.out_features for linear in linears], dim=1)
-    for linear, part in zip(linears, parts, strict=True):
-        linear.weight.data = part.t()
-    return weight
+class _Maps:
+    """Linear maps of the same input as one, with float32 weights on a CPU read in place.
+
+    A library that multiplies matrices copies them into an order of its own first, which for few rows takes longer than
+    the product.  A batch of small products, one for each block of outputs, is computed in place: below 16 rows fastest
+    with a row's outputs side by side, from there on with an output's rows side by side.  So weights lie in memory as
+    they always do, [O, I].  More than 16 rows are worth the copy: then, as in half precision and on other devices, they
+    are turned around, [I, O], and multiplied at once.  (AVX-512, I and O of 512 to 2,048: 2 to 16 rows take three
+    quarters of the time of a product at once; 64 rows would take a third longer.)
+
+    Args:
+        linears: maps of the same input.
+        block: C; divides the outputs of each.
+    """
+
+    SIDE_BY_SIDE = 15
+    IN_BLOCKS = 16
+
+    def __init__(self, *linears: nn.Linear, block: int) -> None:
+        self.linears, self.block = linears, block
+        first, *others = linears
+        bias = [
+            linear.bias if linear.bias is not None else first.weight.new_zeros(linear.out_features)
+            for linear in linears
+        ]
+        self.bias = torch.cat([one.data for one in bias])
+        self.turned = False
+        self._hold(torch.cat([linear.weight.data for linear in linears]) if others else first.weight.data.contiguous())
+
+    def _hold(self, weight: Tensor) -> None:
+        self.weight = weight
+        weight_OI = weight.t() if self.turned else weight
+        parts = weight_OI.split([linear.out_features for linear in self.linears])
+        for linear, part in zip(self.linears, parts, strict=True):
+            linear.weight.data = part
+        self.weight_NCI = weight_OI.unflatten(0, (-1, self.block))
+        self.weight_NIC = self.weight_NCI.transpose(1, 2)
+        self.bias_NC1 = self.bias.view(-1, self.block, 1)
+        self.bias_N1C = self.bias_NC1.transpose(1, 2)
+
+    def prepare(self, rows: int) -> None:
+        """Let the weights lie as so many rows need them."""
+        turned = rows > self.IN_BLOCKS or self.weight.dtype != torch.float32 or self.weight.device.type != "cpu"
+        if turned != self.turned:
+            self.turned = turned
+            self._hold(self.weight.t().contiguous())
+
+    def memory(self, rows: int) -> tuple[Tensor, Tensor]:
+        """What a call with so many rows writes to; and the same as [B, N, C]."""
+        count, block, _ = self.weight_NCI.shape
+        if self.turned:
+            out = self.weight.new_empty(rows, count * block)
+            return out, out.view(rows, count, block)
+        if rows == 1:
+            out = self.weight.new_empty(count * block)
+            return out, out.view(1, count, block)
+        if rows <= self.SIDE_BY_SIDE:
+            out = self.weight.new_empty(count, rows, block)
+            return out, out.transpose(0, 1)
+        out = self.weight.new_empty(count, block, rows)
+        return out, out.permute(2, 0, 1)
+
+    def __call__(self, x_BI: Tensor, out: Tensor) -> None:
+        """Write to what :meth:`memory` gave."""
+        rows, inputs = x_BI.shape
+        if self.turned:
+            torch.addmm(self.bias, x_BI, self.weight, out=out)
+        elif rows == 1:
+            torch.addmv(self.bias, self.weight, x_BI.view(inputs), out=out)
+        elif rows <= self.SIDE_BY_SIDE:
+            torch.baddbmm(self.bias_N1C, x_BI.expand(len(out), rows, inputs), self.weight_NIC, out=out)
+        else:
+            x_NIB = x_BI.t().contiguous().expand(len(out), inputs, rows)
+            torch.baddbmm(self.bias_NC1, self.weight_NCI, x_NIB, out=out)
+
+
+def _block(size: int) -> int:
+    """The divisor nearest to 64, with which products in blocks are fastest (32 to 256 are nearly so)."""
+    return min(
+        (divisor for divisor in range(1, size + 1) if size % divisor == 0), key=lambda one: abs(math.log(one / 64))
+    )
 
 
 def _norm(norm: nn.LayerNorm) -> tuple[Any, Tensor, Tensor, float]:
@@ -43,25 +119,31 @@ class _Layer:
 
     def __init__(self, layer: LinearDecoderLayer) -> None:
         attention = layer.self_attn
-        qkv = attention.q_proj, attention.k_proj, attention.v_proj
         self.attention_norm, self.ffn_norm = _norm(layer.self_attn_layer_norm), _norm(layer.final_layer_norm)
-        self.qkv, self.qkv_bias = _turned(*qkv), torch.cat([projection.bias.data for projection in qkv])
-        self.out, self.out_bias = _turned(attention.out_proj), attention.out_proj.bias.data
-        self.fc1, self.fc1_bias = _turned(layer.fc1), layer.fc1.bias.data
-        self.fc2, self.fc2_bias = _turned(layer.fc2), layer.fc2.bias.data
+        self.qkv = _Maps(attention.q_proj, attention.k_proj, attention.v_proj, block=attention.head_dim)
+        self.out = _Maps(attention.out_proj, block=_block(attention.out_proj.out_features))
+        self.fc1 = _Maps(layer.fc1, block=_block(layer.fc1.out_features))
+        self.fc2 = _Maps(layer.fc2, block=_block(layer.fc2.out_features))
+        self.maps = self.qkv, self.out, self.fc1, self.fc2
 
 
 class _Memory:
-    """What a step of B rows writes to."""
+    """What a step of B rows writes to; all layers use the same."""
 
-    def __init__(self, rows: int, heads: int, size: int, like: Tensor) -> None:
-        options = {"dtype": torch.float32, "device": like.device}
+    def __init__(self, rows: int, heads: int, size: int, layer: _Layer) -> None:
+        options = {"dtype": torch.float32, "device": layer.qkv.weight.device}
+        self.qkv, qkv_BNC = layer.qkv.memory(rows)
+        self.qk = qkv_BNC[:, : 2 * heads].view(rows, 2, heads, size).transpose(0, 1)
+        self.v = qkv_BNC[:, 2 * heads :]
+        self.out, self.out_BNC = layer.out.memory(rows)
+        self.fc1, self.fc1_BNC = layer.fc1.memory(rows)
+        self.fc2, self.fc2_BNC = layer.fc2.memory(rows)
         self.features = torch.empty(2, rows, heads, size, **options)
         self.low = torch.empty_like(self.features)
         self.p_G1K = self.features[0].view(rows * heads, 1, size)
         self.r_GK1 = self.features[1].view(rows * heads, size, 1)
         self.w_G1W = torch.ones(rows * heads, 1, size + 1, **options)
-        self.v = self.w_G1W.view(rows, heads, size + 1)[..., :-1]
+        self.w_v = self.w_G1W.view(rows, heads, size + 1)[..., :-1]
         self.o_G1W = torch.empty_like(self.w_G1W)
         self.numerator, self.denominator = self.o_G1W[..., :-1], self.o_G1W[..., -1:]
         self.y_G1K = torch.empty(rows * heads, 1, size, **options)
@@ -81,7 +163,7 @@ class RecurrentDecoder:
         self.heads, self.size = attention.heads, attention.head_dim
         with torch.no_grad():
             self.layers = [_Layer(layer) for layer in decoder.layers]
-            self.output = _turned(decoder.output_projection)
+            self.output = _Maps(decoder.output_projection, block=_block(decoder.output_projection.out_features))
             self.norm = _norm(decoder.layer_norm)
             self.embedding = decoder.embed_tokens.weight.data
         self.scale = math.sqrt(self.embedding.shape[1])
@@ -102,7 +184,7 @@ class RecurrentDecoder:
         Returns:
             logits [B, V] behind each row's prefix, B = copies * number of prefixes.
         """
-        device = self.output.device
+        device = self.embedding.device
         lengths = torch.tensor([len(prefix) for prefix in prefixes])
         begin = torch.tensor(list(begins))
         tokens = torch.full((len(prefixes), int(lengths.max())), self.decoder.pad)
@@ -117,6 +199,9 @@ class RecurrentDecoder:
             index = torch.arange(len(prefixes), device=device).repeat_interleave(copies)
             self.select(index)
             logits = logits.index_select(0, index)
+        with torch.inference_mode(False), torch.no_grad():  # parameters stay ordinary tensors
+            for maps in (self.output, *(maps for layer in self.layers for maps in layer.maps)):
+                maps.prepare(len(logits))
         return logits
 
     @torch.inference_mode()
@@ -130,30 +215,32 @@ class RecurrentDecoder:
         """Take one more token per row; logits [B, V] of the next."""
         rows, heads, size = len(tokens_B), self.heads, self.size
         if rows not in self._memory:
-            self._memory = {rows: _Memory(rows, heads, size, self.output)}
-        memory, inner, norm = self._memory[rows], heads * size, torch.layer_norm
+            self._memory = {rows: _Memory(rows, heads, size, self.layers[0])}
+        memory, norm = self._memory[rows], torch.layer_norm
         half = self.embedding.dtype != torch.float32
         x = torch.add(
             self.decoder.embed_positions.table.index_select(0, self.rows_B),
             self.embedding.index_select(0, tokens_B),
             alpha=self.scale,
         ).to(self.embedding.dtype)
+        x_BNC = x.view(memory.out_BNC.shape)
         for layer, state_BHKW in zip(self.layers, self.states, strict=True):
-            qkv = torch.addmm(layer.qkv_bias, norm(x, *layer.attention_norm), layer.qkv)
-            qk = qkv[:, : 2 * inner].view(rows, 2, heads, size).transpose(0, 1)
-            if half:
-                qk = qk.float()
+            layer.qkv(norm(x, *layer.attention_norm), memory.qkv)
+            qk = memory.qk.float() if half else memory.qk
             # phi(x) = exp(min(x, 0)) + max(x, 0)
             torch.clamp(qk, max=0, out=memory.low).exp_()
             torch.clamp(qk, min=0, out=memory.features).add_(memory.low)
-            memory.v.copy_(qkv[:, 2 * inner :].view(rows, heads, size))
+            memory.w_v.copy_(memory.v)
             state = state_BHKW.view(rows * heads, size, size + 1)
             torch.bmm(memory.p_G1K, state.baddbmm_(memory.r_GK1, memory.w_G1W), out=memory.o_G1W)
             torch.div(memory.numerator, memory.denominator.add_(EPSILON), out=memory.y_G1K)
-            y = memory.y_BP.to(x.dtype) if half else memory.y_BP
-            x.add_(torch.addmm(layer.out_bias, y, layer.out))
-            h = torch.addmm(layer.fc1_bias, norm(x, *layer.ffn_norm), layer.fc1)
-            h = F.gelu(h.float()).to(h.dtype) if half else F.gelu(h)
-            x.add_(torch.addmm(layer.fc2_bias, h, layer.fc2))
+            layer.out(memory.y_BP.to(x.dtype) if half else memory.y_BP, memory.out)
+            x_BNC.add_(memory.out_BNC)
+            layer.fc1(norm(x, *layer.ffn_norm), memory.fc1)
+            h_BNC = F.gelu(memory.fc1_BNC.float()).to(x.dtype) if half else F.gelu(memory.fc1_BNC)
+            layer.fc2(h_BNC.reshape(rows, -1), memory.fc2)
+            x_BNC.add_(memory.fc2_BNC)
         self.rows_B += 1
-        return torch.mm(norm(x, *self.norm), self.output)
+        out, logits_BNC = self.output.memory(rows)
+        self.output(norm(x, *self.norm), out)
+        return logits_BNC.reshape(rows, -1).contiguous()

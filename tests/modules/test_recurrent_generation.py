@@ -82,6 +82,29 @@ def test_steps_after_a_prefix_give_the_parallel_models_logits_in_rows_of_any_len
         )
 
 
+@pytest.mark.parametrize("counts", [(40, 17, 16, 15, 1), (16, 15, 2, 1), (1,), (2, 1)])
+def test_as_many_or_few_rows_as_there_are_get_the_parallel_models_logits(counts):
+    """Products are computed in other ways for other numbers of rows; parameters keep their values in all of them."""
+    model = decoder(vocabulary=37)
+    values = {name: value.clone() for name, value in model.state_dict().items()}
+    rows = torch.stack([prefix(20, seed, 37) for seed in range(counts[0])])
+    expected = model.output_projection(model(rows, torch.zeros(len(rows), dtype=torch.int64))[0])
+    recurrent = RecurrentDecoder(model)
+    for _ in range(2):
+        logits = recurrent.start([row[:3] for row in rows], [0] * len(rows), 100)
+        for place, count in enumerate(counts, start=2):
+            if count < len(logits):
+                recurrent.select(torch.arange(count))
+            else:
+                assert torch.allclose(logits, expected[:, place], atol=1e-5)
+            logits = recurrent.step(rows[:count, place + 1])
+            assert logits.is_contiguous() and torch.allclose(logits, expected[:count, place + 1], atol=1e-5)
+    for name, value in model.state_dict().items():
+        assert torch.equal(value, values[name])
+    again = model.output_projection(model(rows, torch.zeros(len(rows), dtype=torch.int64))[0])
+    assert torch.allclose(again, expected, atol=1e-5) and again.requires_grad
+
+
 def test_half_precision_steps_are_finite():
     model = decoder().bfloat16()
     recurrent = RecurrentDecoder(model)
