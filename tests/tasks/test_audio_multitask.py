@@ -1,6 +1,7 @@
 """Fine-tuning in fairseq's hands, from a pre-trained file to labels of a new recording."""
 
 import json
+from pathlib import Path
 
 import pytest
 import torch
@@ -75,6 +76,29 @@ def test_labels_are_learnt_from_a_pretrained_file(fairseq_command, folder, pretr
     same = torch.equal(before["encoder.input.weight"].bfloat16(), after["encoder.input.weight"].bfloat16())
     assert same == ("--trainable-layers" in options)
     assert not any("reconstruction_head" in key for key in after)
+
+
+def test_defect_12_everything_imports_as_released_and_tables_of_tasks_run_no_code(registered, tmp_path):
+    """The original imports modules that it lacks and a debugger, and reads YAML with the loader that runs code."""
+    import importlib
+    import pkgutil
+
+    import musicbert_plugin
+    from musicbert_plugin.data.audio_labels import read_tasks
+    from musicbert_plugin.errors import OptionError
+
+    names = [
+        module.name
+        for module in pkgutil.walk_packages(musicbert_plugin.__path__, "musicbert_plugin.")
+        if not module.name.endswith("__main__")
+    ]
+    sources = [Path(importlib.import_module(name).__file__).read_text(encoding="utf-8") for name in names]
+    assert len(sources) > 60 and not any("ipdb" in source or "yaml.load(" in source for source in sources)
+    trap = tmp_path / "tasks.yaml"
+    trap.write_text(f"tasks: !!python/object/apply:os.mkdir [{tmp_path / 'made'}]\n")
+    with pytest.raises(OptionError, match="cannot be read as YAML"):
+        read_tasks(trap)
+    assert not (tmp_path / "made").exists()
 
 
 def test_defect_26_fine_tuning_masks_nothing(folder, registered):
