@@ -61,7 +61,7 @@ def plugin_model(size: str, dropout: float) -> torch.nn.Module:
     dictionary.add_symbol("<mask>")
     cfg = MusicBERTConfig(*(), max_positions=8192, dropout=dropout, attention_dropout=dropout)
     fields = ("encoder_layers", "encoder_embed_dim", "encoder_ffn_embed_dim", "encoder_attention_heads")
-    for name, value in zip(fields, SIZES[size], strict=True):
+    for name, value in zip(fields, SIZES[f"musicbert_{size}"], strict=True):
         setattr(cfg, name, value)
     return MusicBERTModel(cfg, MusicBERTEncoder(cfg, dictionary))
 
@@ -84,7 +84,7 @@ def main() -> None:
     from musicbert_plugin.models.musicbert import SIZES
 
     original = OriginalMusicBERT(
-        *SIZES[options.size], dropout=options.dropout, attention_dropout=options.dropout
+        *SIZES[f"musicbert_{options.size}"], dropout=options.dropout, attention_dropout=options.dropout
     ).train()
     original.load(plugin.state_dict())
 
