@@ -22,7 +22,8 @@ FORMAT = 1
 WINDOWS = ("drawn", "stored")
 
 
-def _read_config(path: Path) -> dict[str, Any]:
+def read_config(path: Path) -> dict[str, Any]:
+    """The values of a ``config.json``.  Raises DatasetError."""
     try:
         config = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
@@ -50,7 +51,7 @@ def check_octuple_folder(folder: str | Path) -> str:
         raise DatasetError(f"{dictionary} is missing, so {folder} is no finished dataset folder; {build} makes one.")
     windows = "stored"
     if (folder / "config.json").is_file():
-        config = _read_config(folder / "config.json")
+        config = read_config(folder / "config.json")
         number, kind = config.get("format"), config.get("kind")
         if not isinstance(number, int) or number > FORMAT or number < 1:
             raise DatasetError(

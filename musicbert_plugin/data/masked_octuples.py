@@ -26,12 +26,12 @@ from typing import Any
 
 import numpy as np
 import torch
-from fairseq.data import FairseqDataset, data_utils
 from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
 from musicbert_plugin.codecs.octuple import PAD
+from musicbert_plugin.data.batches import WholeBatches
 from musicbert_plugin.data.masking import OctupleMasking
 from musicbert_plugin.data.packing import plan_rows
 from musicbert_plugin.data.windows import FRAME, MASK_STREAM, ROW_STREAM, WIDTH, PieceWindows, generator
@@ -39,7 +39,7 @@ from musicbert_plugin.data.windows import FRAME, MASK_STREAM, ROW_STREAM, WIDTH,
 VALIDATION_EPOCH = 0  # fairseq counts from 1: no training epoch shares its random numbers
 
 
-class MaskedOctuples(FairseqDataset):
+class MaskedOctuples(WholeBatches):
     """Rows of masked windows.
 
     Parameters
@@ -98,12 +98,6 @@ class MaskedOctuples(FairseqDataset):
     def sizes(self) -> NDArray[np.int64]:
         return self.plan.row_lengths.astype(np.int64) * WIDTH
 
-    def num_tokens(self, index: int) -> int:
-        return int(self.plan.row_lengths[index]) * WIDTH
-
-    def size(self, index: int) -> int:
-        return self.num_tokens(index)
-
     def num_tokens_vec(self, indices: NDArray[np.int64]) -> NDArray[np.int64]:
         return self.plan.row_lengths[indices].astype(np.int64) * WIDTH
 
@@ -111,29 +105,6 @@ class MaskedOctuples(FairseqDataset):
         """Rows by length, so that a batch has little padding; in training, rows of one length in random order."""
         rows = self._row_generator(1).permutation(len(self)) if self.windows.train else np.arange(len(self))
         return rows[np.argsort(self.plan.row_lengths[rows], kind="stable")]
-
-    def batch_by_size(
-        self,
-        indices: NDArray[np.int64],
-        max_tokens: int | None = None,
-        max_sentences: int | None = None,
-        required_batch_size_multiple: int = 1,
-    ) -> list[NDArray[np.int64]]:
-        """fairseq's batching, without its ``--required-batch-size-multiple``.
-
-        By default that option is 8, and drops the last batch of every epoch and of every validation unless it has a
-        multiple of 8 rows: a small set loses all its data.  It serves tensor cores, which here see rows of 8 sub-tokens
-        per note anyway.
-        """
-        if not len(indices):
-            return []
-        return data_utils.batch_by_size(
-            indices,
-            num_tokens_fn=self.num_tokens,
-            num_tokens_vec=self.num_tokens_vec(indices),
-            max_tokens=max_tokens,
-            max_sentences=max_sentences,
-        )
 
     def __getitem__(self, index: int) -> dict[str, Any]:
         row = int(index)

@@ -28,16 +28,16 @@ from typing import Any
 
 import numpy as np
 import torch
-from fairseq.data import FairseqDataset, data_utils
 from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
+from musicbert_plugin.data.batches import WholeBatches
 from musicbert_plugin.data.clip_windows import MASK_STREAM, ORDER_STREAM, ClipWindows, generator
 from musicbert_plugin.data.spectrogram_masking import SpectrogramMasking
 
 
-class WindowDataset(FairseqDataset):
+class WindowDataset(WholeBatches):
     """What every dataset of windows shares: epochs, order and batches by frames.
 
     Parameters
@@ -65,12 +65,6 @@ class WindowDataset(FairseqDataset):
     def sizes(self) -> NDArray[np.int64]:
         return self.windows.lengths
 
-    def num_tokens(self, index: int) -> int:
-        return int(self.windows.lengths[index])
-
-    def size(self, index: int) -> int:
-        return self.num_tokens(index)
-
     def num_tokens_vec(self, indices: NDArray[np.int64]) -> NDArray[np.int64]:
         return self.windows.lengths[indices]
 
@@ -81,28 +75,6 @@ class WindowDataset(FairseqDataset):
         if windows.train:
             order = generator(windows.seed, windows.epoch, 0, ORDER_STREAM).permutation(len(self))
         return order[np.argsort(windows.lengths[order], kind="stable")]
-
-    def batch_by_size(
-        self,
-        indices: NDArray[np.int64],
-        max_tokens: int | None = None,
-        max_sentences: int | None = None,
-        required_batch_size_multiple: int = 1,
-    ) -> list[NDArray[np.int64]]:
-        """fairseq's batching, ``--max-tokens`` in frames, without its ``--required-batch-size-multiple``.
-
-        By default that option is 8, and drops the last batch of every epoch and of every validation unless it has a
-        multiple of 8 rows: a small set loses all its data.
-        """
-        if not len(indices):
-            return []
-        return data_utils.batch_by_size(
-            indices,
-            num_tokens_fn=self.num_tokens,
-            num_tokens_vec=self.num_tokens_vec(indices),
-            max_tokens=max_tokens,
-            max_sentences=max_sentences,
-        )
 
 
 class MaskedSpectrograms(WindowDataset):

@@ -32,7 +32,6 @@ from typing import Any, Protocol
 
 import numpy as np
 import torch
-from fairseq.data import FairseqDataset, data_utils
 from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
@@ -40,6 +39,7 @@ from torch.nn.utils.rnn import pad_sequence
 from musicbert_plugin.codecs.attributes import SLOTS, command_ids
 from musicbert_plugin.codecs.remi import EOS, PAD
 from musicbert_plugin.data.attribute_masking import mask_attributes
+from musicbert_plugin.data.batches import WholeBatches
 from musicbert_plugin.data.parts import Parts
 from musicbert_plugin.errors import DatasetError
 
@@ -118,7 +118,7 @@ def begin_of_positions(separator_place: int, mode: str) -> int:
     return 0 if mode == "all" else separator_place - (mode == "zero-prefix-shifted")
 
 
-class PrefixedMusic(FairseqDataset):
+class PrefixedMusic(WholeBatches):
     """The batches of the module's table.
 
     Parameters
@@ -165,12 +165,6 @@ class PrefixedMusic(FairseqDataset):
     def __len__(self) -> int:
         return len(self.sizes)
 
-    def num_tokens(self, index: int) -> int:
-        return int(self.sizes[index])
-
-    def size(self, index: int) -> int:
-        return self.num_tokens(index)
-
     def num_tokens_vec(self, indices: NDArray[np.int64]) -> NDArray[np.int64]:
         return self.sizes[indices]
 
@@ -180,24 +174,6 @@ class PrefixedMusic(FairseqDataset):
         if self.train:
             order = generator(self.seed, self.epoch, 0, ORDER_STREAM).permutation(order)
         return order[np.argsort(self.sizes[order], kind="stable")]
-
-    def batch_by_size(
-        self,
-        indices: NDArray[np.int64],
-        max_tokens: int | None = None,
-        max_sentences: int | None = None,
-        required_batch_size_multiple: int = 1,
-    ) -> list[NDArray[np.int64]]:
-        """fairseq's batching, without its ``--required-batch-size-multiple``, which drops the rest of a small split."""
-        if not len(indices):
-            return []
-        return data_utils.batch_by_size(
-            indices,
-            num_tokens_fn=self.num_tokens,
-            num_tokens_vec=self.num_tokens_vec(indices),
-            max_tokens=max_tokens,
-            max_sentences=max_sentences,
-        )
 
     def __getitem__(self, index: int) -> dict[str, Any]:
         condition, music = self.samples.sample(int(index), self.epoch)
@@ -233,7 +209,7 @@ class PrefixedMusic(FairseqDataset):
         }
 
 
-class Prompts(FairseqDataset):
+class Prompts(WholeBatches):
     """Prefixes to continue, in the order in which they came: batches of ``src_tokens`` and ``src_lengths``."""
 
     def __init__(self, prefixes: Sequence[Tensor]) -> None:
@@ -244,16 +220,8 @@ class Prompts(FairseqDataset):
     def __len__(self) -> int:
         return len(self.sizes)
 
-    def num_tokens(self, index: int) -> int:
-        return int(self.sizes[index])
-
-    def size(self, index: int) -> int:
-        return self.num_tokens(index)
-
     def ordered_indices(self) -> NDArray[np.int64]:
         return np.arange(len(self))
-
-    batch_by_size = PrefixedMusic.batch_by_size
 
     def num_tokens_vec(self, indices: NDArray[np.int64]) -> NDArray[np.int64]:
         return self.sizes[indices]

@@ -9,12 +9,11 @@ layout.  A folder without it, as ``fairseq-preprocess`` makes it, is told by its
 from __future__ import annotations
 
 import hashlib
-import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from musicbert_plugin.codecs.remi import LAYOUTS
+from musicbert_plugin.data.dataset_folder import read_config
 from musicbert_plugin.errors import DatasetError
 
 FORMAT = 1
@@ -81,7 +80,7 @@ def check_prompted_folder(folder: str | Path) -> PromptedFolder:
     layout = None
     path = folder / "config.json"
     if path.is_file():
-        config = _read_config(path)
+        config = read_config(path)
         number, kind, layout = config.get("format"), config.get("kind"), config.get("layout")
         if not isinstance(number, int) or not 1 <= number <= FORMAT:
             raise DatasetError(
@@ -99,13 +98,3 @@ def check_prompted_folder(folder: str | Path) -> PromptedFolder:
         if layout is not None and layout not in LAYOUTS:
             raise DatasetError(f'{path} says "layout": {layout!r}, but it is one of {", ".join(LAYOUTS)}.')
     return PromptedFolder(folder, words, layout)
-
-
-def _read_config(path: Path) -> dict[str, Any]:
-    try:
-        config = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise DatasetError(f"{path} cannot be read as JSON ({error}); build the dataset again.") from error
-    if not isinstance(config, dict):
-        raise DatasetError(f"{path} holds no JSON object; build the dataset again.")
-    return config

@@ -1,24 +1,6 @@
 """The benchmarks of attention and generation run and print JSON; their times are nobody's business here."""
 
-import json
-import sys
-
-import pytest
 import torch
-
-
-@pytest.fixture
-def run(registered, monkeypatch, capsys):
-    def run(module, *arguments):
-        threads = torch.get_num_threads()
-        monkeypatch.setattr(sys, "argv", [module.__name__, *arguments])
-        try:
-            module.main()
-        finally:
-            torch.set_num_threads(threads)
-        return json.loads(capsys.readouterr().out)
-
-    return run
 
 
 def test_linear_attention_is_compared_with_softmax_and_running_sums(run):

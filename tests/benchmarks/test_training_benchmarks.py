@@ -1,24 +1,7 @@
 """The benchmarks of training run, compare models that agree, and print JSON; their times are nobody's business here."""
 
-import json
-import sys
-
 import pytest
 import torch
-
-
-@pytest.fixture
-def run(registered, monkeypatch, capsys):
-    def run(module, *arguments):
-        threads = torch.get_num_threads()
-        monkeypatch.setattr(sys, "argv", [module.__name__, *arguments])
-        try:
-            module.main()
-        finally:
-            torch.set_num_threads(threads)
-        return json.loads(capsys.readouterr().out)
-
-    return run
 
 
 def test_the_training_step_compares_equal_models(run):
