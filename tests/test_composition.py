@@ -98,12 +98,12 @@ def assert_round_trip(ids, layout):
 @pytest.mark.parametrize("layout", remi.LAYOUTS)
 @pytest.mark.parametrize("beam", [1, 4])
 @pytest.mark.parametrize("prompted", [False, True])
-def test_whatever_is_written_decodes_without_repair_at_every_cut_off(model, layout, beam, prompted):
+def test_whatever_is_written_decodes_without_repair_wherever_it_is_cut_off(model, layout, beam, prompted):
     from musicbert_plugin.composition import prompt_of
 
     prompt = prompt_of(small_score(), layout) if prompted else None
     writer = composer(model, layout, prompt)
-    lengths = [*range(5, 24), 47, 200] if beam == 1 else [5, 6, 7, 8, 9, 11, 14, 60]
+    lengths = [5, 6, 7, 8, 9, 11, 14, 47, 200] if beam == 1 else [5, 8, 11, 60]
     for length in lengths:
         top_k = (0, 15, 3)[length % 3]
         found = writer.compose(prefixes(), search(beam=beam, top_k=top_k, max_length=length, seed=length), count=beam)
@@ -114,6 +114,65 @@ def test_whatever_is_written_decodes_without_repair_at_every_cut_off(model, layo
                 assert piece.ids[-1] == remi.EOS and 1 <= written <= length
                 assert np.isfinite(piece.scores).all()
                 assert_round_trip(piece.ids, layout)
+
+
+LENGTHS = np.arange(5, 201)
+
+
+def written_at_every_length(writer, seed, bars=None, **options):
+    """What a batch writes whose rows may write 5, 6, ... 200 words, each from command words drawn for it."""
+    from musicbert_plugin.codecs.remi_grammar import RemiGrammar
+
+    random = np.random.default_rng(seed)
+    commands = [random.integers(985, len(remi.WORDS), 63) for _ in LENGTHS]
+    rows = [np.concatenate([[remi.EOS], one, [writer.separator], writer.prompt.ids]) for one in commands]
+    grammar = RemiGrammar(writer.layout, words=writer.words)
+    limits = {} if bars is None else {"least_bars": bars, "most_bars": bars}
+    found = writer.generator.generate(
+        [torch.from_numpy(row) for row in rows],
+        [64] * len(rows),
+        search(max_length=200, seed=seed, **options),
+        candidates=options.get("beam", 1),
+        grammar=grammar,
+        grammar_state=grammar.start(len(rows), LENGTHS, prompt=writer.prompt.ids, **limits),
+    )
+    for length, pieces in zip(LENGTHS.tolist(), found, strict=True):
+        assert pieces
+        for piece in pieces:
+            assert piece.tokens[-1] == remi.EOS and len(piece.tokens) - 1 <= length
+            assert np.isfinite(piece.scores).all()
+            assert_round_trip(np.concatenate([writer.prompt.ids, piece.tokens]), writer.layout)
+    return [[piece.tokens[:-1] for piece in pieces] for pieces in found]
+
+
+@pytest.mark.parametrize("layout", remi.LAYOUTS)
+@pytest.mark.parametrize("prompted", [False, True])
+@pytest.mark.parametrize(
+    "options",
+    [{"top_k": 15, "min_length": 200}, {"min_length": 0}, {"beam": 4, "min_length": 200}],
+    ids=["sampled", "sampled as long as it comes", "beam 4"],
+)
+def test_a_piece_of_every_length_from_5_to_200_ends_whole(model, layout, prompted, options):
+    """As it comes, or driven into its limit by a minimum that is longer."""
+    from musicbert_plugin.composition import prompt_of
+
+    writer = composer(model, layout, prompt_of(small_score(), layout) if prompted else None)
+    for length, pieces in zip(LENGTHS, written_at_every_length(writer, 5, **options), strict=True):
+        if options["min_length"]:
+            empty_bar = {"bar-tempo": 3, "position-tempo": 2, "notes": 1}[layout]
+            assert all(length - len(ids) < empty_bar for ids in pieces), "what is left takes no bar"
+
+
+@pytest.mark.parametrize("layout", remi.LAYOUTS)
+@pytest.mark.parametrize("prompted", [False, True])
+def test_exact_bars_are_kept_at_every_length_from_5_to_200(model, layout, prompted):
+    from musicbert_plugin.composition import prompt_of
+
+    writer = composer(model, layout, prompt_of(small_score(), layout) if prompted else None)
+    new = 1 + LENGTHS // 20
+    before = int((writer.prompt.ids == remi.BAR_END).sum())
+    found = written_at_every_length(writer, 6, before + new, top_k=15, min_length=200)
+    assert [int((ids == remi.BAR_END).sum()) for (ids,) in found] == new.tolist()
 
 
 @pytest.mark.parametrize("layout", remi.LAYOUTS)
