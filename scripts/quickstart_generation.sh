@@ -18,6 +18,20 @@ cd "$(dirname "$0")/.."
 bash scripts/setup.sh quickstart
 python=.venv/bin/python
 began=$(date +%s)
+
+# A word that means nothing is told now, not after the training.
+if [ -n "$requests" ]; then
+    "$python" - "$requests" <<'END' || exit 2
+import pathlib, sys
+from musicbert_plugin.errors import MusicError
+from musicbert_plugin.evaluate.attributes import read_requests
+try:
+    read_requests(pathlib.Path(sys.argv[1]))
+except MusicError as error:
+    sys.exit(f"quickstart_generation: {error}")
+END
+fi
+
 corpus=quickstart/corpus/midi
 out=quickstart/generation
 mkdir -p "$out"
