@@ -75,7 +75,7 @@ for _kind, _letter in enumerate(_LETTERS):
 _KIND[BAR_END - 1], _KIND[DURATION], _KIND[METER + NO_LENGTH], _KIND[EOS] = _NEVER, _NEVER, _NEVER, _END
 _KIND[ONSET + ONSETS : ONSET + SIZES["o"]] = _NEVER
 _KIND[DURATION + DURATIONS : DURATION + SIZES["d"]] = _NEVER
-_IDS = np.arange(MUSIC_END)
+_IDS = np.arange(MUSIC_END, dtype=np.int16)  # a quarter of the memory that the comparisons of all words read
 
 # Phases: what has been written last.
 _BETWEEN, _METER_GIVEN, _HEADED, _AT, _AT_TEMPO, _ON, _PITCHED, _LONG, _NOTED, _ENDED = range(10)
@@ -275,7 +275,8 @@ class RemiGrammar:
         same = same_pitch & (rows[:, _DURATION] == rows[:, _LAST_DURATION])
         after[:, _V] = VELOCITY + 1 + np.where(same, rows[:, _LAST_VELOCITY], _HIGHEST[2])
         after[:, :_NEVER][~kinds] = 0
-        mask = (first[:, _KIND] <= _IDS) & (_IDS < after[:, _KIND])
+        first, after = first.astype(np.int16), after.astype(np.int16)
+        mask = (first.take(_KIND, axis=1) <= _IDS) & (_IDS < after.take(_KIND, axis=1))
         if state.programs is not None:
             mask[:, INSTRUMENT : INSTRUMENT + DRUMS + 1] &= state.programs
         out = np.zeros((len(rows), self.vocabulary_size), bool)

@@ -204,7 +204,7 @@ class MusicGenerator:
             else:
                 numbers = torch.from_numpy(draws.take(step, alive)).to(scores)
                 chosen = draw(scores, numbers, search.top_k, search.top_p, search.temperature)
-            gained = scores.gather(1, chosen.unsqueeze(1)).squeeze(1) - scores.logsumexp(1)
+            gained = scores.log_softmax(1).gather(1, chosen.unsqueeze(1)).squeeze(1)
             tokens = chosen.cpu().numpy()
             steps.append((alive, tokens, gained))
             lengths[alive] += 1
