@@ -68,8 +68,8 @@ def measure(pairs: list[tuple[Ids, Ids]], *, draws: int = 10_000, seed: int = 1)
         ``lines``, ``bars``, ``same_bars`` (share of lines with as many bars as there should be), ``without_repairs``
         (share of lines that need none), and ``metrics``: from name to ``mean`` and 95 % ``interval``.
     """
-    compared, line_means, same, whole = [], [], 0, 0
-    for output, target in pairs:
+    compared, of_line, same, whole = [], [], 0, 0
+    for line, (output, target) in enumerate(pairs):
         first, second = bars_of(output), bars_of(target)
         same += len(first) == len(second)
         whole += not remi.decode_with_repairs(output)[1]
@@ -79,14 +79,13 @@ def measure(pairs: list[tuple[Ids, Ids]], *, draws: int = 10_000, seed: int = 1)
             for at in range(count)
         ]
         compared += rows
-        if rows:
-            line_means.append(average(rows))
+        of_line += [line] * len(rows)
     if not compared:
         raise OptionError("There is no bar to compare: every line is empty.")
     metrics = {
         name: {
             "mean": mean,
-            "interval": bootstrap_interval([line[name] for line in line_means], draws=draws, seed=seed),
+            "interval": _interval(np.array([bar[name] for bar in compared]), np.array(of_line), draws, seed),
         }
         for name, mean in average(compared).items()
     }
@@ -97,6 +96,14 @@ def measure(pairs: list[tuple[Ids, Ids]], *, draws: int = 10_000, seed: int = 1)
         "without_repairs": whole / len(pairs),
         "metrics": metrics,
     }
+
+
+def _interval(bars: NDArray[np.float64], of_line: Ids, draws: int, seed: int) -> tuple[float, float]:
+    """Of the mean over bars (float64 [N]; NaN ones are left out), by drawing lines (int64 [N]), each with its bars."""
+    there = ~np.isnan(bars)
+    counts, sums = np.bincount(of_line[there]), np.bincount(of_line[there], bars[there])
+    lines = counts > 0
+    return bootstrap_interval(sums[lines] / counts[lines], weights=counts[lines], draws=draws, seed=seed)
 
 
 def bars_of(ids: Ids) -> list[NDArray[np.int64]]:

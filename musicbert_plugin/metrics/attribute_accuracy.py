@@ -129,11 +129,17 @@ def accuracy_per_attribute(scored: ArrayLike, right: ArrayLike, attribute: Array
 
 
 def bootstrap_interval(
-    values: ArrayLike, *, confidence: float = 0.95, draws: int = 10_000, seed: int = 0
+    values: ArrayLike,
+    *,
+    weights: ArrayLike | None = None,
+    confidence: float = 0.95,
+    draws: int = 10_000,
+    seed: int = 0,
 ) -> tuple[float, float]:
     """Percentile interval of the mean of independent values [N]; NaN ones are left out.
 
-    For the difference of two systems on the same pieces, give the differences.
+    For the difference of two systems on the same pieces, give the differences.  With ``weights`` (float [N], above 0
+    where a value is not NaN) it is that of the weighted mean: of all bars, where values are means over a piece's bars.
 
     Examples
     --------
@@ -141,17 +147,18 @@ def bootstrap_interval(
     (0.5, 0.5)
     """
     kept = np.asarray(values, np.float64)
-    kept = kept[~np.isnan(kept)]
+    weight = np.ones(len(kept)) if weights is None else np.asarray(weights, np.float64)
+    weight, kept = weight[~np.isnan(kept)], kept[~np.isnan(kept)]
     if len(kept) == 0:
         return float("nan"), float("nan")
     if not 0 < confidence < 1:
         raise ValueError(f"confidence is {confidence}; a number between 0 and 1 is expected.")
     random = np.random.default_rng(seed)
     rows = max(1, min(draws, 2_000_000 // len(kept)))  # at a time: a bound on memory
-    means = [
-        kept[random.integers(0, len(kept), (min(rows, draws - at), len(kept)))].mean(axis=1)
-        for at in range(0, draws, rows)
-    ]
+    means = []
+    for at in range(0, draws, rows):
+        drawn = random.integers(0, len(kept), (min(rows, draws - at), len(kept)))
+        means.append((kept * weight)[drawn].sum(axis=1) / weight[drawn].sum(axis=1))
     tail = (1 - confidence) / 2
     low, high = np.quantile(np.concatenate(means), [tail, 1 - tail])
     return float(low), float(high)

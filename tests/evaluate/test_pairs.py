@@ -12,6 +12,7 @@ import pytest
 
 from musicbert_plugin.codecs import remi
 from musicbert_plugin.evaluate.__main__ import main
+from musicbert_plugin.evaluate.pairs import measure
 
 BAR = "o-0 i-0 p-72 d-12 p-60 d-12 i-33 p-40 d-24 o-24 i-0 p-74 d-12 b-1"
 OTHER = "o-0 i-0 p-72 d-12 o-12 i-0 p-74 d-12 i-128 p-164 d-1 b-1"
@@ -45,6 +46,15 @@ def test_metrics_of_a_bar_that_is_partly_right(tmp_path: Path, capsys: pytest.Ca
     assert mean["bar_inst_iou"] == pytest.approx(1 / 3), "piano; bass and drums are in one of them each"
     assert mean["bar_groove_wer"] == 0.5 and mean["bar_groove_sor"] == 0.5, "0 12 for 0 24"
     assert mean["bar_melody_wer"] == 0.0 and mean["bass_wer"] == 1.0 and mean["drum_wer"] == 1.0
+
+
+def test_the_interval_of_a_mean_over_bars_lies_around_it() -> None:
+    """Many short lines are right, few long ones are wrong: most bars are wrong, and so is what is reported."""
+    right, wrong = (remi.from_words(f"o-0 i-0 p-{pitch} d-3 b-1") for pitch in (60, 62))
+    lines = [(right, right)] * 60 + [(np.tile(wrong, 30), np.tile(right, 30))] * 20
+    melody = measure(lines, draws=500)["metrics"]["bar_melody_wer"]
+    assert melody["mean"] == pytest.approx(600 / 660)
+    assert melody["interval"][0] < melody["mean"] < melody["interval"][1]
 
 
 def test_a_bar_that_is_missing_is_an_empty_one(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

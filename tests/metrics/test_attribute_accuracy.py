@@ -70,6 +70,15 @@ def test_a_bootstrap_interval_is_that_of_the_mean() -> None:
     assert asa.bootstrap_interval(np.ones(5), draws=7) == (1, 1)
 
 
+def test_a_weighted_interval_is_that_of_the_weighted_mean() -> None:
+    """Pieces of 1 and of 9 bars: the mean over bars is 0.9, and the interval lies around it."""
+    values, weights = np.tile([0.0, 1.0], 200), np.tile([1, 9], 200)
+    low, high = asa.bootstrap_interval(values, weights=weights)
+    assert low < 0.9 < high and high - low < 0.06
+    assert asa.bootstrap_interval(values, weights=np.full(400, 3)) == asa.bootstrap_interval(values)
+    assert asa.bootstrap_interval([0.5, np.nan], weights=[2, 0]) == (0.5, 0.5)
+
+
 def test_class_vectors_are_checked() -> None:
     with pytest.raises(ValueError, match="shape"):
         asa.judged(np.zeros((2, 3)), np.zeros((2, 4)), [1] * 3, [False] * 3, [False] * 3)
