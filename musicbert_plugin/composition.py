@@ -25,7 +25,11 @@ from numpy.typing import NDArray
 from musicbert_plugin.codecs import remi
 from musicbert_plugin.codecs.attributes import (
     GROUP_OF_PROGRAM,
+    KEYS,
+    NOT_EXTRACTED,
     NOT_GIVEN,
+    OF_MEMBERS,
+    SLOT_KEY,
     SLOT_OF,
     YES,
     class_vector,
@@ -37,6 +41,7 @@ from musicbert_plugin.codecs.attributes import (
 from musicbert_plugin.codecs.remi_grammar import RemiGrammar, transpose
 from musicbert_plugin.codecs.score import DRUMS, Score, read_midi
 from musicbert_plugin.errors import OptionError, ScoreError
+from musicbert_plugin.metrics.attribute_accuracy import judged, sample_accuracy
 from musicbert_plugin.modules.music_generation import Continuation, MusicGenerator, Search
 from musicbert_plugin.modules.recurrent_decoder import RecurrentDecoder
 
@@ -117,7 +122,13 @@ def read_prompt(path: str | Path, layout: str) -> Prompt:
         ) from error
     if len(lines) != 1:
         raise OptionError(f"{path} has {len(lines)} lines: a prompt is one line of music words, or a MIDI file (.mid).")
-    ids = remi.music_of(remi.from_words(lines[0].split("\t")[-1]))
+    line = lines[0].split("\t")[-1]
+    ids = remi.from_words(line)
+    unknown = np.flatnonzero(ids == remi.UNK)
+    if len(unknown):
+        word = line.split()[unknown[0]]
+        raise OptionError(f"{path}: {word!r} is no word of music; a prompt is a line such as 'encode' prints.")
+    ids = remi.music_of(ids)
     try:
         ids = RemiGrammar(layout).whole_bars(ids[ids != remi.EOS])
     except OptionError as error:
@@ -169,11 +180,32 @@ def asked_programs(classes: NDArray[np.uint8]) -> NDArray[np.bool_] | None:
     return groups[GROUP_OF_PROGRAM] if groups.any() else None
 
 
+def check_search(search: Search) -> None:
+    """Refuse numbers that no search can go by.
+
+    Raises
+    ------
+    OptionError
+        With the first of them, and what is accepted.
+    """
+    for name, value, accepted, fits in (
+        ("beam", search.beam, "1 or more", search.beam >= 1),
+        ("temperature", search.temperature, "a number above 0", 0 < search.temperature < float("inf")),
+        ("maximum length", search.max_length, "1 or more", search.max_length >= 1),
+        ("minimum length", search.min_length, "the maximum length or less", search.min_length <= search.max_length),
+        ("seed", search.seed, "0 or more", search.seed >= 0),
+    ):
+        if not fits:
+            raise OptionError(f"{name} {value}: {accepted} is accepted.")
+
+
 # ----------------------------------------------------------------------------------------------------------- agreement
 
 
 def agreement(asked: NDArray[np.uint8], score: Score | None) -> float:
     """Share of what a request asks for that a piece has, 0 to 1; 1 if it asks for nothing that music can tell.
+
+    It is the accuracy that ``evaluate attributes`` reports of the piece, so one without a note has 0.
 
     Parameters
     ----------
@@ -182,23 +214,15 @@ def agreement(asked: NDArray[np.uint8], score: Score | None) -> float:
     score : Score
         None: no music came out.
     """
-    heard = NOT_GIVEN
-    if score is not None:
-        try:
-            heard = class_vector(extract(remi.grid_for(score)))
-        except ScoreError:
-            pass
-    told = asked != NOT_GIVEN
-    for key, count in (("S2s1", 1), ("S4", 22), ("EM1", 1), ("ST1", 1), ("C1", 1)):
-        told[SLOT_OF[key] : SLOT_OF[key] + count] = False
-    if not told.any():
-        return 1.0
-    right = heard == asked
-    # An instrument that is not heard is absent.
-    first = SLOT_OF["I1s2"]
-    groups = slice(first, first + 28)
-    right[groups] = (heard[groups] == YES) == (asked[groups] == YES)
-    return float(right[told].mean())
+    if score is None:
+        return 0.0
+    try:
+        heard = class_vector(extract(remi.grid_for(score)))
+    except ScoreError:
+        return 0.0
+    ignored = NOT_EXTRACTED | (SLOT_KEY == KEYS.index("C1"))
+    share = float(sample_accuracy(*judged(asked[None], heard[None], NOT_GIVEN, OF_MEMBERS, ignored))[0])
+    return 1.0 if np.isnan(share) else share
 
 
 # ------------------------------------------------------------------------------------------------------------ composer
@@ -281,6 +305,7 @@ class Composer:
             Give only so many of them: those whose attributes agree best with the request, of equal ones the more
             probable.  By default all, as they come.
         """
+        check_search(search)
         rows, begins = [], []
         for prefix in prefixes:
             read = np.concatenate([[remi.EOS], prefix, [self.separator]])
@@ -313,6 +338,11 @@ class Composer:
     def _rules(self, prefixes: Sequence[Ids], search: Search) -> tuple[Any, Any]:
         """A grammar, and its state before the first new word of each request; (None, None) where all may come."""
         limits, rows = self.limits, len(prefixes)
+        if limits.exact_bars is not None:
+            begun = int((self.prompt.ids == remi.BAR_END).sum())
+            if limits.exact_bars < max(1, begun):
+                reason = f"the prompt alone has {begun}" if begun else "a piece has at least 1"
+                raise OptionError(f"--exact-bars {limits.exact_bars}: {reason}.")
         programs = np.ones((rows, DRUMS + 1), bool)
         if limits.only_instruments:
             for row, prefix in zip(programs, prefixes, strict=True):

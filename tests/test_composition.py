@@ -244,7 +244,6 @@ def test_an_open_last_bar_of_a_prompt_is_closed_after_its_last_whole_note(tmp_pa
         ("s-9 t-35 o-0 i-0 p-60 d-12 v-20 b-1", "notes"),
         ("o-0 i-0 p-60 d-12 b-1", "bar-tempo"),
         ("s-9 o-0 t-35 i-0 p-60 d-12 v-20 b-1", "bar-tempo"),
-        ("hello", "bar-tempo"),
         ("s-9 t-35 o-0 i-0 p-60 d-12 v-20 p-62 d-12 v-20 b-1", "bar-tempo"),
     ],
 )
@@ -254,6 +253,39 @@ def test_a_prompt_of_another_layout_is_told_in_one_sentence(tmp_path, line, layo
     (tmp_path / "prompt.txt").write_text(line + "\n")
     with pytest.raises(OptionError, match=f"cannot follow there in layout {layout}"):
         read_prompt(tmp_path / "prompt.txt", layout)
+
+
+def test_a_prompt_names_the_word_that_is_none(tmp_path):
+    from musicbert_plugin.composition import read_prompt
+
+    (tmp_path / "prompt.txt").write_text("s-9 hello b-1\n")
+    with pytest.raises(OptionError, match="prompt.txt: 'hello' is no word of music"):
+        read_prompt(tmp_path / "prompt.txt", "bar-tempo")
+
+
+def test_fewer_bars_than_the_prompt_has_are_refused_in_words(model):
+    from musicbert_plugin.composition import prompt_of
+
+    prompt = prompt_of(small_score(), "bar-tempo")
+    with pytest.raises(OptionError, match="--exact-bars 1: the prompt alone has 2"):
+        composer(model, prompt=prompt, exact_bars=1).compose(prefixes(), search(max_length=100))
+    with pytest.raises(OptionError, match="--exact-bars 0: a piece has at least 1"):
+        composer(model, exact_bars=0).compose(prefixes(), search(max_length=100))
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        ({"temperature": 0.0}, "temperature 0.0: a number above 0"),
+        ({"beam": 0}, "beam 0: 1 or more"),
+        ({"max_length": 0, "min_length": 0}, "maximum length 0: 1 or more"),
+        ({"max_length": 20, "min_length": 30}, "minimum length 30: the maximum length or less"),
+        ({"seed": -1}, "seed -1: 0 or more"),
+    ],
+)
+def test_numbers_that_no_search_can_go_by_are_refused(model, options, sentence):
+    with pytest.raises(OptionError, match=sentence):
+        composer(model).compose(prefixes(), search(**options))
 
 
 def test_the_best_candidate_agrees_best(model):
@@ -277,7 +309,7 @@ def test_agreement_counts_what_music_can_tell():
         agreement(parse_request("piano cello drum no-violin meter=3/4 key=major genre=Jazz artist=chopin"), score) == 1
     )
     assert agreement(parse_request("piano no-cello meter=4/4 violin"), score) == 0.25
-    assert agreement(parse_request("piano"), None) == 0 and agreement(parse_request("no-piano"), None) == 1
+    assert agreement(parse_request("no-piano"), None) == 0, "silence is no answer"
     assert agreement(parse_request("genre=Jazz"), score) == 1
 
 
