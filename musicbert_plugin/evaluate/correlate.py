@@ -80,6 +80,10 @@ def evaluate(options: argparse.Namespace) -> Report:
     from musicbert_plugin.data.spectrograms import SpectrogramFolder
     from musicbert_plugin.evaluate.spectrogram_panels import mel_columns, unit_of
 
+    if options.top < 1:
+        raise OptionError(f"--top is {options.top}, but at least 1 unit is shown.")
+    if options.max_clips < 0:
+        raise OptionError(f"--max-clips is {options.max_clips}, but it is at least 0 (all).")
     folder = SpectrogramFolder(options.data)
     clips = folder.split(options.gen_subset)
     if not len(clips):

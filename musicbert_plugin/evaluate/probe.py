@@ -205,6 +205,8 @@ def evaluate(options: argparse.Namespace) -> Report:
     from musicbert_plugin.data.spectrograms import SpectrogramFolder
     from musicbert_plugin.evaluate.correlate import fresh_copy
 
+    if options.random_encoders < 0:
+        raise OptionError(f"--random-encoders is {options.random_encoders}, but it is at least 0 (none).")
     folder = SpectrogramFolder(options.data)
     hub = MusiCoderHub.from_pretrained(options.path)
     if hub.front_end and folder.front_end != hub.front_end:

@@ -235,6 +235,15 @@ def test_correlations_need_the_front_end_of_the_checkpoint_and_log_mels_or_hand_
     assert status == 2 and "deviations of the clip" in said and "--against" in said
 
 
+def test_numbers_of_clips_units_and_encoders_that_cannot_be_are_told(checkpoint, folder, tmp_path, capsys):
+    path, *_ = checkpoint()
+    for option, value in (("--top", 0), ("--max-clips", -1)):
+        status, _, said = run(capsys, "correlate", "--path", path, folder, "--dest", tmp_path / "out", option, value)
+        assert status == 2 and f"{option} is {value}" in said
+    status, _, said = run(capsys, "probe", "--path", path, folder, "--label", "level", "--random-encoders", -2)
+    assert status == 2 and "--random-encoders is -2" in said
+
+
 def test_a_probe_leaves_out_cells_that_are_no_number_and_tells_which(checkpoint, spectrogram_folder, capsys, caplog):
     folder = spectrogram_folder(
         "tempi", train=[30, 31, 32, 33], valid=[34, 35],
