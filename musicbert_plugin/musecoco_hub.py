@@ -221,6 +221,8 @@ def _from_folder(path: Path) -> tuple[Namespace, dict[str, Tensor]]:
         config = json.loads((path / "config.json").read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise CheckpointError(f"{path / 'config.json'} cannot be read as JSON: {error}.") from error
+    if not isinstance(config, dict):
+        raise CheckpointError(f"{path / 'config.json'} is no configuration: an object of JSON is expected.")
     weights = {_fairseq_name(name): value for name, value in _folder_weights(path).items()}
     weights.setdefault("decoder.version", torch.tensor([3.0]))
     weights.setdefault("decoder.embed_positions._float_tensor", torch.zeros(1))
@@ -231,10 +233,10 @@ def _from_folder(path: Path) -> tuple[Namespace, dict[str, Tensor]]:
         raise CheckpointError(f"{path} has no {error}, so it holds another kind of model.") from error
     layers = 1 + max(int(name.split(".")[2]) for name in weights if name.startswith("decoder.layers."))
     names = ("n_head", "num_attention_heads", "num_heads", "decoder_attention_heads", "attention_heads")
-    heads = next((int(config[name]) for name in names if config.get(name)), None)
+    heads = next((config[name] for name in names if config.get(name)), None)
     if heads is None:
         heads = next((size[3] for size in SIZES.values() if size[:3] == (layers, dim, ffn)), None)
-    if heads is None or heads * (dim // heads) != len(inner):
+    if not isinstance(heads, int) or not 0 < heads <= dim or heads * (dim // heads) != len(inner):
         raise CheckpointError(
             f"{path / 'config.json'} gives {heads} heads, which does not fit {len(inner)} attention dimensions of "
             f"{dim}."

@@ -163,6 +163,20 @@ def test_a_stripped_file_loads_in_fairseq_and_may_be_of_half_the_size(tmp_path):
         assert torch.equal(value, state[name].bfloat16().float())
 
 
+@pytest.mark.parametrize(
+    ("config", "sentence"),
+    [([1], "an object of JSON is expected"), ({"n_head": "x"}, "gives x heads"), ({"n_head": -3}, "gives -3 heads")],
+)
+def test_a_folder_whose_configuration_is_wrong_is_told_in_one_sentence(tmp_path, config, sentence):
+    from musicbert_plugin.hub import MuseCocoHub
+    from musicbert_plugin.weight_files import write_safetensors
+
+    write_safetensors(tmp_path / "model.safetensors", weights(1253))
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    with pytest.raises(CheckpointError, match=sentence):
+        MuseCocoHub.from_pretrained(tmp_path)
+
+
 def test_safetensors_are_written_as_the_format_has_it(tmp_path):
     from musicbert_plugin.weight_files import read_safetensors, write_safetensors
 

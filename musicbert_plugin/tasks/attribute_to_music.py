@@ -118,7 +118,7 @@ class AttributeToMusicTaskConfig(FairseqDataclass):
         default=None, metadata={"help": "generation: music to continue, a MIDI file or a line of music words; for all"}
     )
     num_candidates: int = field(
-        default=1, metadata={"help": "generation: how many pieces are written for a request where --keep best chooses"}
+        default=1, metadata={"help": "generation: how many pieces are written for a request; see --keep"}
     )
     keep: KEEP_CHOICES = field(
         default="all",
@@ -338,6 +338,8 @@ class FairseqComposer:
         if beam > 1:
             self.count = min(self.count, beam)
         self.keep = given if best else None
+        # fairseq prints so many of a request's pieces.
+        args.nbest = self.keep or self.count
         layout = task.layout or LAYOUTS[0]
         self.task, self.pad = task, task.dictionary.pad()
         self.eos = task.dictionary.eos()

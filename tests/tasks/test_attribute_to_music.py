@@ -244,6 +244,18 @@ def test_interactive_writes_music_for_requests_whatever_shares_their_buffer(trai
         assert len(score.onset) and not +repairs
 
 
+@pytest.mark.parametrize(("keep", "pieces"), [("all", 3), ("best", 1)])
+def test_of_several_candidates_all_are_printed_or_the_best(trained, fairseq_command, tmp_path, capsys, keep, pieces):
+    _, checkpoint = trained
+    (tmp_path / "requests.txt").write_text("piano\nno-drum key=minor\n")
+    options = ["--input", tmp_path / "requests.txt", "--buffer-size", 2, "--batch-size", 2]
+    fairseq_command(
+        "interactive", *TASK, "--path", checkpoint, *SAMPLING, *options, "--num-candidates", 3, "--keep", keep
+    )
+    printed = [line.split("\t")[0] for line in capsys.readouterr().out.splitlines() if line.startswith("H-")]
+    assert printed == ["H-0"] * pieces + ["H-1"] * pieces
+
+
 @pytest.mark.parametrize(
     ("requests", "sentence"),
     [
