@@ -9,6 +9,7 @@ from pathlib import Path
 
 from musicbert_plugin.codecs.score import Score, read_midi, write_midi
 from musicbert_plugin.errors import OptionError, ScoreError
+from musicbert_plugin.printed_lines import read_lines
 
 from .command import DONE, SOME_FAILED, say
 
@@ -36,32 +37,19 @@ def naming(file: str, sentence: str) -> str:
 def numbered_lines(path: str) -> list[tuple[str, str]]:
     """(name, words) of every piece in a file of lines, or of ``-``, standard input.
 
-    If the file is what ``fairseq-interactive`` or ``fairseq-generate`` printed, its ``H-<id>`` lines are the pieces,
-    and the id is the name (``<id>.1``, ``<id>.2`` for further hypotheses of one id); else every line is, named by its
-    number from 0.
+    The lines are those that ``printed_lines`` reads; a piece's name is its number (``<id>.1``, ``<id>.2`` for further
+    hypotheses of one id).
 
     Raises
     ------
     OptionError
         Not a file of text.
     """
-    try:
-        text = sys.stdin.read() if path == "-" else Path(path).read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        reason = getattr(error, "strerror", None) or "not a text file"
-        raise OptionError(f"{path}: cannot be read ({reason}); lines as encode prints them are needed.") from None
-    lines = text.splitlines()
-    hypotheses = [line.split("\t", 2) for line in lines if line.startswith("H-")]
-    if not hypotheses:
-        return [(str(number), line) for number, line in enumerate(lines)]
-    seen: dict[str, int] = {}
+    seen: Counter[int] = Counter()
     pieces = []
-    for parts in hypotheses:
-        number = parts[0][2:]
-        if len(parts) != 3 or not number.isdigit():
-            raise OptionError(f"{path}: the line {parts[0]!r} is not H-<id>, a score and words, separated by tabs.")
-        again = seen[number] = seen.get(number, -1) + 1
-        pieces.append((f"{number}.{again}" if again else number, parts[2]))
+    for number, words in read_lines(path).music:
+        pieces.append((f"{number}.{seen[number]}" if seen[number] else str(number), words))
+        seen[number] += 1
     return pieces
 
 

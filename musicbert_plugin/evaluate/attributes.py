@@ -50,8 +50,6 @@ from musicbert_plugin.evaluate.generated_music import (
     add_search_arguments,
     compose,
     load_hub,
-    read_lines,
-    read_text_lines,
 )
 from musicbert_plugin.metrics.attribute_accuracy import (
     accuracy_per_attribute,
@@ -60,6 +58,7 @@ from musicbert_plugin.metrics.attribute_accuracy import (
     judged,
     sample_accuracy,
 )
+from musicbert_plugin.printed_lines import read_lines, read_text_lines
 
 Classes = NDArray[np.uint8]
 PANELS = 8  # of a picture, at most

@@ -1,15 +1,9 @@
-"""Where the music to be measured comes from: a checkpoint that writes it now, or lines that were written before.
-
-Lines are what ``fairseq-generate`` and ``fairseq-interactive`` print (``S-``: prefix, ``T-``: reference, ``H-``: music,
-each followed by the number of the sample or of the line), or one piece of music per line.
-"""
+"""Where the music to be measured comes from: a checkpoint that writes it now, or lines (``printed_lines``)."""
 
 from __future__ import annotations
 
 import argparse
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -92,67 +86,6 @@ def compose(hub: MuseCocoHub, prefixes: Sequence[Ids], options: argparse.Namespa
 
 
 # --------------------------------------------------------------------------------------------------------------- lines
-
-
-@dataclass
-class Lines:
-    """A file of lines by kind: music, and of what fairseq printed also prefixes and references.
-
-    Attributes
-    ----------
-    music : list of (number, words)
-        Several of one number are several hypotheses.
-    prefixes, references : dict
-        From number to words.
-    printed_by_fairseq : bool
-    """
-
-    music: list[tuple[int, str]] = field(default_factory=list)
-    prefixes: dict[int, str] = field(default_factory=dict)
-    references: dict[int, str] = field(default_factory=dict)
-    printed_by_fairseq: bool = False
-
-
-def read_text_lines(path: Path, what: str) -> list[str]:
-    """The lines of a text file.
-
-    Raises
-    ------
-    OptionError
-        Not there, or not text.
-    """
-    try:
-        return path.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        reason = getattr(error, "strerror", None) or "not a text file"
-        raise OptionError(f"{path}: cannot be read ({reason}); {what} is needed.") from None
-
-
-def read_lines(path: Path) -> Lines:
-    """Read lines of music, or what ``fairseq-generate`` or ``fairseq-interactive`` printed.
-
-    Raises
-    ------
-    OptionError
-        Not a file of text, or a line that fairseq would not print.
-    """
-    lines = read_text_lines(path, "a file of lines of music words, or what fairseq-generate printed,")
-    if not any(line.startswith("H-") for line in lines):
-        return Lines(list(enumerate(lines)))
-    out = Lines(printed_by_fairseq=True)
-    for line in lines:
-        kind, fields = line[:2], line.split("\t")
-        if kind not in ("S-", "T-", "H-"):
-            continue
-        # A prefix or a reference without a word ends before the tab.
-        if not fields[0][2:].isdigit() or (kind == "H-" and len(fields) != 3):
-            raise OptionError(f"{path}: the line {fields[0]!r} is not {kind}<id> and words, separated by tabs.")
-        number, words = int(fields[0][2:]), fields[-1] if len(fields) > 1 else ""
-        if kind == "H-":
-            out.music.append((number, words))
-        else:
-            (out.prefixes if kind == "S-" else out.references)[number] = words
-    return out
 
 
 def ids_reader(words: Sequence[str] | None = None) -> Callable[[str], Ids]:

@@ -26,10 +26,10 @@ from musicbert_plugin.evaluate.generated_music import (
     compose,
     ids_reader,
     load_hub,
-    read_lines,
 )
 from musicbert_plugin.metrics.attribute_accuracy import bootstrap_interval
 from musicbert_plugin.metrics.remi_bars import average, compare
+from musicbert_plugin.printed_lines import read_lines
 
 Ids = NDArray[np.int64]
 NO_BAR = np.zeros((0, 4), np.int64)
