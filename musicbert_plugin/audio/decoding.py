@@ -114,10 +114,14 @@ def _open(source: str | Path | bytes, name: str) -> soundfile.SoundFile:
     if not isinstance(source, bytes) and not Path(source).exists():
         where = "" if name == str(source) else f" ({name})"
         raise RecordingError("undecodable", f"{source}{where}: there is no such file.")
+    if not isinstance(source, bytes) and Path(source).is_dir():
+        raise RecordingError("undecodable", f"{source} is a folder; a recording is needed.")
     try:
         file = _Sequential(io.BytesIO(source) if isinstance(source, bytes) else str(source))
     except (soundfile.LibsndfileError, RuntimeError, OSError, TypeError) as error:
         what = str(getattr(error, "error_string", error)).strip().rstrip(".")
+        if any(said in what for said in ("Format not recognised", "does not exist")):  # libsndfile's, of any odd content
+            what = "no kind of audio that libsndfile knows"
         raise RecordingError(
             "undecodable", f"{name}: cannot be decoded ({what}); {', '.join(s[1:] for s in SUFFIXES)} are accepted."
         ) from None

@@ -176,6 +176,13 @@ class LabelTask:
                         f"{'one tag or more' if self.type == 'multi' else 'two classes or more'} can be learnt."
                     )
             task = replace(task, classes=tuple(names))
+        elif self.type != "regression" and not read_cells(task, cells, "", quiet=True)[1].any():
+            raise DatasetError(
+                f"task {self.name}: no clip of the training split has one of its classes ({', '.join(task.classes[:8])}"
+                f"{', ...' if task.size > 8 else ''}) in column {self.column!r}; its first label is {labelled[0]!r}."
+            )
+        elif self.type == "single" and task.size < 2:
+            raise DatasetError(f"task {self.name}: two classes or more can be learnt, not {task.classes[0]!r} alone.")
         if self.type == "regression" and not self.mean:
             values, present = read_cells(task, cells, "", quiet=True)
             table = np.where(present, values, np.nan)

@@ -74,6 +74,12 @@ def evaluate(options: argparse.Namespace) -> Report:
 
     from musicbert_plugin.audio_hub import MusiCoderHub
 
+    if options.batch_size < 1:
+        raise OptionError(f"--batch-size is {options.batch_size}, but it is at least 1.")
+    if options.reconstruct < 0:
+        raise OptionError(f"--reconstruct is {options.reconstruct}, but it is at least 0.")
+    if options.reconstruct and options.dest is None:
+        raise OptionError("--reconstruct needs --dest, a folder for the examples.")
     if options.max_frames is not None and options.max_frames < 0:
         raise OptionError(f"--max-frames is {options.max_frames}, but it is at least 0 (whole clips).")
     device = torch.device(options.device or ("cuda" if torch.cuda.is_available() else "cpu"))
@@ -188,8 +194,6 @@ def _measure_reconstruction(hub: MusiCoderHub, options: argparse.Namespace) -> R
         rows[-1] += [f"{ratio:.3f}" for ratio in ratios.values()]
     header = ["masked", "cells", "model", "clip mean", "interpolation", "/ clip mean", "/ interpolation"]
     if options.reconstruct:
-        if options.dest is None:
-            raise OptionError("--reconstruct needs --dest, a folder for the examples.")
         chosen = np.unique(np.linspace(0, len(dataset) - 1, min(options.reconstruct, len(dataset))).round().astype(int))
         values["examples"] = []
         if len(chosen) < options.reconstruct:

@@ -111,6 +111,14 @@ def test_what_is_no_recording_is_told_in_one_sentence(tmp_path, content):
         assert str(error.value).startswith("x.wav: cannot be decoded") and "\n" not in str(error.value)
 
 
+def test_text_and_folders_are_told_apart_from_sound(tmp_path):
+    (tmp_path / "notes.wav").write_text("not a sound" * 100)
+    with pytest.raises(RecordingError, match=r"notes.wav: cannot be decoded \(no kind of audio"):
+        decode(tmp_path / "notes.wav", 22050)
+    with pytest.raises(RecordingError, match="is a folder; a recording is needed"):
+        decode(tmp_path, 22050)
+
+
 def test_a_file_cut_short_gives_what_is_there_or_a_sentence(recording, tmp_path):
     for name in ("x.flac", "x.ogg", "x.mp3", "x.wav"):
         path, _ = recording(name)

@@ -97,6 +97,11 @@ def test_too_few_classes_are_refused_and_one_odd_cell_decides_no_width(tasks):
         found["g"].learn(["jazz", "", "jazz"])
     with pytest.raises(DatasetError, match="no tag at all"):
         found["m"].learn(["/", "/"])
+    given = tasks("tasks:\n  g: {type: single, classes: [a, b]}\n  one: {type: single, classes: [a]}\n")
+    with pytest.raises(DatasetError, match=r"one of its classes \(a, b\) in column 'g'; its first label is 'jazz'"):
+        given["g"].learn(["", "jazz"])
+    with pytest.raises(DatasetError, match="two classes or more can be learnt, not 'a' alone"):
+        given["one"].learn(["a", "a"])
     assert found["m"].learn(["calm", "/"]).classes == ("calm",)
     assert found["r"].learn(["1/2", "3/4", "5/6/7"]).mean == (2.0, 3.0)
 

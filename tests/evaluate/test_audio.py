@@ -184,6 +184,19 @@ def test_recordings_without_sound_worth_an_answer_fail_and_the_others_go_on(chec
         assert said in values["failed"][str(file)] and str(file) in values["failed"][str(file)]
 
 
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        (("--batch-size", 0), "--batch-size is 0"),
+        (("--reconstruct", -1), "--reconstruct is -1"),
+        (("--reconstruct", 2), "--reconstruct needs --dest"),
+    ],
+)
+def test_numbers_that_cannot_be_are_refused_before_anything_is_read(tmp_path, capsys, given, words):
+    status, values, said = run(capsys, "audio", "--path", tmp_path / "gone.pt", tmp_path, *given)
+    assert status == 2 and values is None and words in said and len(said.splitlines()) == 1
+
+
 def test_a_model_of_npy_features_refuses_recordings_in_a_sentence(checkpoint):
     from musicbert_plugin.audio_hub import MusiCoderHub
 
