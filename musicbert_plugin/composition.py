@@ -38,6 +38,7 @@ from musicbert_plugin.codecs.attributes import (
     extract,
     parse_request,
 )
+from musicbert_plugin.codecs.octuple import BAR_LENGTHS, DEFAULT_METER, METER_DENOMINATORS, METER_NUMERATORS
 from musicbert_plugin.codecs.remi_grammar import RemiGrammar, transpose
 from musicbert_plugin.codecs.score import DRUMS, Score, read_midi
 from musicbert_plugin.errors import OptionError, ScoreError
@@ -96,10 +97,12 @@ def request_ids(line: str, words: Sequence[str], prefixes: str = PREFIXES[0]) ->
 
 @dataclass(frozen=True, eq=False)
 class Prompt:
-    """Music to continue: its ids in the model's layout and key, and the semitones that brought it there."""
+    """Music to continue: its ids in the model's layout and key, the semitones that brought it there, and the meter of
+    its bars where no word tells it (of several the longest)."""
 
     ids: Ids
     shift: int = 0
+    meter: tuple[int, int] = DEFAULT_METER
 
 
 def read_prompt(path: str | Path, layout: str) -> Prompt:
@@ -141,7 +144,9 @@ def read_prompt(path: str | Path, layout: str) -> Prompt:
 def prompt_of(score: Score, layout: str) -> Prompt:
     """A score as a prompt."""
     grid = remi.grid_for(score, layout)
-    return Prompt(remi.encode_grid(grid, layout)[0].astype(np.int64), grid.shift)
+    longest = grid.bar_meter[BAR_LENGTHS[grid.bar_meter].argmax()]
+    meter = (int(METER_NUMERATORS[longest]), int(METER_DENOMINATORS[longest]))
+    return Prompt(remi.encode_grid(grid, layout)[0].astype(np.int64), grid.shift, meter)
 
 
 # -------------------------------------------------------------------------------------------------------------- limits
@@ -322,7 +327,7 @@ class Composer:
 
     def score(self, piece: Piece) -> Score | None:
         """The music of a piece; None if there is no note in it."""
-        score, _ = remi.decode_with_repairs(piece.ids, layout=self.layout)
+        score, _ = remi.decode_with_repairs(piece.ids, self.prompt.meter, self.layout)
         return score if len(score.onset) else None
 
     def _piece(self, found: Continuation) -> Piece:
@@ -349,7 +354,7 @@ class Composer:
                 asked = asked_programs(self._classes(prefix, "--only-instruments"))
                 row[:] = True if asked is None else asked
         if limits.grammar:
-            grammar = RemiGrammar(self.layout, words=self.words)
+            grammar = RemiGrammar(self.layout, words=self.words, meter=self.prompt.meter)
             bars = limits.exact_bars
             state = grammar.start(
                 rows,

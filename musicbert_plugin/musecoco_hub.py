@@ -187,7 +187,8 @@ class MuseCocoHub:
             lines = list(range(begin, min(begin + together, len(prefixes))))
             some = [prefixes[line] for line in lines]
             found = composer.compose(some, search, lines=lines, count=num_candidates, keep=1)
-            scores += [remi.decode_with_repairs(pieces[0].ids, layout=layout)[0] for pieces in found]
+            meter = composer.prompt.meter
+            scores += [remi.decode_with_repairs(pieces[0].ids, meter, layout)[0] for pieces in found]
         return scores
 
 

@@ -15,7 +15,7 @@ import pytest
 import torch
 
 from musicbert_plugin.codecs import remi
-from musicbert_plugin.codecs.score import DRUMS
+from musicbert_plugin.codecs.score import DRUMS, Score
 from musicbert_plugin.errors import CheckpointError, OptionError
 
 pytestmark = pytest.mark.usefixtures("registered")
@@ -238,6 +238,18 @@ def test_limits_and_prompt_hold_for_a_call_and_not_for_the_next(small):
     (free,) = small.generate(["piano"], max_length=40)
     assert music(free) == music(prompt)
     assert set(score.program[np.isin(score.program, prompt.program, invert=True)]) <= {*range(6), 114, 116, 118, DRUMS}
+
+
+@pytest.mark.parametrize("meter", [(3, 4), (6, 4)])
+def test_a_prompt_keeps_its_bars_where_no_word_tells_the_meter(small, monkeypatch, meter):
+    """In the layout of notes, bars are as long as those of the prompt, shorter or longer than 4/4."""
+    bar = 480 * 4 * meter[0] // meter[1]
+    notes = [(place, place + 480, 60 + step) for step, place in enumerate(range(0, 2 * bar, 480))]
+    prompt = Score.of(480, *zip(*notes, strict=True), meters=[(0, *meter)])
+    monkeypatch.setattr(small.model.args, "layout", "notes")
+    monkeypatch.setattr(small, "_composer", None)
+    (score,) = small.generate(["piano"], prompt=prompt, max_length=40)
+    assert score.onset[: len(notes)].tolist() == [onset for onset, *_ in notes]
 
 
 def test_what_the_hub_cannot_do_is_told_in_one_sentence(small, tmp_path):

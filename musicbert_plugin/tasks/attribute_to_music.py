@@ -30,7 +30,8 @@ from fairseq.tasks import FairseqTask, register_task
 from omegaconf import II, open_dict
 from torch import Tensor
 
-from musicbert_plugin.codecs.remi import LAYOUTS, dictionary_words
+from musicbert_plugin.codecs.octuple import DEFAULT_METER
+from musicbert_plugin.codecs.remi import LAYOUTS, NOTES, dictionary_words
 from musicbert_plugin.composition import PREFIXES, Composer, Limits, Piece, read_prompt, request_ids
 from musicbert_plugin.data.attribute_masking import MASKS
 from musicbert_plugin.data.condition_pairs import ConditionPairs
@@ -351,6 +352,9 @@ class FairseqComposer:
             limits=Limits(cfg.exact_bars, cfg.only_instruments, not cfg.no_grammar),
             prompt=read_prompt(cfg.prompt, layout) if cfg.prompt else None,
         )
+        meter = self.composer.prompt.meter
+        if layout == NOTES and meter != DEFAULT_METER:
+            logger.warning("bars are as long as the prompt's: preprocess.remi decode --meter %d/%d", *meter)
 
     def generate(
         self,
