@@ -120,7 +120,7 @@ def _open(source: str | Path | bytes, name: str) -> soundfile.SoundFile:
         file = _Sequential(io.BytesIO(source) if isinstance(source, bytes) else str(source))
     except (soundfile.LibsndfileError, RuntimeError, OSError, TypeError) as error:
         what = str(getattr(error, "error_string", error)).strip().rstrip(".")
-        if any(said in what for said in ("Format not recognised", "does not exist")):  # libsndfile's, of any odd content
+        if any(said in what for said in ("Format not recognised", "does not exist")):  # of any odd content
             what = "no kind of audio that libsndfile knows"
         raise RecordingError(
             "undecodable", f"{name}: cannot be decoded ({what}); {', '.join(s[1:] for s in SUFFIXES)} are accepted."
