@@ -14,7 +14,7 @@ Shapes: B rows, V vocabulary.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -97,25 +97,33 @@ def request_ids(line: str, words: Sequence[str], prefixes: str = PREFIXES[0]) ->
 
 @dataclass(frozen=True, eq=False)
 class Prompt:
-    """Music to continue: its ids in the model's layout and key, the semitones that brought it there, and the meter of
-    its bars where no word tells it (of several the longest)."""
+    """Music to continue, or none: its ids in the model's layout and key, the semitones that brought it there, and the
+    meter of bars, also of those that follow, where no word tells it (of several the longest)."""
 
-    ids: Ids
+    ids: Ids = field(default_factory=lambda: np.zeros(0, np.int64))
     shift: int = 0
     meter: tuple[int, int] = DEFAULT_METER
 
 
-def read_prompt(path: str | Path, layout: str) -> Prompt:
+def read_prompt(path: str | Path, layout: str, meter: tuple[int, int] | None = None) -> Prompt:
     """Read a prompt: a MIDI file, or a text file with one line of words in the model's layout.
+
+    Parameters
+    ----------
+    path : path
+    layout : str
+    meter : (int, int), optional
+        Of bars where no word tells it; by default that of a MIDI file, or else 4/4.
 
     Raises
     ------
     ScoreError, OptionError
-        If it is no music, or music in another layout.
+        If it is no music, or music in another layout or meter.
     """
     path = Path(path)
     if path.suffix.lower() in (".mid", ".midi", ".kar"):
-        return prompt_of(read_midi(path), layout)
+        return prompt_of(read_midi(path), layout, meter, str(path))
+    meter = meter or DEFAULT_METER
     try:
         lines = [line for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
     except (OSError, UnicodeDecodeError) as error:
@@ -133,20 +141,30 @@ def read_prompt(path: str | Path, layout: str) -> Prompt:
         raise OptionError(f"{path}: {word!r} is no word of music; a prompt is a line such as 'encode' prints.")
     ids = remi.music_of(ids)
     try:
-        ids = RemiGrammar(layout).whole_bars(ids[ids != remi.EOS])
+        ids = RemiGrammar(layout, meter=meter).whole_bars(ids[ids != remi.EOS])
     except OptionError as error:
         raise OptionError(f"{path}: {error}") from error
-    score = remi.decode(ids)
+    score = remi.decode(ids, meter)
     shift = remi.grid_for(score, layout).shift if len(score.onset) else 0
-    return Prompt(transpose(ids, shift), shift)
+    return Prompt(transpose(ids, shift), shift, meter)
 
 
-def prompt_of(score: Score, layout: str) -> Prompt:
-    """A score as a prompt."""
+def prompt_of(score: Score, layout: str, meter: tuple[int, int] | None = None, name: str = "the score") -> Prompt:
+    """A score as a prompt; its bars have to be as long as those of ``meter``, where one is given and no word tells it.
+
+    Raises
+    ------
+    OptionError
+        They are not; it is called by its name.
+    """
     grid = remi.grid_for(score, layout)
-    longest = grid.bar_meter[BAR_LENGTHS[grid.bar_meter].argmax()]
-    meter = (int(METER_NUMERATORS[longest]), int(METER_DENOMINATORS[longest]))
-    return Prompt(remi.encode_grid(grid, layout)[0].astype(np.int64), grid.shift, meter)
+    longest = int(grid.bar_meter[BAR_LENGTHS[grid.bar_meter].argmax()])
+    own = (int(METER_NUMERATORS[longest]), int(METER_DENOMINATORS[longest]))
+    if layout == remi.NOTES and meter and BAR_LENGTHS[remi.meter_code(*meter)] != BAR_LENGTHS[longest]:
+        raise OptionError(
+            f"{name} has bars of {own[0]}/{own[1]}, and not of {meter[0]}/{meter[1]}: a prompt's own meter is accepted."
+        )
+    return Prompt(remi.encode_grid(grid, layout)[0].astype(np.int64), grid.shift, meter or own)
 
 
 # -------------------------------------------------------------------------------------------------------------- limits
@@ -255,6 +273,7 @@ class Composer:
     layout : str
     limits : Limits
     prompt : Prompt, optional
+        Its meter also stands for bars of which no word tells it.
 
     Raises
     ------
@@ -281,7 +300,7 @@ class Composer:
         self.decoder = model.decoder
         self.words, self.layout, self.limits = list(words), layout, limits
         self.separator = number["<sep>"]
-        self.prompt = prompt or Prompt(np.zeros(0, np.int64))
+        self.prompt = prompt or Prompt()
         self.generator = MusicGenerator(
             RecurrentDecoder(self.decoder), end=remi.EOS, never=[remi.BOS, remi.PAD, remi.UNK]
         )

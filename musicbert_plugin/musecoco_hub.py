@@ -27,8 +27,9 @@ from torch import Tensor
 
 import musicbert_plugin
 from musicbert_plugin.codecs import remi
+from musicbert_plugin.codecs.octuple import DEFAULT_METER
 from musicbert_plugin.codecs.score import Score
-from musicbert_plugin.composition import Composer, Limits, prompt_of, read_prompt, request_ids
+from musicbert_plugin.composition import Composer, Limits, Prompt, prompt_of, read_prompt, request_ids
 from musicbert_plugin.data.prompted_folder import read_dictionary
 from musicbert_plugin.errors import CheckpointError, OptionError
 from musicbert_plugin.modules.music_generation import Search
@@ -127,6 +128,7 @@ class MuseCocoHub:
         requests: Sequence[str],
         *,
         prompt: str | PathLike[str] | Score | None = None,
+        meter: str | None = None,
         num_candidates: int = 1,
         seed: int = 1,
         beam: int = 1,
@@ -146,6 +148,7 @@ class MuseCocoHub:
             requests: lines of words (see ``codecs.attributes.parse_request``); or, for a model of one's own pairs,
                 conditions in words of its dictionary.
             prompt: music that every piece begins with: a file (see ``composition.read_prompt``), or a score.
+            meter: N/D, of bars where no word tells it; by default that of a prompt of MIDI or a score, or else 4/4.
             num_candidates: so many are written for each request, and the one that agrees best with it is given.
             seed: a request's random numbers depend on it, the place of the request and the candidate alone.
             beam: more than 1 searches instead of sampling.
@@ -176,10 +179,13 @@ class MuseCocoHub:
             self._composer = Composer(self.model, words=self.words, layout=layout)
         composer = copy.copy(self._composer)
         composer.limits = Limits(exact_bars, only_instruments, grammar)
-        if prompt is not None:
-            composer.prompt = (
-                prompt_of(prompt, layout) if isinstance(prompt, Score) else read_prompt(str(prompt), layout)
-            )
+        given = None if meter is None else remi.parse_meter(meter)
+        if prompt is None:
+            composer.prompt = Prompt(meter=given or DEFAULT_METER)
+        elif isinstance(prompt, Score):
+            composer.prompt = prompt_of(prompt, layout, given)
+        else:
+            composer.prompt = read_prompt(str(prompt), layout, given)
         prefixes = [request_ids(request, self.words, str(self.model.args.prefix)) for request in requests]
         together = max(1, batch_size // max(num_candidates, beam))
         scores = []
@@ -187,8 +193,8 @@ class MuseCocoHub:
             lines = list(range(begin, min(begin + together, len(prefixes))))
             some = [prefixes[line] for line in lines]
             found = composer.compose(some, search, lines=lines, count=num_candidates, keep=1)
-            meter = composer.prompt.meter
-            scores += [remi.decode_with_repairs(pieces[0].ids, meter, layout)[0] for pieces in found]
+            bar_meter = composer.prompt.meter
+            scores += [remi.decode_with_repairs(pieces[0].ids, bar_meter, layout)[0] for pieces in found]
         return scores
 
 

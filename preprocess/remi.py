@@ -658,14 +658,10 @@ def encode(files: list[str], layout: str, plain: bool) -> int:
 def decode(path: str, dest: str, layout: str | None, meter: str) -> int:
     """Write every piece of a file of lines as MIDI."""
     from musicbert_plugin.codecs import remi
-    from musicbert_plugin.errors import OptionError
 
     from .lines import decode_lines
 
-    match = re.fullmatch(r"([1-9]\d{0,3})/([1-9]\d{0,3})", meter)
-    if not match:
-        raise OptionError(f"--meter {meter}: N/D is needed, such as 3/4.")
-    given = int(match[1]), int(match[2])
+    given = remi.parse_meter(meter)
     return decode_lines(path, dest, lambda words: remi.decode_with_repairs(remi.from_words(words), given, layout))
 
 

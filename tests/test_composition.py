@@ -255,6 +255,36 @@ def test_a_prompt_of_another_layout_is_told_in_one_sentence(tmp_path, line, layo
         read_prompt(tmp_path / "prompt.txt", layout)
 
 
+def test_bars_are_as_long_as_the_meter_has_them_where_no_word_tells_it(model, tmp_path):
+    from musicbert_plugin.composition import Prompt, read_prompt
+
+    line = "o-0 i-0 p-60 d-12 o-60 i-0 p-64 d-12 b-1"
+    (tmp_path / "prompt.txt").write_text(line + "\n")
+    with pytest.raises(OptionError, match="o-60, cannot follow there in layout notes; --meter N/D"):
+        read_prompt(tmp_path / "prompt.txt", "notes")
+    prompt = read_prompt(tmp_path / "prompt.txt", "notes", (12, 8))
+    assert remi.to_words(prompt.ids) == line and prompt.meter == (12, 8)
+    lasts = {}
+    for meter in ((12, 8), (4, 4), (3, 4)):
+        writer = composer(model, "notes", prompt if meter == (12, 8) else Prompt(meter=meter))
+        ids = np.concatenate([pieces[0].ids for pieces in writer.compose(prefixes(), search(max_length=400), count=2)])
+        onsets = ids[(ids >= remi.ONSET) & (ids < remi.ONSET + 128)] - remi.ONSET
+        lasts[meter] = int(onsets.max())
+        assert not remi.decode_with_repairs(ids[ids != remi.EOS], meter, "notes")[1]
+    assert 48 <= lasts[12, 8] < 72 and 36 <= lasts[4, 4] < 48 and lasts[3, 4] < 36
+
+
+def test_a_prompt_of_other_bars_than_the_meters_is_refused_where_no_word_tells_it(tmp_path):
+    from musicbert_plugin.composition import read_prompt
+
+    write_midi(small_score(), tmp_path / "prompt.mid")
+    for meter in (None, (3, 4), (6, 8)):
+        assert read_prompt(tmp_path / "prompt.mid", "notes", meter).meter == (meter or (3, 4))
+    assert len(read_prompt(tmp_path / "prompt.mid", "bar-tempo", (6, 4)).ids), "there the words tell it"
+    with pytest.raises(OptionError, match=r"prompt.mid has bars of 3/4, and not of 6/4"):
+        read_prompt(tmp_path / "prompt.mid", "notes", (6, 4))
+
+
 def test_a_prompt_names_the_word_that_is_none(tmp_path):
     from musicbert_plugin.composition import read_prompt
 

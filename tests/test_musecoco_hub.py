@@ -252,6 +252,19 @@ def test_a_prompt_keeps_its_bars_where_no_word_tells_the_meter(small, monkeypatc
     assert score.onset[: len(notes)].tolist() == [onset for onset, *_ in notes]
 
 
+def test_a_prompt_of_words_and_new_bars_are_in_the_meter_that_is_asked_for(small, monkeypatch, tmp_path):
+    monkeypatch.setattr(small.model.args, "layout", "notes")
+    monkeypatch.setattr(small, "_composer", None)
+    (tmp_path / "prompt.txt").write_text("o-0 i-0 p-60 d-12 o-60 i-0 p-64 d-12 b-1 o-66 i-0 p-67 d-6 b-1\n")
+    (score,) = small.generate(["piano"], prompt=tmp_path / "prompt.txt", meter="12/8", max_length=40)
+    assert score.onset[:3].tolist() == [0, 2400, 2880 + 2640]
+    assert (score.meter_numerator[0], score.meter_denominator[0]) == (12, 8)
+    (score,) = small.generate(["piano"], meter="3/4", max_length=40)
+    assert (score.meter_numerator[0], score.meter_denominator[0]) == (3, 4)
+    with pytest.raises(OptionError, match="'waltz': N/D is accepted"):
+        small.generate(["piano"], meter="waltz")
+
+
 def test_what_the_hub_cannot_do_is_told_in_one_sentence(small, tmp_path):
     from musicbert_plugin.hub import MuseCocoHub
 

@@ -56,6 +56,7 @@ What the pipeline gives with velocities also comes back through the pipeline: no
 from __future__ import annotations
 
 import hashlib
+import re
 from collections import Counter
 from dataclasses import dataclass, replace
 
@@ -136,6 +137,20 @@ def meter_code(numerator: int, denominator: int) -> int:
         n = 2 * d if factor == n else n // factor
     code = 2 * d - 2 + n - 1
     return _SHORTEST if code == NO_LENGTH else code
+
+
+def parse_meter(text: str) -> tuple[int, int]:
+    """Numerator and denominator, each 1..9999, of an option such as ``6/4``.
+
+    Raises
+    ------
+    OptionError
+        Not of that form.
+    """
+    match = re.fullmatch(r"([1-9]\d{0,3})/([1-9]\d{0,3})", text)
+    if not match:
+        raise OptionError(f"meter {text!r}: N/D is accepted, such as 3/4 or 12/8.")
+    return int(match[1]), int(match[2])
 
 
 # ------------------------------------------------------------------------------------------------------------- grid

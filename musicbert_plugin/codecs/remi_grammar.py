@@ -351,7 +351,11 @@ class RemiGrammar:
         for at, one in enumerate(ids.tolist()):
             if not 0 <= one < MUSIC_END or not plain.allowed(state)[0, one]:
                 word = WORDS[one] if 0 <= one < len(WORDS) else str(one)
-                raise OptionError(f"word {at + 1} of the prompt, {word}, cannot follow there in layout {self.layout}.")
+                beyond = self.layout == NOTES and ONSET + self._bar_length <= one < ONSET + ONSETS
+                raise OptionError(
+                    f"word {at + 1} of the prompt, {word}, cannot follow there in layout {self.layout}"
+                    f"{'; --meter N/D tells how long bars are' * beyond}."
+                )
             state = plain.advance(state, np.array([one]))
         return state
 

@@ -105,6 +105,7 @@ def evaluate(options: argparse.Namespace) -> Report:
     given = [name for name in ("path", "midi", "hyp") if getattr(options, name)]
     if len(given) != 1:
         raise OptionError("One of --path CKPT, --midi DIR and --hyp FILE tells where the music comes from.")
+    remi.parse_meter(options.meter)
     answers = {"path": _of_model, "midi": _of_folder, "hyp": _of_lines}[given[0]](options)
     found = [_heard(score, options) for score in answers.scores]
     values = measure(
@@ -243,7 +244,7 @@ def _of_model(options: argparse.Namespace) -> Answers:
         raise OptionError(f"{options.path} answers conditions of its own, not attributes: evaluate pairs measures it.")
     prefixes = [command_ids(request) for request in requests]
     music = compose(hub, prefixes, options, only_instruments=options.only_instruments)
-    scores, repaired = _decoded(music, str(hub.model.args.layout))
+    scores, repaired = _decoded(music, options.meter, str(hub.model.args.layout))
     if options.dest:
         for number, score in enumerate(scores):
             if score is not None:
@@ -298,7 +299,7 @@ def _of_lines(options: argparse.Namespace) -> Answers:
         from musicbert_plugin.data.prompted_folder import check_prompted_folder
 
         layout = check_prompted_folder(options.data).layout
-    scores, repaired = _decoded([remi.from_words(words) for _, words in lines.music], layout)
+    scores, repaired = _decoded([remi.from_words(words) for _, words in lines.music], options.meter, layout)
     groups = [number for number, _ in lines.music]
     return Answers(np.stack([asked[number] for number in groups]), scores, groups, repaired)
 
@@ -338,12 +339,12 @@ def _of_split(options: argparse.Namespace) -> dict[int, Classes]:
     return {number: classes_of_ids(samples.sample(number, VALIDATION_EPOCH)[0]) for number in range(count)}
 
 
-def _decoded(music: list[NDArray[np.int64]], layout: str | None) -> tuple[list[Score | None], int]:
+def _decoded(music: list[NDArray[np.int64]], meter: str, layout: str | None) -> tuple[list[Score | None], int]:
     """The scores of ids, None where there is no note, and the number of pieces that had to be repaired."""
     scores: list[Score | None] = []
     repaired = 0
     for ids in music:
-        score, repairs = remi.decode_with_repairs(ids, layout=layout)
+        score, repairs = remi.decode_with_repairs(ids, remi.parse_meter(meter), layout)
         scores.append(score if len(score) else None)
         repaired += bool(repairs)
     return scores, repaired

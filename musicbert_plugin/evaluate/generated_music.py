@@ -19,7 +19,8 @@ Ids = NDArray[np.int64]
 
 
 def add_search_arguments(parser: argparse.ArgumentParser) -> None:
-    """What a checkpoint generates with; the defaults are the published ones."""
+    """What a checkpoint generates with; the defaults are the published ones.  The meter is that of lines, too."""
+    parser.add_argument("--meter", default="4/4", metavar="N/D", help="where no s word tells it (default: 4/4)")
     group = parser.add_argument_group("generation, with --path")
     group.add_argument("--beam", type=int, default=1, help="more than 1: search instead of sampling")
     group.add_argument("--top-k", type=int, default=15, help="draw among the k likeliest words (1: the likeliest)")
@@ -55,7 +56,7 @@ def compose(hub: MuseCocoHub, prefixes: Sequence[Ids], options: argparse.Namespa
     limits
         As ``composition.Limits`` takes them, besides the grammar.
     """
-    from musicbert_plugin.composition import Composer, Limits
+    from musicbert_plugin.composition import Composer, Limits, Prompt
     from musicbert_plugin.modules.music_generation import Search
 
     for name in ("beam", "max_length", "num_candidates", "batch_size"):
@@ -73,7 +74,11 @@ def compose(hub: MuseCocoHub, prefixes: Sequence[Ids], options: argparse.Namespa
     )
     layout = str(hub.model.args.layout)
     composer = Composer(
-        hub.model, words=hub.words, layout=layout, limits=Limits(grammar=not options.no_grammar, **limits)
+        hub.model,
+        words=hub.words,
+        layout=layout,
+        limits=Limits(grammar=not options.no_grammar, **limits),
+        prompt=Prompt(meter=remi.parse_meter(options.meter)),
     )
     together = max(1, options.batch_size // max(options.num_candidates, options.beam))
     music: list[Ids] = []

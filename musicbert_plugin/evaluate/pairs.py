@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from musicbert_plugin.codecs import remi
+from musicbert_plugin.codecs.octuple import DEFAULT_METER
 from musicbert_plugin.errors import DatasetError, OptionError
 from musicbert_plugin.evaluate import Report
 from musicbert_plugin.evaluate.generated_music import (
@@ -49,8 +50,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def evaluate(options: argparse.Namespace) -> Report:
     if bool(options.path) == bool(options.hyp):
         raise OptionError("Either --path CKPT or --hyp FILE tells where the music comes from.")
+    meter = remi.parse_meter(options.meter)
     pairs = _of_model(options) if options.path else _of_lines(options)
-    values = measure(pairs, draws=options.draws, seed=options.seed)
+    values = measure(pairs, draws=options.draws, seed=options.seed, meter=meter)
     rows = [
         [name, *("-" if np.isnan(number) else f"{number:.4f}" for number in (one["mean"], *one["interval"]))]
         for name, one in values["metrics"].items()
@@ -59,8 +61,11 @@ def evaluate(options: argparse.Namespace) -> Report:
     return Report(values, [(title, ["metric", "mean", "from", "to"], rows)])
 
 
-def measure(pairs: list[tuple[Ids, Ids]], *, draws: int = 10_000, seed: int = 1) -> dict[str, Any]:
-    """Metrics of pairs of generated and true music (int64 [T] each), averaged over bars.
+def measure(
+    pairs: list[tuple[Ids, Ids]], *, draws: int = 10_000, seed: int = 1, meter: tuple[int, int] = DEFAULT_METER
+) -> dict[str, Any]:
+    """Metrics of pairs of generated and true music (int64 [T] each), averaged over bars; of bars of this meter, where
+    no word tells it.
 
     Returns
     -------
@@ -72,7 +77,7 @@ def measure(pairs: list[tuple[Ids, Ids]], *, draws: int = 10_000, seed: int = 1)
     for line, (output, target) in enumerate(pairs):
         first, second = bars_of(output), bars_of(target)
         same += len(first) == len(second)
-        whole += not remi.decode_with_repairs(output)[1]
+        whole += not remi.decode_with_repairs(output, meter)[1]
         count = max(len(first), len(second))
         rows = [
             compare(first[at] if at < len(first) else NO_BAR, second[at] if at < len(second) else NO_BAR)

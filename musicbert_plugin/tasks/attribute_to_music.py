@@ -31,8 +31,8 @@ from omegaconf import II, open_dict
 from torch import Tensor
 
 from musicbert_plugin.codecs.octuple import DEFAULT_METER
-from musicbert_plugin.codecs.remi import LAYOUTS, NOTES, dictionary_words
-from musicbert_plugin.composition import PREFIXES, Composer, Limits, Piece, read_prompt, request_ids
+from musicbert_plugin.codecs.remi import LAYOUTS, NOTES, dictionary_words, parse_meter
+from musicbert_plugin.composition import PREFIXES, Composer, Limits, Piece, Prompt, read_prompt, request_ids
 from musicbert_plugin.data.attribute_masking import MASKS
 from musicbert_plugin.data.condition_pairs import ConditionPairs
 from musicbert_plugin.data.pair_augmentation import AUGMENTATIONS
@@ -118,6 +118,10 @@ class AttributeToMusicTaskConfig(FairseqDataclass):
     prompt: Optional[str] = field(  # noqa: UP045
         default=None, metadata={"help": "generation: music to continue, a MIDI file or a line of music words; for all"}
     )
+    meter: Optional[str] = field(  # noqa: UP045
+        default=None,
+        metadata={"help": "generation: N/D, of bars where no s word tells it (default: a MIDI prompt's own, or 4/4)"},
+    )
     num_candidates: int = field(
         default=1, metadata={"help": "generation: how many pieces are written for a request; see --keep"}
     )
@@ -152,6 +156,7 @@ class AttributeToMusicTask(FairseqTask):
         self.layout: Optional[str] = None if str(cfg.layout) == AUTO else str(cfg.layout)  # noqa: UP045
         self.position_mode = POSITION_MODES[0] if str(cfg.position_mode) == AUTO else str(cfg.position_mode)
         self.prefix = PREFIXES[0] if str(cfg.prefix) == AUTO else str(cfg.prefix)
+        self.meter = parse_meter(cfg.meter) if cfg.meter else None
         self.of_folder: dict[str, str] = {}
         self.lines_read = self.lines_answered = 0
         words = tuple(dictionary_words())
@@ -350,11 +355,13 @@ class FairseqComposer:
             words=task.dictionary.symbols,
             layout=layout,
             limits=Limits(cfg.exact_bars, cfg.only_instruments, not cfg.no_grammar),
-            prompt=read_prompt(cfg.prompt, layout) if cfg.prompt else None,
+            prompt=read_prompt(cfg.prompt, layout, task.meter)
+            if cfg.prompt
+            else Prompt(meter=task.meter or DEFAULT_METER),
         )
         meter = self.composer.prompt.meter
         if layout == NOTES and meter != DEFAULT_METER:
-            logger.warning("bars are as long as the prompt's: preprocess.remi decode --meter %d/%d", *meter)
+            logger.warning("no word tells the meter of the bars: preprocess.remi decode --meter %d/%d", *meter)
 
     def generate(
         self,

@@ -256,6 +256,13 @@ def test_every_kind_of_damage_is_mended_and_counted() -> None:
     assert decoded_words("o-0 i-0 p-60 d-12 b-1", meter=(3, 4), layout="notes") == ([(0, 12, 0, 60, 96)], {})
 
 
+def test_a_meter_is_two_numbers() -> None:
+    assert [remi.parse_meter(text) for text in ("3/4", "12/8", "1/64")] == [(3, 4), (12, 8), (1, 64)]
+    for text in ("", "waltz", "4", "0/4", "4/0", "-3/4", "3/4 ", "3.5/4", "10000/4"):
+        with pytest.raises(OptionError, match="N/D is accepted, such as 3/4"):
+            remi.parse_meter(text)
+
+
 def test_what_stands_before_the_separator_and_specials_are_passed_over() -> None:
     fine = "s-9 t-35 o-0 i-0 p-60 d-12 v-24 b-1"
     words = "</s> K1_0 o-0 i-0 p-60 d-12 <sep> " + fine + " </s> <pad> <pad>"

@@ -71,6 +71,13 @@ def test_what_stands_before_the_separator_is_not_music(tmp_path: Path, capsys: p
     assert status == 0 and values["bars"] == 1 and values["metrics"]["bar_inst_iou"]["mean"] == 1.0
 
 
+def test_true_bars_of_a_longer_meter_need_no_repair(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = write(tmp_path / "a.txt", BAR, "o-0 i-0 p-72 d-12 o-66 i-0 p-74 d-12 b-1")
+    for meter, share in (("4/4", 0.5), ("5/4", 0.5), ("12/8", 1.0), ("6/4", 1.0)):
+        status, values, _ = run(capsys, "--hyp", path, "--ref", path, "--meter", meter)
+        assert status == 0 and values["without_repairs"] == share, meter
+
+
 def test_music_and_reference_of_one_number_belong_together(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     lines = [f"S-1\tPITCH\nT-1\t{BAR}\nH-1\t-0.1\t{BAR}", f"S-0\tPITCH\nT-0\t{OTHER}\nH-0\t-0.1\t{OTHER}", "Generate"]
     status, values, _ = run(capsys, "--hyp", write(tmp_path / "out.txt", *lines))
@@ -101,6 +108,8 @@ def test_a_model_answers_the_conditions_of_a_split(
     assert status == 0 and values["lines"] == 2 and values["without_repairs"] == 1.0
     assert run(capsys, *arguments, "--batch-size", 1)[1] == values
     assert run(capsys, *arguments, "--limit", 1)[1]["lines"] == 1
+    status, values, _ = run(capsys, *arguments, "--max-length", 400, "--meter", "8/4")
+    assert status == 0 and values["without_repairs"] == 1.0
     status, _, said = run(capsys, "--path", random_model(remi.dictionary_words()), data)
     assert status == 2 and "another dictionary" in said
 
@@ -126,6 +135,7 @@ def test_what_cannot_be_compared_is_refused_in_one_sentence(tmp_path: Path, caps
         (["--hyp", one, "--ref", tmp_path / "nowhere.txt"], "nowhere.txt"),
         (["--path", "nowhere.pt"], "dataset folder"),
         (["--hyp", one, tmp_path / "nowhere"], "nowhere"),
+        (["--hyp", one, "--ref", one, "--meter", "waltz"], "'waltz': N/D"),
     ):
         status, values, said = run(capsys, *arguments)
         assert status == 2 and not values and word in said and len(said.strip().splitlines()) == 1, arguments

@@ -244,6 +244,24 @@ def test_interactive_writes_music_for_requests_whatever_shares_their_buffer(trai
         assert len(score.onset) and not +repairs
 
 
+def test_the_meter_is_an_option_where_no_word_tells_it(attribute_folder, fairseq_command, tmp_path, capsys):
+    folder = attribute_folder(config={"layout": "notes"}, train=[9, 20], valid=[5])
+    fairseq_command("train", folder, *RECIPE, "--batch-size", 2, "--save-dir", tmp_path / "saved")
+    (tmp_path / "prompt.txt").write_text("o-0 i-0 p-60 d-12 o-60 i-0 p-64 d-12 b-1\n")
+    (tmp_path / "requests").write_text("piano\n")
+    arguments = ["--path", tmp_path / "saved/checkpoint_best.pt", *SAMPLING, "--input", tmp_path / "requests"]
+    arguments += ["--buffer-size", 16, "--prompt", tmp_path / "prompt.txt"]
+    for meter, sentence in (("4/4", "o-60, cannot follow there"), ("waltz", "'waltz': N/D is accepted")):
+        with pytest.raises(SystemExit) as ended:
+            fairseq_command("interactive", *TASK, *arguments, "--meter", meter)
+        assert ended.value.code == 2 and sentence in capsys.readouterr().err
+    outcome = fairseq_command("interactive", *TASK, *arguments, "--meter", "12/8")
+    (words,) = hypotheses(capsys.readouterr().out).values()
+    assert words.startswith("o-0 i-0 p-60 d-12 o-60 i-0 p-64 d-12 b-1")
+    assert not remi.decode_with_repairs(remi.from_words(words), (12, 8), "notes")[1]
+    assert "preprocess.remi decode --meter 12/8" in outcome.log
+
+
 @pytest.mark.parametrize(("keep", "pieces"), [("all", 3), ("best", 1)])
 def test_of_several_candidates_all_are_printed_or_the_best(trained, fairseq_command, tmp_path, capsys, keep, pieces):
     _, checkpoint = trained
