@@ -100,7 +100,14 @@ def sentence_for(error: BaseException, cfg: Any = None) -> str | None:
         if issubclass(link.kind, MusicError):
             return link.message
     first = links[0]
-    return _architecture(links, cfg) or _file(first) or _hardware(first) or _open(first) or _known(first)
+    return (
+        _architecture(links, cfg)
+        or _file(first)
+        or _hardware(first)
+        or _open(first)
+        or _seed(first, cfg)
+        or _known(first)
+    )
 
 
 def _chain(error: BaseException) -> list[_Link]:
@@ -149,6 +156,14 @@ def _open(link: _Link) -> str | None:
     if link.kind.__name__ != "MissingMandatoryValue" or not found:
         return None
     return f"{found[1]} is not given: the configuration leaves it open, so name it (task.{found[1]}=...)."
+
+
+def _seed(link: _Link, cfg: Any) -> str | None:
+    """A number that numpy takes no seed from."""
+    if not issubclass(link.kind, ValueError) or not link.message.startswith("Seed must be between 0 and"):
+        return None
+    seed = getattr(getattr(cfg, "common", None), "seed", None)
+    return f"--seed{'' if seed is None else f' {seed}'}: 0 to {2**32 - 1} is accepted."
 
 
 def _file(link: _Link) -> str | None:

@@ -67,11 +67,14 @@ def test_a_dictionary_that_does_not_match_the_data_is_named(
     assert "dict.txt" in ends_with("train", data, *RECIPE, "--save-dir", tmp_path / "c")
 
 
-def test_a_validation_set_that_is_not_there_is_named(
-    ends_with: Callable[..., str], data: Path, tmp_path: Path
-) -> None:
+def test_a_validation_set_that_is_not_there_is_named(ends_with: Callable[..., str], data: Path, tmp_path: Path) -> None:
     sentence = ends_with("train", data, *RECIPE, *SMALL, "--valid-subset", "rehearsal", "--save-dir", tmp_path / "c")
     assert "rehearsal" in sentence
+
+
+def test_a_number_that_is_no_seed_is_named(ends_with: Callable[..., str], data: Path, tmp_path: Path) -> None:
+    sentence = ends_with("train", data, *RECIPE, *SMALL, "--seed", -1, "--save-dir", tmp_path / "c")
+    assert sentence == "--seed -1: 0 to 4294967295 is accepted."
 
 
 def test_fp16_without_a_gpu_suggests_bf16(ends_with: Callable[..., str], data: Path, tmp_path: Path) -> None:
@@ -85,9 +88,7 @@ def test_memory_efficient_fp16_is_fp16(ends_with: Callable[..., str], data: Path
     assert sentence.startswith("--fp16 needs a CUDA GPU")
 
 
-def test_bf16_works_where_fp16_does_not(
-    fairseq_command: Callable[..., Any], data: Path, tmp_path: Path
-) -> None:
+def test_bf16_works_where_fp16_does_not(fairseq_command: Callable[..., Any], data: Path, tmp_path: Path) -> None:
     run = fairseq_command("train", data, *RECIPE, *SMALL, "--bf16", "--save-dir", tmp_path / "c")
     assert any("valid_loss" in line for line in run.statistics)
 
@@ -99,9 +100,7 @@ def test_without_a_batch_size_the_options_to_give_are_named(
     assert "--max-tokens or --batch-size" in ends_with("train", data, *recipe, "--save-dir", tmp_path / "c")
 
 
-def test_more_processes_than_gpus_suggests_torchrun(
-    ends_with: Callable[..., str], data: Path, tmp_path: Path
-) -> None:
+def test_more_processes_than_gpus_suggests_torchrun(ends_with: Callable[..., str], data: Path, tmp_path: Path) -> None:
     sentence = ends_with("train", data, *RECIPE, "--distributed-world-size", 3, "--save-dir", tmp_path / "c")
     assert "torchrun --nproc_per_node 3" in sentence
 
