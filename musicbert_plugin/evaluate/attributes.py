@@ -284,7 +284,12 @@ def _of_lines(options: argparse.Namespace) -> Answers:
     if options.requests is not None:
         asked = dict(enumerate(read_requests(options.requests)[0]))
     elif lines.prefixes:
-        asked = {number: parse_request(words) for number, words in lines.prefixes.items()}
+        asked = {}
+        for number, words in lines.prefixes.items():
+            try:
+                asked[number] = parse_request(words)
+            except OptionError as error:
+                raise OptionError(f"{options.hyp}, line S-{number}: {error}") from None
     elif options.data:
         asked = _of_split(options)
     else:

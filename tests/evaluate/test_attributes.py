@@ -188,6 +188,8 @@ def test_a_model_answers_a_file_of_requests_and_a_split_alike_every_time(
         (["--midi", "{folder}/midi", "--requests", "{folder}/bad.txt"], "bad.txt, line 2"),
         (["--midi", "{folder}/midi", "--requests", "{folder}/nowhere.txt"], "nowhere.txt"),
         (["--hyp", "{folder}/requests.txt"], "S- lines"),
+        (["--hyp", "{folder}/generated.txt"], "generated.txt, line S-1: 'PITCH' is no attribute"),
+        (["--hyp", "{folder}/requests.txt", "--meter", "3"], "'3': N/D"),
         (["--path", "nowhere.pt"], "--requests"),
     ],
 )
@@ -196,6 +198,7 @@ def test_what_cannot_be_measured_is_refused_in_one_sentence(
 ) -> None:
     requests(folder, "piano")
     (folder / "bad.txt").write_text("piano\nkazoo\n")
+    (folder / "generated.txt").write_text("S-0\tpiano\nH-0\t-1\tb-1\nS-1\tPITCH o-0\nH-1\t-1\tb-1\n")
     status, values, said = run(capsys, *[argument.format(folder=folder) for argument in arguments])
     assert status == 2 and not values
     assert word in said and len(said.strip().splitlines()) == 1
