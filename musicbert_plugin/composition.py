@@ -13,6 +13,7 @@ Shapes: B rows, V vocabulary.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -24,19 +25,17 @@ from numpy.typing import NDArray
 
 from musicbert_plugin.codecs import remi
 from musicbert_plugin.codecs.attributes import (
-    GROUP_OF_PROGRAM,
     KEYS,
     NOT_EXTRACTED,
     NOT_GIVEN,
     OF_MEMBERS,
     SLOT_KEY,
-    SLOT_OF,
-    YES,
     class_vector,
     classes_of_ids,
     command_ids,
     extract,
     parse_request,
+    programs_of,
 )
 from musicbert_plugin.codecs.octuple import BAR_LENGTHS, DEFAULT_METER, METER_DENOMINATORS, METER_NUMERATORS
 from musicbert_plugin.codecs.remi_grammar import RemiGrammar, transpose
@@ -46,6 +45,7 @@ from musicbert_plugin.metrics.attribute_accuracy import judged, sample_accuracy
 from musicbert_plugin.modules.music_generation import Continuation, MusicGenerator, Search
 from musicbert_plugin.modules.recurrent_decoder import RecurrentDecoder
 
+logger = logging.getLogger(__name__)
 Ids = NDArray[np.int64]
 PREFIXES = ("attributes", "conditions")
 """What a model's prefixes are: command words, or conditions in words of its own."""
@@ -108,6 +108,8 @@ class Prompt:
 def read_prompt(path: str | Path, layout: str, meter: tuple[int, int] | None = None) -> Prompt:
     """Read a prompt: a MIDI file, or a text file with one line of words in the model's layout.
 
+    Words at its end that are no whole note, nor close a bar, are left out with a warning.
+
     Parameters
     ----------
     path : path
@@ -140,10 +142,16 @@ def read_prompt(path: str | Path, layout: str, meter: tuple[int, int] | None = N
         word = line.split()[unknown[0]]
         raise OptionError(f"{path}: {word!r} is no word of music; a prompt is a line such as 'encode' prints.")
     ids = remi.music_of(ids)
+    given = ids[ids != remi.EOS]
     try:
-        ids = RemiGrammar(layout, meter=meter).whole_bars(ids[ids != remi.EOS])
+        ids = RemiGrammar(layout, meter=meter).whole_bars(given)
     except OptionError as error:
         raise OptionError(f"{path}: {error}") from error
+    same = min(len(ids), len(given))
+    left = len(given) - int((ids[:same] == given[:same]).sum())  # they differ in nothing but the end of a last bar
+    if left:
+        words = remi.to_words(given[-left:])
+        logger.warning("%s: the last %d words (%s) are no whole note and are left out", path, left, words)
     score = remi.decode(ids, meter)
     shift = remi.grid_for(score, layout).shift if len(score.onset) else 0
     return Prompt(transpose(ids, shift), shift, meter)
@@ -194,13 +202,6 @@ class _Possible:
 
     def select(self, state: NDArray[np.bool_], index: Ids) -> NDArray[np.bool_]:
         return state[index]
-
-
-def asked_programs(classes: NDArray[np.uint8]) -> NDArray[np.bool_] | None:
-    """bool [129]: programs of the instruments that a class vector says yes to; None if it says yes to none."""
-    first = SLOT_OF["I1s2"]
-    groups = classes[first : first + 28] == YES
-    return groups[GROUP_OF_PROGRAM] if groups.any() else None
 
 
 def check_search(search: Search) -> None:
@@ -369,9 +370,7 @@ class Composer:
                 raise OptionError(f"--exact-bars {limits.exact_bars}: {reason}.")
         programs = np.ones((rows, DRUMS + 1), bool)
         if limits.only_instruments:
-            for row, prefix in zip(programs, prefixes, strict=True):
-                asked = asked_programs(self._classes(prefix, "--only-instruments"))
-                row[:] = True if asked is None else asked
+            programs = programs_of(np.stack([self._classes(prefix, "--only-instruments") for prefix in prefixes]))
         if limits.grammar:
             grammar = RemiGrammar(self.layout, words=self.words, meter=self.prompt.meter)
             bars = limits.exact_bars

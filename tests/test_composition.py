@@ -230,12 +230,24 @@ def test_the_result_begins_with_the_prompt_in_its_own_key(model, layout, key, tm
         assert not piece.scores[: len(plain)].any()
 
 
-def test_an_open_last_bar_of_a_prompt_is_closed_after_its_last_whole_note(tmp_path):
+@pytest.mark.parametrize(
+    ("line", "kept", "left"),
+    [
+        ("s-9 t-35 o-0 i-0 p-60 d-12 v-20 o-24 i-0 p-64", "s-9 t-35 o-0 i-0 p-60 d-12 v-20 b-1", "o-24 i-0 p-64"),
+        ("s-9 t-35 o-0 i-0 p-60 d-12 v-20", "s-9 t-35 o-0 i-0 p-60 d-12 v-20 b-1", None),
+        ("s-9 t-35 o-0 i-0 p-60 d-12 v-20 b-1 s-9", "s-9 t-35 o-0 i-0 p-60 d-12 v-20 b-1", "s-9"),
+        ("s-9 t-35 o-0 i-0 p-60 d-12 v-20 b-1 </s>", "s-9 t-35 o-0 i-0 p-60 d-12 v-20 b-1", None),
+        ("s-9 t-35 o-0 i-0", "", "s-9 t-35 o-0 i-0"),
+    ],
+)
+def test_an_open_last_bar_of_a_prompt_is_closed_after_its_last_whole_note(tmp_path, caplog, line, kept, left):
     from musicbert_plugin.composition import read_prompt
 
-    (tmp_path / "prompt.txt").write_text("s-9 t-35 o-0 i-0 p-60 d-12 v-20 o-24 i-0 p-64\n")
+    (tmp_path / "prompt.txt").write_text(line + "\n")
     prompt = read_prompt(tmp_path / "prompt.txt", "bar-tempo")
-    assert remi.to_words(prompt.ids) == "s-9 t-35 o-0 i-0 p-60 d-12 v-20 b-1"
+    assert remi.to_words(prompt.ids) == kept
+    told = [] if left is None else [f"the last {len(left.split())} words ({left}) are no whole note and are left out"]
+    assert [message.split(": ")[1] for message in caplog.messages] == told
 
 
 @pytest.mark.parametrize(

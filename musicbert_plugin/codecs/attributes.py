@@ -463,8 +463,8 @@ def _meaning(word: str) -> list[tuple[int, int, str]]:
             if not 1 <= number <= LONGEST_PIECE:
                 raise OptionError(f"{word!r}: accepted is bars=1 to bars={LONGEST_PIECE}.")
             return [(slot, int(number - 1) // 4, repr(number))]
-        if number <= 0:
-            raise OptionError(f"{word!r}: accepted is a number of seconds above 0.")
+        if not 0 < number < float("inf"):
+            raise OptionError(f"{word!r}: accepted is a finite number of seconds above 0.")
         return [(slot, int(np.searchsorted(_SECONDS, number)), repr(number))]
     lower = [one.lower() for one in values]
     parts = value.split(",") if name == "genre" else [value]
@@ -518,14 +518,14 @@ def programs_of(classes: np.ndarray) -> np.ndarray:
 
     Parameters
     ----------
-    classes : uint8 [B, 63]
+    classes : uint8 [..., 63]
 
     Returns
     -------
-    bool [B, 129]
+    bool [..., 129]
         Programs of the groups that are "yes"; all programs where none is.
     """
     first = SLOT_OF["I1s2"]
-    groups = np.asarray(classes)[:, first : first + len(INSTRUMENTS)] == YES
-    programs = groups[:, GROUP_OF_PROGRAM]
-    return programs | ~programs.any(axis=1, keepdims=True)
+    groups = np.asarray(classes)[..., first : first + len(INSTRUMENTS)] == YES
+    programs = groups[..., GROUP_OF_PROGRAM]
+    return programs | ~programs.any(axis=-1, keepdims=True)

@@ -228,7 +228,8 @@ def test_contradictions_are_refused(line: str) -> None:
     ("line", "accepted"),
     [
         ("pianoforte", "synthesizer"), ("key=lydian", "major"), ("bars=17", "bars=16"), ("bars=x", "whole number"),
-        ("seconds=-1", "above 0"), ("octaves=12", "11"), ("genre=Polka", "Blues"), ("K1_3", "K1_1"),
+        ("seconds=-1", "above 0"), ("seconds=nan", "above 0"), ("seconds=inf", "above 0"), ("seconds=1e999", "above 0"),
+        ("octaves=12", "11"), ("genre=Polka", "Blues"), ("K1_3", "K1_1"),
         ("no-key=major", "piano"),
     ],
 )  # fmt: skip
