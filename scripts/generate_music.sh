@@ -9,7 +9,7 @@
 # DEST        folder: DEST/n.mid answers line n, from 0; DEST/generated.txt is what fairseq-interactive printed
 #
 # Options go last: '--seed 2' for other pieces, '--exact-bars 8', '--only-instruments', '--prompt FILE', '--temperature 0.9',
-# '--num-candidates 4 --keep best', '--sampling-topp 0.95', '--cpu'.  How many attributes came true:
+# '--num-candidates 4 --keep best', '--sampling-topp 0.95', '--meter 6/4' (where no word tells it), '--cpu'.  How many attributes came true:
 #   python -m musicbert_plugin.evaluate attributes --midi DEST --requests REQUESTS --picture DEST/pieces.png
 set -eu
 # shellcheck source=scripts/recipe.sh
@@ -34,4 +34,4 @@ if [ -f "$folder/dict.txt" ]; then data=$folder; fi
     --buffer-size 16 --batch-size 16 --seed 1 ${1+"$@"} >"$dest/generated.txt"
 dest=$(cd "$dest" && pwd)
 cd "$here"
-exec "$python" -m preprocess.remi decode "$dest/generated.txt" --dest "$dest"
+exec "$python" -m preprocess.remi decode "$dest/generated.txt" --dest "$dest" --meter "$(value_of --meter 4/4 ${1+"$@"})"

@@ -37,10 +37,12 @@ def test_fine_tuning_leaves_a_model_of_another_dictionary_alone(recipe: Machine)
 def test_generation_prints_lines_and_decodes_them(recipe: Machine) -> None:
     found = recipe(GENERATE, "model.pt", "requests.txt", "out", "--seed", "7")
     assert found.status == 0
-    assert found.words[:3] == ["-m", "preprocess.remi", "decode"] and found.words[-1] == str(recipe.folder / "out")
+    assert found.words[:3] == ["-m", "preprocess.remi", "decode"] and found.value("--dest") == str(recipe.folder / "out")
+    assert found.value("--meter") == "4/4"
     found.words = (recipe.folder / "out" / "generated.txt").read_text().splitlines()
     assert found.words[:3] == ["-m", "fairseq_cli.interactive", "--user-dir"], "no dictionary: the published words"
     assert found.value("--seed") == "7" and found.value("--max-len-b") == "2560"
+    assert recipe(GENERATE, "model.pt", "requests.txt", "out", "--meter", "6/4").value("--meter") == "6/4"
     (recipe.folder / "dict.txt").write_text("b-0 1\n")
     recipe(GENERATE, "model.pt", "requests.txt", "out")
     assert (recipe.folder / "out" / "generated.txt").read_text().splitlines()[2] == ".", "the folder of the dictionary"
