@@ -5,15 +5,17 @@ Seven augmentations, each switched on by itself, change training pairs; they com
 one draw decides between two changes and none:
 
 ``inst_slight``   thirds: the content (the part behind PITCH) lacks one instrument, which is to be predicted; or one
-                  instrument goes from everywhere
-``drum``          thirds: drums go from everywhere; or from the content.  Then, with probability 1/2, from the history
+                  instrument goes from INS, content and music
+``drum``          thirds: drums go from INS and music, so that the model leaves out what the content still tells; or
+                  from the content.  Then, with probability 1/2, from the history
 ``bass``          thirds: as with drums, for programs 32, 33, 43 and 70
 ``hist``          with probability 1/10 the history is empty
-``inst``          thirds: of n instruments Poisson(n // 2), at least one, leave the content; or go from everywhere
+``inst``          thirds: of n instruments Poisson(n // 2), at least one, leave the content; or go from INS and music
 ``denoise``       with probability 1/2, of k notes of an instrument at a position Poisson(k // 2), not all, leave the
                   content
 ``content``       thirds: of P pitches max(1, Poisson(P // 4)) leave the content, never the highest of a position, and
-                  X-1 stands before the condition; or so many below the highest are added, and X-2 stands there
+                  X-1 stands before the condition; or so many below the highest are added (one that is there already
+                  does not come twice), and X-2 stands there.  Drums have no height: they may leave
 
 The melody, the instrument other than drums with the highest mean pitch, is never touched, and nothing happens to music
 of one instrument or of drums alone.  An instrument that leaves the content leaves those pitches that no other plays.
@@ -61,7 +63,8 @@ class Pair:
     """A pair in its parts; ``None`` for a part that the condition lacks.
 
     ``content``: (onset, pitch) [n, 2], ids, in their order; ``instruments``: each ``i`` with what follows it;
-    ``notes``: (onset, program, pitch) [n, 3] of the music; ``hidden``: programs that have left the content.
+    ``notes``: (onset, program, pitch) [n, 3] of the music; ``told``: those that the content was made of, which may be
+    more; ``hidden``: programs that have left the content.
     """
 
     head: Ids
@@ -70,6 +73,7 @@ class Pair:
     history: Ids | None
     music: Ids
     notes: Ids
+    told: Ids
     hidden: frozenset[int] = frozenset()
 
     @property
@@ -145,7 +149,9 @@ def read_pair(condition: Ids, music: Ids, words: PairWords) -> Pair | None:
         if len(instruments) and not starts[0]:
             return None
         split = tuple(np.split(instruments, np.flatnonzero(starts)[1:])) if len(instruments) else ()
-    return Pair(condition[: there[0]], pairs, split, history, music, _notes(music))
+    notes = _notes(music)
+    pair = Pair(condition[: there[0]], pairs, split, history, music, notes, notes)
+    return pair if np.array_equal(write_condition(pair, words), condition) else None
 
 
 def write_condition(pair: Pair, words: PairWords) -> Ids:
@@ -175,7 +181,7 @@ def hide(pair: Pair, programs: Collection[int]) -> Pair:
     if pair.content is None:
         return pair
     hidden = pair.hidden | set(programs)
-    notes, keys = pair.notes, _keys(*pair.content.T)
+    notes, keys = pair.told, _keys(*pair.content.T)
     gone = np.isin(notes[:, 1], list(hidden))
     played = _keys(notes[:, 0], notes[:, 2])
     lost = np.isin(keys, played[gone]) & ~np.isin(keys, played[~gone])
@@ -183,8 +189,7 @@ def hide(pair: Pair, programs: Collection[int]) -> Pair:
 
 
 def delete(pair: Pair, programs: Collection[int]) -> Pair:
-    """Programs go from everywhere but the history."""
-    pair = hide(pair, programs)
+    """Programs go from INS and from the music."""
     instruments = pair.instruments
     if instruments is not None:
         instruments = tuple(one for one in instruments if int(one[0]) - INSTRUMENT not in programs)
@@ -208,7 +213,8 @@ def _inst_slight(pair: Pair, random: np.random.Generator, words: PairWords) -> P
     if pair.content is None or pair.instruments is None or not others or third == 2:
         return pair
     one = [others[random.integers(len(others))]]
-    return hide(pair, one) if third == 0 else delete(pair, one)
+    pair = hide(pair, one)
+    return pair if third == 0 else delete(pair, one)
 
 
 def _present(pair: Pair, programs: Collection[int]) -> list[int]:
@@ -250,7 +256,7 @@ def _inst(pair: Pair, random: np.random.Generator, words: PairWords) -> Pair:
 def _denoise(pair: Pair, random: np.random.Generator, words: PairWords) -> Pair:
     if random.random() >= 0.5 or pair.content is None:
         return pair
-    notes = pair.notes
+    notes = pair.told
     others = np.isin(notes[:, 1], pair.others())
     _, group, count = np.unique(notes[:, 0] * 256 + notes[:, 1], return_inverse=True, return_counts=True)
     leaving = np.minimum(random.poisson(count // 2), count - 1)
@@ -276,8 +282,9 @@ def _content(pair: Pair, random: np.random.Generator, words: PairWords) -> Pair:
     for onset, pitch in content[melodic].tolist():
         top[onset] = max(pitch, top.get(onset, 0))
     if third == 0:
-        below = [at for at in melodic.tolist() if content[at, 1] < top[int(content[at, 0])]]
-        if not below:
+        highest = np.array([top.get(onset, 0) for onset in content[:, 0].tolist()])
+        below = np.flatnonzero(content[:, 1] != highest)
+        if not len(below):
             return pair
         changed, mark = np.delete(content, random.permutation(below)[:count], axis=0), words.deleted
     else:

@@ -1,10 +1,21 @@
 """Augmented pairs: what leaves the content is what only the chosen instruments play, and the melody always stays."""
 
+import itertools
+import math
+
 import numpy as np
 import pytest
 
 from musicbert_plugin.codecs import remi
-from musicbert_plugin.data.pair_augmentation import AUGMENTATIONS, PairWords, augment, read_pair, write_condition
+from musicbert_plugin.data.pair_augmentation import (
+    AUGMENTATIONS,
+    PairWords,
+    augment,
+    delete,
+    hide,
+    read_pair,
+    write_condition,
+)
 
 WORDS = list(remi.WORDS)
 for _at, _word in enumerate(("PITCH", "INS", "HIST", "X-0", "X-1", "X-2")):
@@ -53,76 +64,150 @@ def test_a_condition_is_written_as_it_was_read():
         assert words(write_condition(read_pair(ids(line), ids(MUSIC), PAIR_WORDS), PAIR_WORDS)) == line
 
 
-@pytest.mark.parametrize("name", ["inst_slight", "inst", "drum", "bass"])
-def test_what_leaves_the_content_is_what_only_those_instruments_play(name):
-    full = {(0, p) for p in (164, 84, 60, 55, 48)} | {(12, p) for p in (86, 62, 57)} | {(24, 166), (24, 43)}
-    players = {0: {(0, 60), (0, 55), (0, 48), (12, 62), (12, 57)}, 33: {(0, 48), (24, 43)}, 128: {(0, 164), (24, 166)}}
-    candidates = {"drum": [{128}], "bass": [{33}], "inst_slight": [{0}, {33}, {128}]}.get(
-        name, [{0}, {33}, {128}, {0, 33}, {0, 128}, {33, 128}, {0, 33, 128}]
+# ------------------------------------------------------------------------- what may come, with its probability, by hand
+
+NOTES = [  # onset, instrument, pitch of MUSIC
+    (0, 0, 60), (0, 0, 55), (0, 0, 48), (0, 33, 48), (0, 73, 84), (0, 128, 164),
+    (12, 0, 62), (12, 0, 57), (12, 73, 86), (24, 33, 43), (24, 128, 166),
+]  # fmt: skip
+LENGTH = {0: 12, 33: 12, 73: 6, 128: 6}
+MELODY, OTHERS = 73, (0, 33, 128)
+
+
+def written(told, instruments, history, played, head=""):
+    """A sample as a person writes it: content (a set of onset and pitch), instruments, words of history, notes."""
+    out = [head] if head else []
+    out.append("PITCH")
+    for onset in sorted({onset for onset, _ in told}):
+        out += [f"o-{onset}", *(f"p-{pitch}" for pitch in sorted((p for o, p in told if o == onset), reverse=True))]
+    condition = " ".join([*out, "INS", *(f"i-{one}" for one in instruments), "HIST", *history.split()])
+    music = []
+    for onset in sorted({note[0] for note in played}):
+        music.append(f"o-{onset}")
+        for one in sorted({note[1] for note in played if note[0] == onset}):
+            music.append(f"i-{one}")
+            pitches = sorted((p for o, i, p in played if (o, i) == (onset, one)), reverse=True)
+            music += [word for pitch in pitches for word in (f"p-{pitch}", f"d-{LENGTH[one]}")]
+    return condition, " ".join([*music, "b-1"])
+
+
+def sample(unheard=(), silent=(), history=HISTORY):
+    """The sample whose content lacks notes (a set of places in NOTES) and whose music lacks instruments."""
+    told = {(o, p) for at, (o, _, p) in enumerate(NOTES) if at not in unheard}
+    return written(
+        told, [one for one in LENGTH if one not in silent], history, [note for note in NOTES if note[1] not in silent]
     )
-    allowed = set()
-    for chosen in candidates:
-        staying = set().union(*(players[one] for one in players if one not in chosen), {(0, 84), (12, 86)})
-        allowed.add((frozenset(full & staying), frozenset(chosen)))
-    hidden = deleted = 0
-    found = outcomes([name])
-    for (condition, music), count in found.items():
-        notes = read_pair(ids(condition), ids(music), PAIR_WORDS)
-        content = frozenset((o - remi.ONSET, p - remi.PITCH) for o, p in notes.content.tolist())
-        instruments = {int(one[0]) - remi.INSTRUMENT for one in notes.instruments}
-        playing = set(notes.programs)
-        assert 73 in playing and instruments == playing, "the melody stays"
-        gone = {0, 33, 73, 128} - playing
-        if gone:
-            assert (content, frozenset(gone)) in allowed
-            deleted += count
-        elif content != full:
-            assert content in {one for one, _ in allowed}
-            hidden += count
-        score, repairs = remi.decode_with_repairs(ids(music), layout="notes")
-        assert not +repairs and music.endswith("b-1")
-    assert 90 < deleted < 180 and 90 < hidden < 180, "thirds of 400"
 
 
-def test_drums_leave_the_history_half_of_the_time():
-    without = "o-0 i-0 p-60 d-12 o-24 i-73 p-84 d-6 b-1"
-    count = sum(n for (condition, _), n in outcomes(["drum"]).items() if part(condition, "HIST") == without)
-    assert 160 < count < 240
+def notes_of(instruments):
+    return {at for at, note in enumerate(NOTES) if note[1] in instruments}
 
 
-def test_the_history_is_empty_one_time_in_ten():
-    found = outcomes(["hist"])
-    assert set(found) == {(CONDITION, MUSIC), (CONDITION.split(HISTORY)[0].strip(), MUSIC)}
-    assert 20 < found[CONDITION.split(HISTORY)[0].strip(), MUSIC] < 65
+def poisson(mean, least, most):
+    """Probabilities of each number when numbers outside the bounds count as the bounds."""
+    weights = [math.exp(-mean) * mean**n / math.factorial(n) for n in range(60)]
+    out = dict.fromkeys(range(least, most + 1), 0.0)
+    for n, weight in enumerate(weights):
+        out[min(max(n, least), most)] += weight
+    return out
 
 
-def test_denoising_leaves_a_note_of_each_instrument_and_position():
-    found = outcomes(["denoise"])
-    assert {music for _, music in found} == {MUSIC}
-    assert 170 < found[CONDITION, MUSIC] < 330
-    for condition, _ in found:
-        content = read_pair(ids(condition), ids(MUSIC), PAIR_WORDS).content.tolist()
-        kept = {(o - remi.ONSET, p - remi.PITCH) for o, p in content}
-        assert {(0, 84), (12, 86), (0, 164), (24, 166), (24, 43), (0, 48)} <= kept
-        assert len(kept & {(0, 60), (0, 55), (0, 48)}) >= 1 and len(kept & {(12, 62), (12, 57)}) >= 1
+def expected(name):
+    """Every sample that an augmentation may give, with its probability."""
+    out = {}
+
+    def add(probability, *parts, **more):
+        key = sample(*parts, **more)
+        out[key] = out.get(key, 0) + probability
+
+    if name == "inst_slight":
+        add(1 / 3)
+        for one in OTHERS:
+            add(1 / 9, notes_of([one]))
+            add(1 / 9, notes_of([one]), [one])
+    if name == "drum":
+        for history in (HISTORY, "o-0 i-0 p-60 d-12 o-24 i-73 p-84 d-6 b-1"):
+            add(1 / 6, history=history)
+            add(1 / 6, notes_of([128]), history=history)
+            add(1 / 6, (), [128], history=history)
+    if name == "bass":
+        add(1 / 3)
+        add(1 / 3, notes_of([33]))
+        add(1 / 3, (), [33])
+    if name == "hist":
+        add(0.9)
+        add(0.1, history="")
+    if name == "inst":
+        add(1 / 3)
+        for count, probability in poisson(len(OTHERS) // 2, 1, len(OTHERS)).items():
+            chosen = list(itertools.combinations(OTHERS, count))
+            for some in chosen:
+                add(probability / 3 / len(chosen), notes_of(some))
+                add(probability / 3 / len(chosen), (), some)
+    if name == "denoise":
+        add(0.5)
+        groups = [
+            [at for at, note in enumerate(NOTES) if note[:2] == (onset, one)] for onset in (0, 12, 24) for one in OTHERS
+        ]
+        choices = []
+        for group in filter(None, groups):
+            choices.append([])
+            for count, probability in poisson(len(group) // 2, 0, len(group) - 1).items():
+                some = list(itertools.combinations(group, count))
+                choices[-1] += [(set(one), probability / len(some)) for one in some]
+        for picks in itertools.product(*choices):
+            gone, probabilities = zip(*picks, strict=True)
+            add(0.5 * math.prod(probabilities), set().union(*gone))
+    return out
 
 
-def test_content_loses_or_gains_pitches_below_the_highest_and_says_so():
-    found = outcomes(["content"])
+@pytest.mark.parametrize("name", ["inst_slight", "drum", "bass", "hist", "inst", "denoise"])
+def test_every_sample_comes_as_often_as_it_should(name):
+    assert sample() == (CONDITION, MUSIC)
+    count = 3000
+    by_hand, found = expected(name), outcomes([name], count=count)
+    assert sum(by_hand.values()) == pytest.approx(1) and set(found) <= set(by_hand)
+    for key, probability in by_hand.items():
+        deviation = math.sqrt(count * probability * (1 - probability))
+        assert abs(found.get(key, 0) - count * probability) < 5 * deviation + 1, key
+
+
+def test_an_instrument_that_went_is_still_told_when_another_leaves_the_content():
+    """Bass and piano share a note: where the bass has gone from the music alone, its part of the content stays."""
+    pair = read_pair(ids(CONDITION), ids(MUSIC), PAIR_WORDS)
+    condition = words(write_condition(hide(delete(pair, [33]), [0]), PAIR_WORDS))
+    assert part(condition, "PITCH") == "o-0 p-164 p-84 p-48 o-12 p-86 o-24 p-166 p-43"
+    condition = words(write_condition(hide(delete(hide(pair, [33]), [33]), [0]), PAIR_WORDS))
+    assert part(condition, "PITCH") == "o-0 p-164 p-84 o-12 p-86 o-24 p-166"
+
+
+def test_content_loses_pitches_that_are_not_the_highest_or_gains_some_below_and_says_so():
+    count = 3000
+    found = outcomes(["content"], count=count)
     full = set(map(tuple, read_pair(ids(CONDITION), ids(MUSIC), PAIR_WORDS).content.tolist()))
-    top = {0: 84, 12: 86, 24: 43}
-    counts = {"": 0, "X-1": 0, "X-2": 0}
-    for (condition, music), count in found.items():
-        assert music == MUSIC
+    highest = {0: 84, 12: 86, 24: 43}
+    heads, lost_pitches, numbers = {"": 0, "X-1": 0, "X-2": 0}, {}, {}
+    for (condition, music), times in found.items():
+        assert music == MUSIC and condition.split(" INS ")[1] == CONDITION.split(" INS ")[1]
         head = condition.split("PITCH")[0].strip()
-        counts[head] += count
+        heads[head] += times
         pairs = list(map(tuple, read_pair(ids(condition), ids(MUSIC), PAIR_WORDS).content.tolist()))
         assert pairs == sorted(pairs, key=lambda one: (one[0], -one[1])) and len(set(pairs)) == len(pairs)
         lost, gained = full - set(pairs), set(pairs) - full
-        assert (not lost or head == "X-1") and (not gained or head == "X-2")
-        for onset, pitch in lost | gained:
-            assert pitch - remi.PITCH < top[onset - remi.ONSET]
-    assert all(95 < count < 175 for count in counts.values())
+        assert (not lost or head == "X-1") and (not gained or head == "X-2") and (head != "X-1" or lost)
+        for _, pitch in lost:
+            lost_pitches[pitch - remi.PITCH] = lost_pitches.get(pitch - remi.PITCH, 0) + times
+        for onset, pitch in gained:
+            assert pitch - remi.PITCH < highest[onset - remi.ONSET]
+        if head == "X-1":
+            numbers[len(lost)] = numbers.get(len(lost), 0) + times
+    assert all(abs(times - count / 3) < 5 * math.sqrt(count * 2 / 9) for times in heads.values())
+    below = {60, 55, 48, 62, 57, 164, 166}
+    assert set(lost_pitches) == below, "drums have no height"
+    expected_numbers = poisson(11 // 4, 1, len(below))
+    for number, probability in expected_numbers.items():
+        deviation = math.sqrt(heads["X-1"] * probability * (1 - probability))
+        assert abs(numbers.get(number, 0) - heads["X-1"] * probability) < 5 * deviation + 1, number
 
 
 def test_tokens_stack():
@@ -132,7 +217,17 @@ def test_tokens_stack():
 
 @pytest.mark.parametrize(
     "condition",
-    ["", "i-0 o-3", "HIST", "INS i-0 PITCH o-0", "PITCH p-60 INS i-0", "PITCH o-0 p-60 INS p-3", "PITCH PITCH"],
+    [
+        "",
+        "i-0 o-3",
+        "HIST",
+        "INS i-0 PITCH o-0",
+        "PITCH p-60 INS i-0",
+        "PITCH o-0 p-60 INS p-3",
+        "PITCH PITCH",
+        "PITCH o-0 o-12 p-60 p-55 INS i-0 i-33 HIST",
+        "PITCH o-0 p-60 o-0 p-55 INS i-0 i-33 HIST",
+    ],
 )
 def test_a_condition_of_another_form_passes_unchanged(condition):
     assert set(outcomes(AUGMENTATIONS, condition, count=30)) == {(condition, MUSIC)}
