@@ -252,6 +252,44 @@ def test_a_prompt_keeps_its_bars_where_no_word_tells_the_meter(small, monkeypatc
     assert score.onset[: len(notes)].tolist() == [onset for onset, *_ in notes]
 
 
+def test_fine_tuning_on_own_pairs_begins_with_the_rows_of_the_published_file(fairseq_command, tmp_path):
+    """Three updates as in scripts/finetune_pairs.sh, all augmentations on: only rows of words that came have moved."""
+    from musicbert_plugin.data.pair_augmentation import AUGMENTATIONS
+    from musicbert_plugin.hub import MuseCocoHub
+    from preprocess.remi import main
+
+    own, data = tmp_path / "own", tmp_path / "data"
+    own.mkdir()
+    (own / "dict.txt").write_text(remi.dictionary_text())
+    for split in ("train", "valid", "test"):
+        (own / f"{split}_input.txt").write_text("PITCH o-0 p-164 p-72 p-60 INS i-0 i-73 i-128 HIST o-6 i-0 p-50\n" * 24)
+        (own / f"{split}.txt").write_text("o-0 i-0 p-60 d-12 i-73 p-72 d-12 i-128 p-164 d-12 b-1\n" * 24)
+    assert main(["pairs", str(own), "--dest", str(data)]) == 0
+    state = weights(1253)
+    fairseq_command(
+        *("train", data, "--task", "attribute_to_music", "--position-mode", "all", "--loss-on", "all"),
+        *("--arch", "linear_transformer_lm_debug", "--decoder-attention-heads", HEADS, "--criterion", "cross_entropy"),
+        *("--finetune-from-model", published_file(tmp_path / "published.pt", state), "--optimizer", "adam"),
+        *("--weight-decay", 0.01, "--lr", 1e-3, "--batch-size", 8, "--max-update", 3, "--save-dir", tmp_path / "saved"),
+        *(f"--augment-{name.replace('_', '-')}" for name in AUGMENTATIONS),
+    )
+    (tmp_path / "saved" / "dict.txt").write_bytes((data / "dict.txt").read_bytes())
+    hub = MuseCocoHub.from_pretrained(tmp_path / "saved" / "checkpoint_last.pt")
+    assert (hub.model.args.layout, hub.model.args.position_mode, hub.model.args.prefix) == (
+        "notes",
+        "all",
+        "conditions",
+    )
+    moved = (hub.model.decoder.embed_tokens.weight - state["decoder.embed_tokens.weight"]).abs().amax(1) > 1e-4
+    moved = {hub.words[row] for row in moved.nonzero().ravel().tolist()}
+    assert {"PITCH", "INS", "HIST", "X-1", "X-2", "<sep>", "i-73"} <= moved
+    assert not moved & {"X-0", "i-40", "d-13", "K1_0"}
+    melodic = {f"p-{pitch}" for pitch in range(73)}
+    assert moved - melodic <= set("</s> <sep> PITCH INS HIST X-1 X-2 b-1 o-0 o-6 i-0 i-73 i-128 p-164 d-12".split())
+    (score,) = hub.generate(["PITCH o-0 p-60 INS i-0 HIST"], max_length=40)
+    assert len(score.onset)
+
+
 def test_a_prompt_of_words_and_new_bars_are_in_the_meter_that_is_asked_for(small, monkeypatch, tmp_path):
     monkeypatch.setattr(small.model.args, "layout", "notes")
     monkeypatch.setattr(small, "_composer", None)
