@@ -1,6 +1,6 @@
 """MusiCoder from Python: one checkpoint file in, features, labels and restored spectrograms of recordings out.
 
-    from musicbert_plugin.audio_hub import MusiCoderHub
+    from musicbert_plugin.hub import MusiCoderHub
     hub = MusiCoderHub.from_pretrained("checkpoint_best.pt")
     states = hub.extract_features("song.flac")           # [positions, dimensions], the last layer
     vector = hub.clip_vector("song.flac")                # [dimensions], the mean over time

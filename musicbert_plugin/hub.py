@@ -11,7 +11,8 @@ A checkpoint is all that is needed: the dictionary is the octuple codec's, no da
 downloaded. Music is given as a path to a MIDI file, as a ``Score``, as octuples [N, 8] (``codecs.octuple.encode``), or
 as framed token ids.
 
-``MuseCocoHub`` (see ``musecoco_hub``) is the same for new music from attributes.
+``MuseCocoHub`` (see ``musecoco_hub``) is the same for new music from attributes, ``MusiCoderHub`` (``audio_hub``) for
+recordings.
 
     python -m musicbert_plugin.hub strip IN.pt OUT.pt [--dtype bf16]     # weights and configuration only
     python -m musicbert_plugin.hub export-head IN.pt OUT.pt --head composer    # one head of audio_multitask
@@ -49,6 +50,7 @@ musicbert_plugin.register()
 
 from fairseq.models import ARCH_CONFIG_REGISTRY  # noqa: E402
 
+from musicbert_plugin.audio_hub import MusiCoderHub  # noqa: E402
 from musicbert_plugin.command_errors import one_sentence  # noqa: E402
 from musicbert_plugin.compat import load_safely  # noqa: E402
 from musicbert_plugin.models.musicbert import MusicBERTModel  # noqa: E402
@@ -56,7 +58,7 @@ from musicbert_plugin.musecoco_hub import MuseCocoHub  # noqa: E402
 from musicbert_plugin.tasks.octuple_masked_lm import octuple_dictionary  # noqa: E402
 from musicbert_plugin.weight_files import export_head, strip_checkpoint  # noqa: E402
 
-__all__ = ["Filled", "MuseCocoHub", "MusicBERTHub"]
+__all__ = ["Filled", "MuseCocoHub", "MusiCoderHub", "MusicBERTHub"]
 
 Music = str | PathLike[str] | Score | np.ndarray | Tensor
 
