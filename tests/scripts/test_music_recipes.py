@@ -37,8 +37,8 @@ def test_fine_tuning_leaves_a_model_of_another_dictionary_alone(recipe: Machine)
 def test_generation_prints_lines_and_decodes_them(recipe: Machine) -> None:
     found = recipe(GENERATE, "model.pt", "requests.txt", "out", "--seed", "7")
     assert found.status == 0
-    assert found.words[:3] == ["-m", "preprocess.remi", "decode"] and found.value("--dest") == str(recipe.folder / "out")
-    assert found.value("--meter") == "4/4"
+    assert found.words[:3] == ["-m", "preprocess.remi", "decode"]
+    assert found.value("--dest") == str(recipe.folder / "out") and found.value("--meter") == "4/4"
     found.words = (recipe.folder / "out" / "generated.txt").read_text().splitlines()
     assert found.words[:3] == ["-m", "fairseq_cli.interactive", "--user-dir"], "no dictionary: the published words"
     assert found.value("--seed") == "7" and found.value("--max-len-b") == "2560"
