@@ -454,17 +454,6 @@ def test_a_split_that_given_splits_leave_empty_is_named(corpus: Corpus, build: B
     assert status == 0 and ("valid is empty" in said) != ("test is empty" in said)
 
 
-def test_files_that_timed_out_are_named_where_too_few_others_are_left(
-    corpus: Corpus, build: Build, tmp_path: Path
-) -> None:
-    source = corpus(4)
-    status, said = build(source, tmp_path / "data", *EVEN, "--time-limit", 1e-7)
-    assert status == 2 and said.count("timeout; the same command tries it again") >= 2
-    assert "lost (timeout)" in said
-    status, said = build(source, tmp_path / "data", *EVEN)
-    assert status == 0
-
-
 def test_a_folder_that_holds_something_else_is_refused(
     corpus: Corpus, build: Build, content: Content, tmp_path: Path
 ) -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from musicbert_plugin.errors import DatasetError
+from musicbert_plugin.errors import DatasetError, OptionError
 from preprocess import builder, octuple
 from preprocess.builder import BuildOptions
 from preprocess.octuple import OctupleKind
@@ -50,6 +50,23 @@ def importable(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def run(source: Path, dest: Path, kind: OctupleKind, **options: object) -> int:
     return builder.build([str(source)], kind, BuildOptions(dest=str(dest), split_ratios=EVEN, **options))
+
+
+def test_files_that_timed_out_are_named_where_too_few_others_are_left(
+    corpus: Corpus, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    source = corpus(4)
+    causes = tmp_path / "causes"
+    causes.mkdir()
+    for name in ("001.mid", "002.mid"):
+        (causes / f"{name}.cause").write_text("hang")
+    kind = Fragile(folder=str(causes))
+    with pytest.raises(OptionError, match=r"were lost \(timeout\)"):
+        run(source, tmp_path / "data", kind, time_limit=0.5)
+    assert capfd.readouterr().err.count("timeout; the same command tries it again") >= 2
+    for cause in causes.iterdir():
+        cause.unlink()
+    assert run(source, tmp_path / "data", kind) == 0
 
 
 def test_a_stuck_file_and_a_deadly_one_cost_themselves_alone_and_are_tried_again(
