@@ -62,7 +62,7 @@ def test_files_that_timed_out_are_named_where_too_few_others_are_left(
         (causes / f"{name}.cause").write_text("hang")
     kind = Fragile(folder=str(causes))
     with pytest.raises(OptionError, match=r"were lost \(timeout\)"):
-        run(source, tmp_path / "data", kind, time_limit=0.5)
+        run(source, tmp_path / "data", kind, time_limit=2.0)
     assert capfd.readouterr().err.count("timeout; the same command tries it again") >= 2
     for cause in causes.iterdir():
         cause.unlink()
@@ -80,7 +80,7 @@ def test_a_stuck_file_and_a_deadly_one_cost_themselves_alone_and_are_tried_again
     (causes / "071.mid.cause").write_text("die")
     (causes / "140.mid.cause").write_text("raise")
     kind = Fragile(folder=str(causes))
-    assert run(source, tmp_path / "data", kind, time_limit=0.5, jobs=2) == 1
+    assert run(source, tmp_path / "data", kind, time_limit=2.0, jobs=2) == 1
     said = capfd.readouterr().err
     reasons = {name: line["reason"] for name, line in manifest(tmp_path / "data").items() if "reason" in line}
     assert reasons == {"010.mid": "timeout", "070.mid": "crashed", "071.mid": "crashed", "140.mid": "error"}
