@@ -31,7 +31,15 @@ if [ -f "$folder/dict.txt" ]; then data=$folder; fi
 
 "$python" -m fairseq_cli.interactive ${data:+"$data"} --user-dir "$here/musicbert_plugin" --task attribute_to_music \
     --path "$checkpoint" --input "$requests" --sampling --sampling-topk 15 --beam 1 --max-len-b 2560 \
-    --buffer-size 16 --batch-size 16 --seed 1 ${1+"$@"} >"$dest/generated.txt"
+    --buffer-size 16 --batch-size 16 --seed 1 ${1+"$@"} >"$dest/generated.unfinished" || {
+    status=$?
+    rm -f "$dest/generated.unfinished"
+    exit "$status"
+}
+mv "$dest/generated.unfinished" "$dest/generated.txt"
 dest=$(cd "$dest" && pwd)
 cd "$here"
-exec "$python" -m preprocess.remi decode "$dest/generated.txt" --dest "$dest" --meter "$(value_of --meter 4/4 ${1+"$@"})"
+status=0
+"$python" -m preprocess.remi decode "$dest/generated.txt" --dest "$dest" --meter "$(value_of --meter 4/4 ${1+"$@"})" || status=$?
+[ "$status" -gt 1 ] || printf '%s\n' "generate_music.sh: $dest/0.mid, 1.mid, ... answer the lines of $requests in their order" >&2
+exit "$status"

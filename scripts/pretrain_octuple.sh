@@ -12,7 +12,7 @@
 #
 # An update sees 256 rows, or the nearest number that the GPUs divide, whatever their number: rows x GPUs x nodes x update-freq.
 # 125,000 updates, the first 25,000 of them warm-up, to a learning rate of 5e-4 that then falls to 0.  Options for fairseq-train
-# go last and outdo the recipe's: '--max-update 2000 --warmup-updates 200' for a short run.
+# outdo the recipe's: '--max-update 2000 --warmup-updates 200' for a short run.
 #
 # Checkpoints go to checkpoints/ARCH (or --save-dir); started again with the same one, it goes on where it was, in the middle
 # of an epoch too.  Slurm: scripts/pretrain_octuple.slurm calls this script on each node.  The same recipe as YAML, for eight
@@ -27,7 +27,7 @@ arch=$2
 shift 2
 rows=4 gpus='' nodes=1 rendezvous='' float32=''
 read_options 'rows= gpus= nodes= rendezvous= float32' ${1+"$@"}
-shift "$taken"
+set -- ${rest[@]+"${rest[@]}"}
 whole rows nodes
 [ "$nodes" -eq 1 ] || [ -n "$rendezvous" ] || stop "--nodes $nodes needs --rendezvous HOST:PORT, the same on every node."
 choose_device ${1+"$@"}

@@ -1,11 +1,12 @@
 # shellcheck shell=bash
 # What the recipes of this folder share: sourced by them, it does nothing of its own.  How a model is trained stands in the recipes.
 #
-# A recipe's words are what it needs (DATA, ARCH, ...), its own options, and last those for fairseq-train:
+# A recipe's words are what it needs (DATA, ARCH, ...), and then its own options and those for fairseq-train, in any order:
 #
 #   need 2 "$@"                      or stop with the usage line of the recipe's header; then shift 2
 #   rows=8 gpus='' float32=''        its defaults
-#   read_options 'rows= gpus= float32' "$@"      '--rows 4' makes rows 4 and '--float32' float32 1; then shift "$taken"
+#   read_options 'rows= gpus= float32' "$@"      '--rows 4' makes rows 4 and '--float32' float32 1; all else is in the array rest
+#   set -- ${rest[@]+"${rest[@]}"}   what is left, for fairseq-train
 #   whole rows                       or stop
 #   choose_device "$@"               sets gpus, workers (processes on this machine) and device (words for fairseq-train)
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
@@ -31,7 +32,7 @@ need() { # NUMBER WORDS...
 read_options() { # NAMES WORDS...
     local names=" $1 " name
     shift
-    taken=0
+    rest=()
     while [ $# -gt 0 ]; do
         name=${1#--}
         case "$1$names" in
@@ -39,13 +40,11 @@ read_options() { # NAMES WORDS...
                 [ $# -ge 2 ] || stop "$1 needs a value."
                 printf -v "$name" %s "$2"
                 shift
-                taken=$((taken + 1))
                 ;;
             --*" $name "*) printf -v "$name" 1 ;;
-            *) break ;;
+            *) rest+=("$1") ;;
         esac
         shift
-        taken=$((taken + 1))
     done
 }
 

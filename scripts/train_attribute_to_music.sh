@@ -10,7 +10,7 @@
 # --float32  on GPUs too, as published
 #
 # Learning rate 2e-4, reached after 16,000 updates and then falling with the inverse square root of their number; 5,000,000
-# updates at the most (the published file has 280,000).  Options for fairseq-train go last and outdo the recipe's:
+# updates at the most (the published file has 280,000).  Options for fairseq-train outdo the recipe's:
 # '--max-update 20000 --warmup-updates 1000' for a short run, '--checkpoint-activations' where memory is short.
 #
 # One thing departs from the published training: GPUs compute in bfloat16, not in float32, for half the memory of activations.
@@ -32,7 +32,7 @@ arch=$2
 shift 2
 rows=8 gpus='' float32=''
 read_options 'rows= gpus= float32' ${1+"$@"}
-shift "$taken"
+set -- ${rest[@]+"${rest[@]}"}
 whole rows
 choose_device ${1+"$@"}
 

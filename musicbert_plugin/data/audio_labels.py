@@ -228,6 +228,8 @@ def read_tasks(path: str | Path) -> list[LabelTask]:
 
     try:
         content = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise OptionError(f"{path}: no such file; a YAML file that names the labels to learn is needed.") from None
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         reason = getattr(error, "strerror", None) or " ".join(str(error).split())
         raise OptionError(f"{path} cannot be read as YAML ({reason}).") from None

@@ -46,6 +46,13 @@ def test_float32_is_computed_in_where_it_is_asked_for(recipe: Machine, script: s
     assert not {"--float32", "--bf16", "--fp16", "--cpu"} & set(found.words)
 
 
+@pytest.mark.parametrize("script", TRAINING)
+def test_options_of_recipe_and_training_may_stand_in_any_order(recipe: Machine, script: str) -> None:
+    found = recipe(script, *TRAINING[script], "--max-update", "3", "--gpus", "0", "--save-dir", "a b", "--float32")
+    assert found.status == 0 and not {"--gpus", "--float32"} & set(found.words)
+    assert found.value("--max-update") == "3" and found.value("--save-dir") == "a b" and "--cpu" in found.words
+
+
 @pytest.mark.parametrize("choice", [["--gpus", "0"], ["--cpu"]])
 @pytest.mark.parametrize("script", TRAINING)
 def test_without_gpus_one_process_computes_in_float32(recipe: Machine, script: str, choice: list[str]) -> None:
