@@ -329,18 +329,21 @@ def quiet_the_root_logger() -> None:
 
 HARMLESS_WARNINGS = (
     r"\s*The version_base parameter is not specified",
-    r"\s*'config' is validated against ConfigStore schema with the same name",
+    r"\s*'.*' is validated against ConfigStore schema with the same name",
     r"\s*The strict flag in the compose API is deprecated",
     r"\s*hydra\.experimental\.",
     r"\s*In '.*': Usage of deprecated keyword in package header",
     r"\s*Future Hydra versions will no longer change working directory",
+    r"'pin_memory' argument is set as true but no accelerator is found",
+    r"`torch\.cuda\.amp\.autocast\(args\.\.\.\)` is deprecated",
 )
 
 
-def quiet_hydra() -> None:
-    """hydra's advice to whoever calls it, which is fairseq: eleven lines at every start that no user can act on."""
+def quiet_advice() -> None:
+    """Advice of hydra and torch to their caller, which is fairseq: lines at every start that no user can act on."""
     for message in HARMLESS_WARNINGS:
-        warnings.filterwarnings("ignore", message=message, category=UserWarning)
+        for category in (UserWarning, FutureWarning):
+            warnings.filterwarnings("ignore", message=message, category=category)
 
 
 give_numpy_views()
@@ -350,4 +353,4 @@ broadcast_from_peers()
 gather_from_peers()
 wrap_call_main()
 quiet_the_root_logger()
-quiet_hydra()
+quiet_advice()

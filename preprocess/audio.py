@@ -18,7 +18,8 @@ above -80 dB), holds ``NaN``, or is ``not features``.  Features are held to the 
 What the folder holds is told in ``musicbert_plugin.data.spectrograms``, and what the features are in
 ``musicbert_plugin.audio.front_end``.  Copies are recordings with equal samples, and near copies (another file format,
 loudness or sample rate) those with like fingerprints, see ``preprocess.fingerprints``; all are on one side of the
-split, and but for ``--duplicates keep`` only one of them is stored.
+split, and but for ``--duplicates keep`` only one of them is stored.  What a split is drawn by are the samples at the
+front-end's rate: to compare front-ends of different rates on the same files, give ``--splits CSV``.
 
 Labels come from ``--labels CSV`` (a column ``file``, then one per task) or from M3BERT's CSV.  Cells are kept as they
 are: ``/`` between several labels, ``arousal/valence`` as two numbers, and an empty cell, or ``nan``, where a clip is

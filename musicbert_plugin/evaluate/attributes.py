@@ -412,7 +412,7 @@ def _tables(values: dict[str, Any]) -> list[tuple[str, list[str], list[list[str]
         [key, _share(one["accuracy"]), _between(one["interval"]), f"{one['right']} of {one['scored']}"]
         for key, one in values["attributes"].items()
     ]
-    tables.append(("per attribute", ["attribute", "accuracy", "95 % interval", "right"], rows))
+    tables.append(("per attribute", ["attribute", "accuracy (mean of pieces)", "95 % interval", "right"], rows))
     counts = Counter(one["pieces"] for one in values["per_request"])
     if 1 < len(values["per_request"]) <= 16 and max(counts) > 1:
         rows = [[str(one["first"]), str(one["pieces"]), _share(one["asa"])] for one in values["per_request"]]
