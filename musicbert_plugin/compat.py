@@ -13,28 +13,38 @@ from __future__ import annotations
 
 import argparse
 import collections
+import contextlib
+import contextvars
+import copy
 import functools
 import inspect
 import logging
 import os
 import pickle
 import re
+import shutil
 import sys
 import types
 import typing
 import warnings
-from collections.abc import Callable
+import zipfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import fairseq.checkpoint_utils
 import fairseq.distributed.utils as distributed_utils
+import fairseq.trainer
 import fairseq.utils
 import numpy
 import omegaconf
 import torch
+from fairseq.file_io import PathManager
 
+from musicbert_plugin.checkpoint_configuration import check_configuration
 from musicbert_plugin.command_errors import one_sentence, report_hydra_job
 from musicbert_plugin.errors import CheckpointError, OptionError
+from musicbert_plugin.files import UNFINISHED, atomic_path
 
 logger = logging.getLogger(__name__)
 
@@ -149,7 +159,8 @@ def load_safely(file: Any, *args: Any, **options: Any) -> Any:
     """``torch.load`` of a fairseq checkpoint: weights only, always; what is refused is named together with the file.
 
     ``weights_only`` is passed explicitly, since a default can be switched off by TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD.
-    Raises CheckpointError for a file that holds a type which is not allow-listed, is damaged, or is something else.
+    Raises CheckpointError for a file that holds a type which is not allow-listed, is damaged, is something else, or
+    names what :func:`check_configuration` refuses.
     """
     name = getattr(file, "name", file)
     options["weights_only"] = True
@@ -167,7 +178,35 @@ def load_safely(file: Any, *args: Any, **options: Any) -> Any:
         raise CheckpointError(f"{name} is damaged, or is not a checkpoint: {_reason(error)}.") from error
     if not isinstance(state, dict) or "model" not in state:
         raise CheckpointError(f'{name} is not a fairseq checkpoint: a dictionary with an entry "model" is expected.')
+    _add_history(state)
+    if _only_weights_are_used.get():
+        # fairseq rewrites the configuration of older files, and fails on one that it does not understand
+        state["args"] = state["cfg"] = None
+    else:
+        check_configuration(state, name)
     return state
+
+
+def _add_history(state: dict[str, Any]) -> None:
+    """Give a file that holds weights and no history of a training the empty history that fairseq asks for."""
+    if not state.get("optimizer_history") and "best_loss" not in state:
+        names = {"criterion_name": "", "optimizer_name": "", "lr_scheduler_state": {}, "num_updates": 0}
+        state["optimizer_history"] = [names]
+    if "extra_state" not in state and "epoch" not in state:
+        state["extra_state"] = {"train_iterator": {"epoch": 1, "iterations_in_epoch": 0, "version": 2}}
+
+
+_only_weights_are_used: contextvars.ContextVar[bool] = contextvars.ContextVar("only_weights_are_used", default=False)
+"""True while a training reads the file that it goes on from: its model is built from the command line alone."""
+
+
+@contextlib.contextmanager
+def _weights_only_are_used() -> Iterator[None]:
+    token = _only_weights_are_used.set(True)
+    try:
+        yield
+    finally:
+        _only_weights_are_used.reset(token)
 
 
 def _reason(error: Exception) -> str:
@@ -178,10 +217,144 @@ def _reason(error: Exception) -> str:
 
 
 def load_checkpoints_safely() -> None:
-    """Let ``fairseq.checkpoint_utils``, which reads every checkpoint, load by :func:`load_safely`."""
+    """Let ``fairseq.checkpoint_utils``, which reads every checkpoint, load by :func:`load_safely`.
+
+    A training that goes on (``fairseq.trainer``) builds nothing from the file and may go on from any: stock models of
+    fairseq, whose names :func:`check_configuration` refuses, keep training and resuming as they did.
+    """
     module: Any = fairseq.checkpoint_utils
     if not _has_view(module, "torch"):
         module.torch = _View(torch, load=load_safely)
+    trainer: Any = fairseq.trainer
+    if not _has_view(trainer, "checkpoint_utils"):
+
+        @functools.wraps(module.load_checkpoint_to_cpu)
+        def load_weights(*args: Any, **options: Any) -> Any:
+            with _weights_only_are_used():
+                return module.load_checkpoint_to_cpu(*args, **options)
+
+        trainer.checkpoint_utils = _View(module, load_checkpoint_to_cpu=load_weights)
+
+
+class _WholeFiles(PathManager):
+    """fairseq's file operations, with copies that appear under their name when they are complete."""
+
+    @staticmethod
+    def copy(src_path: str, dst_path: str, overwrite: bool = False) -> bool:
+        if not PathManager.supports_rename(dst_path):
+            return bool(PathManager.copy(src_path, dst_path, overwrite=overwrite))
+        with atomic_path(dst_path) as unfinished:
+            shutil.copyfile(src_path, unfinished)
+        return True
+
+
+def copy_checkpoints_whole() -> None:
+    """fairseq writes one checkpoint whole and copies it to its other names in place: ``checkpoint_last.pt`` above all.
+
+    A process that is killed meanwhile leaves that file cut off, and the training cannot go on from it.
+    """
+    module: Any = fairseq.checkpoint_utils
+    if not issubclass(module.PathManager, _WholeFiles):
+        module.PathManager = _WholeFiles
+
+
+def go_on_from_the_newest_whole_checkpoint() -> None:
+    """Without ``--restore-file``, a training goes on from the newest checkpoint of its folder that is whole.
+
+    That is ``checkpoint_last.pt``, unless a training was killed between writing another file and copying it to that
+    name, or that name holds the beginning of a file (as killed trainings without this module leave it).
+    """
+    original = fairseq.checkpoint_utils.load_checkpoint
+    if getattr(original, "finds_whole_files", False):
+        return
+
+    @functools.wraps(original)
+    def load_checkpoint(cfg: Any, trainer: Any, **options: Any) -> Any:
+        if cfg.restore_file == LAST_CHECKPOINT and os.path.isdir(cfg.save_dir):
+            suffix = trainer.checkpoint_suffix or ""
+            last = Path(cfg.save_dir, LAST_CHECKPOINT.replace(".pt", f"{suffix}.pt"))
+            newest = newest_whole_checkpoint(last, suffix)
+            if newest is not None and newest != last:
+                logger.warning(
+                    f"{last} is {'older' if _is_whole(last) else 'not complete'}; this training goes on from {newest}."
+                )
+                cfg = copy.copy(cfg)
+                # fairseq puts the suffix back, and takes a file to fine-tune only where there is none to go on from
+                cfg.restore_file = str(newest.with_name(newest.name.replace(f"{suffix}.pt", ".pt")))
+                cfg.finetune_from_model = None
+        return original(cfg, trainer, **options)
+
+    load_checkpoint.finds_whole_files = True  # type: ignore[attr-defined]
+    _replace_everywhere(original, load_checkpoint)
+
+
+LAST_CHECKPOINT = "checkpoint_last.pt"
+
+
+def newest_whole_checkpoint(last: Path, suffix: str = "") -> Path | None:
+    """The checkpoint that a training in the folder of ``last`` goes on from.
+
+    Parameters
+    ----------
+    last : Path
+        ``checkpoint_last.pt`` with the suffix of the process, which may be missing or cut off.
+    suffix : str
+        What the names of this process's files carry before ``.pt``.
+
+    Returns
+    -------
+    Path or None
+        None where the folder has no checkpoint of a training that was interrupted: the training begins anew.
+
+    Raises
+    ------
+    CheckpointError
+        If ``last`` is cut off and there is no other.
+    """
+    exists, whole = last.is_file(), _is_whole(last)
+    if not exists and not last.with_name(last.name + UNFINISHED).exists():
+        return None
+    written = last.stat().st_mtime_ns if exists and whole else -1
+    others = [
+        path
+        for path in last.parent.glob(f"checkpoint*{suffix}.pt")
+        if path != last and path.stat().st_mtime_ns > written and _is_whole(path)
+    ]
+    candidates = [last, *others] if exists and whole else others
+    if not candidates:
+        if not exists:
+            return None
+        raise CheckpointError(
+            f"{last} is not complete and {last.parent} has no other checkpoint to go on from: remove it to begin anew, "
+            "or name another file with --restore-file."
+        )
+    return max(candidates, key=lambda path: (_updates(path) if len(candidates) > 1 else 0, path.stat().st_mtime_ns))
+
+
+def _is_whole(path: Path) -> bool:
+    """Whether a file is a zip archive up to its end, as the files of torch.save are, or else can be read."""
+    try:
+        if zipfile.is_zipfile(path):
+            with zipfile.ZipFile(path) as archive:
+                return any(name.endswith("data.pkl") for name in archive.namelist())
+        _read_weights(path)
+    except (OSError, zipfile.BadZipFile, CheckpointError):
+        return False
+    return True
+
+
+def _updates(path: Path) -> int:
+    """How many updates the training had made that wrote this checkpoint; -1 where it does not say."""
+    try:
+        return int(_read_weights(path)["optimizer_history"][-1]["num_updates"])
+    except (CheckpointError, KeyError, IndexError, TypeError, ValueError):
+        return -1
+
+
+def _read_weights(path: Path) -> dict[str, Any]:
+    """A checkpoint that nothing is built from, mapped into memory where its format allows it."""
+    with _weights_only_are_used():
+        return load_safely(str(path), map_location="cpu", **({"mmap": True} if zipfile.is_zipfile(path) else {}))
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -349,6 +522,8 @@ def quiet_advice() -> None:
 give_numpy_views()
 allow_checkpoint_types()
 load_checkpoints_safely()
+copy_checkpoints_whole()
+go_on_from_the_newest_whole_checkpoint()
 broadcast_from_peers()
 gather_from_peers()
 wrap_call_main()

@@ -110,7 +110,7 @@ def published_file(folder: Path) -> None:
 
     state = load_checkpoint_to_cpu(str(write_published_file(folder / "published.pt")), {"data": "elsewhere"})
     assert state["args"] is None
-    assert state["cfg"].model.arch == "a" and state["cfg"].task.data == "elsewhere"
+    assert state["cfg"].model.arch == "musicbert_base" and state["cfg"].task.data == "elsewhere"
     assert state["extra_state"]["best"] == 1.5
 
 
@@ -119,7 +119,7 @@ def file_of_arguments(folder: Path) -> None:
     from fairseq.checkpoint_utils import load_checkpoint_to_cpu
 
     path = folder / "arguments.pt"
-    names = argparse.Namespace(task="masked_lm", arch="roberta_base", criterion="masked_lm", optimizer="adam", lr=0.1)
+    names = argparse.Namespace(task="masked_lm", arch="musicbert_base", criterion="masked_lm", optimizer="adam", lr=0.1)
     torch.save(small_state(args=names), path, _use_new_zipfile_serialization=False)
     state = load_checkpoint_to_cpu(str(path))
     assert state["cfg"].task._name == "masked_lm" and state["args"].lr == [0.1]
@@ -246,10 +246,10 @@ def small_state(**entries: Any) -> dict[str, Any]:
 def write_published_file(path: Path) -> Path:
     from omegaconf import OmegaConf
 
-    options = {"arch": "a", "data": "d", "lr": [0.1]}
+    options = {"arch": "musicbert_base", "data": "d", "lr": [0.1]}
     cfg = OmegaConf.create({"common": {"seed": 1}, "optimization": {"lr": [0.1]}}, flags={"allow_objects": True})
-    for part in ("model", "task", "criterion"):
-        cfg[part] = argparse.Namespace(_name=part, **options)
+    for part, name in (("model", "musicbert_base"), ("task", "masked_lm"), ("criterion", "masked_lm")):
+        cfg[part] = argparse.Namespace(_name=name, **options)
     torch.save(small_state(cfg=as_omegaconf_2_0(cfg)), path, pickle_module=PickleOfNumpy1)
     return path
 
@@ -449,9 +449,7 @@ def test_a_file_of_bare_weights_is_not_taken_for_a_checkpoint(registered: None, 
         load_checkpoint_to_cpu(str(tmp_path / "bare.pt"))
 
 
-def test_a_launcher_of_one_gpu_per_machine_is_not_overlooked(
-    registered: None, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_launcher_of_one_gpu_per_machine_is_not_overlooked(registered: None, monkeypatch: pytest.MonkeyPatch) -> None:
     """fairseq's default world size there is 1, and every machine would train by itself into the same folder."""
     from fairseq.dataclass.configs import FairseqConfig
     from omegaconf import OmegaConf

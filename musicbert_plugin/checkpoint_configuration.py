@@ -1,0 +1,259 @@
+"""Which models, tasks and criterions a checkpoint may name.
+
+A checkpoint holds weights and the configuration of the training that wrote them.  fairseq builds whatever task, model
+and criterion that configuration names, and some of its builders run option strings as Python (``wav2vec2`` its
+``conv_feature_layers``, ``ctc`` its ``wer_args``).  Reading a file with ``weights_only=True`` does not prevent this,
+since the strings are harmless until something is built from them.  :func:`check_configuration` is therefore called for
+every checkpoint right after it was read, and refuses everything but
+
+* models, tasks and criterions of this plugin, and the names in :data:`OLD_TASKS` and :data:`OLD_CRITERIONS`, which
+  published files carry;
+* the optimizers and learning-rate schedules of fairseq that are set by numbers (they are never built from a file);
+* ``bleu`` as scorer (fairseq's default), and no tokenizer or byte-pair encoding.
+
+A section of the configuration is a mapping, whose fields must be those of the dataclass that it names; or, in older
+files, an ``argparse.Namespace`` with the whole command line, of which builders get the fields of their dataclass and no
+others.  Values must be plain: numbers, strings, lists and mappings of them.  A string that fairseq evaluates
+(``adam_betas``) must be a literal, and no string may call a resolver (``${oc.env:HOME}``).
+"""
+
+from __future__ import annotations
+
+import argparse
+import ast
+import dataclasses
+import re
+from collections.abc import Collection, Iterator, Mapping
+from typing import Any
+
+import numpy as np
+from omegaconf import DictConfig, ListConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from musicbert_plugin.errors import CheckpointError
+
+OLD_TASKS = ("masked_lm", "sentence_prediction", "sentence_prediction_multilabel", "xai", "xai_pretrain_task")
+"""Tasks of published files: fairseq's own, and those of MusicBERT's and Music XAI's code (``language_modeling_control``
+is registered by this plugin)."""
+
+OLD_CRITERIONS = (
+    *("masked_lm", "sentence_prediction", "sentence_prediction_multilabel", "cross_entropy"),
+    *("M2P_xai", "M2PF_xai", "M2PFnP_xai", "M2PF_xai_adv"),
+    *("xai_pretrain_loss", "xai_pretrain_loss_ntxent", "xai_finetuning_loss"),
+)
+OLD_MODELS = ("xai", "xai_pretrain_model", "xai_pretrain_arch")
+
+OPTIMIZERS = ("adadelta", "adafactor", "adagrad", "adam", "adamax", "cpu_adam", "lamb", "nag", "sgd")
+LR_SCHEDULERS = (
+    *("cosine", "fixed", "inverse_sqrt", "pass_through", "polynomial_decay"),
+    *("reduce_lr_on_plateau", "step", "tri_stage", "triangular"),
+)
+SCORERS = ("bleu",)
+
+EVALUATED = ("adam_betas", "adamax_betas", "adafactor_eps", "lamb_betas")
+"""Options of the optimizers that fairseq passes to ``eval``."""
+
+DEEPEST = 12
+"""How deeply the values of a configuration may be nested; those of fairseq reach 4."""
+
+_RESOLVER = re.compile(r"\$\{[^}$]*:")
+
+
+def check_configuration(state: Mapping[str, Any], path: object) -> None:
+    """Refuse a checkpoint whose configuration names anything that this plugin does not build from files.
+
+    Parameters
+    ----------
+    state : mapping
+        What the file holds; its ``args`` and ``cfg`` are looked at.
+    path : object
+        How the file is called in the error message.
+
+    Raises
+    ------
+    CheckpointError
+        If a name, a field or a value is not accepted.
+    """
+    try:
+        _check_args(state.get("args"), path)
+        _check_cfg(state.get("cfg"), path)
+    except (RecursionError, OmegaConfBaseException) as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise CheckpointError(f"{path} has a configuration that cannot be read: {reason}.") from error
+
+
+def _check_args(args: Any, path: object) -> None:
+    """Check the options of an older file, all in one Namespace."""
+    if args is None:
+        return
+    if not isinstance(args, argparse.Namespace):
+        raise CheckpointError(f"{path} has {_type(args)} as 'args', but a Namespace of options is expected.")
+    _check_values(args, path, "args")
+    for section, key in _SECTIONS.items():
+        _check_name(section, getattr(args, key, getattr(args, "_name", None) if section == "model" else None), path)
+
+
+def _check_cfg(cfg: Any, path: object) -> None:
+    """Check the configuration of a newer file, a mapping of sections."""
+    if cfg is None:
+        return
+    sections = _mapping(cfg)
+    if sections is None:
+        raise CheckpointError(f"{path} has {_type(cfg)} as 'cfg', but a mapping is expected.")
+    _check_values(sections, path, "cfg")
+    for section, key in _SECTIONS.items():
+        _check_section(section, key, sections.get(section), path)
+
+
+_SECTIONS = {
+    "model": "arch",
+    "task": "task",
+    "criterion": "criterion",
+    "optimizer": "optimizer",
+    "lr_scheduler": "lr_scheduler",
+    "scoring": "scoring",
+    "tokenizer": "tokenizer",
+    "bpe": "bpe",
+    "simul_type": "simul_type",
+}
+"""The sections of a configuration from which fairseq builds something, and what a Namespace calls their names."""
+
+
+def accepted_names(section: str) -> list[str]:
+    """The names that a file may give in a section of its configuration, sorted.
+
+    Parameters
+    ----------
+    section : str
+        ``"model"``, ``"task"``, ``"criterion"``, ``"optimizer"``, ``"lr_scheduler"``, ``"scoring"``, ``"tokenizer"``,
+        ``"bpe"`` or ``"simul_type"``.
+    """
+    from fairseq.criterions import CRITERION_REGISTRY
+    from fairseq.models import ARCH_MODEL_REGISTRY, MODEL_REGISTRY
+    from fairseq.tasks import TASK_REGISTRY
+
+    def ours(*registries: Mapping[str, type]) -> list[str]:
+        return [name for registry in registries for name, cls in registry.items() if _is_ours(cls)]
+
+    names: Collection[str] = {
+        "model": lambda: (*ours(MODEL_REGISTRY, ARCH_MODEL_REGISTRY), *OLD_MODELS),
+        "task": lambda: (*ours(TASK_REGISTRY), *OLD_TASKS),
+        "criterion": lambda: (*ours(CRITERION_REGISTRY), *OLD_CRITERIONS),
+        "optimizer": lambda: OPTIMIZERS,
+        "lr_scheduler": lambda: LR_SCHEDULERS,
+        "scoring": lambda: SCORERS,
+    }.get(section, tuple)()
+    return sorted(set(names))
+
+
+def _is_ours(cls: type) -> bool:
+    return cls.__module__.partition(".")[0] == __name__.partition(".")[0]
+
+
+def _check_section(section: str, key: str, value: Any, path: object) -> None:
+    if value is None or isinstance(value, str):
+        _check_name(section, value, path)
+        return
+    if isinstance(value, argparse.Namespace):
+        options = vars(value)
+        # fairseq takes the name from either, depending on what is built.
+        for name in {options.get("_name"), options.get(key)}:
+            _check_name(section, name, path)
+        return
+    options = _mapping(value)
+    if options is None:
+        raise CheckpointError(f"{path} has {_type(value)} as cfg.{section}, but a mapping is expected.")
+    name = options.get("_name")
+    for found in {name, options.get("arch")} if section == "model" else {name}:
+        _check_name(section, found, path)
+    known = _fields(section, name)
+    unknown = [field for field in options if known and field not in known]
+    if unknown:
+        raise CheckpointError(
+            f"{path} gives the {_WORDS.get(section, section)} {name!r} the option {unknown[0]!r}, which this version "
+            f"does not know; accepted are: {', '.join(sorted(known - {'_name'}))}."
+        )
+
+
+_WORDS = {"lr_scheduler": "learning-rate schedule", "scoring": "scorer", "bpe": "byte-pair encoding"}
+
+
+def _check_name(section: str, name: Any, path: object) -> None:
+    accepted = accepted_names(section)
+    if name is None or (isinstance(name, str) and name in accepted):
+        return
+    word = _WORDS.get(section, section)
+    if section == "model":
+        families = [arch for arch in accepted if arch not in OLD_MODELS]
+        raise CheckpointError(
+            f"{path} holds a model of the architecture {name!r}, but one of {', '.join(families)} is expected."
+        )
+    kinds = f"accepted are: {', '.join(accepted)}" if accepted else "none is accepted"
+    raise CheckpointError(f"{path} asks for the {word} {str(name)[:60]!r}, which is not built from a file; {kinds}.")
+
+
+def _fields(section: str, name: Any) -> set[str]:
+    """The fields that a section of this name may have; empty where the name stands for no dataclass (any, unbuilt)."""
+    from fairseq.models import ARCH_MODEL_NAME_REGISTRY, MODEL_DATACLASS_REGISTRY
+    from fairseq.registry import REGISTRIES
+    from fairseq.tasks import TASK_DATACLASS_REGISTRY
+
+    if section == "model":
+        found = MODEL_DATACLASS_REGISTRY.get(ARCH_MODEL_NAME_REGISTRY.get(name, name))
+    elif section == "task":
+        found = TASK_DATACLASS_REGISTRY.get(name)
+    else:
+        found = REGISTRIES[section]["dataclass_registry"].get(name) if section in REGISTRIES else None
+    return {field.name for field in dataclasses.fields(found)} | {"_name"} if found is not None else set()
+
+
+def _check_values(options: Any, path: object, where: str) -> None:
+    for name, value in _leaves(options, where, path):
+        if isinstance(value, str):
+            if _RESOLVER.search(value):
+                raise CheckpointError(
+                    f"{path} computes {name} as {value[:60]!r}; a value without a resolver is accepted."
+                )
+            if name.rpartition(".")[2] in EVALUATED and not _is_literal(value):
+                raise CheckpointError(f"{path} gives {name} as {value[:60]!r}; numbers in brackets are accepted.")
+        elif value is not None and not isinstance(value, bool | int | float | np.generic):
+            raise CheckpointError(f"{path} has {_type(value)} as {name}; numbers, strings and lists are accepted.")
+
+
+def _leaves(value: Any, name: str, path: object, depth: int = 0) -> Iterator[tuple[str, Any]]:
+    """Every value of a nested configuration that holds no others, with the path of names that leads to it."""
+    if depth > DEEPEST:
+        raise CheckpointError(f"{path} nests {name} more than {DEEPEST} levels deep, which no configuration is.")
+    mapping = vars(value) if isinstance(value, argparse.Namespace) else _mapping(value)
+    if mapping is None and isinstance(value, list | tuple | ListConfig):
+        mapping = dict(enumerate(_plain(value)))
+    if mapping is None:
+        yield name, value
+        return
+    for key, inner in mapping.items():
+        yield from _leaves(inner, f"{name}.{key}", path, depth + 1)
+
+
+def _mapping(value: Any) -> dict[Any, Any] | None:
+    """A mapping as a dictionary, its interpolations unresolved; None for anything else."""
+    value = _plain(value)
+    return value if isinstance(value, dict) else None
+
+
+def _plain(value: Any) -> Any:
+    """A container of omegaconf as one of Python, its interpolations unresolved; other values as they are."""
+    if isinstance(value, DictConfig | ListConfig):
+        return OmegaConf.to_container(value, resolve=False, enum_to_str=True)
+    return value
+
+
+def _is_literal(text: str) -> bool:
+    try:
+        ast.literal_eval(text)
+    except (ValueError, SyntaxError, MemoryError, RecursionError, TypeError):
+        return False
+    return True
+
+
+def _type(value: Any) -> str:
+    return f"a value of type {type(value).__name__}"
