@@ -32,6 +32,7 @@ from musicbert_plugin.codecs.score import Score
 from musicbert_plugin.composition import Composer, Limits, Prompt, prompt_of, read_prompt, request_ids
 from musicbert_plugin.data.prompted_folder import read_dictionary
 from musicbert_plugin.errors import CheckpointError, OptionError
+from musicbert_plugin.files import atomic_path
 from musicbert_plugin.modules.music_generation import Search
 from musicbert_plugin.weight_files import load_mapped, read_safetensors, write_safetensors
 
@@ -120,8 +121,10 @@ class MuseCocoHub:
             "prefix": str(args.prefix),
         }
         write_safetensors(folder / "model.safetensors", weights)
-        (folder / "dict.txt").write_text("".join(f"{word} 1\n" for word in self.words[4:]), encoding="utf-8")
-        (folder / "config.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
+        with atomic_path(folder / "dict.txt") as unfinished:
+            unfinished.write_text("".join(f"{word} 1\n" for word in self.words[4:]), encoding="utf-8")
+        with atomic_path(folder / "config.json") as unfinished:
+            unfinished.write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
 
     def generate(
         self,

@@ -43,7 +43,8 @@ mkdir -p "$save" || stop "$save: the folder cannot be made."
 if [ -f "$save/dict.txt" ] && ! cmp -s "$data/dict.txt" "$save/dict.txt"; then
     stop "$save holds a model of another dictionary than $data: take another --save-dir."
 fi
-cp "$data/dict.txt" "$save/dict.txt"
+cp "$data/dict.txt" "$save/dict.txt.unfinished"
+mv -f "$save/dict.txt.unfinished" "$save/dict.txt"
 
 # shellcheck disable=SC2086  # device is a list of words
 exec "$python" -m fairseq_cli.train "$data" --user-dir "$here/musicbert_plugin" --distributed-world-size $workers $device \

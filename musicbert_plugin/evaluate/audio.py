@@ -26,6 +26,7 @@ import numpy as np
 
 from musicbert_plugin.errors import CheckpointError, DatasetError, MusicError, OptionError
 from musicbert_plugin.evaluate import Report
+from musicbert_plugin.files import atomic_path
 
 if TYPE_CHECKING:
     from musicbert_plugin.audio_hub import MusiCoderHub
@@ -231,7 +232,8 @@ def _write_example(folder: Path, number: int, example: dict[str, np.ndarray]) ->
             ("reconstruction", example["restored"]),
             ("mask", example["region"] > 0),
         ):
-            np.save(folder / f"{number}_{name}.npy", array)
+            with atomic_path(folder / f"{number}_{name}.npy") as unfinished, unfinished.open("wb") as file:
+                np.save(file, array)
     except OSError as error:
         raise OptionError(f"{folder}: examples cannot be written ({error.strerror}).") from None
     masked = example["region"] > 0

@@ -26,6 +26,7 @@ from numpy.typing import NDArray
 from musicbert_plugin.errors import DatasetError, OptionError
 from musicbert_plugin.evaluate import Report
 from musicbert_plugin.evaluate.figures import new_figure, save_figure
+from musicbert_plugin.files import atomic_path
 from musicbert_plugin.metrics.correlation import MeanCorrelation, pearson
 
 if TYPE_CHECKING:
@@ -113,9 +114,13 @@ def evaluate(options: argparse.Namespace) -> Report:
     found = {name: _correlations(each, clips, hand_made, chosen) for name, each in hubs.items()}
     try:
         options.dest.mkdir(parents=True, exist_ok=True)
-        np.save(options.dest / "correlation.npy", found["trained"])
+        with atomic_path(options.dest / "correlation.npy") as unfinished, unfinished.open("wb") as array:
+            np.save(array, found["trained"])
         closest = _closest(found["trained"], names, options.top)
-        with (options.dest / "correlation.csv").open("w", newline="", encoding="utf-8") as file:
+        with (
+            atomic_path(options.dest / "correlation.csv") as unfinished,
+            unfinished.open("w", newline="", encoding="utf-8") as file,
+        ):
             writer = csv.writer(file)
             writer.writerow(["feature", "layer", "unit", "correlation"])
             writer.writerows(closest)
