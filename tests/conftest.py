@@ -22,6 +22,10 @@ ROOT = Path(__file__).resolve().parent.parent
 PLUGIN = ROOT / "musicbert_plugin"
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--record-golden", action="store_true", help="write the files of tests/golden anew")
+
+
 @pytest.fixture(scope="session")
 def music_data() -> Path:
     """The folder of real music named by MUSIC_DATA; tests that need it are skipped where the variable is not set."""
