@@ -10,6 +10,8 @@ from __future__ import annotations
 import importlib
 import sys
 
+__version__ = "0.2.0"
+
 
 def register() -> None:
     """Import fairseq, and register every task, model and criterion of the plugin with it.  May be called repeatedly."""

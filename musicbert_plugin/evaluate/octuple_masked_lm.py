@@ -123,9 +123,7 @@ def evaluate(options: argparse.Namespace) -> Report:
             "accuracy": dict(
                 zip(FIELDS, masked_tokens.accuracy(truth[notes], result["guess"][notes], field[notes]), strict=True)
             ),
-            "perplexity": dict(
-                zip(FIELDS, masked_tokens.perplexity(result["nll"][notes], field[notes]), strict=True)
-            ),
+            "perplexity": dict(zip(FIELDS, masked_tokens.perplexity(result["nll"][notes], field[notes]), strict=True)),
         }
     return Report(values, [_table(values)])
 
