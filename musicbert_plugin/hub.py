@@ -279,10 +279,12 @@ class MusicBERTHub:
         notes: int | Mapping[int, int] | None = None,
         seed: int = 0,
         passes: int = 8,
+        redraw: str | Iterable[str] = (),
     ) -> Score:
         """Redraw the notes of some bars; see :mod:`musicbert_plugin.infilling` for how.
 
-        Count, bar and program of the masked notes stay; all other notes come back as they were.
+        Count, bar and program of the masked notes stay; time signatures, tempi and all other notes come back as they
+        were.
 
         Args:
             score: a score, or the path of a MIDI file.
@@ -293,6 +295,8 @@ class MusicBERTHub:
             notes: another number of notes for each of the bars, or for those that a mapping names.
             seed: equal seeds give equal music.
             passes: over how many passes the notes are drawn, the most certain first.
+            redraw: ``"meter"``, ``"tempo"`` or both (``"meter,tempo"``), to draw them too in bars where no other note
+                stays; what follows then moves in time.
 
         Raises:
             OptionError: for bars, instruments or settings that can't be; ScoreError: for music that can't be read.
@@ -306,6 +310,7 @@ class MusicBERTHub:
             notes=notes,
             sampling=infilling.Sampling(temperature, top_k, passes),
             seed=seed,
+            redraw=redraw,
         )
 
     @torch.inference_mode()
