@@ -308,6 +308,31 @@ def test_masks_that_cannot_be_are_refused(hub):
         hub.fill_mask(encode(waltz(8)), np.zeros((72, 8), bool))
 
 
+def test_a_piece_beyond_the_published_encodings_end_gives_a_row_for_every_note(hub, model, caplog):
+    """1,024 bars of 4/4 are where the published form ends; features, vectors and infilling go on."""
+    onset = np.arange(0, 1100, 4) * 1920
+    score = Score.of(480, onset, onset + 480, 60 + np.arange(len(onset)) % 12)
+    assert hub.extract_features(score).shape == (len(score), 16)
+    assert hub.sentence_vector(score).shape == (16,)
+    filled = hub.infill(score, [1096])
+    assert len(filled) == len(score) and np.array_equal(np.sort(filled.onset)[:-1], onset[:-1])
+    assert encode(filled)[-1, BAR] == 1096
+    assert not caplog.messages
+    far = Score.of(480, [0, 2**31 - 1], [480, 2**31 - 1], [60, 61])
+    assert len(hub.extract_features(far)) == 1
+    assert caplog.messages == ["the score: 1 notes from position 4194304 on are left out"]
+
+
+def test_a_file_that_had_to_be_repaired_is_named(hub, tmp_path, caplog):
+    write_midi(waltz(), tmp_path / "high.mid")
+    data = bytearray((tmp_path / "high.mid").read_bytes())
+    data[data.index(b"\x90") + 2] |= 0x80
+    (tmp_path / "high.mid").write_bytes(data)
+    assert len(hub.extract_features(tmp_path / "high.mid")) == len(waltz())
+    assert len(hub.infill(tmp_path / "high.mid", [1])) == len(waltz())
+    assert caplog.messages == [f"{tmp_path / 'high.mid'}: repaired: data byte above 127, read as 127 (1)"] * 2
+
+
 # --------------------------------------------------------------------------------------------------------------- infill
 
 
@@ -438,6 +463,7 @@ def test_a_written_file_holds_the_redrawn_piece(hub, tmp_path):
         ({"bars": [1], "passes": 0}, "passes is 0"),
         ({"bars": [1], "notes": {2: 1}}, r"for the bars \[1\]"),
         ({"bars": [1], "notes": -1}, "from 0 up"),
+        ({"bars": [1], "redraw": "key"}, "meter, tempo or both"),
     ],
 )
 def test_what_cannot_be_redrawn_is_told_in_a_sentence(hub, options, words):
