@@ -269,7 +269,7 @@ class Decision:
 
 
 def _first_of_equal(values: np.ndarray, among: np.ndarray) -> np.ndarray:
-    """For each index in ``among`` (ascending), the first with an equal row of ``values``, or -1 if it is the first."""
+    """For each index in ``among``, the first of them with an equal row of ``values``, or -1 if it is the first."""
     first = np.full(len(among), -1, np.int64)
     _, start, inverse = np.unique(values[among], axis=0, return_index=True, return_inverse=True)
     found = among[start[inverse.reshape(-1)]]
@@ -352,10 +352,11 @@ def decide(
     ratios = parse_ratios(options.split_ratios)
     split_of_bundle = assign(keys, fixed_side, ratios, options.seed)
     alike = copies[:, None] if options.duplicates == "near" else records.exact[pieces]
+    order = np.argsort(records.repaired[pieces], kind="stable")  # an intact file stands for its repaired copies
     if ties:
         sizes = records.notes[pieces].astype(np.int64)
         if options.duplicates != "keep":
-            sizes[_first_of_equal(alike, np.arange(len(pieces))) >= 0] = 0
+            sizes[order[_first_of_equal(alike, order) >= 0]] = 0
         split_of_bundle = fill(split_of_bundle, np.bincount(bundle, sizes, len(distinct)), fixed_side, ratios)
 
     split = np.full(count, -1, np.int8)
@@ -366,7 +367,7 @@ def decide(
     side_of_piece = split_of_bundle[bundle]
     outside = (pinned >= 0) & (pinned != side_of_piece)
     elsewhere[pieces[outside]] = True
-    inside = np.flatnonzero(~outside)
+    inside = order[~outside[order]]
     split[pieces[inside]] = side_of_piece[inside]
     if options.duplicates != "keep":
         first = _first_of_equal(alike, inside)

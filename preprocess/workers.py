@@ -432,6 +432,7 @@ class Records:
         self.run = np.full(count, -1, np.int32)
         self.place = np.zeros(count, np.int64)
         self.notes = np.full(count, -1, np.int32)  # -1: did not become a piece
+        self.repaired = np.zeros(count, bool)
         self.sequence = np.zeros(count, np.uint64)
         self.exact = np.zeros((count, 2), np.uint64)
         self.shingles = np.zeros((count, 2), np.int64)
@@ -478,6 +479,7 @@ class Records:
         self.run[index], self.place[index] = run, place
         if "reason" not in record:
             self.notes[index] = record["notes"]
+            self.repaired[index] = "repaired" in record
             self.sequence[index] = record["sequence"]
             self.exact[index] = np.frombuffer(bytes.fromhex(record["exact"]), np.uint64)
             self.shingles[index] = record["shingles"]

@@ -115,6 +115,22 @@ def test_a_file_with_data_bytes_above_127_is_read_and_its_repairs_are_counted(
     assert [line.split() for line in said.splitlines()][-1] == "repaired: data byte above 127 1 in 1 files".split()
 
 
+def test_an_intact_file_stands_for_its_repaired_copies(
+    build: Build, corpus: Corpus, manifest: Manifest, tmp_path: Path
+) -> None:
+    source = corpus(4)
+    data = bytearray((source / "003.mid").read_bytes())
+    (source / "zzz.mid").write_bytes(data)
+    data[data.index(b"\x90") + 2] |= 0x80
+    (source / "003.mid").write_bytes(data)
+    build(source, tmp_path / "data", "--split-ratios", "1,0,0")
+    lines = manifest(tmp_path / "data")
+    assert (lines["003.mid"]["reason"], lines["003.mid"]["of"], lines["003.mid"]["repaired"]) == (
+        "duplicate", "zzz.mid", 1,
+    )  # fmt: skip
+    assert lines["zzz.mid"]["split"] == "train"
+
+
 def test_the_bytes_are_those_of_fairseq_preprocess(
     corpus: Corpus, build: Build, content: Content, tmp_path: Path, fairseq_command: Callable[..., object]
 ) -> None:
