@@ -166,6 +166,8 @@ def prompt_of(score: Score, layout: str, meter: tuple[int, int] | None = None, n
         They are not; it is called by its name.
     """
     grid = remi.grid_for(score, layout)
+    if grid.lost:
+        logger.warning("%s: lost: %s", name, ", ".join(f"{why} ({count})" for why, count in sorted(grid.lost.items())))
     longest = int(grid.bar_meter[BAR_LENGTHS[grid.bar_meter].argmax()])
     own = (int(METER_NUMERATORS[longest]), int(METER_DENOMINATORS[longest]))
     if layout == remi.NOTES and meter and BAR_LENGTHS[remi.meter_code(*meter)] != BAR_LENGTHS[longest]:

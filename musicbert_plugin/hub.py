@@ -26,6 +26,7 @@ Shapes: N notes of a piece, T = 8 (N + 2) framed token ids, L layers, D model di
 
 from __future__ import annotations
 
+import logging
 from argparse import ArgumentParser, Namespace
 from collections.abc import Iterable, Mapping, Sequence
 from os import PathLike
@@ -59,6 +60,8 @@ from musicbert_plugin.tasks.octuple_masked_lm import octuple_dictionary  # noqa:
 from musicbert_plugin.weight_files import export_head, strip_checkpoint  # noqa: E402
 
 __all__ = ["Filled", "MuseCocoHub", "MusiCoderHub", "MusicBERTHub"]
+
+logger = logging.getLogger(__name__)
 
 Music = str | PathLike[str] | Score | np.ndarray | Tensor
 
@@ -130,6 +133,9 @@ class MusicBERTHub:
     def octuples(self, music: Music) -> np.ndarray:
         """The piece as octuples, int64 [N, 8]; bars may exceed 255.
 
+        A file that had to be repaired is named in a warning, and so are notes beyond ``codecs.octuple.REACH``, which
+        are left out.
+
         Raises:
             ScoreError: if a file can't be read, or ids or octuples are none.
         """
@@ -149,7 +155,13 @@ class MusicBERTHub:
             if (np.diff(array[:, BAR]) < 0).any():
                 raise ScoreError("not octuples", "the bars of the octuples go back; ascending bars are expected.")
             return array
-        return octuple.encode(music if isinstance(music, Score) else read_midi(music)).astype(np.int64)
+        score = music if isinstance(music, Score) else read_midi(music)
+        octuples = octuple.encode(score).astype(np.int64)
+        if len(octuples) < len(score):
+            name = "the score" if isinstance(music, Score) else music
+            lost = len(score) - len(octuples)
+            logger.warning("%s: %d notes from position %d on are left out", name, lost, octuple.REACH)
+        return octuples
 
     def encode(self, music: Music) -> Tensor:
         """The piece as the model's input: framed token ids, int64 [T].
@@ -279,10 +291,12 @@ class MusicBERTHub:
         notes: int | Mapping[int, int] | None = None,
         seed: int = 0,
         passes: int = 8,
+        redraw: str | Iterable[str] = (),
     ) -> Score:
         """Redraw the notes of some bars; see :mod:`musicbert_plugin.infilling` for how.
 
-        Count, bar and program of the masked notes stay; all other notes come back as they were.
+        Count, bar and program of the masked notes stay; time signatures, tempi and all other notes come back as they
+        were.
 
         Args:
             score: a score, or the path of a MIDI file.
@@ -293,6 +307,8 @@ class MusicBERTHub:
             notes: another number of notes for each of the bars, or for those that a mapping names.
             seed: equal seeds give equal music.
             passes: over how many passes the notes are drawn, the most certain first.
+            redraw: ``"meter"``, ``"tempo"`` or both (``"meter,tempo"``), to draw them too in bars where no other note
+                stays; what follows then moves in time.
 
         Raises:
             OptionError: for bars, instruments or settings that can't be; ScoreError: for music that can't be read.
@@ -306,6 +322,7 @@ class MusicBERTHub:
             notes=notes,
             sampling=infilling.Sampling(temperature, top_k, passes),
             seed=seed,
+            redraw=redraw,
         )
 
     @torch.inference_mode()

@@ -10,11 +10,13 @@ whatever was drawn from it: by the drawn value's probability, as there, the comm
 So that a valid piece comes out,
 
 * a field is drawn from its own vocabulary only, a position only inside its bar, a drum's pitch only among drums;
-* meter and tempo belong to the bar: where other notes of the bar stay, theirs hold; else one meter and one tempo are
-  drawn for the whole bar, in the first pass, from the product of its notes' distributions.
+* meter and tempo stay as they are, changes inside a bar included: the model sees for every masked note those in effect
+  where the note stands.  They belong to the bar and not to a note: only if ``redraw`` asks for it, and only in a bar
+  where no other note stays, one meter or one tempo, or both, are drawn for the whole bar, in the first pass, from the
+  product of its notes' distributions.
 
-What stays is copied, not decoded: ticks, velocities and tracks of all other notes are untouched (only moved together,
-if a drawn meter makes a bar longer or shorter).
+What stays is copied, not decoded: ticks, velocities and tracks of all other notes are untouched, and so is their time
+in seconds (if a drawn meter makes a bar longer or shorter, what follows it moves together).
 
 Pure numpy: the model is a function that is passed in.
 """
@@ -60,6 +62,8 @@ from musicbert_plugin.errors import OptionError
 
 NOTE_FIELDS = (POSITION, PITCH, DURATION, VELOCITY)
 BAR_FIELDS = (TIME_SIGNATURE, TEMPO)
+REDRAWN = {"meter": TIME_SIGNATURE, "tempo": TEMPO}
+"""What can be redrawn beside the notes, by its name."""
 
 Predict = Callable[[np.ndarray, np.ndarray, np.ndarray], list[np.ndarray]]
 """``predict(octuples [n, 8], unknown bool [n, 8], asked bool [n, 8])``, bars in 0..255:
@@ -93,6 +97,7 @@ def infill(
     notes: int | Mapping[int, int] | None = None,
     sampling: Sampling | None = None,
     seed: int = 0,
+    redraw: str | Iterable[str] = (),
 ) -> Score:
     """Redraw the notes of some bars.
 
@@ -112,6 +117,9 @@ def infill(
         the present notes are (as in the whole piece where the bar has none).
     sampling : Sampling, optional
     seed : int
+    redraw : str or iterable of str
+        ``"meter"``, ``"tempo"`` or both, as names or as one string with a comma: what is drawn anew for bars in which
+        no other note stays.
 
     Returns
     -------
@@ -120,8 +128,10 @@ def infill(
     Raises
     ------
     OptionError
-        A bar that the piece does not have, an instrument that it does not have, or no note to redraw.
+        A bar that the piece does not have, an instrument that it does not have, no note to redraw, or something else
+        to redraw than meter and tempo.
     """
+    bar_fields = _checked_redraw(redraw)
     score = _fine_enough(score)
     octuples, order = encode(score).astype(np.int64), encoding_order(score)
     wanted_bars = _checked_bars(bars, int(octuples[-1, BAR]) + 1)
@@ -135,32 +145,30 @@ def infill(
         raise OptionError(f"bars {wanted_bars.tolist()} hold no note of the instruments {programs.tolist()}.")
     kept = octuples[~masked]
     free = np.setdiff1d(new[:, BAR], kept[:, BAR])
-    bound = ~np.isin(new[:, BAR], free)
-    new[:, TIME_SIGNATURE] = timeline.meter_at(timeline.starts[new[:, BAR]])
-    new[:, TEMPO] = timeline.tempo_at(timeline.starts[new[:, BAR]])
+    new[:, BAR_FIELDS] = timeline.in_effect(new[:, BAR], slots)
     unknown = np.zeros(new.shape, bool)
     unknown[:, NOTE_FIELDS] = True
-    unknown[np.ix_(~bound, BAR_FIELDS)] = True
-    drawn = redraw(
+    unknown[np.ix_(np.isin(new[:, BAR], free), bar_fields)] = True
+    drawn = draw_unknown(
         kept,
         new,
         slots,
         unknown,
-        timeline.lengths,
+        timeline,
         predict,
         window,
         sampling or Sampling(),
         np.random.default_rng(seed),
     )
-    return _returned(score, timeline, order[: len(octuples)][masked], drawn, free)
+    return _returned(score, timeline, order[: len(octuples)][masked], drawn, free, bar_fields)
 
 
-def redraw(
+def draw_unknown(
     kept: np.ndarray,
     new: np.ndarray,
     slots: np.ndarray,
     unknown: np.ndarray,
-    bar_lengths: np.ndarray,
+    timeline: Timeline,
     predict: Predict,
     window: int,
     sampling: Sampling,
@@ -177,9 +185,9 @@ def redraw(
     slots : float64 [M]
         Where in its bar each of them stands among its neighbours until its position is known, in positions.
     unknown : bool [M, 8]
-        What is to be drawn; meter and tempo for all new notes of a bar or for none.
-    bar_lengths : int64 [bars]
-        Length of each bar in positions, where its meter is known.
+        What is to be drawn; meter and tempo, each for all new notes of a bar or for none.
+    timeline : Timeline
+        The meters and tempi that are known.
 
     Returns
     -------
@@ -189,7 +197,8 @@ def redraw(
     rows = np.concatenate([new, kept])
     unknown = np.concatenate([unknown, np.zeros(kept.shape, bool)])
     slot = np.concatenate([slots, kept[:, POSITION]])
-    lengths = bar_lengths.copy()
+    lengths = timeline.lengths.copy()
+    known_before = ~unknown[:, BAR_FIELDS]
     groups = _groups(rows, slot, len(new), window)
     while groups:
         group = groups.pop(0)
@@ -216,8 +225,12 @@ def redraw(
             best = np.argsort(-certainty, kind="stable")[:to_keep]
             rows[row[best], field[best]] = value[best]
             unknown[row[best], field[best]] = False
-            placed = best[field[best] == POSITION]
-            slot[row[placed]] = value[placed]
+            placed = row[best[field[best] == POSITION]]
+            slot[placed] = rows[placed, POSITION]
+            in_effect = timeline.in_effect(rows[placed, BAR], slot[placed])
+            rows[np.ix_(placed, BAR_FIELDS)] = np.where(
+                known_before[placed], in_effect, rows[np.ix_(placed, BAR_FIELDS)]
+            )
         rest = group[unknown[group].any(1)]
         if len(rest):  # a bar of more notes than the model sees at once
             groups.insert(0, rest)
@@ -335,6 +348,15 @@ def _checked_programs(instruments: Iterable[int] | None, present: np.ndarray) ->
     return wanted
 
 
+def _checked_redraw(redraw: str | Iterable[str]) -> list[int]:
+    names = [name.strip() for name in redraw.split(",") if name.strip()] if isinstance(redraw, str) else list(redraw)
+    if not set(names) <= set(REDRAWN):
+        raise OptionError(
+            f"redraw is {','.join(map(str, names))!r}, but meter, tempo or both (meter,tempo) are accepted."
+        )
+    return [field for name, field in REDRAWN.items() if name in names]
+
+
 def _recounted(
     octuples: np.ndarray,
     masked: np.ndarray,
@@ -404,6 +426,14 @@ class Timeline:
         """Tempo codes in effect."""
         return self.tempo[np.searchsorted(self.tempo_position, position, side="right") - 1]
 
+    def in_effect(self, bar: np.ndarray, slot: np.ndarray) -> np.ndarray:
+        """Meter and tempo codes, int64 [N, 2], in effect so many positions (float) after the bar lines of bars.
+
+        Beyond the end of its bar, where a longer meter is drawn for it, what held last in the bar goes on.
+        """
+        position = self.starts[bar] + np.minimum(slot.astype(np.int64), self.lengths[bar] - 1)
+        return np.stack([self.meter_at(position), self.tempo_at(position)], 1)
+
 
 def _fine_enough(score: Score) -> Score:
     """The score at a multiple of 16, and at least 64, ticks per quarter note, so that a position is a number of ticks.
@@ -431,12 +461,18 @@ def _ticks(position: np.ndarray, resolution: int) -> np.ndarray:
     return np.rint(position * (resolution / POSITIONS_PER_QUARTER)).astype(np.int64)
 
 
-def _returned(score: Score, old: Timeline, removed: np.ndarray, drawn: np.ndarray, free: np.ndarray) -> Score:
-    """The score without notes ``removed`` and with octuples ``drawn``, whose meters and tempi hold in bars ``free``."""
+def _returned(
+    score: Score, old: Timeline, removed: np.ndarray, drawn: np.ndarray, free: np.ndarray, bar_fields: list[int]
+) -> Score:
+    """The score without notes ``removed`` and with octuples ``drawn``.
+
+    Of ``bar_fields`` (meter, tempo) the octuples' values hold in the bars ``free``.
+    """
     _, first = np.unique(drawn[:, BAR], return_index=True)
     chosen = drawn[first][np.isin(drawn[first, BAR], free)]
     lengths = old.lengths.copy()
-    lengths[free] = BAR_LENGTHS[chosen[:, TIME_SIGNATURE]]
+    if TIME_SIGNATURE in bar_fields:
+        lengths[free] = BAR_LENGTHS[chosen[:, TIME_SIGNATURE]]
     starts = np.concatenate(([0], np.cumsum(lengths)[:-1]))
     resolution = score.resolution
 
@@ -450,16 +486,35 @@ def _returned(score: Score, old: Timeline, removed: np.ndarray, drawn: np.ndarra
         # A time halfway between two positions rounds to the even one, which an odd shift turns round: a tick mends it.
         return there + np.sign(positions(ticks, resolution) + shift - positions(there, resolution))
 
-    def moved_events(events: list[tuple[int, Any]]) -> np.ndarray:
+    def moved_events(events: list[tuple[int, Any]]) -> tuple[np.ndarray, list[Any]]:
         ticks = np.array([tick for tick, _ in events], np.int64)
-        return moved(ticks, shift_of(positions(ticks, resolution)))
+        position = positions(ticks, resolution)
+        there = moved(ticks, shift_of(position))
+        keep = np.ones(len(events), bool)
+        bar = np.searchsorted(old.starts, position, side="right") - 1
+        # An event for which its shortened bar has no room any more comes at the bar's end, unless another is there.
+        late = (position < old.starts[bar] + old.lengths[bar]) & (position >= old.starts[bar] + lengths[bar])
+        if late.any():
+            there = np.maximum.accumulate(np.where(late, _ticks(starts[bar] + lengths[bar], resolution), there))
+            keep = np.append(there[1:] > there[:-1], True)
+        return there[keep], [event[1] for event, kept in zip(events, keep.tolist(), strict=True) if kept]
 
-    spans = [(int(old.starts[bar]), int(old.starts[bar] + old.lengths[bar])) for bar in free]
+    def spans_of(field: int, values: list[Any]) -> list[tuple[int, int, int, Any]]:
+        if field not in bar_fields:
+            return []
+        begins, codes = old.starts[free], chosen[:, field]
+        return [
+            (begin, end, code, values[code])
+            for begin, end, code in zip(
+                begins.tolist(), (begins + old.lengths[free]).tolist(), codes.tolist(), strict=True
+            )
+        ]
+
     tempi = _with_spans(
         score.tempo_tick,
         score.tempo_bpm.tolist(),
         (old.tempo_position, old.tempo),
-        [(*span, code, TEMPO_VALUES[code]) for span, code in zip(spans, chosen[:, TEMPO].tolist(), strict=True)],
+        spans_of(TEMPO, TEMPO_VALUES.tolist()),
         120.0,
         resolution,
     )
@@ -467,13 +522,12 @@ def _returned(score: Score, old: Timeline, removed: np.ndarray, drawn: np.ndarra
         score.meter_tick,
         list(zip(score.meter_numerator.tolist(), score.meter_denominator.tolist(), strict=True)),
         (old.meter_position, old.meter),
-        [
-            (*span, code, (METER_NUMERATORS[code], METER_DENOMINATORS[code]))
-            for span, code in zip(spans, chosen[:, TIME_SIGNATURE].tolist(), strict=True)
-        ],
+        spans_of(TIME_SIGNATURE, list(zip(METER_NUMERATORS.tolist(), METER_DENOMINATORS.tolist(), strict=True))),
         (4, 4),
         resolution,
     )
+    tempo_tick, tempo_bpm = moved_events(tempi)
+    meter_tick, meter = moved_events(meters)
     stays = np.ones(len(score), bool)
     stays[removed] = False
     rest = score.select(stays)
@@ -494,11 +548,11 @@ def _returned(score: Score, old: Timeline, removed: np.ndarray, drawn: np.ndarra
         pitch=joined("pitch", drawn[:, PITCH] & 127),
         velocity=joined("velocity", 4 * drawn[:, VELOCITY] + 2),
         track=joined("track", _tracks(score, drawn[:, PROGRAM])),
-        tempo_tick=moved_events(tempi),
-        tempo_bpm=np.array([bpm for _, bpm in tempi], np.float64),
-        meter_tick=moved_events(meters),
-        meter_numerator=np.array([meter[0] for _, meter in meters], np.int64),
-        meter_denominator=np.array([meter[1] for _, meter in meters], np.int64),
+        tempo_tick=tempo_tick,
+        tempo_bpm=np.array(tempo_bpm, np.float64),
+        meter_tick=meter_tick,
+        meter_numerator=np.array([numerator for numerator, _ in meter], np.int64),
+        meter_denominator=np.array([denominator for _, denominator in meter], np.int64),
     )
 
 

@@ -51,6 +51,8 @@ def attributes_of(
     from musicbert_plugin.codecs.score import read_midi
 
     grid = grid_of(read_midi(path))
+    if grid.lost:
+        say(f"{path}: lost: {', '.join(f'{reason} ({count})' for reason, count in sorted(grid.lost.items()))}")
     begin, end = bars[0], grid.bars if bars[1] is None else bars[1]
     shades = brightness(grid) if chords else None
     return [begin, end], extract(grid, begin, end, legacy=legacy, chords=shades, given=given)

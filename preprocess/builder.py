@@ -21,6 +21,8 @@ worker: then it stays, and the same command tries those files again.
 ``group``      copy group: 16 hex digits, the same for copies and for nothing else
 ``split``      ``train``, ``valid`` or ``test``
 ``items``      [begin, end): its items in that split
+``lost``       from reason to how many of its notes could not be kept (absent if all could)
+``repaired``   how many data bytes of the file had to be repaired (absent if none)
 ``reason``     why it was left out, instead of ``split`` and ``items``
 ``detail``     that reason in a sentence, or ``of``: the file that it is a copy of
 =============  ======================================================================================================
@@ -267,7 +269,7 @@ class Decision:
 
 
 def _first_of_equal(values: np.ndarray, among: np.ndarray) -> np.ndarray:
-    """For each index in ``among`` (ascending), the first with an equal row of ``values``, or -1 if it is the first."""
+    """For each index in ``among``, the first of them with an equal row of ``values``, or -1 if it is the first."""
     first = np.full(len(among), -1, np.int64)
     _, start, inverse = np.unique(values[among], axis=0, return_index=True, return_inverse=True)
     found = among[start[inverse.reshape(-1)]]
@@ -350,10 +352,11 @@ def decide(
     ratios = parse_ratios(options.split_ratios)
     split_of_bundle = assign(keys, fixed_side, ratios, options.seed)
     alike = copies[:, None] if options.duplicates == "near" else records.exact[pieces]
+    order = np.argsort(records.repaired[pieces], kind="stable")  # an intact file stands for its repaired copies
     if ties:
         sizes = records.notes[pieces].astype(np.int64)
         if options.duplicates != "keep":
-            sizes[_first_of_equal(alike, np.arange(len(pieces))) >= 0] = 0
+            sizes[order[_first_of_equal(alike, order) >= 0]] = 0
         split_of_bundle = fill(split_of_bundle, np.bincount(bundle, sizes, len(distinct)), fixed_side, ratios)
 
     split = np.full(count, -1, np.int8)
@@ -364,7 +367,7 @@ def decide(
     side_of_piece = split_of_bundle[bundle]
     outside = (pinned >= 0) & (pinned != side_of_piece)
     elsewhere[pieces[outside]] = True
-    inside = np.flatnonzero(~outside)
+    inside = order[~outside[order]]
     split[pieces[inside]] = side_of_piece[inside]
     if options.duplicates != "keep":
         first = _first_of_equal(alike, inside)
@@ -416,6 +419,8 @@ class Summary:
     items: Counter[str]
     notes: Counter[str]
     reasons: Counter[str]
+    lost: dict[str, list[int]]  # from reason to the notes of each file
+    repaired: list[int]  # data bytes of each file
 
     def say(self, left_out: Any) -> None:
         """Print it to stderr."""
@@ -424,6 +429,10 @@ class Summary:
             say(f"{name:<8}{self.kept[name]:>12,}{self.items[name]:>12,}{self.notes[name]:>16,}")
         for reason, files in sorted(self.reasons.items(), key=lambda item: (-item[1], item[0])):
             say(f"left out: {reason:<24}{files:>10,}{'' if left_out(reason) else '  (failed)'}")
+        for reason, counts in sorted(self.lost.items()):
+            say(f"lost: {reason:<28}{sum(counts):>10,}  in {len(counts):,} files")
+        if self.repaired:
+            say(f"repaired: {'data byte above 127':<24}{sum(self.repaired):>10,}  in {len(self.repaired):,} files")
 
 
 def _assemble(
@@ -445,6 +454,8 @@ def _assemble(
     items: Counter[str] = Counter()
     notes: Counter[str] = Counter()
     reasons: Counter[str] = Counter()
+    lost_notes: dict[str, list[int]] = {}
+    repaired: list[int] = []
     names = collection.names
     with open(out / "manifest.jsonl", "w", encoding="ascii", buffering=1 << 18) as manifest:
         for index, name in enumerate(names):
@@ -463,6 +474,12 @@ def _assemble(
                     line[kind.unit] = record["notes"]
                     line["parts"] = len(record["lengths"])
                     line["group"] = f"{int(decision.group[index]):016x}"
+                    if "repaired" in record:
+                        line["repaired"] = record["repaired"]
+                        repaired.append(record["repaired"])
+                        from musicbert_plugin.codecs.score import repair_sentence
+
+                        say(repair_sentence(name, record["repaired"]))
                     split = int(decision.split[index])
                     if split >= 0:
                         where = SPLITS[split]
@@ -470,6 +487,10 @@ def _assemble(
                         start, size = record["items"]
                         line["items"] = assembly.add(split, run, start, size, record["lengths"])
                         line.update(companion.add(index, where, record.get("extra", {})))
+                        if "lost" in record:
+                            line["lost"] = record["lost"]
+                            for reason, count in record["lost"].items():
+                                lost_notes.setdefault(reason, []).append(count)
                         kept[where] += 1
                         items[where] += line["parts"]
                         notes[where] += record["notes"]
@@ -485,7 +506,7 @@ def _assemble(
                     say(f"{line['reason']}: {line['detail']}")
             manifest.write(json.dumps(line, separators=(",", ":")) + "\n")
     assembly.close()
-    return Summary(kind.unit, kept, items, notes, reasons)
+    return Summary(kind.unit, kept, items, notes, reasons, lost_notes, repaired)
 
 
 def _is_wish(kind: Kind, reason: str) -> bool:

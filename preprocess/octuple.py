@@ -9,6 +9,10 @@ counted from 0, eight ``</s>``; the task draws windows from it.  With ``--window
 (MusicBERT's preprocessing): windows of 1,000 notes every 250, the first beginning up to 999 notes before the piece,
 all bars of a window moved by one random number that keeps them inside 0..255; each is drawn from the seed and the
 piece's content.  Unlike the original's, equal pieces so give equal windows on every machine.
+
+What ``encode`` prints and what stored windows hold is the published encoding, which leaves out notes from position
+65,536 on (1,024 bars of 4/4): ``encode`` warns of them, the manifest and the summary of ``build`` count them.  Drawn
+windows need no such limit and hold these notes too.
 """
 
 from __future__ import annotations
@@ -20,7 +24,7 @@ from typing import Any
 
 from musicbert_plugin.errors import OptionError
 
-from .command import add_options, option, options_of, run_command
+from .command import add_options, option, options_of, run_command, say
 from .midi import MidiKind, MidiLimits
 
 DRAWN, STORED = "drawn", "stored"
@@ -63,7 +67,7 @@ class OctupleKind(MidiKind):
         from .workers import Piece
 
         score = self.read(data, name)
-        octuples = octuple.encode(score)
+        octuples = octuple.encode(score, octuple.REACH if self.windows == DRAWN else octuple.PUBLISHED_END)
         self._filter(octuples, name)
         identity = self.identity(score)
         if self.windows == DRAWN:
@@ -75,7 +79,9 @@ class OctupleKind(MidiKind):
         else:
             exact = hashlib.sha256(octuples.tobytes()).digest()[:16]
             items = [octuple.frame(window) for window in stored_windows(octuples, self.seed, exact)]
-        return Piece(len(octuples), items, exact, identity)
+        out_of_reach = len(score) - len(octuples)
+        lost = {"note out of reach": out_of_reach} if out_of_reach else {}
+        return Piece(len(octuples), items, exact, identity, lost=lost, repaired=score.repaired)
 
     def _filter(self, octuples: Any, name: str) -> None:
         import numpy as np
@@ -156,10 +162,16 @@ def stored_windows(octuples: Any, seed: int, content: bytes) -> list[Any]:
 
 
 def words_of(score: Any, file: str) -> str:
-    """The score of a file as a line of words."""
+    """The score of a file as a line of words of the published encoding; says how many notes that leaves out."""
     from musicbert_plugin.codecs import octuple
 
-    return octuple.to_words(octuple.encode(score))
+    octuples = octuple.encode(score, octuple.PUBLISHED_END)
+    if len(octuples) < len(score):
+        say(
+            f"{file}: lost: {len(score) - len(octuples):,} of {len(score):,} notes, since the published encoding ends "
+            f"at position {octuple.PUBLISHED_END:,}"
+        )
+    return octuple.to_words(octuples)
 
 
 def score_of(words: str) -> Any:

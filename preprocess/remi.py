@@ -115,7 +115,9 @@ class BarsKind(MidiKind):
         items, extra = self.cut(grid, ids, ends, exact, name)
         if grid.lost:
             extra["lost"] = dict(grid.lost)
-        return Piece(len(grid.onset), items, exact, self.identity(score), extra)
+        return Piece(
+            len(grid.onset), items, exact, self.identity(score), extra, lost=dict(grid.lost), repaired=score.repaired
+        )
 
     def cut(self, grid: Any, ids: Any, ends: Any, exact: bytes, name: str) -> tuple[list[Any], dict[str, Any]]:
         """The items of a piece, and what its companion must know."""

@@ -26,7 +26,8 @@ Written to DIR:
                      the program's name (with ``own``: of the notes that sound longest); ``tempo``, mean quarter notes
                      per minute; then the columns of ``--labels``, a CSV with a column ``file`` about the MIDI files,
                      whose own ``composer`` counts for more
-``manifest.jsonl``   a line per MIDI file: its content hash and clips, or why there are none
+``manifest.jsonl``   a line per MIDI file: its content hash and clips, or why there are none; ``repaired``, how many of
+                     its data bytes had to be repaired (absent if none)
 ``render.json``      options, versions and, for fluidsynth, the sound font's hash
 
 so that ``python -m preprocess.audio build DIR/labels.csv --dest DATA --group-column piece --duplicates keep`` goes on.
@@ -360,7 +361,8 @@ def render_piece(
     Returns
     -------
     dict
-        ``hash``, ``clips`` (file, instrument, tempo), ``identity``; or ``reason`` and ``detail``.
+        ``hash``, ``clips`` (file, instrument, tempo), ``identity``, and ``repaired`` where data bytes of the file had
+        to be repaired; or ``reason`` and ``detail``.
     """
     from musicbert_plugin.codecs.score import read_midi
 
@@ -370,6 +372,8 @@ def render_piece(
         data = plan.sources[number].read(inner, place, plan.largest_file)
         about: dict[str, Any] = {"hash": hashlib.sha256(data).hexdigest()[:32], "clips": []}
         score = read_midi(data, name=name)
+        if score.repaired:
+            about["repaired"] = score.repaired
         about["identity"] = identify(score.onset, score.pitch, score.program == DRUMS, score.resolution)
         for clip, (program, tempo, start) in enumerate(plan.choices(name)):
             excerpt = excerpt_of(score, program, tempo, plan.seconds, start)
@@ -555,6 +559,8 @@ def parser() -> argparse.ArgumentParser:
 
 def main(arguments: list[str]) -> int:
     """Run the command; returns its status."""
+    from musicbert_plugin.codecs.score import repair_sentence
+
     from .audio import Table, read_table
     from .sources import Collection
 
@@ -597,6 +603,11 @@ def main(arguments: list[str]) -> int:
         say(f"none of the {len(found)} files could be rendered.")
         return CANNOT_START
     write_tables(namespace.dest, names, found, table)
+    repaired = {name: about["repaired"] for name, about in zip(names, found, strict=True) if "repaired" in about}
+    for name, count in repaired.items():
+        say(repair_sentence(name, count))
+    if repaired:
+        say(f"repaired: {sum(repaired.values()):,} data bytes above 127 in {len(repaired):,} files")
     clips = sum(len(about.get("clips", ())) for about in found)
     how = "fluidsynth" if plan.synthesiser.program else "the synthesiser in numpy"
     say(f"{clips:,} clips of {len(found) - len(failed):,} pieces in {namespace.dest}, rendered by {how}")

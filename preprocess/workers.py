@@ -56,6 +56,10 @@ class Piece:
         What makes it the same piece as another.
     extra : dict
         What the kind's companion will want to know of it (see ``builder.Companion``), as JSON knows it.
+    lost : dict of str to int
+        Notes that could not be kept, by reason.
+    repaired : int
+        Data bytes of the file that had to be repaired.
     """
 
     notes: int
@@ -63,6 +67,8 @@ class Piece:
     exact: bytes
     identity: Identity
     extra: dict[str, Any] = field(default_factory=dict)
+    lost: dict[str, int] = field(default_factory=dict)
+    repaired: int = 0
 
 
 class Kind(Protocol):
@@ -178,6 +184,10 @@ class Run:
             record["lengths"] = lengths
             if piece.extra:
                 record["extra"] = piece.extra
+            if piece.lost:
+                record["lost"] = piece.lost
+            if piece.repaired:
+                record["repaired"] = piece.repaired
             self._places[0] += size
             self._places[1] += 4 * len(piece.identity.shingles)
         self._lines.append(json.dumps(record, separators=(",", ":")))
@@ -422,6 +432,7 @@ class Records:
         self.run = np.full(count, -1, np.int32)
         self.place = np.zeros(count, np.int64)
         self.notes = np.full(count, -1, np.int32)  # -1: did not become a piece
+        self.repaired = np.zeros(count, bool)
         self.sequence = np.zeros(count, np.uint64)
         self.exact = np.zeros((count, 2), np.uint64)
         self.shingles = np.zeros((count, 2), np.int64)
@@ -468,6 +479,7 @@ class Records:
         self.run[index], self.place[index] = run, place
         if "reason" not in record:
             self.notes[index] = record["notes"]
+            self.repaired[index] = "repaired" in record
             self.sequence[index] = record["sequence"]
             self.exact[index] = np.frombuffer(bytes.fromhex(record["exact"]), np.uint64)
             self.shingles[index] = record["shingles"]

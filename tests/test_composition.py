@@ -250,6 +250,13 @@ def test_an_open_last_bar_of_a_prompt_is_closed_after_its_last_whole_note(tmp_pa
     assert [message.split(": ")[1] for message in caplog.messages] == told
 
 
+def test_notes_of_a_prompt_that_cannot_be_kept_are_told(caplog):
+    from musicbert_plugin.composition import prompt_of
+
+    assert len(prompt_of(Score.of(480, [0, 480], [480, 480], [60, 62]), "bar-tempo", name="a.mid").ids)
+    assert caplog.messages == ["a.mid: lost: note without length (1)"]
+
+
 @pytest.mark.parametrize(
     ("line", "layout"),
     [

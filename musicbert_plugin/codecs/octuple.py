@@ -18,8 +18,11 @@ field  name            values  meaning
 
 Time
     A tick becomes a position by ``round(16 tick / resolution)``, half to even; onsets, ends and every tempo and meter
-    change are rounded each on its own, and a length is the difference of two rounded positions.  Notes from position
-    65,536 on (1,024 bars of 4/4) are left out.
+    change are rounded each on its own, and a length is the difference of two rounded positions.
+
+    The published encoding leaves out notes from position 65,536 on (:data:`PUBLISHED_END`, 1,024 bars of 4/4).  Nothing
+    but its printed form and its stored windows depends on that, so :func:`encode` goes on to :data:`REACH`, 36 hours
+    at 120 quarter notes per minute.  Whoever encodes tells the user of notes that are left out.
 
 Bars
     A bar takes its length from the meter at its own first position and keeps it to its end.  So a meter that changes
@@ -64,7 +67,8 @@ DICTIONARY_SHA256 = "a8506122e3fac48bc3564f899aa1e150073feb666ac51ac6b6332725a99
 
 POSITIONS_PER_QUARTER = 16
 POSITIONS_PER_WHOLE = 64
-END_OF_TIME = 65536  # positions; later notes are left out
+PUBLISHED_END = 65536  # positions; the published encoding leaves out later notes
+REACH = 2**22  # positions; later notes are left out, so that a few bytes of MIDI cannot ask for gigabytes of bars
 TICKS_PER_QUARTER = 480  # of decoded scores
 TICKS_PER_POSITION = TICKS_PER_QUARTER // POSITIONS_PER_QUARTER
 DEFAULT_METER = (4, 4)
@@ -170,23 +174,26 @@ def _held(begins: np.ndarray, values: np.ndarray, at: np.ndarray) -> np.ndarray:
     return np.repeat(values, np.diff(first, append=len(at)))
 
 
-def encode(score: Score) -> np.ndarray:
+def encode(score: Score, end: int = REACH) -> np.ndarray:
     """The octuples of a whole piece.
 
     Parameters
     ----------
     score : Score
+    end : int
+        Position from which on notes are left out, at most :data:`REACH`; :data:`PUBLISHED_END` gives the published
+        encoding.
 
     Returns
     -------
     int32 [N, 8]
-        A row per note with onset before position 65,536, sorted lexicographically.  Bars count from 0 at the score's
-        first tick and may exceed 255.
+        A row per note with onset before position ``end``, sorted lexicographically; ``len(score) - N`` notes are left
+        out.  Bars count from 0 at the score's first tick and may exceed 255.
 
     Raises
     ------
     ScoreError
-        Reason ``"unsupported meter"`` or ``"no notes"`` (none before position 65,536).
+        Reason ``"unsupported meter"`` or ``"no notes"`` (none before position ``end``).
     """
     meters = zip(score.meter_numerator.tolist(), score.meter_denominator.tolist(), strict=True)
     meter = np.array([meter_code(numerator, denominator) for numerator, denominator in meters], np.int64)
@@ -202,9 +209,11 @@ def encode(score: Score) -> np.ndarray:
     key |= duration_code(length) << 5
     key |= (score.velocity >> 2).astype(np.int64)
     key.sort()
-    key = key[: np.searchsorted(key, END_OF_TIME << 28)]
+    key = key[: np.searchsorted(key, end << 28)]
     if len(key) == 0:
-        raise ScoreError("no notes", f"no note begins before position {END_OF_TIME} (1,024 bars of 4/4).")
+        raise ScoreError(
+            "no notes", f"no note begins before position {end} ({end // POSITIONS_PER_WHOLE:,} bars of 4/4)."
+        )
     onset = key >> 28
 
     out = np.empty((len(key), 8), np.int32)
@@ -255,9 +264,11 @@ def repair(octuples: np.ndarray) -> tuple[np.ndarray, Counter[str]]:
 
     Rules, in this order:
 
-    * *skip* a row whose bar is above 65,535, where no note can begin;
+    * *skip* a row whose bar is :data:`REACH` or above, where no note can begin;
     * *clamp* every field to its range (a bar only to 0 from below);
-    * *clamp* pitch to the kind of its program: a drum's moves up by 128 if it is below 128, another's down by 128.
+    * *clamp* pitch to the kind of its program: a drum's moves up by 128 if it is below 128, another's down by 128;
+    * *skip* a row whose onset, in bars of the lengths that :func:`decode_with_repairs` gives them, is at or beyond
+      position :data:`REACH`.
 
     Parameters
     ----------
@@ -274,11 +285,11 @@ def repair(octuples: np.ndarray) -> tuple[np.ndarray, Counter[str]]:
         raise ValueError(f"octuples have shape {rows.shape}; (N, 8) is needed")
     rows = rows.reshape(-1, 8).astype(np.int64)
     repairs: Counter[str] = Counter()
-    reachable = rows[:, BAR] < END_OF_TIME
+    reachable = rows[:, BAR] < REACH
     if not reachable.all():
         repairs["bar out of reach"] = int((~reachable).sum())
         rows = rows[reachable]
-    highest = np.array([END_OF_TIME, *FIELD_SIZES[1:]]) - 1
+    highest = np.array([REACH, *FIELD_SIZES[1:]]) - 1
     clamped = np.clip(rows, 0, highest)
     for field in np.flatnonzero((clamped != rows).any(axis=0)):
         repairs[f"{FIELDS[field]} out of range"] = int((clamped[:, field] != rows[:, field]).sum())
@@ -286,7 +297,13 @@ def repair(octuples: np.ndarray) -> tuple[np.ndarray, Counter[str]]:
     if wrong_kind.any():
         repairs["drum pitch"] = int(wrong_kind.sum())
         clamped[wrong_kind, PITCH] ^= 128
-    return clamped[np.lexsort(clamped.T[::-1])], repairs
+    rows = clamped[np.lexsort(clamped.T[::-1])]
+    if len(rows) and (int(rows[-1, BAR]) + 1) * int(BAR_LENGTHS.max()) > REACH:
+        reachable = bar_starts(rows)[rows[:, BAR]] + rows[:, POSITION] < REACH
+        if not reachable.all():
+            repairs["bar out of reach"] += int((~reachable).sum())
+            rows = rows[reachable]
+    return rows, repairs
 
 
 def _bar_meters(octuples: np.ndarray) -> np.ndarray:

@@ -12,6 +12,10 @@ and an over-long header chunk is cut to its six defined bytes.  Refused, each wi
 the parser refuses, zero ticks per quarter note, SMPTE time (which has no beats), impossible meters, times outside
 31 bits, no notes, and files beyond a :class:`Budget`.
 
+A channel message has data bytes of 0 to 127.  A file that the parser refuses and that has larger ones is parsed again
+with each of them as 127, and ``Score.repaired`` counts them.  A file that is still refused then, or has no note,
+stays refused.
+
 Writing
 -------
 Format 1 at ``score.resolution`` ticks per quarter note, one track per (track, program) of the score, drums on channel
@@ -23,6 +27,8 @@ Limits: lyrics, controllers, pedals, pitch bends, markers and key signatures are
 
 from __future__ import annotations
 
+import contextlib
+import logging
 import os
 import struct
 from dataclasses import dataclass, replace
@@ -33,6 +39,8 @@ import numpy as np
 import symusic
 
 from ..errors import ScoreError
+
+logger = logging.getLogger(__name__)
 
 DRUMS = 128  # the program of every drum track
 LAST_TICK = 2**31 - 1
@@ -58,6 +66,8 @@ class Score:
         Tempo changes in quarter notes per minute, sorted by tick.  120 before the first.
     meter_tick, meter_numerator, meter_denominator : int64 [M]
         Time signatures, sorted by tick.  4/4 before the first.
+    repaired : int
+        Data bytes above 127 in the MIDI file that it was read from, which were read as 127.
     """
 
     resolution: int
@@ -72,6 +82,7 @@ class Score:
     meter_tick: np.ndarray
     meter_numerator: np.ndarray
     meter_denominator: np.ndarray
+    repaired: int = 0
 
     def __len__(self) -> int:
         """The number of notes."""
@@ -181,8 +192,66 @@ def _unwrap(data: bytes) -> bytes:
     return data
 
 
-def _parse(data: bytes, name: str) -> Any:
-    """symusic's score of one MIDI file, or a :class:`ScoreError` that tells why there is none."""
+def _after_number(data: bytes, at: int) -> tuple[int, int]:
+    """The variable-length number at an offset, and the offset after it."""
+    number = 0
+    while at < len(data):
+        byte = data[at]
+        at += 1
+        number = number << 7 | byte & 127
+        if byte < 128:
+            break
+    return number, at
+
+
+def _high_data_bytes(data: bytes) -> int:
+    """How many data bytes of a MIDI file's channel messages are above 127.
+
+    Of a track that makes no sense from some event on, only what comes before is counted.
+    """
+    count, at = 0, 14
+    while at + 8 <= len(data):
+        kind, begin = data[at : at + 4], at + 8
+        at = begin + int.from_bytes(data[at + 4 : begin], "big")
+        if kind == b"MTrk":
+            count += _high_data_bytes_of_track(data[begin:at])
+    return count
+
+
+def _high_data_bytes_of_track(track: bytes) -> int:
+    """The same of the content of one track chunk."""
+    count = running = at = 0
+    while True:
+        _, at = _after_number(track, at)  # the delta time
+        if at >= len(track):
+            return count
+        status = running
+        if track[at] >= 0x80:
+            status = track[at]
+            at += 1
+        if 0x80 <= status < 0xF0:
+            running = status
+            length = 1 if 0xC0 <= status < 0xE0 else 2  # a program change and a channel pressure have one data byte
+            count += sum(byte > 127 for byte in track[at : at + length])
+        elif status in (0xF0, 0xF7):
+            length, at = _after_number(track, at)
+        elif status == 0xFF:
+            length, at = _after_number(track, at + 1)
+        elif status > 0xF0:
+            length = {0xF1: 1, 0xF2: 2, 0xF3: 1}.get(status, 0)
+        else:  # a data byte before any status
+            return count
+        at += length
+
+
+def _parse(data: bytes, name: str) -> tuple[Any, int]:
+    """symusic's score of one MIDI file and how many data bytes had to be repaired for it.
+
+    Raises
+    ------
+    ScoreError
+        There is none, and why.
+    """
     if not data:
         raise ScoreError("unreadable", f"{name}: the file is empty; a MIDI file is needed.")
     if data[:2] == b"\x1f\x8b":
@@ -197,14 +266,26 @@ def _parse(data: bytes, name: str) -> Any:
         if division & 0x8000:
             raise ScoreError("SMPTE time", f"{name}: timed in SMPTE frames; ticks per quarter note are needed.")
     try:
-        return symusic.Score.from_midi(data)
+        return symusic.Score.from_midi(data), 0
     except Exception as error:  # the parser's own types vary: RuntimeError, ValueError, UnicodeDecodeError, MemoryError
         detail = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise ScoreError("unreadable", f"{name}: damaged MIDI data ({detail}).") from None
+    high = _high_data_bytes(data)
+    if high:
+        mended: Any = None  # the file may be damaged elsewhere too
+        with contextlib.suppress(Exception):
+            mended = symusic.Score.from_midi(data, sanitize_data=True)
+        if mended is not None and mended.note_num():
+            return mended, high
+    raise ScoreError("unreadable", f"{name}: damaged MIDI data ({detail}).")
+
+
+def repair_sentence(name: str, repaired: int) -> str:
+    """What to tell the user of a file whose score has ``repaired`` above 0."""
+    return f"{name}: repaired: data byte above 127, read as 127 ({repaired})"
 
 
 def read_midi(source: str | os.PathLike[str] | bytes, *, name: str = "", budget: Budget | None = None) -> Score:
-    """Read a MIDI file.
+    """Read a MIDI file; one that is given by its path and had to be repaired is named in a warning.
 
     Parameters
     ----------
@@ -239,7 +320,7 @@ def read_midi(source: str | os.PathLike[str] | bytes, *, name: str = "", budget:
             raise ScoreError("unreadable", f"{name}: {error.strerror or error}.") from None
     if len(data) > budget.bytes:
         raise ScoreError("too large", f"{name}: more than {budget.bytes} bytes; the budget can be raised.")
-    parsed = _parse(data, name)
+    parsed, repaired = _parse(data, name)
     notes = parsed.note_num()
     if notes == 0:
         raise ScoreError("no notes", f"{name}: there are no notes in it.")
@@ -251,10 +332,13 @@ def read_midi(source: str | os.PathLike[str] | bytes, *, name: str = "", budget:
         events += sum(len(t.controls) + len(t.pitch_bends) + len(t.pedals) + len(t.lyrics) for t in tracks)
     if events > budget.events:
         raise ScoreError("too large", f"{name}: {events} events; the budget allows {budget.events} and can be raised.")
-    return _score_of_parsed(parsed, tracks, name)
+    score = _score_of_parsed(parsed, tracks, name, repaired)
+    if repaired and not isinstance(source, bytes):  # who reads bytes asks the score
+        logger.warning("%s", repair_sentence(name, repaired))
+    return score
 
 
-def _score_of_parsed(parsed: Any, tracks: Any, name: str) -> Score:
+def _score_of_parsed(parsed: Any, tracks: Any, name: str, repaired: int) -> Score:
     programs, lists = [], []
     for track in tracks:
         notes = track.notes
@@ -297,6 +381,7 @@ def _score_of_parsed(parsed: Any, tracks: Any, name: str) -> Score:
         meters["time"].astype(np.int64),
         numerator,
         denominator,
+        repaired,
     )
 
 

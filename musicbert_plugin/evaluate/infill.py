@@ -4,6 +4,7 @@
 
 Writes ``original.mid``, ``masked.mid`` (without the notes of those bars), ``filled.mid`` and ``infill.png``, their
 three piano rolls one above the other.  Bars count from 1, as musicians count, and the second number is not included.
+Time signatures and tempi stay, and every other note keeps its time, unless ``--redraw`` asks for new ones.
 """
 
 from __future__ import annotations
@@ -31,6 +32,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--programs", type=int, nargs="*", help="fill only these programs' notes (128: drums)")
     parser.add_argument("--temperature", type=float, default=1.0)
     parser.add_argument("--top-k", type=int, default=0, help="draw among the k likeliest values (0: among all)")
+    parser.add_argument(
+        "--redraw",
+        default="",
+        metavar="meter,tempo",
+        help="draw a new time signature, a new tempo, or both, in bars where no other note stays (default: keep both)",
+    )
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--dest", type=Path, required=True, help="folder for the MIDI files and the picture")
 
@@ -67,6 +74,7 @@ def evaluate(options: argparse.Namespace) -> Report:
         temperature=options.temperature,
         top_k=options.top_k,
         seed=options.seed,
+        redraw=options.redraw,
     )
     filled_rows = octuple.encode(filled)
     try:

@@ -224,11 +224,39 @@ def test_half_positions_round_to_even() -> None:
     assert octuple.encode(score)[:, octuple.POSITION].tolist() == [0, 2, 2]
 
 
-def test_notes_after_the_last_position_are_left_out() -> None:
+def test_the_published_encoding_leaves_out_notes_after_its_last_position() -> None:
     score = Score.of(16, [0, 65535, 65536], [5, 65540, 65540], [60, 61, 62])
-    assert octuple.encode(score)[:, octuple.PITCH].tolist() == [60, 61]
+    assert octuple.encode(score, octuple.PUBLISHED_END)[:, octuple.PITCH].tolist() == [60, 61]
     with pytest.raises(ScoreError, match="65536"):
-        octuple.encode(Score.of(16, [65536], [65537], [60]))
+        octuple.encode(Score.of(16, [65536], [65537], [60]), octuple.PUBLISHED_END)
+
+
+def test_notes_beyond_the_published_encodings_end_are_encoded_and_decoded() -> None:
+    onset = np.array([0, 65535, 65536, 100_000, octuple.REACH - 1])
+    score = Score.of(16, onset, onset + 4, [60, 61, 62, 63, 64])
+    rows = octuple.encode(score)
+    assert (rows[:, octuple.BAR] * 64 + rows[:, octuple.POSITION]).tolist() == onset.tolist()
+    decoded, repairs = octuple.decode_with_repairs(rows)
+    assert not repairs and (decoded.onset // octuple.TICKS_PER_POSITION).tolist() == onset.tolist()
+    np.testing.assert_array_equal(octuple.encode(read_midi(midi_bytes(decoded))), rows)
+    parts = octuple.split_bars(rows)
+    assert sum(map(len, parts)) == 5 and max(part[:, octuple.BAR].max() for part in parts) < 256
+
+
+def test_a_few_bytes_of_midi_cannot_ask_for_gigabytes_of_bars() -> None:
+    last = 2**31 - 1
+    rows = octuple.encode(Score.of(1, [0, last], [1, last], [60, 61], meters=[(0, 1, 64)]))
+    assert rows[:, octuple.PITCH].tolist() == [60]
+    with pytest.raises(ScoreError, match="4194304"):
+        octuple.encode(Score.of(1, [last], [last], [60]))
+
+
+def test_decoding_skips_what_lies_beyond_all_music() -> None:
+    row = [0, 0, 0, 60, 8, 16, 253, 35]  # bars of two whole notes
+    rows = np.array([row, [2**15, *row[1:]], [2**15 + 1, *row[1:]], [2**22 - 1, *row[1:]], [2**22, *row[1:]]])
+    score, repairs = octuple.decode_with_repairs(rows)
+    assert (len(score), repairs) == (1, {"bar out of reach": 4})
+    assert len(octuple.decode(np.array([row, [2**15 - 1, *row[1:]]]))) == 2
 
 
 def test_duplicate_notes_stay() -> None:

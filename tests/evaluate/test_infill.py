@@ -67,6 +67,46 @@ def test_only_the_asked_notes_change_and_everything_is_written(
     assert set(filled[new, octuple.BAR].tolist()) <= {1, 2}
 
 
+def jig(tmp_path: Path) -> Path:
+    """Eight bars of 6/8 for one instrument: in the bars that are filled no other note stays."""
+    onset = np.arange(48) * 240
+    score = Score.of(480, onset, onset + 240, 60 + np.arange(48) % 13, 70, 40, tempi=[(0, 66.0)], meters=[(0, 6, 8)])
+    write_midi(score, tmp_path / "jig.mid")
+    return tmp_path / "jig.mid"
+
+
+def test_by_default_a_jig_of_one_instrument_keeps_its_meter_and_tempo_and_all_other_notes(
+    checkpoint: Path, tmp_path: Path
+) -> None:
+    for seed in range(5):
+        dest = tmp_path / str(seed)
+        arguments = ["--path", str(checkpoint), "--bars", "3:5", "--seed", str(seed), "--dest", str(dest)]
+        assert main(["infill", str(jig(tmp_path)), *arguments]) == 0
+        before, after = read_midi(dest / "original.mid"), read_midi(dest / "filled.mid")
+        for name in ("resolution", "tempo_tick", "tempo_bpm", "meter_tick", "meter_numerator", "meter_denominator"):
+            np.testing.assert_array_equal(getattr(after, name), getattr(before, name))
+        outside = [octuple.encode(score) for score in (before, after)]
+        outside = [rows[(rows[:, octuple.BAR] < 2) | (rows[:, octuple.BAR] >= 4)] for rows in outside]
+        np.testing.assert_array_equal(*outside)
+
+
+def test_a_new_meter_and_a_new_tempo_can_be_asked_for(
+    checkpoint: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = ["infill", str(jig(tmp_path)), "--path", str(checkpoint), "--bars", "3:5", "--dest", str(tmp_path)]
+    assert main([*arguments, "--redraw", "tempo"]) == 0
+    filled = read_midi(tmp_path / "filled.mid")
+    assert len(filled.tempo_tick) > 1 and len(filled.meter_tick) == 1
+    assert main([*arguments, "--redraw", "meter,tempo"]) == 0
+    filled = read_midi(tmp_path / "filled.mid")
+    assert len(filled.tempo_tick) > 1 and len(filled.meter_tick) > 1
+    capsys.readouterr()
+    assert main([*arguments, "--redraw", "key"]) == 2
+    assert capsys.readouterr().err == (
+        "evaluate infill: redraw is 'key', but meter, tempo or both (meter,tempo) are accepted.\n"
+    )
+
+
 def test_bars_that_cannot_be_filled_are_refused_in_one_sentence(
     checkpoint: Path, piece: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -60,6 +60,28 @@ def test_encode_prints_bars_beyond_255_and_fails_on_a_meter_outside_the_vocabula
     assert "3/128" in printed.err
 
 
+def test_encode_warns_of_notes_beyond_the_published_end_and_of_repaired_bytes(tmp_path: Path) -> None:
+    """The published form ends at position 65,536; what stands on stdout is that form and nothing else."""
+    onset = np.array([0, 1023, 1024, 1025]) * 1920
+    write_midi(Score.of(480, onset, onset + 480, [60, 61, 62, 63]), tmp_path / "long.mid")
+    data = bytearray((tmp_path / "long.mid").read_bytes())
+    data[data.index(b"\x90") + 2] |= 0x80
+    (tmp_path / "high.mid").write_bytes(data)
+    encoded = command("encode", tmp_path / "long.mid", tmp_path / "high.mid")
+    assert encoded.returncode == 0
+    assert [line.split()[::8] for line in encoded.stdout.splitlines()] == [["<0-0>", "<0-1023>"]] * 2
+    ending = "lost: 2 of 4 notes, since the published encoding ends at position 65,536"
+    assert encoded.stderr.splitlines() == [
+        f"{tmp_path / 'long.mid'}: {ending}",
+        f"{tmp_path / 'high.mid'}: repaired: data byte above 127, read as 127 (1)",
+        f"{tmp_path / 'high.mid'}: {ending}",
+    ]
+    (tmp_path / "lines").write_text("<0-1024> <1-0> <2-0> <3-60> <4-8> <5-16> <6-9> <7-35>\n")
+    decoded = command("decode", tmp_path / "lines", "--dest", tmp_path / "out")
+    assert (decoded.returncode, decoded.stderr) == (0, "")
+    assert read_midi(tmp_path / "out" / "0.mid").onset.tolist() == [1024 * 1920]
+
+
 def test_decode_takes_what_fairseq_prints_and_names_pieces_by_its_ids(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

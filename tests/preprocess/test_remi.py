@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import struct
 import subprocess
@@ -325,6 +326,25 @@ def test_lost_notes_are_told(tmp_path: Path, capsys: pytest.CaptureFixture[str])
     (tmp_path / "a.mid").write_bytes(header + track)
     assert command.main(["encode", str(tmp_path / "a.mid")]) == 0
     assert "note without length (1)" in capsys.readouterr().err
+    assert attributes_command.main([str(tmp_path / "a.mid")]) == 0
+    assert f"{tmp_path / 'a.mid'}: lost: note without length (1)" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("kind", ["build", "pairs"])
+def test_repaired_files_and_lost_notes_are_counted(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], kind: str
+) -> None:
+    source = tmp_path / "source"
+    shutil.copytree(folder, source)
+    name = sorted(path.name for path in source.iterdir())[0]
+    data = bytearray((source / name).read_bytes())
+    data[data.index(b"\x90") + 2] |= 0x80
+    (source / name).write_bytes(data)
+    assert command.main([kind, str(source), "--dest", str(tmp_path / "data"), "--duplicates", "keep"]) == 0
+    lines = [json.loads(line) for line in (tmp_path / "data" / "manifest.jsonl").read_text().splitlines()]
+    assert [line["file"] for line in lines if "repaired" in line] == [name]
+    said = capsys.readouterr().err
+    assert f"{name}: repaired: data byte above 127, read as 127 (1)" in said and "in 1 files" in said
 
 
 @pytest.mark.parametrize("text", ["0", "17-16", "a", "1-300", ""])

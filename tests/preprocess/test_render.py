@@ -246,6 +246,20 @@ def test_what_cannot_be_read_is_told_and_the_rest_goes_on(
     assert run(source, tmp_path / "none", "--seconds", 1)[0] == 2
 
 
+def test_a_piece_that_had_to_be_repaired_is_rendered_and_named(
+    corpus: Callable[..., Path], tmp_path: Path, run: Render
+) -> None:
+    source = corpus(2)
+    data = bytearray((source / "000.mid").read_bytes())
+    data[data.index(b"\x90") + 2] |= 0x80
+    (source / "000.mid").write_bytes(data)
+    status, said = run(source, tmp_path / "out", "--seconds", 1)
+    lines = [json.loads(line) for line in (tmp_path / "out" / "manifest.jsonl").read_text().splitlines()]
+    assert status == 0 and [line.get("repaired") for line in lines] == [1, None]
+    assert "000.mid: repaired: data byte above 127, read as 127 (1)\n" in said
+    assert "repaired: 1 data bytes above 127 in 1 files\n" in said
+
+
 def test_folders_name_composers_and_copies_share_a_piece(
     corpus: Callable[..., Path], tmp_path: Path, run: Render, make_piece: Callable[..., Score]
 ) -> None:

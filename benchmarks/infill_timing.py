@@ -1,0 +1,95 @@
+"""How many notes outside the filled bars infilling moves in time, over all held-out pieces of a dataset; 0 is right.
+
+``python -m benchmarks.infill_timing FOLDER DATA [--path CHECKPOINT] [--redraw meter,tempo]``
+
+``DATA`` is a dataset of ``preprocess.octuple build FOLDER``; its valid and test pieces are filled as the quickstart
+fills one: two bars in the middle, all instruments.  Without ``--path`` the model is ``musicbert_tiny`` with random
+weights, which draws the wildest meters and tempi that a model can.  A note counts as moved if no note of its program,
+pitch and velocity begins and ends at the same times, to the microsecond.  Prints JSON.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections import Counter
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+
+from musicbert_plugin.codecs import octuple
+from musicbert_plugin.codecs.score import Score, read_midi
+from musicbert_plugin.infilling import encoding_order
+
+
+def seconds(score: Score, ticks: np.ndarray) -> np.ndarray:
+    """When ticks sound."""
+    tick = np.concatenate(([0], score.tempo_tick))
+    per_tick = 60.0 / np.concatenate(([120.0], score.tempo_bpm)) / score.resolution
+    at = np.concatenate(([0.0], np.cumsum(np.diff(tick) * per_tick[:-1])))
+    change = np.searchsorted(tick, ticks, side="right") - 1
+    return at[change] + (ticks - tick[change]) * per_tick[change]
+
+
+def timed_notes(score: Score, keep: np.ndarray) -> Counter[tuple[int, ...]]:
+    """The notes that ``keep`` (bool [N]) names, with onset and end in microseconds."""
+    times = [np.rint(1e6 * seconds(score, ticks)) for ticks in (score.onset, score.end)]
+    columns = [score.program, score.pitch, score.velocity, *times]
+    return Counter(map(tuple, np.stack(columns, 1)[keep].astype(np.int64).tolist()))
+
+
+def random_hub() -> Any:
+    """A hub of ``musicbert_tiny`` with random weights."""
+    import torch
+
+    from musicbert_plugin.hub import ARCH_CONFIG_REGISTRY, MusicBERTHub, MusicBERTModel, octuple_dictionary
+
+    options = argparse.Namespace(max_positions=8192)
+    ARCH_CONFIG_REGISTRY["musicbert_tiny"](options)
+    torch.manual_seed(0)
+    task = SimpleNamespace(source_dictionary=octuple_dictionary(), cfg=options)
+    return MusicBERTHub(MusicBERTModel.build_model(options, task))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("folder", type=Path, help="MIDI files")
+    parser.add_argument("data", type=Path, help="dataset folder built from them")
+    parser.add_argument("--path", help="checkpoint (default: random weights)")
+    parser.add_argument("--redraw", default="", metavar="meter,tempo")
+    options = parser.parse_args()
+    if options.path:
+        from musicbert_plugin.hub import MusicBERTHub
+
+        hub = MusicBERTHub.from_pretrained(options.path)
+    else:
+        hub = random_hub()
+    lines = [json.loads(line) for line in (options.data / "manifest.jsonl").read_text(encoding="utf-8").splitlines()]
+    chosen = {"redraw": options.redraw} if options.redraw else {}
+    result = {"pieces": 0, "notes outside": 0, "moved notes": 0, "pieces with moved notes": 0, "largest shift (s)": 0.0}
+    for file in (line["file"] for line in lines if line.get("split") in ("valid", "test")):
+        score = read_midi(options.folder / file)
+        rows = octuple.encode(score)
+        middle = max((int(rows[-1, octuple.BAR]) + 1) // 2 - 1, 0)
+        bars = range(middle, min(middle + 2, int(rows[-1, octuple.BAR]) + 1))
+        inside = np.isin(rows[:, octuple.BAR], bars)
+        if not inside.any():
+            continue
+        filled = hub.infill(score, bars, seed=1, passes=2, **chosen)
+        outside = np.ones(len(score), bool)
+        outside[encoding_order(score)[: len(rows)][inside]] = False
+        moved = timed_notes(score, outside) - timed_notes(filled, np.ones(len(filled), bool))
+        result["pieces"] += 1
+        result["notes outside"] += int(outside.sum())
+        result["moved notes"] += moved.total()
+        result["pieces with moved notes"] += moved.total() > 0
+        stayed = int(outside.sum())  # they come first, in their order
+        shift = seconds(filled, filled.onset[:stayed]) - seconds(score, score.onset[outside])
+        result["largest shift (s)"] = round(max(result["largest shift (s)"], float(np.abs(shift).max(initial=0))), 6)
+    print(json.dumps(result, indent=2))
+
+
+if __name__ == "__main__":
+    main()
