@@ -21,8 +21,9 @@ import torch
 
 import musicbert_plugin
 from benchmarks.training_step import cpu_name
-from musicbert_plugin.codecs.attributes import command_ids, parse_request
+from musicbert_plugin.codecs.attributes import command_ids
 from musicbert_plugin.codecs.remi import WORDS, dictionary_words
+from musicbert_plugin.codecs.requests import parse_request
 
 LENGTHS = (128, 1024)
 PLACES = (100, 5000)

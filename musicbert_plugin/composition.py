@@ -34,11 +34,11 @@ from musicbert_plugin.codecs.attributes import (
     classes_of_ids,
     command_ids,
     extract,
-    parse_request,
     programs_of,
 )
 from musicbert_plugin.codecs.octuple import BAR_LENGTHS, DEFAULT_METER, METER_DENOMINATORS, METER_NUMERATORS
 from musicbert_plugin.codecs.remi_grammar import RemiGrammar, transpose
+from musicbert_plugin.codecs.requests import parse_request
 from musicbert_plugin.codecs.score import DRUMS, Score, read_midi
 from musicbert_plugin.errors import OptionError, ScoreError
 from musicbert_plugin.metrics.attribute_accuracy import judged, sample_accuracy

@@ -148,7 +148,7 @@ class MuseCocoHub:
         """New music, one score per request.
 
         Args:
-            requests: lines of words (see ``codecs.attributes.parse_request``); or, for a model of one's own pairs,
+            requests: lines of words (see ``codecs.requests.parse_request``); or, for a model of one's own pairs,
                 conditions in words of its dictionary.
             prompt: music that every piece begins with: a file (see ``composition.read_prompt``), or a score.
             meter: N/D, of bars where no word tells it; by default that of a prompt of MIDI or a score, or else 4/4.

@@ -78,7 +78,8 @@ def parser() -> argparse.ArgumentParser:
 
 def main(arguments: list[str]) -> int:
     """Run the command; returns its status."""
-    from musicbert_plugin.codecs.attributes import class_vector, command_words_of, read_given, request_words
+    from musicbert_plugin.codecs.attributes import class_vector, command_words_of, read_given
+    from musicbert_plugin.codecs.requests import request_words
 
     options = parser().parse_args(arguments)
     bars = parse_bars(options.bars)

@@ -5,7 +5,8 @@ import pytest
 import torch
 
 from musicbert_plugin.codecs import remi
-from musicbert_plugin.codecs.attributes import GROUP_OF_PROGRAM, SLOT_OF, command_ids, parse_request
+from musicbert_plugin.codecs.attributes import GROUP_OF_PROGRAM, SLOT_OF, command_ids
+from musicbert_plugin.codecs.requests import parse_request
 from musicbert_plugin.codecs.score import DRUMS, Score, write_midi
 from musicbert_plugin.errors import OptionError
 

@@ -1,4 +1,4 @@
-"""MuseCoco's attributes: what a piece is asked to be, as values, as 63 command words, and as words a person writes.
+"""MuseCoco's attributes: what a piece is, or is asked to be, as values and as 63 command words.
 
 Fifteen attributes (arXiv 2306.00110, section 3; numbers of classes include NA, the last class):
 
@@ -87,7 +87,7 @@ FORMS = (
     "A", "AB", "AA", "ABA", "AAB", "ABB", "AAAA", "AAAB", "AABB", "AABA", "ABAA", "ABAB", "ABBA", "ABBB",
 )  # fmt: skip
 EMOTIONS = ("Q1", "Q2", "Q3", "Q4")
-_EMOTION_WORDS = ("happy", "tense", "sad", "calm")
+EMOTION_WORDS = ("happy", "tense", "sad", "calm")
 METERS = ((4, 4), (2, 4), (3, 4), (1, 4), (6, 8), (3, 8))
 OTHER_METER = "other"
 MODES = ("major", "minor")
@@ -95,7 +95,7 @@ MODES = ("major", "minor")
 MELODY_NOTES = 20  # a program with no more cannot be the melody
 LONGEST_PIECE = 16  # bars
 _METER_CLASS = {meter_code(*meter): at for at, meter in enumerate(METERS)}
-_SECONDS = np.array([15.0, 30.0, 45.0, 60.0])
+SECONDS = np.array([15.0, 30.0, 45.0, 60.0])
 # Numbers of beats, and of those the strong ones, of the meters that R1 knows.
 _STRONG_BEATS = {meter_code(4, 4): (4, (0, 2)), meter_code(3, 4): (3, (0,)), meter_code(2, 4): (2, (0,))}
 
@@ -172,7 +172,7 @@ def extract(
     if len(notes_pitch := pitch[melodic]):
         values["P4"] = int(notes_pitch.max() - notes_pitch.min()) // 12
     seconds = float((lengths * (60 / POSITIONS_PER_QUARTER) / speed).sum())
-    values["TM1"] = [seconds, int(np.searchsorted(_SECONDS, seconds))]
+    values["TM1"] = [seconds, int(np.searchsorted(SECONDS, seconds))]
     for key, value in (given or {}).items():
         values[key] = checked(key, value)
     return values
@@ -233,7 +233,7 @@ def _canonical(name: str) -> str:
 _LABELS = {
     "S2s1": {_canonical(name): name for name in ARTISTS},
     "S4": {_canonical(name): name for name in GENRES},
-    "EM1": {_canonical(name): name for name in EMOTIONS} | dict(zip(_EMOTION_WORDS, EMOTIONS, strict=True)),
+    "EM1": {_canonical(name): name for name in EMOTIONS} | dict(zip(EMOTION_WORDS, EMOTIONS, strict=True)),
 }
 _CLASS_OF_LABEL = {"S2s1": ARTISTS, "S4": GENRES, "EM1": EMOTIONS}
 GIVEN_COLUMNS = {"artist": "S2s1", "genre": "S4", "emotion": "EM1"}
@@ -258,7 +258,7 @@ def checked(key: str, value: Any) -> Any:
     found = []
     for label in labels:
         if _canonical(label) not in _LABELS[key]:
-            accepted = (*_CLASS_OF_LABEL[key], *(_EMOTION_WORDS if key == "EM1" else ()))
+            accepted = (*_CLASS_OF_LABEL[key], *(EMOTION_WORDS if key == "EM1" else ()))
             raise OptionError(f"{label!r} is no label of {key}; accepted is {', '.join(accepted)}.")
         found.append(_LABELS[key][_canonical(label)])
     return found if key == "S4" else found[0]
@@ -381,138 +381,6 @@ def classes_of_ids(ids: np.ndarray) -> np.ndarray:
     return classes.astype(np.uint8)
 
 
-# ---------------------------------------------------------------------------------------------------------- requests
-
-_TEMPO_WORDS = ("slow", "moderate", "fast")
-_INTENSITY_WORDS = ("calm", "moderate", "intense")
-_METER_WORDS = (*(f"{n}/{d}" for n, d in METERS), OTHER_METER)
-# Words before "=", with their attribute and, where these are few, what may follow.
-_CHOICES: dict[str, tuple[str, tuple[str, ...]]] = {
-    "key": ("K1", MODES),
-    "tempo": ("T1s1", _TEMPO_WORDS),
-    "bars": ("B1s1", ()),
-    "meter": ("TS1s1", _METER_WORDS),
-    "octaves": ("P4", tuple(map(str, range(12)))),
-    "seconds": ("TM1", ()),
-    "danceable": ("R1", ("yes", "no")),
-    "intensity": ("R3", _INTENSITY_WORDS),
-    "genre": ("S4", tuple(name.replace(" ", "_") for name in GENRES)),
-    "artist": ("S2s1", ARTISTS),
-    "emotion": ("EM1", (*EMOTIONS, *_EMOTION_WORDS)),
-}
-INSTRUMENT_WORDS = tuple(name.replace(" ", "_") for name in INSTRUMENTS)
-_COMMAND_WORDS = {
-    WORDS[first + one].lower(): (slot, one)
-    for slot, (first, classes) in enumerate(zip(SLOT_ID.tolist(), SLOT_CLASSES.tolist(), strict=True))
-    for one in range(classes)
-}
-
-
-def accepted_words() -> str:
-    """All that a request may hold, in one clause."""
-    choices = ", ".join(
-        f"{name}={'|'.join(values) if values else '1..16' if name == 'bars' else 'N'}"
-        for name, (_, values) in _CHOICES.items()
-    )
-    return f"{', '.join(INSTRUMENT_WORDS)}, each of these with no- before it, {choices}, and command words such as K1_1"
-
-
-def parse_request(line: str) -> np.ndarray:
-    """The class vector, uint8 [63], of words such as ``piano no-drum key=minor bars=16`` or ``I1s2_0_0 K1_1``.
-
-    Words come in any order and case; what is not said is NA.  ``bars`` and ``seconds`` select a class.  A last
-    ``<sep>`` is passed over.
-
-    Raises
-    ------
-    OptionError
-        A word that means nothing, or two that contradict each other.
-    """
-    words = line.split()
-    if words and words[-1] == "<sep>":
-        words.pop()
-    said: dict[int, tuple[int, str, str]] = {}  # by slot: class, detail, word
-    for word in words:
-        for slot, number, detail in _meaning(word):
-            before = said.setdefault(slot, (number, detail, word))
-            if before[0] != number or (before[1] and detail and before[1] != detail):
-                raise OptionError(f"{before[2]} and {word} contradict each other; give one of them.")
-    out = NOT_GIVEN.copy()
-    for slot, (number, _, _) in said.items():
-        out[slot] = number
-    return out
-
-
-def _meaning(word: str) -> list[tuple[int, int, str]]:
-    """The (slot, class, exact value if the class is a range) that a word of a request says."""
-    text = word.lower()
-    if text in _COMMAND_WORDS:
-        return [(*_COMMAND_WORDS[text], "")]
-    negative = text.startswith("no-")
-    if text[3 * negative :] in INSTRUMENT_WORDS:
-        slot = SLOT_OF["I1s2"] + INSTRUMENT_WORDS.index(text[3 * negative :])
-        return [(slot, NO if negative else YES, "")]
-    name, equals, value = text.partition("=")
-    if not equals or name not in _CHOICES:
-        raise OptionError(f"{word!r} is no attribute; accepted: {accepted_words()}.")
-    key, values = _CHOICES[name]
-    slot = SLOT_OF[key]
-    if name in ("bars", "seconds"):
-        number = _number(word, value, whole=name == "bars")
-        if name == "bars":
-            if not 1 <= number <= LONGEST_PIECE:
-                raise OptionError(f"{word!r}: accepted is bars=1 to bars={LONGEST_PIECE}.")
-            return [(slot, int(number - 1) // 4, repr(number))]
-        if not 0 < number < float("inf"):
-            raise OptionError(f"{word!r}: accepted is a finite number of seconds above 0.")
-        return [(slot, int(np.searchsorted(_SECONDS, number)), repr(number))]
-    lower = [one.lower() for one in values]
-    parts = value.split(",") if name == "genre" else [value]
-    for part in parts:
-        if part not in lower:
-            raise OptionError(f"{word!r}: accepted is {name}= and {', '.join(values)}.")
-    if name == "genre":
-        return [(slot + lower.index(part), YES, "") for part in parts]
-    number = lower.index(value)
-    return [(slot, number % len(EMOTIONS) if name == "emotion" else number, "")]
-
-
-def _number(word: str, text: str, whole: bool) -> float:
-    try:
-        return int(text) if whole else float(text)
-    except ValueError:
-        raise OptionError(f"{word!r}: a {'whole ' if whole else ''}number is needed after the equals sign.") from None
-
-
-def request_words(classes: np.ndarray, values: Mapping[str, Any] | None = None) -> str:
-    """The line that :func:`parse_request` reads as a class vector.
-
-    Parameters
-    ----------
-    classes : uint8 [63]
-    values : mapping, optional
-        As :func:`extract` gives them: then bars and seconds are those of the piece, not the last of their class.
-    """
-    values = values or {}
-    words = []
-    for slot in np.flatnonzero(classes != NOT_GIVEN).tolist():
-        key, number = KEYS[SLOT_KEY[slot]], int(classes[slot])
-        member = slot - SLOT_OF[key]
-        if key == "I1s2":
-            words.append(("no-" if number == NO else "") + INSTRUMENT_WORDS[member])
-        elif key == "B1s1":
-            words.append(f"bars={values[key][0] if values.get(key) else 4 * (number + 1)}")
-        elif key == "TM1":
-            seconds = int(-(-values[key][0] // 1)) if values.get(key) else 15 * (number + 1)
-            words.append(f"seconds={seconds}")
-        elif key == "S4" and number == YES:
-            words.append(f"genre={GENRES[member].replace(' ', '_')}")
-        else:
-            name = next((name for name, (other, _) in _CHOICES.items() if other == key and key != "S4"), None)
-            words.append(f"{name}={_CHOICES[name][1][number]}" if name else WORDS[SLOT_ID[slot] + number])
-    return " ".join(words)
-
-
 def programs_of(classes: np.ndarray) -> np.ndarray:
     """The programs of the instruments that class vectors ask for.
 
@@ -529,3 +397,12 @@ def programs_of(classes: np.ndarray) -> np.ndarray:
     groups = np.asarray(classes)[..., first : first + len(INSTRUMENTS)] == YES
     programs = groups[..., GROUP_OF_PROGRAM]
     return programs | ~programs.any(axis=-1, keepdims=True)
+
+
+def __getattr__(name: str) -> Any:
+    """Names that moved to :mod:`musicbert_plugin.codecs.requests`, where they were imported from before 0.2."""
+    if name in ("INSTRUMENT_WORDS", "accepted_words", "parse_request", "request_words"):
+        from musicbert_plugin.codecs import requests
+
+        return getattr(requests, name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

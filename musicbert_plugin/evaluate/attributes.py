@@ -39,10 +39,9 @@ from musicbert_plugin.codecs.attributes import (
     classes_of_ids,
     command_ids,
     extract,
-    parse_request,
-    request_words,
 )
 from musicbert_plugin.codecs.chords import brightness
+from musicbert_plugin.codecs.requests import parse_request, request_words
 from musicbert_plugin.codecs.score import Score, read_midi, write_midi
 from musicbert_plugin.errors import DatasetError, OptionError, ScoreError
 from musicbert_plugin.evaluate import Report

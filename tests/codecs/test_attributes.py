@@ -1,17 +1,13 @@
-"""Attributes of small pieces whose values one can count by hand, requests in words, chords against a plain Viterbi."""
+"""Attributes of small pieces whose values one can count by hand."""
 
 from __future__ import annotations
 
-import itertools
-import math
 from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
-from musicbert_plugin.codecs import attributes, chords, remi
+from musicbert_plugin.codecs import attributes, remi, requests
 from musicbert_plugin.codecs.attributes import KEYS, NOT_GIVEN, SLOT_CLASSES, SLOTS, class_vector, extract
 from musicbert_plugin.codecs.score import DRUMS, Score
 from musicbert_plugin.errors import OptionError
@@ -136,7 +132,7 @@ def test_key_is_that_of_the_whole_piece() -> None:
 def test_what_the_caller_knows_is_spelled_as_here_and_checked() -> None:
     values = values_of(notes([0]), given={"S4": ["jazz", "new age"], "S2s1": "handel", "EM1": "sad"})
     assert (values["S4"], values["S2s1"], values["EM1"]) == (["Jazz", "New Age"], "Handel", "Q3")
-    words = attributes.request_words(class_vector(values))
+    words = requests.request_words(class_vector(values))
     assert "genre=Jazz" in words and "artist=Handel" in words and "emotion=Q3" in words
     with pytest.raises(OptionError, match="polka"):
         values_of(notes([0]), given={"S4": ["polka"]})
@@ -149,7 +145,7 @@ def test_what_the_caller_knows_is_spelled_as_here_and_checked() -> None:
 def test_given_values_replace_those_of_class_vectors() -> None:
     classes = np.stack([class_vector(values_of(notes([0]))), NOT_GIVEN])
     told = attributes.with_given(classes, {"EM1": "Q2", "S4": ["Blues"]})
-    assert attributes.request_words(told[1]).count("S4_") == 21
+    assert requests.request_words(told[1]).count("S4_") == 21
     assert (told[:, attributes.SLOT_OF["EM1"]] == 1).all()
     own = ~np.isin(attributes.SLOT_KEY, [KEYS.index("EM1"), KEYS.index("S4")])
     np.testing.assert_array_equal(told[:, own], classes[:, own])
@@ -183,114 +179,3 @@ def test_a_table_that_says_more_than_it_may_is_refused(text: str, sentence: str,
     table.write_text(text)
     with pytest.raises(OptionError, match=sentence):
         attributes.read_given(str(table))
-
-
-# ---------------------------------------------------------------------------------------------------------- requests
-
-
-@settings(max_examples=100, deadline=None)
-@given(st.data())
-def test_words_say_every_class_vector(data: st.DataObject) -> None:
-    classes = np.array([data.draw(st.integers(0, int(size) - 1)) for size in SLOT_CLASSES], np.uint8)
-    line = attributes.request_words(classes)
-    np.testing.assert_array_equal(attributes.parse_request(line), classes)
-    np.testing.assert_array_equal(attributes.parse_request(line.upper()), classes)
-    shuffled = " ".join(data.draw(st.permutations(line.split())))
-    np.testing.assert_array_equal(attributes.parse_request(shuffled), classes)
-    raw = " ".join(attributes.command_words_of(classes)) + " <sep>"
-    np.testing.assert_array_equal(attributes.parse_request(raw), classes)
-
-
-def test_a_request_in_words() -> None:
-    line = (
-        "piano violin no-drum key=minor tempo=slow bars=16 meter=3/4 genre=Classical,new_age seconds=31 emotion=tense"
-    )
-    classes = attributes.parse_request(line)
-    told = {remi.WORDS[one] for one in attributes.command_ids(classes)[classes != NOT_GIVEN]}
-    assert told == {
-        "I1s2_0_0", "I1s2_6_0", "I1s2_27_1", "K1_1", "T1s1_0", "B1s1_3", "TS1s1_2", "S4_11_0", "S4_0_0", "TM1_2",
-        "EM1_1",
-    }  # fmt: skip
-    assert (attributes.parse_request("") == NOT_GIVEN).all()
-
-
-@pytest.mark.parametrize(
-    "line",
-    ["piano no-piano", "key=minor key=major", "key=minor K1_0", "bars=3 bars=4", "seconds=20 TM1_0", "piano I1s2_0_1"],
-)
-def test_contradictions_are_refused(line: str) -> None:
-    with pytest.raises(OptionError, match="contradict"):
-        attributes.parse_request(line)
-    attributes.parse_request(" ".join(line.split()[:1] * 2))  # the same twice is no contradiction
-
-
-@pytest.mark.parametrize(
-    ("line", "accepted"),
-    [
-        ("pianoforte", "synthesizer"), ("key=lydian", "major"), ("bars=17", "bars=16"), ("bars=x", "whole number"),
-        ("seconds=-1", "above 0"), ("seconds=nan", "above 0"), ("seconds=inf", "above 0"), ("seconds=1e999", "above 0"),
-        ("octaves=12", "11"), ("genre=Polka", "Blues"), ("K1_3", "K1_1"),
-        ("no-key=major", "piano"),
-    ],
-)  # fmt: skip
-def test_unknown_words_are_refused_with_what_is_accepted(line: str, accepted: str) -> None:
-    with pytest.raises(OptionError, match=accepted):
-        attributes.parse_request(line)
-
-
-def test_words_of_a_file_tell_its_own_numbers() -> None:
-    values = values_of(notes([0, 48 * 9]))
-    words = attributes.request_words(class_vector(values), values)
-    assert "bars=10" in words and "seconds=18" in words
-
-
-# ------------------------------------------------------------------------------------------------------------ chords
-
-
-def test_a_cadence_is_recognised() -> None:
-    triads = {"C": (60, 64, 67), "F": (60, 65, 69), "G": (59, 62, 67), "Am": (60, 64, 69)}
-    score_notes = [
-        (24 * at, pitch) for at, name in enumerate(["C", "F", "G", "C", "Am", "F", "G", "C"]) for pitch in triads[name]
-    ]
-    onset, pitch = map(np.array, zip(*score_notes, strict=True))
-    grid = remi.grid_of(Score.of(12, onset, onset + 24, pitch))
-    found = chords.most_likely_chords(chords.frame_likelihoods(grid))
-    names = {1: "C", 1 + 8 * 5: "F", 1 + 8 * 7: "G", 1 + 8 * 9 + 1: "Am"}
-    # the last chord is only as long as its onset: the grid ends there
-    assert [names.get(int(one)) for one in found[:7]] == ["C", "F", "G", "C", "Am", "F", "G"]
-    shades = chords.brightness(grid)
-    assert shades is not None and shades[:7] == [0, 0, 0, 0, 1, 0, 0] and len(shades) == 8
-
-
-def test_the_path_is_that_of_a_viterbi_over_all_states() -> None:
-    random = np.random.default_rng(3)
-    likelihood = random.normal(0, 3, (6, chords.CHORDS))
-    weight = chords._chords_of_keys()
-    states = list(itertools.product(range(12), range(chords.CHORDS)))
-    key, chord = np.array(states).T
-    same_key, same_chord = key[:, None] == key, chord[:, None] == chord
-    stay = (1 - 0.001) * np.where(
-        same_chord, 0.5, 0.5 * (weight[key, chord][None, :] + weight[key[None, :], chord[:, None]] / 96)
-    )
-    transition = np.log(np.where(same_key, stay, 0.001 / 11 * weight[key, chord][None, :]))
-    best = np.log(weight[key, chord] / 12) + likelihood[0, chord]
-    parents = []
-    for frame in likelihood[1:]:
-        step = best[:, None] + transition
-        parents.append(step.argmax(axis=0))
-        best = step.max(axis=0) + frame[chord]
-    path = [int(best.argmax())]
-    for parent in reversed(parents):
-        path.append(int(parent[path[-1]]))
-    assert chords.most_likely_chords(likelihood).tolist() == [int(chord[state]) for state in reversed(path)]
-
-
-def test_chord_progressions() -> None:
-    bright, dark = [0] * 8, [1] * 8
-    assert chords.chord_progression(bright) == 0 and chords.chord_progression(dark) == 1
-    assert chords.chord_progression([0] * 7 + [None]) == 0 and chords.chord_progression([0] * 6 + [None] * 2) is None
-    assert chords.chord_progression(bright + dark) == 2 and chords.chord_progression(dark + bright) == 3
-    assert chords.chord_progression([0, 1] * 8) is None and chords.chord_progression([]) is None
-    assert chords.brightness(remi.grid_of(notes([0], meters=[(0, 3, 4)]))) is None
-    assert chords.brightness(remi.grid_of(notes([0, 48 * 600]))) is None
-    assert math.isclose(chords._chords_of_keys().sum(), 12)

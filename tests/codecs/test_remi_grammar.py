@@ -8,8 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from musicbert_plugin.codecs import remi
-from musicbert_plugin.codecs.attributes import parse_request, programs_of
+from musicbert_plugin.codecs.attributes import programs_of
 from musicbert_plugin.codecs.remi_grammar import GrammarState, RemiGrammar, transpose
+from musicbert_plugin.codecs.requests import parse_request
 from musicbert_plugin.codecs.score import DRUMS, Score
 from musicbert_plugin.errors import OptionError
 

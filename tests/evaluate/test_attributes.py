@@ -11,14 +11,8 @@ import numpy as np
 import pytest
 
 from musicbert_plugin.codecs import remi
-from musicbert_plugin.codecs.attributes import (
-    NOT_GIVEN,
-    class_vector,
-    command_words_of,
-    extract,
-    parse_request,
-    request_words,
-)
+from musicbert_plugin.codecs.attributes import NOT_GIVEN, class_vector, command_words_of, extract
+from musicbert_plugin.codecs.requests import parse_request, request_words
 from musicbert_plugin.codecs.score import Score, write_midi
 from musicbert_plugin.evaluate.__main__ import main
 from musicbert_plugin.evaluate.attributes import accuracy_by_others, measure

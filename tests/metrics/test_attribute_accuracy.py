@@ -7,14 +7,8 @@ import math
 import numpy as np
 import pytest
 
-from musicbert_plugin.codecs.attributes import (
-    KEYS,
-    NOT_EXTRACTED,
-    NOT_GIVEN,
-    OF_MEMBERS,
-    SLOT_KEY,
-    parse_request,
-)
+from musicbert_plugin.codecs.attributes import KEYS, NOT_EXTRACTED, NOT_GIVEN, OF_MEMBERS, SLOT_KEY
+from musicbert_plugin.codecs.requests import parse_request
 from musicbert_plugin.metrics import attribute_accuracy as asa
 
 

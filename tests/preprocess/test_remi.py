@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from musicbert_plugin.codecs import attributes, remi
+from musicbert_plugin.codecs import attributes, remi, requests
 from musicbert_plugin.codecs.remi_grammar import RemiGrammar
 from musicbert_plugin.codecs.score import DRUMS, Score, midi_bytes, read_midi
 from musicbert_plugin.errors import OptionError
@@ -366,7 +366,7 @@ def test_attributes_of_files(folder: Path, tmp_path: Path, capsys: pytest.Captur
     line = capsys.readouterr().out
     grid = remi.grid_of(read_midi(files[1]))
     expected = attributes.class_vector(attributes.extract(grid))
-    np.testing.assert_array_equal(attributes.parse_request(line), expected)
+    np.testing.assert_array_equal(requests.parse_request(line), expected)
     assert attributes_command.main([*files, "--bars", "0:10"]) == 1
     said = capsys.readouterr()
     assert len(said.out.splitlines()) == 1 and "05.mid" in said.err

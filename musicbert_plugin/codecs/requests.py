@@ -1,0 +1,165 @@
+"""Requests: the words in which a person asks for attributes of music, and back.
+
+A request is a line such as ``piano violin no-drum key=minor tempo=slow bars=16``, or command words (``K1_1``), in any
+order and case.  It is read as a class vector (see :mod:`musicbert_plugin.codecs.attributes`): what it does not mention
+is NA.  ``bars`` and ``seconds`` select a class of a range.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from musicbert_plugin.codecs.attributes import (
+    ARTISTS,
+    EMOTION_WORDS,
+    EMOTIONS,
+    GENRES,
+    INSTRUMENTS,
+    KEYS,
+    LONGEST_PIECE,
+    METERS,
+    MODES,
+    NO,
+    NOT_GIVEN,
+    OTHER_METER,
+    SECONDS,
+    SLOT_CLASSES,
+    SLOT_ID,
+    SLOT_KEY,
+    SLOT_OF,
+    YES,
+)
+from musicbert_plugin.codecs.remi import WORDS
+from musicbert_plugin.errors import OptionError
+
+_TEMPO_WORDS = ("slow", "moderate", "fast")
+_INTENSITY_WORDS = ("calm", "moderate", "intense")
+_METER_WORDS = (*(f"{n}/{d}" for n, d in METERS), OTHER_METER)
+# Words before "=", with their attribute and, where these are few, what may follow.
+_CHOICES: dict[str, tuple[str, tuple[str, ...]]] = {
+    "key": ("K1", MODES),
+    "tempo": ("T1s1", _TEMPO_WORDS),
+    "bars": ("B1s1", ()),
+    "meter": ("TS1s1", _METER_WORDS),
+    "octaves": ("P4", tuple(map(str, range(12)))),
+    "seconds": ("TM1", ()),
+    "danceable": ("R1", ("yes", "no")),
+    "intensity": ("R3", _INTENSITY_WORDS),
+    "genre": ("S4", tuple(name.replace(" ", "_") for name in GENRES)),
+    "artist": ("S2s1", ARTISTS),
+    "emotion": ("EM1", (*EMOTIONS, *EMOTION_WORDS)),
+}
+INSTRUMENT_WORDS = tuple(name.replace(" ", "_") for name in INSTRUMENTS)
+_COMMAND_WORDS = {
+    WORDS[first + one].lower(): (slot, one)
+    for slot, (first, classes) in enumerate(zip(SLOT_ID.tolist(), SLOT_CLASSES.tolist(), strict=True))
+    for one in range(classes)
+}
+
+
+def accepted_words() -> str:
+    """All that a request may hold, in one clause."""
+    choices = ", ".join(
+        f"{name}={'|'.join(values) if values else '1..16' if name == 'bars' else 'N'}"
+        for name, (_, values) in _CHOICES.items()
+    )
+    return f"{', '.join(INSTRUMENT_WORDS)}, each of these with no- before it, {choices}, and command words such as K1_1"
+
+
+def parse_request(line: str) -> np.ndarray:
+    """The class vector, uint8 [63], of words such as ``piano no-drum key=minor bars=16`` or ``I1s2_0_0 K1_1``.
+
+    Words come in any order and case; what is not said is NA.  ``bars`` and ``seconds`` select a class.  A last
+    ``<sep>`` is passed over.
+
+    Raises
+    ------
+    OptionError
+        A word that means nothing, or two that contradict each other.
+    """
+    words = line.split()
+    if words and words[-1] == "<sep>":
+        words.pop()
+    said: dict[int, tuple[int, str, str]] = {}  # by slot: class, detail, word
+    for word in words:
+        for slot, number, detail in _meaning(word):
+            before = said.setdefault(slot, (number, detail, word))
+            if before[0] != number or (before[1] and detail and before[1] != detail):
+                raise OptionError(f"{before[2]} and {word} contradict each other; give one of them.")
+    out = NOT_GIVEN.copy()
+    for slot, (number, _, _) in said.items():
+        out[slot] = number
+    return out
+
+
+def _meaning(word: str) -> list[tuple[int, int, str]]:
+    """The (slot, class, exact value if the class is a range) that a word of a request says."""
+    text = word.lower()
+    if text in _COMMAND_WORDS:
+        return [(*_COMMAND_WORDS[text], "")]
+    negative = text.startswith("no-")
+    if text[3 * negative :] in INSTRUMENT_WORDS:
+        slot = SLOT_OF["I1s2"] + INSTRUMENT_WORDS.index(text[3 * negative :])
+        return [(slot, NO if negative else YES, "")]
+    name, equals, value = text.partition("=")
+    if not equals or name not in _CHOICES:
+        raise OptionError(f"{word!r} is no attribute; accepted: {accepted_words()}.")
+    key, values = _CHOICES[name]
+    slot = SLOT_OF[key]
+    if name in ("bars", "seconds"):
+        number = _number(word, value, whole=name == "bars")
+        if name == "bars":
+            if not 1 <= number <= LONGEST_PIECE:
+                raise OptionError(f"{word!r}: accepted is bars=1 to bars={LONGEST_PIECE}.")
+            return [(slot, int(number - 1) // 4, repr(number))]
+        if not 0 < number < float("inf"):
+            raise OptionError(f"{word!r}: accepted is a finite number of seconds above 0.")
+        return [(slot, int(np.searchsorted(SECONDS, number)), repr(number))]
+    lower = [one.lower() for one in values]
+    parts = value.split(",") if name == "genre" else [value]
+    for part in parts:
+        if part not in lower:
+            raise OptionError(f"{word!r}: accepted is {name}= and {', '.join(values)}.")
+    if name == "genre":
+        return [(slot + lower.index(part), YES, "") for part in parts]
+    number = lower.index(value)
+    return [(slot, number % len(EMOTIONS) if name == "emotion" else number, "")]
+
+
+def _number(word: str, text: str, whole: bool) -> float:
+    try:
+        return int(text) if whole else float(text)
+    except ValueError:
+        raise OptionError(f"{word!r}: a {'whole ' if whole else ''}number is needed after the equals sign.") from None
+
+
+def request_words(classes: np.ndarray, values: Mapping[str, Any] | None = None) -> str:
+    """The line that :func:`parse_request` reads as a class vector.
+
+    Parameters
+    ----------
+    classes : uint8 [63]
+    values : mapping, optional
+        As :func:`extract` gives them: then bars and seconds are those of the piece, not the last of their class.
+    """
+    values = values or {}
+    words = []
+    for slot in np.flatnonzero(classes != NOT_GIVEN).tolist():
+        key, number = KEYS[SLOT_KEY[slot]], int(classes[slot])
+        member = slot - SLOT_OF[key]
+        if key == "I1s2":
+            words.append(("no-" if number == NO else "") + INSTRUMENT_WORDS[member])
+        elif key == "B1s1":
+            words.append(f"bars={values[key][0] if values.get(key) else 4 * (number + 1)}")
+        elif key == "TM1":
+            seconds = int(-(-values[key][0] // 1)) if values.get(key) else 15 * (number + 1)
+            words.append(f"seconds={seconds}")
+        elif key == "S4" and number == YES:
+            words.append(f"genre={GENRES[member].replace(' ', '_')}")
+        else:
+            name = next((name for name, (other, _) in _CHOICES.items() if other == key and key != "S4"), None)
+            words.append(f"{name}={_CHOICES[name][1][number]}" if name else WORDS[SLOT_ID[slot] + number])
+    return " ".join(words)
