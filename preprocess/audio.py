@@ -39,6 +39,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TextIO
 
+from musicbert_plugin.file_names import as_listed, escaped
+
 from .builder import BuildOptions, Companion, build
 from .command import add_options, option, options_of, run_command, say
 from .fingerprints import SHARE, identify, identify_features
@@ -397,7 +399,7 @@ def read_table(path: str, group_column: str) -> Table:
         if len(row) != len(header):
             raise OptionError(f"{path}: line {number} has {len(row)} cells, but the head has {len(header)}.")
         cells = {name: "" if cell.strip().lower() == "nan" else cell.strip() for name, cell in zip(header, row)}  # noqa: B905
-        name = cells[key]
+        name = as_listed(cells[key])
         labels = [cells[column] for column in columns]
         if table.labels.setdefault(name, labels) != labels:
             raise OptionError(f"{path}: line {number} labels {name} otherwise than a line before it.")
@@ -490,7 +492,7 @@ class Clips(Companion):
     def _path(self, index: int) -> str:
         source = self._collection.source_of(index)
         name = self._collection.names[index][len(self._collection.prefixes[source]) :]
-        return os.path.abspath(self._collection.sources[source].path_of(name))
+        return escaped(os.path.abspath(self._collection.sources[source].path_of(name)))
 
     def finish(self) -> dict[str, Any]:
         """Close the tables; returns entries of ``config.json``."""
