@@ -172,14 +172,16 @@ class AudioKind:
         return front
 
     def _samples(self, data: bytes, name: str) -> tuple[Any, dict[str, Any]]:
-        from musicbert_plugin.audio.decoding import decode, probe, quiet_libraries, require_sound
+        from musicbert_plugin.audio.decoding import decode, probe, require_sound
 
-        with quiet_libraries():
-            recording = probe(data, name)
-        self._refuse_long(recording.seconds, name)
+        recording = probe(data, name)
         rate = self._front_end().sample_rate
-        with quiet_libraries():
-            samples = decode(data, rate, name=name)
+        longest = int(min(self.max_seconds * rate, 2**62))
+        samples = decode(data, rate, 0, longest + 1, name=name)  # whatever the head says, and no more than that
+        if len(samples) > longest:
+            raise _refusal(
+                "too long", f"{name}: more than {self.max_seconds:g} seconds; --max-seconds accepts no more than that."
+            )
         seconds = len(samples) / rate
         require_sound(samples, rate, name, self.min_seconds)
         about = {
@@ -200,13 +202,12 @@ class AudioKind:
                     f"{where}: {len(clip)} frames, which are {seconds:.2f} seconds at {self.frame_rate:.5g} frames per "
                     f"second (--frame-rate); --min-seconds accepts {self.min_seconds:g}.",
                 )
-            self._refuse_long(seconds, where)
+            if seconds > self.max_seconds:
+                raise _refusal(
+                    "too long", f"{where}: {seconds:.0f} seconds; --max-seconds accepts {self.max_seconds:g}."
+                )
             if len(clip) > 1 and (clip == clip[0]).all():
                 raise _refusal("silent", f"{where}: all {len(clip)} frames are equal.")
-
-    def _refuse_long(self, seconds: float, name: str) -> None:
-        if seconds > self.max_seconds:
-            raise _refusal("too long", f"{name}: {seconds:.0f} seconds; --max-seconds accepts {self.max_seconds:g}.")
 
     def _crop(self, clip: Any) -> Any:
         if not self.max_frames or len(clip) <= self.max_frames:

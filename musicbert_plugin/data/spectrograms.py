@@ -142,15 +142,12 @@ class Spectrograms:
         return words.view(np.float16).astype(np.float32).reshape(-1, width)
 
     def _compute(self, index: int, start: int, stop: int) -> NDArray[np.float32]:
-        from musicbert_plugin.audio.decoding import quiet_libraries
-
         if self._front_end is None:
             from musicbert_plugin.audio.front_end import FrontEnd
 
             self._front_end = FrontEnd.of(self.folder.front_end)
         path, frames = self.recordings[index], int(self.frames[index])
-        with quiet_libraries():
-            return self._front_end.read(path, frames, start, stop, self.clip_names[index])
+        return self._front_end.read(path, frames, start, stop, self.clip_names[index])
 
     def __getitem__(self, index: int) -> NDArray[np.float32]:
         return self.read(index)
