@@ -160,8 +160,8 @@ def require_safe_torch(name: Any) -> None:
     if found < OLDEST_TORCH:
         oldest = ".".join(map(str, OLDEST_TORCH))
         raise CheckpointError(
-            f"{name} is not loaded: torch {torch.__version__} can be harmed by what it loads (CVE-2026-24747); {oldest} "
-            "or newer is needed, and bash scripts/setup.sh installs it."
+            f"{name} is not loaded: torch {torch.__version__} can be harmed by what it loads (CVE-2026-24747); "
+            f"{oldest} or newer is needed, and bash scripts/setup.sh installs it."
         )
 
 

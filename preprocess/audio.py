@@ -14,6 +14,7 @@ Each file becomes one clip (or N), as long as it is; training draws crops from i
 in ``manifest.jsonl`` and a sentence on stderr, if it is ``undecodable``, ``too short``, ``too long``, ``silent`` (never
 above -80 dB), holds ``NaN``, or is ``not features``.  Features are held to the same: a clip of T frames is as long as
 ``--frame-rate`` says, and one whose frames are all equal is silent.  One bad clip of N leaves out the file.
+A recording is as long as what is decoded of it, whatever its head says, and decoding stops at ``--max-seconds``.
 
 What the folder holds is told in ``musicbert_plugin.data.spectrograms``, and what the features are in
 ``musicbert_plugin.audio.front_end``.  Copies are recordings with equal samples, and near copies (another file format,
