@@ -34,6 +34,7 @@ import numpy as np
 import symusic
 
 from benchmarks.training_step import cpu_name
+from musicbert_plugin.file_names import unescaped
 from preprocess.sources import Collection
 
 
@@ -101,7 +102,7 @@ def main() -> None:
     options = parser.parse_args()
     warnings.simplefilter("ignore")
 
-    paths = [str(Path(options.folder, name)) for name in Collection([options.folder]).names]
+    paths = [str(Path(options.folder, unescaped(name))) for name in Collection([options.folder]).names]
     files = [Path(path).read_bytes() for path in paths]
     tokenize = miditok_octuple()
     some = paths[:: max(len(paths) // options.miditok_files, 1)]

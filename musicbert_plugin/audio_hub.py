@@ -169,7 +169,7 @@ class MusiCoderHub:
                     f"a spectrogram of shape {recording.shape}; [T, {self.model.feature_count}] with T > 0 is expected."
                 )
             return np.ascontiguousarray(recording, dtype=np.float32)
-        from musicbert_plugin.audio.decoding import decode, quiet_libraries, require_sound
+        from musicbert_plugin.audio.decoding import decode, require_sound
         from musicbert_plugin.audio.front_end import FrontEnd
 
         if not self.front_end:
@@ -185,8 +185,7 @@ class MusiCoderHub:
                 raise DatasetError(f"samples at {recording.sample_rate} Hz; {front_end.sample_rate} Hz are expected.")
             samples, name = np.ascontiguousarray(recording.samples, dtype=np.float32), "the samples"
         else:
-            with quiet_libraries():
-                samples, name = decode(recording, front_end.sample_rate), str(recording)
+            samples, name = decode(recording, front_end.sample_rate), str(recording)
         require_sound(samples, front_end.sample_rate, name)
         return front_end.extract(samples)
 

@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from musicbert_plugin.errors import MusicError
+from musicbert_plugin.file_names import shown
 
 # What fairseq itself words well enough: the type it raises, how the message begins, and what to add.
 KNOWN_MESSAGES: tuple[tuple[type[BaseException], str, str], ...] = (
@@ -61,7 +62,7 @@ def end_with(sentence: str, error: BaseException) -> None:
     sys.stdout.flush()
     if os.environ.get("LOGLEVEL", "").upper() == "DEBUG":
         traceback.print_exception(type(error), error, error.__traceback__)
-    print(sentence, file=sys.stderr, flush=True)
+    print(shown(sentence), file=sys.stderr, flush=True)
     raise SystemExit(2) from error
 
 

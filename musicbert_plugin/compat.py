@@ -148,11 +148,31 @@ def checkpoint_types() -> list[Any]:
 
 
 def allow_checkpoint_types() -> None:
-    """Extend torch's list of what a checkpoint may hold: since 2.6 it refuses all else (``weights_only=True``).
+    """Extend torch's list of what a checkpoint may hold: all else is refused (``weights_only=True``).
 
     The alternative, ``weights_only=False``, would run whatever a downloaded file asks for.
     """
     torch.serialization.add_safe_globals(checkpoint_types())
+
+
+OLDEST_TORCH = (2, 10)
+"""The first whose reader of weights cannot be made to write outside its memory by what it reads (CVE-2026-24747)."""
+
+
+def require_safe_torch(name: Any) -> None:
+    """Refuse to read a file of weights with a torch that the file could harm.
+
+    Raises
+    ------
+    CheckpointError
+    """
+    found = tuple(int(number) for number in re.findall(r"\d+", torch.__version__)[:2])
+    if found < OLDEST_TORCH:
+        oldest = ".".join(map(str, OLDEST_TORCH))
+        raise CheckpointError(
+            f"{name} is not loaded: torch {torch.__version__} can be harmed by what it loads (CVE-2026-24747); "
+            f"{oldest} or newer is needed, and bash scripts/setup.sh installs it."
+        )
 
 
 def load_safely(file: Any, *args: Any, **options: Any) -> Any:
@@ -160,9 +180,10 @@ def load_safely(file: Any, *args: Any, **options: Any) -> Any:
 
     ``weights_only`` is passed explicitly, since a default can be switched off by TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD.
     Raises CheckpointError for a file that holds a type which is not allow-listed, is damaged, is something else, or
-    names what :func:`check_configuration` refuses.
+    names what :func:`check_configuration` refuses; and where torch itself is not safe.
     """
     name = getattr(file, "name", file)
+    require_safe_torch(name)
     options["weights_only"] = True
     try:
         state = torch.load(file, *args, **options)

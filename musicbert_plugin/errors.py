@@ -7,9 +7,17 @@ traceback.  Pure Python: every layer of the plugin, worker processes included, m
 
 from __future__ import annotations
 
+from musicbert_plugin.file_names import shown
+
 
 class MusicError(Exception):
-    """Something in the user's input, data or options; ``str(error)`` is the one sentence to show."""
+    """Something in the user's input, data or options; ``str(error)`` is the one sentence to show.
+
+    File names in it are text, whatever bytes they hold (see ``file_names``).
+    """
+
+    def __str__(self) -> str:
+        return shown(super().__str__())
 
 
 class ScoreError(MusicError):
@@ -22,7 +30,7 @@ class ScoreError(MusicError):
     def __init__(self, reason: str, sentence: str, extra: dict[str, object] | None = None) -> None:
         super().__init__(reason, sentence)
         self.reason = reason
-        self.sentence = sentence
+        self.sentence = shown(sentence)
         self.extra = extra or {}
 
     def __str__(self) -> str:

@@ -40,6 +40,7 @@ musicbert_plugin.register()
 
 from fairseq.models import ARCH_CONFIG_REGISTRY  # noqa: E402
 
+from musicbert_plugin.compat import require_safe_torch  # noqa: E402
 from musicbert_plugin.models.linear_transformer_lm import SIZES, LinearTransformerLM  # noqa: E402
 from musicbert_plugin.tasks.attribute_to_music import dictionary_of  # noqa: E402
 
@@ -269,6 +270,7 @@ def _folder_weights(path: Path) -> dict[str, Tensor]:
     file = path / "pytorch_model.bin"
     if not file.is_file():
         raise CheckpointError(f"{path} has neither model.safetensors nor pytorch_model.bin.")
+    require_safe_torch(file)
     try:
         return torch.load(file, map_location="cpu", weights_only=True)
     except Exception as error:

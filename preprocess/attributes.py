@@ -13,6 +13,7 @@ import sys
 from typing import Any
 
 from musicbert_plugin.errors import OptionError, ScoreError
+from musicbert_plugin.file_names import escaped
 
 from .command import DONE, SOME_FAILED, run_command, say
 from .lines import naming
@@ -84,7 +85,7 @@ def main(arguments: list[str]) -> int:
     options = parser().parse_args(arguments)
     bars = parse_bars(options.bars)
     given = read_given(options.labels) if options.labels else {}
-    unlabelled = sum(file not in given for file in options.files)
+    unlabelled = sum(escaped(file) not in given for file in options.files)
     if given and unlabelled == len(options.files):
         raise OptionError(
             f"--labels {options.labels}: its column file names {next(iter(given))} ..., but none of the files given, "
@@ -96,7 +97,7 @@ def main(arguments: list[str]) -> int:
     for file in options.files:
         try:
             where, values = attributes_of(
-                file, bars, legacy=options.legacy, chords=options.chords, given=given.get(file, {})
+                file, bars, legacy=options.legacy, chords=options.chords, given=given.get(escaped(file), {})
             )
         except (ScoreError, OptionError) as error:
             say(naming(file, str(error)))
@@ -106,7 +107,9 @@ def main(arguments: list[str]) -> int:
         if options.words:
             line = request_words(classes, values)
         else:
-            line = json.dumps({"file": file, "bars": where, "values": values, "tokens": command_words_of(classes)})
+            line = json.dumps(
+                {"file": escaped(file), "bars": where, "values": values, "tokens": command_words_of(classes)}
+            )
         sys.stdout.write(line + "\n")
         sys.stdout.flush()
     return status

@@ -14,6 +14,7 @@ Each file becomes one clip (or N), as long as it is; training draws crops from i
 in ``manifest.jsonl`` and a sentence on stderr, if it is ``undecodable``, ``too short``, ``too long``, ``silent`` (never
 above -80 dB), holds ``NaN``, or is ``not features``.  Features are held to the same: a clip of T frames is as long as
 ``--frame-rate`` says, and one whose frames are all equal is silent.  One bad clip of N leaves out the file.
+A recording is as long as what is decoded of it, whatever its head says, and decoding stops at ``--max-seconds``.
 
 What the folder holds is told in ``musicbert_plugin.data.spectrograms``, and what the features are in
 ``musicbert_plugin.audio.front_end``.  Copies are recordings with equal samples, and near copies (another file format,
@@ -38,6 +39,8 @@ import os
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TextIO
+
+from musicbert_plugin.file_names import as_listed, escaped
 
 from .builder import BuildOptions, Companion, build
 from .command import add_options, option, options_of, run_command, say
@@ -170,14 +173,16 @@ class AudioKind:
         return front
 
     def _samples(self, data: bytes, name: str) -> tuple[Any, dict[str, Any]]:
-        from musicbert_plugin.audio.decoding import decode, probe, quiet_libraries, require_sound
+        from musicbert_plugin.audio.decoding import decode, probe, require_sound
 
-        with quiet_libraries():
-            recording = probe(data, name)
-        self._refuse_long(recording.seconds, name)
+        recording = probe(data, name)
         rate = self._front_end().sample_rate
-        with quiet_libraries():
-            samples = decode(data, rate, name=name)
+        longest = int(min(self.max_seconds * rate, 2**62))
+        samples = decode(data, rate, 0, longest + 1, name=name)  # whatever the head says, and no more than that
+        if len(samples) > longest:
+            raise _refusal(
+                "too long", f"{name}: more than {self.max_seconds:g} seconds; --max-seconds accepts no more than that."
+            )
         seconds = len(samples) / rate
         require_sound(samples, rate, name, self.min_seconds)
         about = {
@@ -198,13 +203,12 @@ class AudioKind:
                     f"{where}: {len(clip)} frames, which are {seconds:.2f} seconds at {self.frame_rate:.5g} frames per "
                     f"second (--frame-rate); --min-seconds accepts {self.min_seconds:g}.",
                 )
-            self._refuse_long(seconds, where)
+            if seconds > self.max_seconds:
+                raise _refusal(
+                    "too long", f"{where}: {seconds:.0f} seconds; --max-seconds accepts {self.max_seconds:g}."
+                )
             if len(clip) > 1 and (clip == clip[0]).all():
                 raise _refusal("silent", f"{where}: all {len(clip)} frames are equal.")
-
-    def _refuse_long(self, seconds: float, name: str) -> None:
-        if seconds > self.max_seconds:
-            raise _refusal("too long", f"{name}: {seconds:.0f} seconds; --max-seconds accepts {self.max_seconds:g}.")
 
     def _crop(self, clip: Any) -> Any:
         if not self.max_frames or len(clip) <= self.max_frames:
@@ -397,7 +401,7 @@ def read_table(path: str, group_column: str) -> Table:
         if len(row) != len(header):
             raise OptionError(f"{path}: line {number} has {len(row)} cells, but the head has {len(header)}.")
         cells = {name: "" if cell.strip().lower() == "nan" else cell.strip() for name, cell in zip(header, row)}  # noqa: B905
-        name = cells[key]
+        name = as_listed(cells[key])
         labels = [cells[column] for column in columns]
         if table.labels.setdefault(name, labels) != labels:
             raise OptionError(f"{path}: line {number} labels {name} otherwise than a line before it.")
@@ -490,7 +494,7 @@ class Clips(Companion):
     def _path(self, index: int) -> str:
         source = self._collection.source_of(index)
         name = self._collection.names[index][len(self._collection.prefixes[source]) :]
-        return os.path.abspath(self._collection.sources[source].path_of(name))
+        return escaped(os.path.abspath(self._collection.sources[source].path_of(name)))
 
     def finish(self) -> dict[str, Any]:
         """Close the tables; returns entries of ``config.json``."""

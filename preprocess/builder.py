@@ -14,7 +14,7 @@ worker: then it stays, and the same command tries those files again.
 ``manifest.jsonl``, a line per file of the source, sorted by name:
 
 =============  ======================================================================================================
-``file``       its name in the source
+``file``       its name in the source; bytes that are no UTF-8 are escaped (``musicbert_plugin.file_names``)
 ``hash``       first 32 hex digits of the sha256 of its bytes (absent if it could not be read)
 ``notes``      how many (absent if it did not become a piece); ``frames`` of recordings
 ``parts``      how many items it gives
@@ -50,6 +50,7 @@ from typing import Any
 import numpy as np
 
 from musicbert_plugin.errors import DatasetError, OptionError, ScoreError
+from musicbert_plugin.file_names import escaped
 
 from .command import DONE, SOME_FAILED, option, say
 from .copies import SHARE, Groups, copy_groups
@@ -524,9 +525,10 @@ def _description(
     chosen = {name: value for name, value in asdict(options).items() if name not in ("dest", "jobs", "time_limit")}
     for name in ("splits", "groups"):
         chosen[f"{name}_sha256"] = _digest_of_file(chosen[name])
+        chosen[name] = escaped(chosen[name])
     return {
         "kind": kind.name,
-        "source": given,
+        "source": list(map(escaped, given)),
         "source_files": len(collection),
         "source_listing": listing.hexdigest(),
         **chosen,

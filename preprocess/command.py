@@ -14,13 +14,14 @@ from dataclasses import field, fields
 from typing import Any, NoReturn
 
 from musicbert_plugin.errors import MusicError
+from musicbert_plugin.file_names import shown
 
 DONE, SOME_FAILED, CANNOT_START, INTERRUPTED = 0, 1, 2, 130
 
 
 def say(sentence: str) -> None:
     """One line on stderr."""
-    print(sentence, file=sys.stderr, flush=True)
+    print(shown(sentence), file=sys.stderr, flush=True)
 
 
 def option(default: Any, help: str, **argparse_settings: Any) -> Any:

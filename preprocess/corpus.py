@@ -22,6 +22,8 @@ from pathlib import Path
 
 from musicbert_plugin.errors import MusicError, OptionError
 
+from .command import say
+
 DEFAULT_COLLECTIONS = ("bach", "palestrina:100", "ryansMammoth:200")
 _FORMATS = {".mxl", ".xml", ".musicxml", ".krn", ".abc"}
 
@@ -89,10 +91,10 @@ def main(arguments: list[str] | None = None) -> int:
             folder.mkdir(parents=True, exist_ok=True)
             tasks.append((path, folder / f"{path.stem}.mid"))
     except MusicError as error:
-        print(f"corpus: {error}", file=sys.stderr)
+        say(f"corpus: {error}")
         return 2
     except OSError as error:
-        print(f"corpus: {options.dest}: cannot be written ({error.strerror}).", file=sys.stderr)
+        say(f"corpus: {options.dest}: cannot be written ({error.strerror}).")
         return 2
     from tqdm import tqdm
 
@@ -100,8 +102,8 @@ def main(arguments: list[str] | None = None) -> int:
         outcomes = pool.imap_unordered(write_piece, tasks, chunksize=4)
         reasons = [reason for reason in tqdm(outcomes, total=len(tasks), desc="scores", unit="piece") if reason]
     for reason in sorted(reasons):
-        print(f"left out {reason}", file=sys.stderr)
-    print(f"{len(tasks) - len(reasons)} of {len(tasks)} scores written to {options.dest}", file=sys.stderr)
+        say(f"left out {reason}")
+    say(f"{len(tasks) - len(reasons)} of {len(tasks)} scores written to {options.dest}")
     return 0 if len(reasons) < len(tasks) else 1
 
 

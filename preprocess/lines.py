@@ -9,6 +9,7 @@ from pathlib import Path
 
 from musicbert_plugin.codecs.score import Score, read_midi, write_midi
 from musicbert_plugin.errors import OptionError, ScoreError
+from musicbert_plugin.file_names import shown
 from musicbert_plugin.printed_lines import read_lines
 
 from .command import DONE, SOME_FAILED, say
@@ -31,6 +32,7 @@ def encode_files(files: list[str], line_of: Callable[[Score, str], str]) -> int:
 
 def naming(file: str, sentence: str) -> str:
     """A sentence that begins with the file's name."""
+    file = shown(file)
     return sentence if sentence.startswith(file) else f"{file}: {sentence}"
 
 

@@ -32,6 +32,8 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
+from musicbert_plugin.file_names import escaped
+
 from .builder import BuildOptions, Companion, Destination, build
 from .command import DONE, add_options, option, options_of, run_command, say
 from .midi import MidiKind, MidiLimits
@@ -236,7 +238,7 @@ class Attributes(Companion):
     def description(self) -> dict[str, Any]:
         """Name and content of the CSV."""
         digest = hashlib.sha256(Path(self._labels).read_bytes()).hexdigest()[:32] if self._labels else ""
-        return {"labels": self._labels, "labels_sha256": digest}
+        return {"labels": escaped(self._labels), "labels_sha256": digest}
 
     def check(self, collection: Any) -> None:
         """Some of the files must have labels, if there are any."""

@@ -44,6 +44,7 @@ import hashlib
 import json
 import math
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -395,13 +396,15 @@ def _write_clip(plan: Plan, excerpt: Excerpt, path: Path, keep: bool) -> None:
     samples = to_level(plan.synthesiser.render(excerpt, plan.sample_rate), plan.level)
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(path.name + ".partial")
-    soundfile.write(partial, samples, plan.sample_rate, subtype="PCM_16", format="WAV")
+    with open(partial, "wb") as file:  # soundfile refuses names that are no UTF-8
+        soundfile.write(file, samples, plan.sample_rate, subtype="PCM_16", format="WAV")
     os.replace(partial, path)
 
 
 def stems_of(names: list[str]) -> list[str]:
     """What the clips of each file are called, inside the folder: its path without the suffix where that is unique."""
-    parts = [[part.replace(":", "_") for part in name.replace("\\", "/").split("/")] for name in names]
+    plain = [re.sub(r"\\x([0-9a-f]{2})", r"%\1", name) for name in names]  # bytes that not every system takes in a name
+    parts = [[part.replace(":", "_") for part in name.replace("\\", "/").split("/")] for name in plain]
     clean = ["/".join(part for part in path if part not in ("", ".", "..")) for path in parts]
     short = [name.rpartition(".")[0] or name for name in clean]
     counts: dict[str, int] = {}

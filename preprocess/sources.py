@@ -1,10 +1,11 @@
 """Where music files come from: folders, ``.zip`` and ``.tar.gz`` archives, single files, and lists of paths.
 
 A source lists its files as *entries* (name, stamp, place) and reads the bytes of one.  A name is a path with ``/``,
-relative to the folder or archive, and is what manifests, ``--splits`` and ``--groups`` call the file.  A stamp is a
-number that changes when the file does (size and time of change, or the archive's checksum): an interrupted build
-reads a file again where it differs.  Hidden files and what macOS adds to archives (``__MACOSX/``, ``._*``) are no
-music and are passed over.
+relative to the folder or archive, and is what manifests, ``--splits`` and ``--groups`` call the file; bytes that are no
+UTF-8 are escaped in it, and in lists of paths, as ``musicbert_plugin.file_names`` tells.  A stamp is a number that
+changes when the file does (size and time of change, or the archive's checksum): an interrupted build reads a file again
+where it differs.  Hidden files and what macOS adds to archives (``__MACOSX/``, ``._*``) are no music and are passed
+over.
 
 Several sources at once: each name is preceded by its source as it was given.  A ``.txt`` source is a list, one path per
 line (blank lines and those that begin with ``#`` aside), relative to the folder of the list; its names are the lines.
@@ -18,6 +19,7 @@ inside an archive is not opened.
 from __future__ import annotations
 
 import csv
+import io
 import os
 import struct
 import zlib
@@ -28,6 +30,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from musicbert_plugin.errors import OptionError, ScoreError
+from musicbert_plugin.file_names import as_listed, escaped, unescaped
 
 MIDI_SUFFIXES = (".mid", ".midi", ".rmi", ".rmid", ".kar", ".midi2")  # the last is refused, but not passed over
 PLACE = struct.Struct("<QQHHI")  # of a zip's member: offset, size, method, whether it is encrypted, checksum
@@ -35,7 +38,7 @@ ARCHIVE_SUFFIXES = (".zip", ".tar.gz", ".tgz", ".tar")
 
 
 class Entry(NamedTuple):
-    """A file of a source: its name, its stamp, and what the source needs to find it again."""
+    """A file of a source: its (escaped) name, its stamp, and what the source needs to find it again."""
 
     name: str
     stamp: int
@@ -49,12 +52,41 @@ def _is_music(name: str, suffixes: tuple[str, ...]) -> bool:
 
 def _zip_name(name: str, flags: int) -> str:
     """The name of a zip's member, which many programs write in UTF-8 without the flag (2048) that says so."""
+    if flags & _NOT_UTF_8:
+        return name.encode("cp437").decode("utf-8", "surrogateescape")
     if not flags & 2048 and not name.isascii():
         try:
             return name.encode("cp437").decode("utf-8")
         except UnicodeError:
             return name
     return name
+
+
+_NOT_UTF_8 = 1 << 14  # an unused flag of zip archives: set by _NamesChecked
+
+
+class _NamesChecked(io.FileIO):
+    """A zip archive whose directory never makes ``zipfile`` fail for a name that is not the UTF-8 it claims to be."""
+
+    def read(self, size: int = -1) -> bytes:  # type: ignore[override]
+        """Bytes as they are, but for the flags of such names in the directory, which is read in one go."""
+        data = super().read(size) or b""
+        if data[:4] != b"PK\1\2":
+            return data
+        changed, place = [], 0
+        while data[place : place + 4] == b"PK\1\2" and place + 46 <= len(data):
+            flags, *lengths = (int.from_bytes(data[place + at : place + at + 2], "little") for at in (8, 28, 30, 32))
+            if flags & 2048:
+                try:
+                    data[place + 46 : place + 46 + lengths[0]].decode("utf-8")
+                except UnicodeDecodeError:
+                    changed.append((place + 8, (flags & ~2048 | _NOT_UTF_8).to_bytes(2, "little")))
+            place += 46 + sum(lengths)
+        if changed:
+            data = bytearray(data)
+            for place, flag in changed:
+                data[place : place + 2] = flag
+        return bytes(data)
 
 
 def _stamp(status: os.stat_result) -> int:
@@ -98,9 +130,9 @@ class Folder:
                 name = prefix + item.name
                 if _is_music(name, self.suffixes) and not item.is_dir():
                     try:
-                        yield Entry(name, _stamp(item.stat()))
+                        yield Entry(escaped(name), _stamp(item.stat()))
                     except OSError:  # a dangling link: read() will say so
-                        yield Entry(name, 0)
+                        yield Entry(escaped(name), 0)
                 elif item.is_dir() and not item.name.startswith("."):
                     if item.is_symlink():
                         real = os.path.realpath(item.path)
@@ -112,7 +144,7 @@ class Folder:
 
     def path_of(self, name: str) -> str:
         """Where a file lies."""
-        return f"{self.root}/{name}"
+        return f"{self.root}/{unescaped(name)}"
 
     def read(self, name: str, place: bytes, limit: int) -> bytes:
         """The bytes of one file, at most ``limit``; a :class:`ScoreError` where that is not possible."""
@@ -121,7 +153,7 @@ class Folder:
 
 @dataclass(frozen=True)
 class Files:
-    """Files given one by one, or by a list: names are the paths as given, ``base`` is what they are relative to."""
+    """Files given one by one, or by a list: names are the paths as given, but escaped, and relative to ``base``."""
 
     base: str
     names: tuple[str, ...]
@@ -131,13 +163,13 @@ class Files:
         """Entries in the order given; a file that is missing is found out when it is read."""
         for name in self.names:
             try:
-                yield Entry(name, _stamp(os.stat(os.path.join(self.base, name))))
+                yield Entry(name, _stamp(os.stat(self.path_of(name))))
             except OSError:
                 yield Entry(name, 0)
 
     def path_of(self, name: str) -> str:
         """Where a file lies."""
-        return os.path.join(self.base, name)
+        return os.path.join(self.base, unescaped(name))
 
     def read(self, name: str, place: bytes, limit: int) -> bytes:
         """The bytes of one file, at most ``limit``; a :class:`ScoreError` where that is not possible."""
@@ -157,7 +189,7 @@ class Zip:
         import zipfile
 
         try:
-            with zipfile.ZipFile(self.path) as archive:
+            with _NamesChecked(self.path) as file, zipfile.ZipFile(file) as archive:
                 infos = archive.filelist[::-1]
                 archive.filelist.clear()
                 archive.NameToInfo.clear()
@@ -169,7 +201,7 @@ class Zip:
                         place = PLACE.pack(
                             info.header_offset, info.compress_size, info.compress_type, encrypted, info.CRC
                         )
-                        yield Entry(name, (info.file_size << 32 | info.CRC) & (2**64 - 1), place)
+                        yield Entry(escaped(name), (info.file_size << 32 | info.CRC) & (2**64 - 1), place)
         except (zipfile.BadZipFile, OSError, EOFError, NotImplementedError) as error:
             raise OptionError(f"{self.path}: not a zip archive that can be read ({error}).") from None
 
@@ -230,12 +262,12 @@ class Tar:
     def entries(self) -> Iterator[Entry]:
         """Entries in the archive's order."""
         for _, member in self._members():
-            yield Entry(member.name.removeprefix("./"), (member.size << 32 | int(member.mtime)) & (2**64 - 1))
+            yield Entry(escaped(member.name.removeprefix("./")), (member.size << 32 | int(member.mtime)) & (2**64 - 1))
 
     def stream(self, limit: int) -> Iterator[tuple[str, bytes]]:
         """Names and bytes (at most ``limit + 1`` each) in the archive's order."""
         for archive, member in self._members():
-            yield member.name.removeprefix("./"), archive.extractfile(member).read(limit + 1)
+            yield escaped(member.name.removeprefix("./")), archive.extractfile(member).read(limit + 1)
 
     def read(self, name: str, place: bytes, limit: int) -> bytes:
         """The bytes that were sent along as the place."""
@@ -266,10 +298,10 @@ def open_source(given: str, suffixes: tuple[str, ...] = MIDI_SUFFIXES) -> Source
     if lower.endswith((".tar.gz", ".tgz", ".tar")):
         return Tar(str(path), suffixes)
     if lower.endswith(suffixes):
-        return Files("", (given,))
+        return Files("", (escaped(given),))
     if lower.endswith((".txt", ".tsv", ".csv")):
         try:
-            lines = path.read_text(encoding="utf-8-sig", errors="surrogateescape").splitlines()
+            lines = path.read_text(encoding="utf-8-sig", errors="surrogateescape").split("\n")
         except OSError as error:
             raise OptionError(f"{given}: cannot be read ({error.strerror or error}).") from None
         return {".txt": _paths, ".tsv": _wav2vec_manifest, ".csv": _table}[lower[-4:]](path, lines)
@@ -279,7 +311,7 @@ def open_source(given: str, suffixes: tuple[str, ...] = MIDI_SUFFIXES) -> Source
 
 def _paths(path: Path, lines: list[str]) -> Files:
     names = [line.strip() for line in lines if line.strip() and not line.startswith("#")]
-    return Files(str(path.parent), tuple(names))
+    return Files(str(path.parent), tuple(map(as_listed, names)))
 
 
 def _wav2vec_manifest(path: Path, lines: list[str]) -> Files:
@@ -287,11 +319,11 @@ def _wav2vec_manifest(path: Path, lines: list[str]) -> Files:
         raise OptionError(
             f"{path}: a .tsv manifest begins with a line that names a folder, then a path and a tab each."
         )
-    root = Path(lines[0].strip())
+    root = Path(unescaped(lines[0].strip()))
     base = root if root.is_dir() else path.parent / root
     if not base.is_dir():
         raise OptionError(f"{path}: its first line names {lines[0].strip()!r}, which is no folder.")
-    return Files(str(base), tuple(line.split("\t")[0] for line in lines[1:] if line.strip()))
+    return Files(str(base), tuple(as_listed(line.split("\t")[0]) for line in lines[1:] if line.strip()))
 
 
 def _table(path: Path, lines: list[str]) -> Files:
@@ -300,7 +332,7 @@ def _table(path: Path, lines: list[str]) -> Files:
     if column is None:
         raise OptionError(f"{path}: no column file_path or file; its columns are {', '.join(header) or 'none'}.")
     names = (row[column].strip() for row in rows if len(row) > column)
-    return Files(str(path.parent), tuple(name for name in names if name))
+    return Files(str(path.parent), tuple(as_listed(name) for name in names if name))
 
 
 class Packed:
@@ -355,7 +387,7 @@ class Collection:
         several = len(given) > 1
         # single files keep their path as a name; all else is told apart by where it came from
         self.prefixes = [
-            one.rstrip("/\\") + "/" if several and not isinstance(source, Files) else ""
+            escaped(one.rstrip("/\\")) + "/" if several and not isinstance(source, Files) else ""
             for one, source in zip(given, self.sources, strict=True)
         ]
         rows = [

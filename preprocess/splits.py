@@ -23,6 +23,7 @@ from collections.abc import Callable
 import numpy as np
 
 from musicbert_plugin.errors import OptionError
+from musicbert_plugin.file_names import as_listed
 
 SPLITS = ("train", "valid", "test")
 PROTECTED = ("test", "valid", "train")
@@ -58,7 +59,7 @@ def _rows(path: str, option: str, columns: tuple[str, str], delimiter: str) -> l
         kind = "CSV" if delimiter == "," else "TSV"
         both = " and ".join(columns)
         raise OptionError(f"{option} {path}: a {kind} file with a header naming the columns {both} is needed.")
-    return [(row[columns[0]] or "", row[columns[1]] or "") for row in rows]
+    return [(as_listed(row[columns[0]] or ""), row[columns[1]] or "") for row in rows]
 
 
 def read_splits(path: str) -> dict[str, str]:

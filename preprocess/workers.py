@@ -11,7 +11,8 @@ worker tells by a counter in shared memory which file it is at.  One that stays 
 is ended, as one that dies is replaced; either costs the file it was at, and the rest of its batch is done again by
 another.
 
-Processes are spawned, not forked, on every system.
+Processes are spawned, not forked, on every system.  What C libraries of theirs write to stderr is not shown: libmpg123
+comments on every odd frame that it masters.  Python's own messages are.
 """
 
 from __future__ import annotations
@@ -19,7 +20,9 @@ from __future__ import annotations
 import hashlib
 import json
 import mmap
+import os
 import struct
+import sys
 import time
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
@@ -212,12 +215,25 @@ def _write_all(file: Any, data: bytes) -> None:
         rest = rest[file.write(rest) :]
 
 
+def keep_stderr_from_libraries() -> None:
+    """Turn file descriptor 2 away for good; ``sys.stderr`` goes on to where it led.
+
+    For a process of our own, before it has a second thread: a descriptor belongs to all threads of a process.
+    """
+    sys.stderr.flush()
+    sys.stderr = open(os.dup(2), "w", buffering=1, encoding=sys.stderr.encoding, errors="backslashreplace")
+    nothing = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nothing, 2)
+    os.close(nothing)
+
+
 def work(connection: Any, folder: str, assignment: Assignment) -> None:
     """A worker's life: batches in, word of each finished batch out, until the other side closes."""
     import gc
     import signal
 
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides
+    keep_stderr_from_libraries()
     gc.disable()  # nothing here makes cycles that matter, and a run holds little at a time
     with open(Path(folder) / "progress", "r+b") as file:
         progress = mmap.mmap(file.fileno(), 8)

@@ -1,9 +1,10 @@
 #!/usr/bin/env bash
 # Make .venv, or complete it:   bash scripts/setup.sh [test] [audio] [quickstart]
 #
-# Installs torch, then fairseq-fixed (built from source against that torch), then requirements.txt and the extras asked for.
-# A torch of 2.6 or newer that is already in .venv is kept: to choose a build (CPU only, another CUDA), make .venv and
-# install it there first.  PYTHON= names the Python (3.10 to 3.13) that .venv is made with.
+# Installs pip, torch, then fairseq-fixed (built from source against that torch), then requirements.txt and the extras asked
+# for.  On Linux without an NVIDIA GPU it is torch's build for the CPU, a tenth of the other in size.  A torch of 2.10 or newer
+# that is already in .venv is kept: to choose a build (another CUDA, say), make .venv and install it there first.  PYTHON=
+# names the Python (3.10 to 3.13) that .venv is made with.
 #
 # May be killed at any moment and run again: the stamp that says "complete" is written last, and what pip left unfinished is
 # installed anew.  Where nothing has changed it ends within a second.  Ends with 2 and one sentence where it cannot go on.
@@ -11,8 +12,10 @@
 set -eu
 cd "$(dirname "$0")/.."
 
+PIP=26.3
 TORCH=2.13.0
-OLDEST_TORCH=2.6
+OLDEST_TORCH=2.10 # the first whose loader of weights cannot be made to write outside its memory (CVE-2026-24747)
+CPU_BUILDS=https://download.pytorch.org/whl/cpu
 PYTHONS="3.10, 3.11, 3.12 or 3.13"
 venv=.venv
 here=$PWD
@@ -164,17 +167,49 @@ for folder in {sysconfig.get_path("purelib"), sysconfig.get_path("platlib")}:
 END
 }
 
-has_torch() {
-    "$python" - "$OLDEST_TORCH" <<'END'
+has() { # PACKAGE OLDEST_VERSION
+    "$python" - "$@" <<'END'
 import re, sys
 from importlib.metadata import PackageNotFoundError, version
 def numbers(text):
     return [int(number) for number in re.findall(r"\d+", text)[:2]]
 try:
-    sys.exit(numbers(version("torch")) < numbers(sys.argv[1]))
+    sys.exit(numbers(version(sys.argv[1])) < numbers(sys.argv[2]))
 except PackageNotFoundError:
     sys.exit(1)
 END
+}
+
+has_gpu() {
+    if command -v nvidia-smi >/dev/null 2>&1; then return 0; fi
+    for trace in /proc/driver/nvidia /dev/nvidia*; do
+        if [ -e "$trace" ]; then return 0; fi
+    done
+    return 1
+}
+
+# Whether something answers under an address within a few seconds; the alarm ends what has no timeout of its own, such as
+# looking the name up.
+answers() { # ADDRESS
+    "$python" - "$1" 2>/dev/null <<'END'
+import signal, sys, urllib.request
+signal.alarm(8)
+try:
+    urllib.request.urlopen(sys.argv[1], timeout=5).close()
+except OSError:
+    sys.exit(1)
+END
+}
+
+install_torch() {
+    if [ "$(uname -s)" = Linux ] && ! has_gpu; then
+        say "No NVIDIA GPU was found: taking torch's build for the CPU (for another, install torch $OLDEST_TORCH or newer into $venv, and run this again)"
+        if answers "$CPU_BUILDS/torch/"; then
+            if install "torch==$TORCH" --index-url "$CPU_BUILDS"; then return; fi
+        fi
+        say "$CPU_BUILDS cannot be used from here: taking torch from the ordinary index, whose build for Linux may bring CUDA (gigabytes)"
+    fi
+    install_or_stop "torch $TORCH" "torch==$TORCH"
 }
 
 install_fairseq() {
@@ -230,9 +265,10 @@ if [ -n "$base" ] || ! complete core $CORE; then
     fi
     rm -f "$(stamp_of core)"
     forget_unfinished_packages
-    if ! has_torch; then
+    if ! has pip "$PIP"; then install_or_stop "pip $PIP" "pip==$PIP"; fi
+    if ! has torch "$OLDEST_TORCH"; then
         say "Installing torch $TORCH"
-        install_or_stop "torch $TORCH" "torch==$TORCH"
+        install_torch
     fi
     install_or_stop "What the build of fairseq needs" -r requirements-build.txt -c requirements.txt numpy
     install_fairseq

@@ -425,6 +425,27 @@ def test_a_file_with_code_inside_is_refused_by_name(
     assert not (tmp_path / "was-here").exists()
 
 
+VERSIONS = {"2.6.0": False, "2.9.1+cpu": False, "2.10.0+cu128": True, "3.0": True}
+
+
+@pytest.mark.parametrize(("version", "safe"), VERSIONS.items())
+def test_a_torch_that_a_file_can_harm_loads_none(
+    registered: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, version: str, safe: bool
+) -> None:
+    from musicbert_plugin.compat import load_safely
+    from musicbert_plugin.errors import CheckpointError
+
+    torch.save(small_state(), tmp_path / "good.pt")
+    monkeypatch.setattr(torch, "__version__", version)
+    if safe:
+        assert load_safely(str(tmp_path / "good.pt"))["model"]["weight"].tolist() == [1, 1]
+    else:
+        with pytest.raises(CheckpointError) as refusal:
+            load_safely(str(tmp_path / "good.pt"))
+        assert str(refusal.value).startswith(f"{tmp_path}/good.pt is not loaded: torch {version} can be harmed")
+        assert "2.10 or newer is needed" in str(refusal.value)
+
+
 @pytest.mark.parametrize("kept", [0, 1, 10, 1000])
 def test_a_damaged_file_is_called_damaged(registered: None, tmp_path: Path, kept: int) -> None:
     from fairseq.checkpoint_utils import load_checkpoint_to_cpu

@@ -15,6 +15,12 @@ mp3 is decoded from :func:`samples_before` still earlier: its frames borrow byte
 reservoir), and without those the first tenths of a second after a seek would be wrong or silent (below 32 kHz, rounding
 in its synthesis still differs by up to 6e-8 of full scale with the place where it began).  An ogg file is always
 decoded from its beginning: libsndfile's seeking in it is off by up to a window now and then (libsndfile issue 885).
+
+What a head says of a file's length is not relied on: a file is read to where its sound ends, or to ``stop``, see
+``heads``.  Nothing here changes the process: any number of threads may decode at once.  libmpg123, inside libsndfile,
+comments on damaged mp3 files on file descriptor 2 and cannot be asked not to.  Turning that descriptor away would take
+the messages of all other threads with it, so only the builders' worker processes do it, once and for good, see
+``preprocess.workers``.
 """
 
 from __future__ import annotations
@@ -23,8 +29,6 @@ import contextlib
 import io
 import math
 import os
-import sys
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -34,6 +38,7 @@ import soundfile
 import soxr
 from numpy.typing import NDArray
 
+from musicbert_plugin.audio.heads import View, endless
 from musicbert_plugin.errors import RecordingError
 
 SUFFIXES = (".wav", ".flac", ".ogg", ".oga", ".mp3", ".aif", ".aiff", ".au", ".caf")
@@ -41,6 +46,9 @@ QUALITY = "VHQ"  # of soxr
 REACH = 0.05  # seconds around a part that the resampler may look at; its filter is shorter from 4 kHz on
 SILENCE = 1e-4  # of full scale, -80 dB
 SHORTEST = 0.5  # seconds
+_FAILURES = (soundfile.LibsndfileError, RuntimeError, OSError, TypeError, ValueError)  # of files that are no sound
+_UNKNOWN = 1 << 60  # samples: what libsndfile says of a FLAC file without a length is more
+_SMALL_BLOCK = 1 << 12
 _BLOCK = 1 << 18  # samples that are decoded at a time: the channels of a long file are never in memory at once
 
 
@@ -54,7 +62,7 @@ class Recording:
         Hz.
     channels : int
     samples : int
-        Of each channel, as the head says: an mp3's may be off by a few thousandths of a second.
+        Of each channel, as the head says, which may be anything; :func:`decode` finds what there is.
     """
 
     sample_rate: int
@@ -65,20 +73,6 @@ class Recording:
     def seconds(self) -> float:
         """Length."""
         return self.samples / self.sample_rate
-
-
-@contextlib.contextmanager
-def quiet_libraries() -> Iterator[None]:
-    """Keep what C libraries write to stderr from the user: libmpg123 comments on every odd frame that it masters."""
-    sys.stderr.flush()
-    shown = os.dup(2)
-    try:
-        with open(os.devnull, "w") as nothing:
-            os.dup2(nothing.fileno(), 2)
-            yield
-    finally:
-        os.dup2(shown, 2)
-        os.close(shown)
 
 
 def require_sound(samples: NDArray[np.float32], rate: int, name: str, shortest: float = SHORTEST) -> None:
@@ -111,21 +105,55 @@ class _Sequential(soundfile.SoundFile):
 
 
 def _open(source: str | Path | bytes, name: str) -> soundfile.SoundFile:
+    """The file as its head describes it; see :func:`_open_endless`."""
     if not isinstance(source, bytes) and not Path(source).exists():
         where = "" if name == str(source) else f" ({name})"
         raise RecordingError("undecodable", f"{source}{where}: there is no such file.")
     if not isinstance(source, bytes) and Path(source).is_dir():
         raise RecordingError("undecodable", f"{source} is a folder; a recording is needed.")
     try:
-        file = _Sequential(io.BytesIO(source) if isinstance(source, bytes) else str(source))
-    except (soundfile.LibsndfileError, RuntimeError, OSError, TypeError) as error:
+        if isinstance(source, bytes):
+            return _Sequential(io.BytesIO(source))
+        # as bytes, since soundfile refuses names that are no UTF-8
+        return _Sequential(str(source) if os.name == "nt" else os.fsencode(source))
+    except _FAILURES as error:
+        file = _open_endless(source)  # some heads are so wrong that they are refused
+        if file is not None:
+            return file
         what = str(getattr(error, "error_string", error)).strip().rstrip(".")
         if any(said in what for said in ("Format not recognised", "does not exist")):  # of any odd content
             what = "no kind of audio that libsndfile knows"
         raise RecordingError(
             "undecodable", f"{name}: cannot be decoded ({what}); {', '.join(s[1:] for s in SUFFIXES)} are accepted."
         ) from None
-    return file
+
+
+class _Endless(_Sequential):
+    """A file whose head does not end it before its sound does."""
+
+    def __init__(self, view: View) -> None:
+        self._view = view
+        super().__init__(view)
+
+    def close(self) -> None:
+        """Close both files."""
+        super().close()
+        self._view.close()
+
+
+def _open_endless(source: str | Path | bytes) -> soundfile.SoundFile | None:
+    """The file with a head that does not end it before its sound does, or None where its own head does not."""
+    file: Any = None
+    try:
+        file = io.BytesIO(source) if isinstance(source, bytes) else open(source, "rb", buffering=1 << 16)
+        view = endless(file)
+        if view is not None:
+            return _Endless(view)
+    except _FAILURES:
+        pass
+    if file is not None:
+        file.close()
+    return None
 
 
 def probe(source: str | Path | bytes, name: str = "") -> Recording:
@@ -150,12 +178,16 @@ def samples_before(sample_rate: int) -> int:
     return 12 * 1152 if sample_rate >= 32000 else 96 * 576
 
 
+def _is_mpeg(file: Any) -> bool:
+    return file.subtype.startswith("MPEG")
+
+
 def _read_mono(file: Any, start: int, stop: int | None, name: str) -> NDArray[np.float32]:
     """Samples [start, stop) at the file's own rate, fewer where it ends; channels averaged."""
     blocks = []
     place = 0
     try:
-        early = samples_before(file.samplerate) if file.subtype.startswith("MPEG") else 0
+        early = samples_before(file.samplerate) if _is_mpeg(file) else 0
         if start > early and file.format != "OGG":
             place = file.seek(start - early)
         while stop is None or place < stop:
@@ -166,10 +198,25 @@ def _read_mono(file: Any, start: int, stop: int | None, name: str) -> NDArray[np
             place += len(block)
             if place > start:
                 blocks.append(_mean_of_channels(block[max(start - place, -len(block)) :]))
-    except (soundfile.LibsndfileError, RuntimeError, OSError) as error:
+    except _FAILURES as error:
         what = str(getattr(error, "error_string", error)).strip().rstrip(".")
         raise RecordingError("undecodable", f"{name}: cannot be decoded after sample {place} ({what}).") from None
     return np.concatenate(blocks) if blocks else np.zeros(0, np.float32)
+
+
+def _read_beyond(file: Any, start: int, stop: int | None) -> NDArray[np.float32]:
+    """Samples [start, stop) behind those that the head tells of, up to the first that cannot be decoded."""
+    blocks = [np.zeros(0, np.float32)]
+    with contextlib.suppress(*_FAILURES):
+        place = file.seek(start)
+        while stop is None or place < stop:
+            # small ones, since a block with something undecodable behind its samples is lost
+            block = file.read(_SMALL_BLOCK if stop is None else min(_SMALL_BLOCK, stop - place), "float32", True)
+            if not len(block):
+                break
+            place += len(block)
+            blocks.append(_mean_of_channels(block))
+    return np.concatenate(blocks)
 
 
 def _mean_of_channels(block: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -208,17 +255,30 @@ def decode(
         ``undecodable``: no audio file, of an unknown format, or damaged.
     """
     name = name or (str(source) if not isinstance(source, bytes) else "recording")
-    with _open(source, name) as file:
+    with contextlib.ExitStack() as opened:
+        file = opened.enter_context(_open(source, name))
         native = file.samplerate
-        if native == rate:
-            return _read_mono(file, start, stop, name)
-        common = math.gcd(native, rate)
-        step_in, step_out = native // common, rate // common
-        margin = math.ceil(REACH * native / step_in)  # in periods
-        first = max(start // step_out - margin, 0)
-        last = None if stop is None else (-(-stop // step_out) + margin) * step_in
-        samples = _read_mono(file, first * step_in, last, name)
-        if not len(samples):
-            return samples
-        at_rate = soxr.resample(samples, native, rate, quality=QUALITY)
-        return at_rate[start - first * step_out : None if stop is None else stop - first * step_out]
+        first, last, begin = start, stop, 0
+        if native != rate:
+            common = math.gcd(native, rate)
+            step_in, step_out = native // common, rate // common
+            margin = math.ceil(REACH * native / step_in)  # in periods
+            period = max(start // step_out - margin, 0)
+            first, begin = period * step_in, period * step_out
+            last = None if stop is None else (-(-stop // step_out) + margin) * step_in
+        told = file.frames
+        # an mp3's head also says where its sound begins, so that a wrong one matters everywhere
+        doubtful = last is None or last > told or told > _UNKNOWN or _is_mpeg(file)
+        whole = _open_endless(source) if doubtful else None
+        if whole is not None:
+            opened.enter_context(whole)
+        if whole is None or file.format != "FLAC" or told > _UNKNOWN:
+            samples = _read_mono(whole or file, first, last, name)
+        else:  # not further than told, since the tags behind some FLAC files are no sound
+            samples = _read_mono(file, first, told, name) if first < told else np.zeros(0, np.float32)
+            if len(samples) == max(told - first, 0):
+                samples = np.concatenate((samples, _read_beyond(whole, max(first, told), last)))
+    if native == rate or not len(samples):
+        return samples
+    at_rate = soxr.resample(samples, native, rate, quality=QUALITY)
+    return at_rate[start - begin : None if stop is None else stop - begin]

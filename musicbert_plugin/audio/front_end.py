@@ -297,16 +297,14 @@ class FrontEnd:
         decibels = 10 * mel.double().clamp(min=1e-10).log10()  # a loud clip's first coefficient is about -1,000
         decibels = decibels.clamp(min=float(decibels.max()) - _DECIBELS_BELOW_LOUDEST)
         mfcc = decibels @ _cosine(self.n_mels, MFCC)
-        with warnings.catch_warnings():  # of windows longer than the clip: there is silence around it
-            warnings.simplefilter("ignore", UserWarning)
-            profile = librosa.feature.chroma_cqt(
-                y=samples,
-                sr=self.sample_rate,
-                hop_length=self.hop,
-                n_chroma=CQT,
-                bins_per_octave=None,
-                tuning=None if self.tuning is None else self.tuning * (CQT // len(PITCH_CLASSES)),
-            )
+        profile = librosa.feature.chroma_cqt(
+            y=samples,
+            sr=self.sample_rate,
+            hop_length=self.hop,
+            n_chroma=CQT,
+            bins_per_octave=None,
+            tuning=None if self.tuning is None else self.tuning * (CQT // len(PITCH_CLASSES)),
+        )
         cqt = torch.from_numpy(np.ascontiguousarray(profile.T[: len(mel)], np.float32))
         return torch.cat([chroma, mfcc, slope(mfcc), compress(mel), compress(cqt)], 1).float().numpy()
 
@@ -379,8 +377,15 @@ def _cosine(inputs: int, coefficients: int) -> torch.Tensor:
 
 
 def _librosa(name: str) -> Any:
+    """The library, which no longer says of short or silent clips that there is silence around and in them.
+
+    The filters stay: some for the time of a call would be undone in the wrong order where threads meet.
+    """
     try:
         import librosa
+
+        for advice in (r"n_fft=\d+ is too large for", "Trying to estimate tuning from empty"):
+            warnings.filterwarnings("ignore", advice, UserWarning)
     except ImportError:
         raise OptionError(
             f"{name} holds a chroma-CQT, which librosa computes: pip install -r requirements-audio.txt adds it."

@@ -43,6 +43,7 @@ from typing import Any
 import numpy as np
 
 from ..errors import OptionError
+from ..file_names import as_listed
 from .chords import chord_progression
 from .octuple import METER_DENOMINATORS, METER_NUMERATORS, TEMPO_VALUES
 from .remi import COMMANDS, POSITIONS_PER_QUARTER, SEPARATOR, WORDS, Grid, meter_code
@@ -306,7 +307,7 @@ def read_given(path: str) -> dict[str, dict[str, Any]]:
                     values[GIVEN_COLUMNS[column]] = checked(GIVEN_COLUMNS[column], text.split("|"))
                 except OptionError as error:
                     raise OptionError(f"{path}, line {number}: {error}") from None
-        if found.setdefault(row["file"], values) != values:
+        if found.setdefault(as_listed(row["file"] or ""), values) != values:
             raise OptionError(f"{path}, line {number}: {row['file']} has two rows that differ.")
     return found
 

@@ -12,12 +12,12 @@ A folder holds, besides ``manifest.jsonl``:
     one line per item: ``clip`` (its name), ``frames`` (T), and a column per label, as the source gave it; an empty
     cell means that nobody has labelled the clip, never that the answer is no.
 
-A folder made with ``--on-the-fly`` has no container, but two more columns: ``recording``, the path of each clip's file,
-and ``bytes``, its size.  Its clips are decoded and turned into log-mel spectrograms when they are read, a slice from no
-more of the recording than it needs.  The first time that a split is opened, recordings that are gone or have another
-size by now are told in a sentence and left out, with their labels, from that reader and from all loader processes that
-it is sent to.  One that cannot be read later ends what reads it with a sentence (:class:`RecordingError`): the same
-command then goes on from its last checkpoint without it.
+A folder made with ``--on-the-fly`` has no container, but two more columns: ``recording``, the path of each clip's file
+(escaped as names are, see ``file_names``), and ``bytes``, its size.  Its clips are decoded and turned into log-mel
+spectrograms when they are read, a slice from no more of the recording than it needs.  The first time that a split is
+opened, recordings that are gone or have another size by now are told in a sentence and left out, with their labels,
+from that reader and from all loader processes that it is sent to.  One that cannot be read later ends what reads it
+with a sentence (:class:`RecordingError`): the same command then goes on from its last checkpoint without it.
 
 Values are as the front-end gives them (log-mels in ln units); subtract ``mean`` and divide by ``std`` to feed a model.
 Half precision keeps 11 bits: an error of at most 0.004 for log-mels, whose values lie within -14 and 14, and of 0.25
@@ -39,6 +39,7 @@ from numpy.typing import NDArray
 
 from musicbert_plugin.data.parts import Parts
 from musicbert_plugin.errors import DatasetError
+from musicbert_plugin.file_names import shown, unescaped
 
 logger = logging.getLogger(__name__)
 
@@ -104,7 +105,7 @@ class Spectrograms:
         except (OSError, ValueError, csv.Error) as error:
             reason = getattr(error, "strerror", None) or error
             raise DatasetError(f"{path} cannot be read ({reason}); build the dataset again.") from None
-        self.recordings = [row[2] for row in rows] if folder.on_the_fly else []
+        self.recordings = [unescaped(row[2]) for row in rows] if folder.on_the_fly else []
         self.labels = {column: [row[at] for row in rows] for at, column in enumerate(header) if at >= len(fixed)}
         self._front_end: Any = None
         self._parts: Parts | None = None
@@ -141,15 +142,12 @@ class Spectrograms:
         return words.view(np.float16).astype(np.float32).reshape(-1, width)
 
     def _compute(self, index: int, start: int, stop: int) -> NDArray[np.float32]:
-        from musicbert_plugin.audio.decoding import quiet_libraries
-
         if self._front_end is None:
             from musicbert_plugin.audio.front_end import FrontEnd
 
             self._front_end = FrontEnd.of(self.folder.front_end)
         path, frames = self.recordings[index], int(self.frames[index])
-        with quiet_libraries():
-            return self._front_end.read(path, frames, start, stop, self.clip_names[index])
+        return self._front_end.read(path, frames, start, stop, self.clip_names[index])
 
     def __getitem__(self, index: int) -> NDArray[np.float32]:
         return self.read(index)
@@ -170,7 +168,7 @@ def _unchanged(path: Path, rows: list[list[str]]) -> NDArray[np.int64]:
     DatasetError
         There are lines, but none of them does.
     """
-    lost = [line for line, row in enumerate(rows) if not _is_unchanged(row[2], int(row[3]))]
+    lost = [line for line, row in enumerate(rows) if not _is_unchanged(unescaped(row[2]), int(row[3]))]
     if not lost:
         return np.arange(len(rows))
     named = ", ".join(rows[line][2] for line in lost[:_TOLD]) + (", ..." if len(lost) > _TOLD else "")
@@ -181,7 +179,7 @@ def _unchanged(path: Path, rows: list[list[str]]) -> NDArray[np.int64]:
         )
     logger.warning(
         "%s: %d of %d recordings are gone or have changed since the dataset was built, and are left out: %s",
-        path, len(lost), len(rows), named,
+        shown(str(path)), len(lost), len(rows), named,
     )  # fmt: skip
     return np.delete(np.arange(len(rows)), lost)
 

@@ -11,6 +11,7 @@ import sys
 from typing import Any
 
 from musicbert_plugin.errors import MusicError
+from musicbert_plugin.file_names import shown
 
 TASKS = {
     "octuple_masked_lm": "loss, and per field accuracy and perplexity of masked tokens, against the majority token",
@@ -24,9 +25,11 @@ TASKS = {
 
 
 def to_json(value: Any) -> Any:
-    """The value with everything in it that JSON knows; a number that is not finite becomes null."""
+    """The value with everything in it that JSON knows; a number that is not finite becomes null, a path is shown."""
     if isinstance(value, dict):
-        return {str(key): to_json(item) for key, item in value.items()}
+        return {shown(str(key)): to_json(item) for key, item in value.items()}
+    if isinstance(value, str):
+        return shown(value)
     if isinstance(value, (list, tuple)):
         return [to_json(item) for item in value]
     if hasattr(value, "item") and not isinstance(value, (str, bytes)):
@@ -67,7 +70,7 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"evaluate {options.task}: {error}", file=sys.stderr)
         return 2
     for table in report.tables:
-        print(table_text(*table), end="\n\n", file=sys.stderr)
+        print(shown(table_text(*table)), end="\n\n", file=sys.stderr)
     print(json.dumps(to_json(report.values)))
     return int(report.failed)
 

@@ -26,6 +26,7 @@ import numpy as np
 
 from musicbert_plugin.errors import CheckpointError, DatasetError, MusicError, OptionError
 from musicbert_plugin.evaluate import Report
+from musicbert_plugin.file_names import escaped
 from musicbert_plugin.files import atomic_path
 
 if TYPE_CHECKING:
@@ -105,9 +106,10 @@ def _predict(hub: MusiCoderHub, options: argparse.Namespace) -> Report:
     found: dict[str, Any] = {}
     failed: dict[str, str] = {}
     rows = []
-    for file in options.predict:
+    for path in options.predict:
+        file = escaped(path)
         try:
-            answer = hub.predict(file)
+            answer = hub.predict(path)
         except MusicError as error:
             failed[file] = str(error)
             print(f"evaluate audio: {error}", file=sys.stderr)

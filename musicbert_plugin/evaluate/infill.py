@@ -19,6 +19,7 @@ from musicbert_plugin.codecs import octuple
 from musicbert_plugin.codecs.score import read_midi, write_midi
 from musicbert_plugin.errors import MusicError, OptionError
 from musicbert_plugin.evaluate import Report
+from musicbert_plugin.file_names import escaped
 
 CONTEXT_BARS = 4  # shown on either side of the filled bars
 
@@ -90,7 +91,8 @@ def evaluate(options: argparse.Namespace) -> Report:
     values = _compare(rows[inside], filled_rows[new])
     values = {"piece": str(options.piece), "bars": [begin + 1, end + 1], "notes": int(inside.sum()), **values}
     picture = options.dest / "infill.png"
-    _draw(rows, inside, filled_rows, new, (begin, end), picture, f"{options.piece.name}, bars {begin + 1} to {end}")
+    title = f"{escaped(options.piece.name)}, bars {begin + 1} to {end}"
+    _draw(rows, inside, filled_rows, new, (begin, end), picture, title)
     values["picture"] = str(picture)
     pairs = [
         [name.removeprefix("same_").replace("_", " "), f"{share:.0%}"]

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import os
+import warnings
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy as np
 import pytest
 import soundfile
 
 from musicbert_plugin.audio.decoding import decode, probe
+from musicbert_plugin.audio.front_end import front_end
 from musicbert_plugin.errors import RecordingError
 
 
@@ -130,3 +135,52 @@ def test_a_file_cut_short_gives_what_is_there_or_a_sentence(recording, tmp_path)
                 assert error.reason == "undecodable"
             else:
                 assert len(sound) <= 66150 + 2000
+
+
+def test_threads_that_decode_leave_stderr_and_the_warnings_of_the_process_as_they_are(recording, tmp_path, capfd):
+    before = os.fstat(2)
+    good = [recording(name, seconds=1.0)[0] for name in ("a.mp3", "b.flac", "c.ogg", "d.wav")]
+    bad = []
+    for path in good:
+        data = bytearray(path.read_bytes())
+        for place in np.random.default_rng(0).integers(200, len(data), 60).tolist():
+            data[place] ^= 0x5A
+        bad.append(tmp_path / f"bad{path.suffix}")
+        bad[-1].write_bytes(data)
+    (tmp_path / "text.wav").write_text("lyrics")
+    bad += [tmp_path / "text.wav", tmp_path / "gone.wav"]
+    expected = {path: decode(path, 22050) for path in good}
+    seen = []
+
+    def work(path):
+        os.write(2, b"heard\n")
+        seen.append(os.path.sameopenfile(2, copy))
+        try:
+            return path, decode(path, 22050)
+        except RecordingError as error:
+            return path, error
+
+    copy = os.dup(2)
+    try:
+        with ThreadPoolExecutor(16) as pool:
+            for path, found in pool.map(work, (good + bad) * 12):
+                if path in expected:
+                    np.testing.assert_array_equal(found, expected[path])
+    finally:
+        os.close(copy)
+    after = os.fstat(2)
+    assert (after.st_dev, after.st_ino) == (before.st_dev, before.st_ino) and all(seen)
+    assert capfd.readouterr().err.count("heard\n") == 12 * len(good + bad)
+
+
+def test_short_clips_in_threads_keep_the_filters_of_warnings():
+    pytest.importorskip("librosa")
+    front = front_end("musicoder324")
+    clips = [tones(44100, 0.1, seed=seed) for seed in range(8)]
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        front.extract(clips[0])
+        kept = list(warnings.filters)
+        with ThreadPoolExecutor(4) as pool:
+            list(pool.map(front.extract, clips))
+        assert set(map(str, warnings.filters)) == set(map(str, kept))

@@ -1,6 +1,7 @@
 """Evaluation of models of sound, and the hub: numbers, examples, predictions, long recordings, sentences."""
 
 import json
+import os
 from types import SimpleNamespace
 
 import numpy as np
@@ -470,3 +471,18 @@ def test_what_the_hub_cannot_do_is_told(checkpoint, tmp_path):
         MusiCoderHub.from_pretrained(tmp_path / "none.pt")
     with pytest.raises(CheckpointError, match="no head for reconstruction"):
         MusiCoderHub.from_pretrained(checkpoint(labels=True)[0]).restore(np.zeros((5, 8)), np.zeros((5, 8), bool))
+
+
+def test_a_recording_whose_name_is_no_utf_8_is_answered_under_its_escaped_name(checkpoint, tmp_path, capsys):
+    soundfile = pytest.importorskip("soundfile")
+    path, *_ = checkpoint(labels=True)
+    soundfile.write(tmp_path / "song.wav", np.random.default_rng(0).normal(size=90000) / 9, 16000)
+    files = [os.fsdecode(os.fsencode(tmp_path) + name) for name in (b"/caf\xe9.wav", b"/caf\xe8.wav")]
+    try:
+        os.rename(tmp_path / "song.wav", files[0])
+    except OSError:
+        pytest.skip("this file system takes no such names")
+    status, values, said = run(capsys, "audio", "--path", path, "--predict", *files)
+    assert status == 1 and "level" in values["predictions"][rf"{tmp_path}/caf\xe9.wav"]
+    assert r"caf\xe8.wav: there is no such file" in values["failed"][rf"{tmp_path}/caf\xe8.wav"]
+    assert r"caf\xe9.wav" in said and "\udce9" not in json.dumps(values, ensure_ascii=False)

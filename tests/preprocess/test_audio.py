@@ -590,3 +590,44 @@ def test_npy_features_claim_no_front_end_unless_one_is_named(build, tmp_path):
     assert "junk.npy" in said and "does not begin as a .npy file" in said and "pickle" not in said
     build(source, tmp_path / "named", *options, "--front-end", "logmel96", small=False)
     assert SpectrogramFolder(tmp_path / "named").front_end["sample_rate"]
+
+
+@pytest.mark.parametrize("way", [(), ("--on-the-fly",)])
+def test_limits_are_held_against_the_sound_and_not_against_its_head(recordings, build, tmp_path, manifest, way):
+    """FLAC files whose heads tell of no length, of 26 days, and of a tenth of a second."""
+    source = recordings(4)
+    for name, seconds, told in (
+        ("a", 3.0, 0),
+        ("b", 3.1, 2**36 - 1),
+        ("c", 3.2, RATE // 10),
+        ("d", 5.0, 0),
+        ("e", 5.1, 99),
+    ):
+        soundfile.write(source / f"{name}.flac", music(ord(name), seconds), RATE)
+        data = bytearray((source / f"{name}.flac").read_bytes())
+        data[18:26] = (int.from_bytes(data[18:26], "big") >> 36 << 36 | told).to_bytes(8, "big")
+        (source / f"{name}.flac").write_bytes(data)
+    status, said = build(source, tmp_path / "data", "--max-seconds", 4, *way)
+    lines = manifest(tmp_path / "data")
+    assert {name: line["seconds"] for name, line in lines.items() if name in ("a.flac", "b.flac", "c.flac")} == {
+        "a.flac": 3.0,
+        "b.flac": 3.1,
+        "c.flac": 3.2,
+    }
+    assert status == 1 and lines["d.flac"]["reason"] == lines["e.flac"]["reason"] == "too long"
+    assert "d.flac: more than 4 seconds; --max-seconds accepts no more than that." in said
+    clips = clips_of(tmp_path / "data")
+    for name in ("a", "b", "c"):
+        expected = FRONT.extract(decode(source / f"{name}.flac", RATE))
+        np.testing.assert_allclose(clips[f"{name}.flac"], expected, atol=8e-3)
+
+
+def test_a_file_that_is_too_long_is_not_decoded_to_its_end(recordings, build, tmp_path, monkeypatch):
+    asked = []
+    kind = audio.AudioKind(FRONT.settings(), max_seconds=1.0)
+    monkeypatch.setattr(
+        "musicbert_plugin.audio.decoding._mean_of_channels", lambda block: asked.append(len(block)) or block[:, 0]
+    )
+    with pytest.raises(RecordingError, match="more than 1 seconds"):
+        kind.examine((recordings(1) / "00.wav").read_bytes(), "00.wav")
+    assert sum(asked) <= RATE + 1

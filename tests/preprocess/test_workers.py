@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import subprocess
 import sys
 import time
 from collections.abc import Callable
@@ -17,6 +18,7 @@ from preprocess.builder import BuildOptions
 from preprocess.octuple import OctupleKind
 from preprocess.workers import Assignment, batches, examine_all
 
+ROOT = Path(__file__).resolve().parents[2]
 EVEN = "2,1,1"
 Corpus = Callable[..., Path]
 Content = Callable[[Path], dict[str, bytes]]
@@ -132,3 +134,13 @@ def test_batches_are_bounded_in_files_and_bytes() -> None:
 def test_the_kind_says_what_it_reads() -> None:
     assert ".mid" in OctupleKind().suffixes
     assert OctupleKind().settings().keys() <= set(octuple.OctupleOptions.__dataclass_fields__)
+
+
+def test_a_worker_hides_what_libraries_write_to_stderr_and_nothing_that_python_does() -> None:
+    program = (
+        "import os, sys; from preprocess.workers import keep_stderr_from_libraries\n"
+        "keep_stderr_from_libraries(); os.write(2, b'noise\\n'); print('told', file=sys.stderr)\n"
+        "raise ValueError('why')"
+    )
+    run = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True)
+    assert "noise" not in run.stderr and run.stderr.startswith("told\n") and "ValueError: why" in run.stderr

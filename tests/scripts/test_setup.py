@@ -150,10 +150,12 @@ class Installing(Machine):
             case "$*" in
                 *version_info*) echo 3.11 ;;
                 "-m pip --version" | "-" | *"import torch, fairseq"*) ;;
+                "- https://download.pytorch.org/"*) [ -e '{folder}/reachable' ] ;;
                 *" wheel "*) echo "$@" >> '{self.log}'
                     [ ! -e '{folder}/broken' ] || {{ echo "error: no such header"; exit 1; }}
                     for last; do :; done; touch "$last/fairseq_fixed-0.12.3.1-cp311-cp311-any.whl" ;;
                 *"-m pip"*) echo "$@" >> '{self.log}'
+                    case "$*" in *--index-url*) [ ! -e '{folder}/blocked' ] || exit 1 ;; esac
                     case "$*" in *torch==*) mkdir -p '{self.packages}/torch-2.13.0.dist-info'
                         echo "Version: 2.13.0" > '{self.packages}/torch-2.13.0.dist-info/METADATA' ;; esac ;;
                 *) PYTHONPATH='{self.packages}' exec '{sys.executable}' -S "$@" ;;
@@ -172,6 +174,7 @@ class Installing(Machine):
         self.log.write_text("")
         run = self.setup(*extras, **variables)
         assert run.returncode == 0, run
+        self.said = run.stderr
         asked = []
         for line in self.log.read_text().splitlines():
             assert "--no-build-isolation" in line
@@ -179,6 +182,8 @@ class Installing(Machine):
                 asked.append("build")
             elif " -r " in line:
                 asked.append(line.split(" -r ")[1].split()[0])
+            elif " --index-url " in line:
+                asked.append(f"{line.split()[-3]} from {line.split()[-1]}")
             else:
                 asked.append(Path(line.split()[-1]).name)
         return asked
@@ -190,7 +195,11 @@ def installing(tmp_path: Path) -> Installing:
 
 
 WHEEL = "fairseq_fixed-0.12.3.1-cp311-cp311-any.whl"
-CORE = ["torch==2.13.0", "requirements-build.txt", "build", WHEEL, "requirements.txt"]
+CORE = ["pip==26.3", "torch==2.13.0", "requirements-build.txt", "build", WHEEL, "requirements.txt"]
+WITHOUT_TORCH = [step for step in CORE if step != "torch==2.13.0"]
+CPU_BUILDS = "https://download.pytorch.org/whl/cpu"
+GPU_HERE = Path("/proc/driver/nvidia").exists() or any(Path("/dev").glob("nvidia*"))
+without_a_gpu = pytest.mark.skipif(GPU_HERE or sys.platform != "linux", reason="for Linux without an NVIDIA GPU")
 
 
 def test_torch_comes_first_and_fairseq_is_built_against_it(installing: Installing) -> None:
@@ -204,15 +213,56 @@ def test_a_second_run_asks_pip_for_nothing(installing: Installing) -> None:
     assert installing.installs("test", "quickstart") == ["requirements-quickstart.txt"]
 
 
-@pytest.mark.parametrize("version", ["2.6.0", "2.10.1+cu128", "2.13.0+cpu", "3.0"])
+@pytest.mark.parametrize("version", ["2.10.0", "2.10.1+cu128", "2.13.0+cpu", "3.0"])
 def test_a_torch_that_is_new_enough_is_kept(installing: Installing, version: str) -> None:
     installing.has_torch(version)
+    assert installing.installs() == WITHOUT_TORCH
+
+
+@pytest.mark.parametrize("version", ["1.13.1", "2.5.1", "2.6.0", "2.9.1+cpu"])
+def test_a_torch_that_a_file_of_weights_can_harm_is_replaced(installing: Installing, version: str) -> None:
+    installing.has_torch(version)
+    assert installing.installs()[:2] == CORE[:2]
+
+
+@without_a_gpu
+def test_without_a_gpu_the_build_for_the_cpu_is_taken_and_said(installing: Installing, tmp_path: Path) -> None:
+    (tmp_path / "reachable").touch()
+    assert installing.installs()[1] == f"torch==2.13.0 from {CPU_BUILDS}"
+    assert "No NVIDIA GPU was found" in installing.said and "torch 2.10 or newer into .venv" in installing.said
+    assert installing.installs() == []
+
+
+@without_a_gpu
+@pytest.mark.parametrize("trouble", [[], ["reachable", "blocked"]])
+def test_where_that_index_cannot_be_used_torch_comes_from_the_ordinary_one(
+    installing: Installing, tmp_path: Path, trouble: list[str]
+) -> None:
+    for name in trouble:
+        (tmp_path / name).touch()
+    assert [step for step in installing.installs() if " from " not in step] == CORE
+    assert f"{CPU_BUILDS} cannot be used from here: taking torch from the ordinary index" in installing.said
+
+
+def test_with_a_gpu_the_ordinary_build_is_taken(installing: Installing, tmp_path: Path) -> None:
+    (tmp_path / "reachable").touch()
+    installing.program(installing.path / "nvidia-smi", "exit 0")
+    assert installing.installs() == CORE
+    assert "CPU" not in installing.said
+
+
+def test_a_pip_that_is_new_enough_is_kept(installing: Installing) -> None:
+    (installing.packages / "pip-27.0.dist-info").mkdir()
+    (installing.packages / "pip-27.0.dist-info" / "METADATA").write_text("Version: 27.0\n")
     assert installing.installs() == CORE[1:]
 
 
-def test_a_torch_that_cannot_load_weights_only_is_replaced(installing: Installing) -> None:
-    installing.has_torch("2.5.1")
-    assert installing.installs()[0] == "torch==2.13.0"
+def test_the_plugin_and_its_setup_ask_for_the_same_torch() -> None:
+    from musicbert_plugin.compat import OLDEST_TORCH
+
+    text = (ROOT / "scripts" / "setup.sh").read_text()
+    assert f"OLDEST_TORCH={'.'.join(map(str, OLDEST_TORCH))} " in text
+    assert f"a torch of {'.'.join(map(str, OLDEST_TORCH))} or newer" in (ROOT / "README.md").read_text()
 
 
 def test_fairseq_is_built_once_for_each_torch(installing: Installing) -> None:
@@ -241,7 +291,8 @@ def test_a_changed_requirement_is_installed_without_a_new_build(installing: Inst
     installing.installs("test")
     with open(installing.checkout / "requirements.txt", "a") as file:
         file.write("mido==1.3.3\n")
-    assert installing.installs("test") == ["requirements-build.txt", WHEEL, "requirements.txt", "requirements-test.txt"]
+    again = installing.installs("test")
+    assert again == ["pip==26.3", "requirements-build.txt", WHEEL, "requirements.txt", "requirements-test.txt"]
 
 
 def test_a_failed_build_shows_its_log_and_leaves_nothing_that_looks_finished(

@@ -1,0 +1,263 @@
+"""Heads of audio files that tell of fewer samples than there are, and how to read past what they tell.
+
+libsndfile reads no more than the head of a file says, or, of an mp3 without a head, than its first frame lets it
+expect.  Heads are wrong where a file was written as a stream and never completed, or cut and joined by programs that
+did not mind them.  :func:`endless` shows libsndfile the same file with a head that ends nothing, so that the sound
+itself decides:
+
+======================  ===========================================================================================
+FLAC                    STREAMINFO's number of samples becomes 0, "unknown": always, since no other place tells.
+                        It is for reading on behind those samples, where there mostly is nothing, or a tag
+Ogg Vorbis, Ogg Opus    the last page's position, if it is missing, 0 or below the position of a page before
+mp3                     a file without a Xing or VBRI head is shown as a longer one; a head of no frames, of too few
+                        for so many bytes, or of fewer bytes than there are, tells of many frames
+wav, aiff, caf, au      the length of the sound, if it is 0 or unknown, or if what follows is no chunk and larger
+                        than 64 KiB
+======================  ===========================================================================================
+
+Heads that tell of more than there is need nothing: the file ends where it ends.
+
+Limits: an mp3's head that tells of a part of its frames is believed where it tells no bytes.  The last page of an ogg
+file may trim up to a page of sound, and so what it trims wrongly is not noticed.  What follows the sound of a wav file
+and is smaller than 64 KiB is taken for what programs leave behind there.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterator
+from typing import BinaryIO
+
+UNKNOWN = b"\xff\xff\xff\xff"
+_LEFTOVER = 1 << 16  # bytes behind the sound that are no sound
+_SMALL_LEFTOVER = 1 << 12
+_LARGEST_PAGE = 27 + 255 + 255 * 255
+_FAR = (1 << 40).to_bytes(8, "little")
+_TIMES_LONGER = 256  # more than the ratio of the largest frame of an mp3 to the smallest
+_LARGEST_FRAME = 1441
+_MANY_FRAMES = b"\x7f\xff\xff\xff"
+_TAG = 128  # bytes of ID3v1, at the end of an mp3, and of other files of careless programs
+
+
+class View(io.RawIOBase):
+    """A file that is read with other bytes in one place, to an earlier end, or as if it were longer.
+
+    Parameters
+    ----------
+    file : binary file
+    place : int
+        Where ``instead`` stands.
+    instead : bytes
+    end : int, optional
+        What lies from here on is not shown.
+    length : int, optional
+        What seeking to the end gives; by default the end.
+    """
+
+    def __init__(
+        self, file: BinaryIO, place: int = 0, instead: bytes = b"", end: int | None = None, length: int | None = None
+    ) -> None:
+        self._file, self._place, self._instead = file, place, instead
+        self._end = file.seek(0, io.SEEK_END) if end is None else end
+        self._length = self._end if length is None else length
+        self._at = 0
+
+    def seekable(self) -> bool:
+        """True."""
+        return True
+
+    def readable(self) -> bool:
+        """True."""
+        return True
+
+    def tell(self) -> int:
+        """The next byte that is read."""
+        return self._at
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        """Go to a byte."""
+        base = {io.SEEK_SET: 0, io.SEEK_CUR: self._at, io.SEEK_END: self._length}[whence]
+        self._at = max(base + offset, 0)
+        return self._at
+
+    def readinto(self, buffer: memoryview) -> int:  # type: ignore[override]
+        """Fill the buffer, or what there is of it."""
+        if self._at >= self._end:  # the end of a longer file is looked at (ID3v1), the middle is not
+            count = min(len(buffer), self._length - self._at) if self._at >= self._length - _TAG else 0
+            buffer[:count] = bytes(count)
+            self._at += max(count, 0)
+            return max(count, 0)
+        part = memoryview(buffer)[: self._end - self._at]
+        self._file.seek(self._at)
+        count = self._file.readinto(part)  # type: ignore[attr-defined]
+        first, last = max(self._place, self._at), min(self._place + len(self._instead), self._at + count)
+        if first < last:
+            part[first - self._at : last - self._at] = self._instead[first - self._place : last - self._place]
+        self._at += count
+        return count
+
+    def close(self) -> None:
+        """Close the file below."""
+        self._file.close()
+        super().close()
+
+
+def endless(file: BinaryIO) -> View | None:
+    """The file with a head that does not end it before its sound does, or None where its own head does not."""
+    size = file.seek(0, io.SEEK_END)
+    start = _behind_id3(file)
+    magic = _at(file, start, 4)
+    if magic == b"fLaC":
+        return _flac(file, start)
+    if magic == b"OggS":
+        return _ogg(file, size)
+    if magic in _CHUNKS:
+        return _chunks(file, size, *_CHUNKS[magic])
+    if magic == b".snd":
+        return _au(file, size)
+    return _mp3(file, start, size)
+
+
+def _at(file: BinaryIO, place: int, count: int) -> bytes:
+    file.seek(place)
+    return file.read(count)
+
+
+def _behind_id3(file: BinaryIO) -> int:
+    """Where the file begins behind its ID3v2 tags, in which each byte of a length has 7 bits."""
+    place = 0
+    while (tag := _at(file, place, 10))[:3] == b"ID3" and len(tag) == 10:
+        place += 10 + sum((byte & 127) << shift for byte, shift in zip(tag[6:], (21, 14, 7, 0), strict=True))
+        place += 10 if tag[5] & 16 else 0
+    return place
+
+
+def _flac(file: BinaryIO, start: int) -> View | None:
+    place = start + 21  # behind "fLaC", the block's head and 13 bytes: 4 bits of something else and 36 of the length
+    told = _at(file, place, 5)
+    unknown = bytes([told[0] & 0xF0, 0, 0, 0, 0]) if len(told) == 5 else told
+    size = file.seek(0, io.SEEK_END)
+    end = size - _TAG if _at(file, max(size - _TAG, 0), 3) == b"TAG" else size
+    return View(file, place, unknown, end) if told != unknown or end < size else None
+
+
+# ------------------------------------------------------------------------------------------------------------- chunks
+
+_CHUNKS = {  # begin of the first chunk, bytes of a length, their order, the chunk of the sound
+    b"RIFF": (12, 4, "little", b"data"),
+    b"RIFX": (12, 4, "big", b"data"),
+    b"FORM": (12, 4, "big", b"SSND"),
+    b"caff": (8, 8, "big", b"data"),
+}
+
+
+def _chunks(file: BinaryIO, size: int, place: int, width: int, order: str, sound: bytes) -> View | None:
+    while len(head := _at(file, place, 4 + width)) == 4 + width:
+        length = int.from_bytes(head[4:], order)  # type: ignore[arg-type]
+        begin = place + 4 + width
+        place = begin + length + (length % 2 if width == 4 else 0)
+        if head[:4] != sound:
+            continue
+        rest = size - begin
+        if width == 8:
+            wrong = length > rest or _is_cut(file, place, size, length, width, order)
+            return View(file, begin - width, rest.to_bytes(8, "big")) if wrong else None
+        return View(file, begin - width, UNKNOWN) if _is_cut(file, place, size, length, width, order) else None
+    return None
+
+
+def _is_cut(file: BinaryIO, place: int, size: int, length: int, width: int, order: str) -> bool:
+    """Whether a chunk of sound of so many bytes goes on where it should end."""
+    if place >= size:
+        return False
+    head = _at(file, place, 4 + width)
+    known = all(32 <= byte < 127 for byte in head[:4]) and len(head) == 4 + width
+    if known and place + 4 + width + int.from_bytes(head[4:], order) <= size + 1:  # type: ignore[arg-type]
+        return False
+    return not length or size - place > _LEFTOVER
+
+
+def _au(file: BinaryIO, size: int) -> View | None:
+    head = _at(file, 4, 8)
+    begin, length = int.from_bytes(head[:4], "big"), int.from_bytes(head[4:], "big")
+    cut = begin + length < size and (not length or size - begin - length > _LEFTOVER)
+    return View(file, 8, UNKNOWN) if cut else None
+
+
+# ---------------------------------------------------------------------------------------------------------------- Ogg
+
+
+def _ogg(file: BinaryIO, size: int) -> View | None:
+    """A granule position is that of the last packet that ends on a page; -1 where none does."""
+    base = max(size - 3 * _LARGEST_PAGE, 0)
+    tail = _at(file, base, size - base)
+    last, before = b"", -1
+    place = len(tail)
+    while (place := tail.rfind(b"OggS\0", 0, place)) >= 0:
+        page = tail[place : place + 27 + 255]
+        if len(page) < 27 or (last and page[14:18] != last[14:18]):
+            continue
+        granule = int.from_bytes(page[6:14], "little", signed=True)
+        lacing = page[27 : 27 + page[26]]
+        if not last:
+            end = place + 27 + len(lacing) + sum(lacing)
+            if end > len(tail) or not any(length < 255 for length in lacing):
+                return None  # cut short: libsndfile takes the page before
+            last, found, position = tail[place:end], place, granule
+        elif granule >= 0:
+            before = granule
+            break
+    if not last or int.from_bytes(last[18:22], "little") < 2:  # headers alone
+        return None
+    if position > 0 and position >= before:
+        return None
+    page = bytearray(last)
+    page[6:14], page[22:26] = _FAR, bytes(4)
+    page[22:26] = _checksum(page).to_bytes(4, "little")
+    return View(file, base + found + 6, bytes(page[6:26]))
+
+
+def _checksum(page: bytes | bytearray) -> int:
+    """CRC-32 as Ogg has it: polynomial 04C11DB7, neither reflected nor inverted."""
+    value = 0
+    for byte in page:
+        value = (value << 8 & 0xFFFFFFFF) ^ _CRC[value >> 24 ^ byte]
+    return value
+
+
+def _crc_table() -> Iterator[int]:
+    for byte in range(256):
+        value = byte << 24
+        for _ in range(8):
+            value = (value << 1 ^ 0x04C11DB7 if value >> 31 else value << 1) & 0xFFFFFFFF
+        yield value
+
+
+_CRC = tuple(_crc_table())
+
+# ---------------------------------------------------------------------------------------------------------------- mp3
+
+
+def _mp3(file: BinaryIO, start: int, size: int) -> View | None:
+    head = _at(file, start, 256)
+    if len(head) < 256 or head[0] != 0xFF or head[1] & 0xE0 != 0xE0:
+        return None
+    newer, mono, unprotected = head[1] >> 3 & 1, head[3] >> 6 == 3, head[1] & 1
+    place = 4 + ((17 if mono else 32) if newer else (9 if mono else 17))
+    end = size - _TAG if _at(file, size - _TAG, 3) == b"TAG" else size
+    length = end * _TIMES_LONGER
+    if head[36:40] == b"VBRI":
+        return None
+    for at in (place, place + 2 * (not unprotected)):
+        if head[at : at + 4] in (b"Xing", b"Info"):
+            flags = int.from_bytes(head[at + 4 : at + 8], "big")
+            numbers = head[at + 8 : at + 16]
+            if not flags & 1:
+                break
+            frames = int.from_bytes(numbers[:4], "big")
+            told = int.from_bytes(numbers[4:], "big") if flags & 2 else end
+            most = min(told + _LEFTOVER, frames * _LARGEST_FRAME + _SMALL_LEFTOVER)
+            if frames and end - start <= most:
+                return None
+            return View(file, start + at + 8, _MANY_FRAMES, end)
+    return View(file, end=end, length=length)
