@@ -49,6 +49,8 @@ logger = logging.getLogger(__name__)
 Ids = NDArray[np.int64]
 PREFIXES = ("attributes", "conditions")
 """What a model's prefixes are: command words, or conditions in words of its own."""
+CANDIDATES = 4
+"""Candidates per piece where no number is given, of which the best is kept; see :func:`candidates_of`."""
 
 
 # ------------------------------------------------------------------------------------------------------------ requests
@@ -221,6 +223,32 @@ def check_search(search: Search) -> None:
     ):
         if not fits:
             raise OptionError(f"{name} {value}: {accepted} is accepted.")
+
+
+def candidates_of(asked: int | None, prefixes: str, search: Search) -> int:
+    """The number of candidates that are written for each piece.
+
+    Parameters
+    ----------
+    asked : int, optional
+        The number that was asked for.  By default :data:`CANDIDATES` where sampling gives different candidates and
+        attributes say which of them is best, else 1: a model of conditions has no attributes, and greedy and beam
+        search always find the same music.
+    prefixes : str
+        One of :data:`PREFIXES`.
+    search : Search
+
+    Raises
+    ------
+    OptionError
+        The number is below 1.
+    """
+    if asked is None:
+        differ = search.sampling and search.beam == 1 and search.top_k != 1
+        return CANDIDATES if differ and prefixes == PREFIXES[0] else 1
+    if asked < 1:
+        raise OptionError(f"number of candidates {asked}: 1 or more is accepted.")
+    return asked
 
 
 # ----------------------------------------------------------------------------------------------------------- agreement

@@ -343,6 +343,20 @@ def test_the_best_candidate_agrees_best(model):
         assert agreement(classes, writer.score(chosen)) == max(worth)
 
 
+def test_four_candidates_are_written_where_something_can_be_chosen():
+    from musicbert_plugin.composition import PREFIXES, candidates_of
+
+    attributes, conditions = PREFIXES
+    assert candidates_of(None, attributes, search(top_k=15)) == 4
+    assert candidates_of(None, conditions, search(top_k=15)) == 1, "conditions have no attributes to compare"
+    for same in ({"top_k": 1}, {"beam": 4}, {"sampling": False}):
+        assert candidates_of(None, attributes, search(**same)) == 1, "the same music every time"
+    for prefix in PREFIXES:
+        assert [candidates_of(asked, prefix, search()) for asked in (1, 4, 9)] == [1, 4, 9]
+    with pytest.raises(OptionError, match="number of candidates 0: 1 or more"):
+        candidates_of(0, attributes, search())
+
+
 def test_agreement_counts_what_music_can_tell():
     from musicbert_plugin.composition import agreement
 
