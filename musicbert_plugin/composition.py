@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -162,6 +162,9 @@ def read_prompt(path: str | Path, layout: str, meter: tuple[int, int] | None = N
 def prompt_of(score: Score, layout: str, meter: tuple[int, int] | None = None, name: str = "the score") -> Prompt:
     """A score as a prompt; its bars have to be as long as those of ``meter``, where one is given and no word tells it.
 
+    In the layout without time signatures every bar is as long as the longest.  A shorter first bar, a pickup, becomes
+    the end of such a bar; if later bars are shorter, the music is stretched there, with a warning.
+
     Raises
     ------
     OptionError
@@ -174,6 +177,13 @@ def prompt_of(score: Score, layout: str, meter: tuple[int, int] | None = None, n
         raise OptionError(
             f"{name} has bars of {own[0]}/{own[1]}, and not of {meter[0]}/{meter[1]}: a prompt's own meter is accepted."
         )
+    if layout == remi.NOTES:
+        lengths = remi.BAR_LENGTHS[grid.bar_meter]
+        if (lengths[1:] < lengths.max()).any():
+            logger.warning("%s has bars of several lengths: layout %s makes all of them %d/%d", name, layout, *own)
+        bar_start = grid.bar_start.copy()
+        bar_start[0] -= lengths.max() - lengths[0]
+        grid = replace(grid, bar_start=bar_start)
     return Prompt(remi.encode_grid(grid, layout)[0].astype(np.int64), grid.shift, meter or own)
 
 

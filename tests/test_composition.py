@@ -297,6 +297,29 @@ def test_a_prompt_of_other_bars_than_the_meters_is_refused_where_no_word_tells_i
         read_prompt(tmp_path / "prompt.mid", "notes", (6, 4))
 
 
+@pytest.mark.parametrize("layout", remi.LAYOUTS)
+def test_a_pickup_of_a_prompt_stays_next_to_its_bar(layout, caplog):
+    """A pickup of one quarter note, written as a bar of 1/4, before bars of 4/4; notes without time signatures, too."""
+    from musicbert_plugin.composition import prompt_of
+
+    onset = np.array([0, 480, 960, 2400, 4320])
+    meters = [(0, 1, 4), (480, 4, 4)]
+    prompt = prompt_of(Score.of(480, onset, onset + 400, [60, 64, 67, 72, 60], meters=meters), layout)
+    assert prompt.meter == (4, 4) and not caplog.messages
+    read = remi.decode_with_repairs(prompt.ids, prompt.meter, layout)[0]
+    assert (np.diff(read.onset) == np.diff(onset)).all()
+    assert read.onset[0] == (1440 if layout == "notes" else 0)
+
+
+def test_shorter_bars_inside_a_prompt_are_stretched_with_a_warning_where_no_word_tells_it(caplog):
+    from musicbert_plugin.composition import prompt_of
+
+    onset = np.array([0, 1920, 2400, 4320])
+    meters = [(0, 4, 4), (1920, 1, 4), (2400, 4, 4)]
+    prompt_of(Score.of(480, onset, onset + 400, [60, 64, 67, 72], meters=meters), "notes", name="song.mid")
+    assert caplog.messages == ["song.mid has bars of several lengths: layout notes makes all of them 4/4"]
+
+
 def test_a_prompt_names_the_word_that_is_none(tmp_path):
     from musicbert_plugin.composition import read_prompt
 
