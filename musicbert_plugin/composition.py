@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -49,6 +49,8 @@ logger = logging.getLogger(__name__)
 Ids = NDArray[np.int64]
 PREFIXES = ("attributes", "conditions")
 """What a model's prefixes are: command words, or conditions in words of its own."""
+CANDIDATES = 4
+"""Candidates per piece where no number is given, of which the best is kept; see :func:`candidates_of`."""
 
 
 # ------------------------------------------------------------------------------------------------------------ requests
@@ -160,6 +162,9 @@ def read_prompt(path: str | Path, layout: str, meter: tuple[int, int] | None = N
 def prompt_of(score: Score, layout: str, meter: tuple[int, int] | None = None, name: str = "the score") -> Prompt:
     """A score as a prompt; its bars have to be as long as those of ``meter``, where one is given and no word tells it.
 
+    In the layout without time signatures every bar is as long as the longest.  A shorter first bar, a pickup, becomes
+    the end of such a bar; if later bars are shorter, the music is stretched there, with a warning.
+
     Raises
     ------
     OptionError
@@ -174,6 +179,13 @@ def prompt_of(score: Score, layout: str, meter: tuple[int, int] | None = None, n
         raise OptionError(
             f"{name} has bars of {own[0]}/{own[1]}, and not of {meter[0]}/{meter[1]}: a prompt's own meter is accepted."
         )
+    if layout == remi.NOTES:
+        lengths = remi.BAR_LENGTHS[grid.bar_meter]
+        if (lengths[1:] < lengths.max()).any():
+            logger.warning("%s has bars of several lengths: layout %s makes all of them %d/%d", name, layout, *own)
+        bar_start = grid.bar_start.copy()
+        bar_start[0] -= lengths.max() - lengths[0]
+        grid = replace(grid, bar_start=bar_start)
     return Prompt(remi.encode_grid(grid, layout)[0].astype(np.int64), grid.shift, meter or own)
 
 
@@ -223,6 +235,32 @@ def check_search(search: Search) -> None:
     ):
         if not fits:
             raise OptionError(f"{name} {value}: {accepted} is accepted.")
+
+
+def candidates_of(asked: int | None, prefixes: str, search: Search) -> int:
+    """The number of candidates that are written for each piece.
+
+    Parameters
+    ----------
+    asked : int, optional
+        The number that was asked for.  By default :data:`CANDIDATES` where sampling gives different candidates and
+        attributes say which of them is best, else 1: a model of conditions has no attributes, and greedy and beam
+        search always find the same music.
+    prefixes : str
+        One of :data:`PREFIXES`.
+    search : Search
+
+    Raises
+    ------
+    OptionError
+        The number is below 1.
+    """
+    if asked is None:
+        differ = search.sampling and search.beam == 1 and search.top_k != 1
+        return CANDIDATES if differ and prefixes == PREFIXES[0] else 1
+    if asked < 1:
+        raise OptionError(f"number of candidates {asked}: 1 or more is accepted.")
+    return asked
 
 
 # ----------------------------------------------------------------------------------------------------------- agreement

@@ -29,7 +29,7 @@ import musicbert_plugin
 from musicbert_plugin.codecs import remi
 from musicbert_plugin.codecs.octuple import DEFAULT_METER
 from musicbert_plugin.codecs.score import Score
-from musicbert_plugin.composition import Composer, Limits, Prompt, prompt_of, read_prompt, request_ids
+from musicbert_plugin.composition import Composer, Limits, Prompt, candidates_of, prompt_of, read_prompt, request_ids
 from musicbert_plugin.data.prompted_folder import read_dictionary
 from musicbert_plugin.errors import CheckpointError, OptionError
 from musicbert_plugin.files import atomic_path
@@ -133,7 +133,7 @@ class MuseCocoHub:
         *,
         prompt: str | PathLike[str] | Score | None = None,
         meter: str | None = None,
-        num_candidates: int = 1,
+        num_candidates: int | None = None,
         seed: int = 1,
         beam: int = 1,
         top_k: int = 15,
@@ -153,21 +153,23 @@ class MuseCocoHub:
                 conditions in words of its dictionary.
             prompt: music that every piece begins with: a file (see ``composition.read_prompt``), or a score.
             meter: N/D, of bars where no word tells it; by default that of a prompt of MIDI or a score, or else 4/4.
-            num_candidates: so many are written for each request, and the one that agrees best with it is given.
+            num_candidates: so many are written for each request, and the one with the largest share of the requested
+                attributes is given (of equal ones the more probable).  By default 4, or 1 where nothing can be chosen:
+                for a model of pairs, which has no attributes, with ``top_k`` 1 and with beams.
             seed: a request's random numbers depend on it, the place of the request and the candidate alone.
             beam: more than 1 searches instead of sampling.
             top_k, top_p, temperature: of sampling; ``top_k`` 1 is greedy.
             min_length, max_length: words after the prompt.
             exact_bars, only_instruments, grammar: see ``composition.Limits``.
-            batch_size: rows at a time; the result does not depend on it.
+            batch_size: rows at a time, a row for each candidate or beam; the result does not depend on it.
 
         Raises:
             OptionError: if a request means nothing, or limits cannot be kept.
         """
         if isinstance(requests, str):
             raise OptionError("requests is one string, but a list of them is accepted: one for each piece.")
-        if num_candidates < 1 or batch_size < 1:
-            raise OptionError(f"num_candidates {num_candidates}, batch_size {batch_size}: 1 or more is accepted.")
+        if batch_size < 1:
+            raise OptionError(f"batch_size {batch_size}: 1 or more is accepted.")
         layout = str(self.model.args.layout)
         search = Search(
             beam=beam,
@@ -179,6 +181,8 @@ class MuseCocoHub:
             max_length=max_length,
             seed=seed,
         )
+        prefix = str(self.model.args.prefix)
+        count = candidates_of(num_candidates, prefix, search)
         if self._composer is None:
             self._composer = Composer(self.model, words=self.words, layout=layout)
         composer = copy.copy(self._composer)
@@ -190,13 +194,13 @@ class MuseCocoHub:
             composer.prompt = prompt_of(prompt, layout, given)
         else:
             composer.prompt = read_prompt(str(prompt), layout, given)
-        prefixes = [request_ids(request, self.words, str(self.model.args.prefix)) for request in requests]
-        together = max(1, batch_size // max(num_candidates, beam))
+        prefixes = [request_ids(request, self.words, prefix) for request in requests]
+        together = max(1, batch_size // max(count, beam))
         scores = []
         for begin in range(0, len(prefixes), together):
             lines = list(range(begin, min(begin + together, len(prefixes))))
             some = [prefixes[line] for line in lines]
-            found = composer.compose(some, search, lines=lines, count=num_candidates, keep=1)
+            found = composer.compose(some, search, lines=lines, count=count, keep=1)
             bar_meter = composer.prompt.meter
             scores += [remi.decode_with_repairs(pieces[0].ids, bar_meter, layout)[0] for pieces in found]
         return scores

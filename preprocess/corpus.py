@@ -5,27 +5,53 @@
 Writes ``DIR/<collection>/<piece>.mid``: by default the Bach chorales, a hundred mass movements of Palestrina and two
 hundred fiddle tunes of Ryan's Mammoth Collection, all in the public domain as music.  A number after a collection
 takes that many of its pieces, evenly spread over their names.  Files that are there already are kept, so a stopped run
-goes on where it was.  A score that music21 cannot write (badly nested repeats, say) is named on stderr and left out,
-which is expected of a few and no failure.
+goes on where it was; files of a version that wrote them otherwise (``DIR/corpus.json`` states the version) are written
+anew.  A score that music21 cannot write (badly nested repeats, say) is named on stderr and left out, which is expected
+of a few and no failure.
 
 music21 reads the scores and makes the MIDI; it is needed for this command alone (``requirements-quickstart.txt``).
+
+Bar lines
+---------
+A MIDI file has no bar lines: readers count bars from tick 0 by the time signatures.  music21 writes the notes of a
+pickup at tick 0 and the time signatures as they are printed, which shifts every later bar line by the pickup, and
+again at every incomplete measure.  Here the bar lines of the MIDI file are those of the score, repeats played
+(:func:`bars_of`):
+
+* a first measure that is shorter than its time signature becomes a whole bar that begins with a rest;
+* consecutive short measures that add up to one bar of their time signature, as around a repeat mark, are one bar;
+* any other measure whose length is not that of its time signature gets a time signature of its own (3/8 for three
+  eighths), and the next measure restores the printed one;
+* a time signature inside a measure holds from the next measure on.
+
+A short last measure stays a bar of the printed time signature.  A score with a measure whose length no time signature
+can state (a third of a quarter note, say) is left out.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import multiprocessing
 import os
 import sys
 import warnings
+from collections.abc import Sequence
+from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
-from musicbert_plugin.errors import MusicError, OptionError
+from musicbert_plugin.errors import MusicError, OptionError, ScoreError
 
 from .command import say
 
 DEFAULT_COLLECTIONS = ("bach", "palestrina:100", "ryansMammoth:200")
 _FORMATS = {".mxl", ".xml", ".musicxml", ".krn", ".abc"}
+_FINEST_DENOMINATOR = 64  # of time signatures
+_VERSION = {"format": 2}  # of the files; 1 (without corpus.json) had the bar lines of pickups shifted
+
+Meter = tuple[int, int]
+"""Numerator and denominator of a time signature."""
 
 
 def corpus_pieces(collections: tuple[str, ...] | list[str]) -> list[tuple[str, Path]]:
@@ -58,23 +84,181 @@ def corpus_pieces(collections: tuple[str, ...] | list[str]) -> list[tuple[str, P
     return pieces
 
 
+# ----------------------------------------------------------------------------------------------------------- bar lines
+
+
+def bars_of(measures: Sequence[tuple[Fraction, Meter]]) -> tuple[Fraction, list[tuple[Fraction, Meter]]]:
+    """The bars that the measures of a score form.
+
+    Parameters
+    ----------
+    measures : sequence of (Fraction, (int, int))
+        Length in quarter notes, above 0, and printed time signature of each measure, in playing order.
+
+    Returns
+    -------
+    Fraction
+        Length in quarter notes of the rest before the first note: what a pickup lacks, or 0.
+    list of (Fraction, (int, int))
+        Onset in quarter notes, the rest included, and time signature of each bar.
+
+    Raises
+    ------
+    ScoreError
+        Reason ``"unsupported meter"``: a measure has a length that no time signature can state.
+    """
+    bars: list[tuple[Fraction, Meter]] = []
+    rest = onset = Fraction(0)
+    first = 0
+    while first < len(measures):
+        length, meter = measures[first]
+        whole = Fraction(4 * meter[0], meter[1])
+        after = first + 1
+        if length < whole and first == 0:
+            rest = whole - length
+            length = whole
+        elif length < whole:
+            together = length
+            while together < whole and after < len(measures) and measures[after][1] == meter:
+                if measures[after][0] >= whole:
+                    break
+                together += measures[after][0]
+                after += 1
+            if together == whole or after == first + 1 == len(measures):
+                length = whole
+            else:
+                after = first + 1
+        bars.append((onset, meter if length == whole else _meter_of(length, meter[1], first)))
+        onset += length
+        first = after
+    return rest, bars
+
+
+def _meter_of(length: Fraction, denominator: int, measure: int) -> Meter:
+    """The time signature of a length in quarter notes, with this denominator or the next possible one."""
+    while (length * denominator / 4).denominator > 1 and denominator < _FINEST_DENOMINATOR:
+        denominator *= 2
+    numerator = length * denominator / 4
+    if numerator.denominator > 1:
+        raise ScoreError(
+            "unsupported meter",
+            f"measure {measure + 1} of those played has a length of {length} quarter notes; accepted is what a time "
+            f"signature with a denominator up to {_FINEST_DENOMINATOR} can state.",
+        )
+    return int(numerator), denominator
+
+
+def measures_of(score: Any) -> list[tuple[Fraction, Meter]]:
+    """Length and time signature of each measure of a music21 stream, repeats played; none if it has no measures.
+
+    The measures are those of the first part that has time signatures, since parts share their bar lines.
+    """
+    parts = list(score.parts) if score.hasPartLikeStreams() else [score]
+    part = next((part for part in parts if part["TimeSignature"]), parts[0])
+    if not part.hasMeasures():
+        return []
+    part = part.expandRepeats(copySpanners=False)
+    measures = list(part.getElementsByClass("Measure"))
+    onsets = [Fraction(measure.offset) for measure in measures]
+    ends = [*onsets[1:], onsets[-1] + Fraction(measures[-1].highestTime)]
+    changes = [(Fraction(change.offset), change) for change in part.flatten().getElementsByClass("TimeSignature")]
+    out, meter, held = [], (4, 4), 0
+    for onset, end in zip(onsets, ends, strict=True):
+        while held < len(changes) and changes[held][0] <= onset:
+            meter = (changes[held][1].numerator, changes[held][1].denominator)
+            held += 1
+        if end > onset:
+            out.append((end - onset, meter))
+    return out
+
+
+def set_bars(file: Any, rest: Fraction, bars: Sequence[tuple[Fraction, Meter]]) -> None:
+    """Delay the music of a music21 ``MidiFile`` by a rest, and replace its time signatures by those of bars.
+
+    Names, programs, key signature and tempo at tick 0 stay there.
+
+    Parameters
+    ----------
+    file : music21.midi.MidiFile
+        Changed in place.
+    rest : Fraction
+        Quarter notes.
+    bars : sequence of (Fraction, (int, int))
+        As :func:`bars_of` gives them.
+    """
+    from music21.meter import TimeSignature
+    from music21.midi import ChannelVoiceMessages, DeltaTime, MetaEvents
+    from music21.midi.translate import offsetToMidiTicks, timeSignatureToMidiEvents
+
+    sounding = (ChannelVoiceMessages.NOTE_ON, ChannelVoiceMessages.NOTE_OFF, MetaEvents.LYRIC)
+    delay = offsetToMidiTicks(rest)
+    for number, track in enumerate(file.tracks):
+        events: list[tuple[int, Any]] = []
+        tick = 0
+        for event in track.events:
+            if event.isDeltaTime():
+                tick += event.time
+            elif event.type != MetaEvents.TIME_SIGNATURE:
+                events.append((tick + delay if tick or event.type in sounding else tick, event))
+        if number == 0:
+            meter = None
+            for onset, (numerator, denominator) in bars:
+                if meter != (numerator, denominator):
+                    (change,) = timeSignatureToMidiEvents(
+                        TimeSignature(f"{numerator}/{denominator}"), includeDeltaTime=False
+                    )
+                    events.append((offsetToMidiTicks(onset), change))
+                meter = numerator, denominator
+            # The end of the track stays last; a time signature after it would be lost.
+            events.sort(key=lambda event: (event[1].type == MetaEvents.END_OF_TRACK, event[0]))
+        track.events, before = [], 0
+        for tick, event in events:
+            delta = DeltaTime(track, time=max(tick - before, 0))
+            event.track = track
+            track.events += [delta, event]
+            before = max(tick, before)
+
+
 def write_piece(task: tuple[Path, Path]) -> str:
     """Write one score as MIDI; the reason why it could not be written, or nothing."""
     source, target = task
     if target.exists():
         return ""
     from music21 import converter
+    from music21.midi.translate import streamToMidiFile
 
     partial = target.with_suffix(".partial")
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            converter.parse(source, format={".krn": "humdrum", ".abc": "abc"}.get(source.suffix)).write("midi", partial)
+            score: Any = converter.parse(source, format={".krn": "humdrum", ".abc": "abc"}.get(source.suffix))
+            if "Opus" in score.classes:
+                raise ScoreError("unreadable", f"a file of {len(score.scores)} pieces; one of one piece is accepted.")
+            file = streamToMidiFile(score)
+            measures = measures_of(score)
+            if measures:
+                set_bars(file, *bars_of(measures))
+            partial.write_bytes(file.writestr())
         os.replace(partial, target)
     except Exception as error:  # music21 raises its own types, a dozen of them, none with a common base
         partial.unlink(missing_ok=True)
         return f"{source.name}: {type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"
     return ""
+
+
+def forget_old_files(folder: Path, files: Sequence[Path]) -> int:
+    """Remove those of ``files`` that another version wrote to ``folder``, and state this version; their number."""
+    version = folder / "corpus.json"
+    text = json.dumps(_VERSION) + "\n"
+    if version.is_file() and version.read_text(encoding="utf-8") == text:
+        return 0
+    old = [file for file in files if file.exists()]
+    for file in old:
+        file.unlink()
+    partial = version.with_suffix(".partial")
+    partial.write_text(text, encoding="utf-8")
+    os.replace(partial, version)
+    return len(old)
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -90,12 +274,18 @@ def main(arguments: list[str] | None = None) -> int:
             folder = options.dest / name
             folder.mkdir(parents=True, exist_ok=True)
             tasks.append((path, folder / f"{path.stem}.mid"))
+        old = forget_old_files(options.dest, [target for _, target in tasks])
     except MusicError as error:
         say(f"corpus: {error}")
         return 2
     except OSError as error:
         say(f"corpus: {options.dest}: cannot be written ({error.strerror}).")
         return 2
+    if old:
+        print(
+            f"corpus: {old} files of an earlier version, which placed bar lines otherwise, are written anew",
+            file=sys.stderr,
+        )
     from tqdm import tqdm
 
     with multiprocessing.get_context("spawn").Pool(max(1, options.jobs)) as pool:

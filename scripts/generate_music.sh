@@ -8,8 +8,10 @@
 #             for a model of pairs, a condition per line in the words of its dictionary
 # DEST        folder: DEST/n.mid answers line n, from 0; DEST/generated.txt is what fairseq-interactive printed
 #
+# Four candidates are written for each request, and the one with the largest share of the requested attributes is kept
+# ('--num-candidates 1' writes one, in a quarter of the time; a model of pairs has no attributes and always writes one).
 # Options go last: '--seed 2' for other pieces, '--exact-bars 8', '--only-instruments', '--prompt FILE', '--temperature 0.9',
-# '--num-candidates 4 --keep best', '--sampling-topp 0.95', '--meter 6/4' (where no word tells it), '--cpu'.  How many attributes came true:
+# '--sampling-topp 0.95', '--meter 6/4' (where no word tells it), '--cpu'.  How many attributes came true:
 #   python -m musicbert_plugin.evaluate attributes --midi DEST --requests REQUESTS --picture DEST/pieces.png
 set -eu
 # shellcheck source=scripts/recipe.sh

@@ -1,15 +1,33 @@
 #!/usr/bin/env bash
-# From a fresh machine to music on request:   bash scripts/quickstart_generation.sh [REQUESTS]
+# From a fresh machine to music on request:   bash scripts/quickstart_generation.sh [REQUESTS] [--num-candidates N]
 #
 # Makes .venv, writes the real scores of music21's corpus as MIDI (those of scripts/quickstart.sh, if they are there),
 # builds a dataset of windows and their attributes, trains a small model of them on the CPU, lets it answer four requests
 # eight times each, and measures how many of the attributes came true.  REQUESTS is a file of requests of your own, one
-# per line, such as 'piano meter=3/4 key=minor bars=8'.
+# per line, such as 'piano meter=3/4 key=minor bars=8'.  Of N candidates for each piece (4), the one with the largest share
+# of the requested attributes is kept; with 1 the first piece is, whatever it is like.
 # Everything lands in quickstart/; what is finished is kept, so that a stopped run goes on where it was.
 # PYTHON= names the Python that .venv is made with.
 set -eu
 
-requests=${1:-}
+requests='' candidates=4
+while [ $# -gt 0 ]; do
+    case "$1" in
+        --num-candidates)
+            candidates=${2:-}
+            [ $# -lt 2 ] || shift
+            ;;
+        --num-candidates=*) candidates=${1#*=} ;;
+        *) requests=$1 ;;
+    esac
+    shift
+done
+case "$candidates" in
+    '' | *[!0-9]* | 0*)
+        echo "quickstart_generation: --num-candidates is a whole number of at least 1, not '$candidates'." >&2
+        exit 2
+        ;;
+esac
 if [ -n "$requests" ]; then
     [ -f "$requests" ] || { echo "quickstart_generation: $requests is no file; name a file with a request per line, or nothing." >&2; exit 2; }
     requests=$(cd "$(dirname "$requests")" && pwd)/$(basename "$requests")
@@ -69,13 +87,13 @@ awk '{ for (i = 0; i < 8; i++) print }' "$requests" >"$out/requests.txt"
 
 OMP_NUM_THREADS=1 .venv/bin/fairseq-interactive "$out/data" --user-dir musicbert_plugin --cpu --task attribute_to_music --path "$model" \
     --sampling --sampling-topk 15 --beam 1 --max-len-b 2560 --buffer-size 16 --batch-size 16 --seed 1 \
-    --input "$out/requests.txt" >"$out/generated.txt"
+    --num-candidates "$candidates" --input "$out/requests.txt" >"$out/generated.txt"
 "$python" -m preprocess.remi decode "$out/generated.txt" --dest "$out/midi"
 "$python" -m musicbert_plugin.evaluate attributes --midi "$out/midi" --requests "$out/requests.txt" \
     --picture "$out/pieces.png" >"$out/evaluation.json"
 
 echo "done in $(($(date +%s) - began)) seconds after the installation:
   $model   the model
-  $out/midi/0.mid, 1.mid, ...   what it wrote: n.mid answers line n (from 0) of $out/requests.txt
+  $out/midi/0.mid, 1.mid, ...   what it wrote, the best of $candidates: n.mid answers line n (from 0) of $out/requests.txt
   $out/pieces.png   a piece for each request
   $out/evaluation.json   how many of the attributes came true, against chance"

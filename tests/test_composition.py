@@ -305,6 +305,29 @@ def test_a_prompt_of_other_bars_than_the_meters_is_refused_where_no_word_tells_i
         read_prompt(tmp_path / "prompt.mid", "notes", (6, 4))
 
 
+@pytest.mark.parametrize("layout", remi.LAYOUTS)
+def test_a_pickup_of_a_prompt_stays_next_to_its_bar(layout, caplog):
+    """A pickup of one quarter note, written as a bar of 1/4, before bars of 4/4; notes without time signatures, too."""
+    from musicbert_plugin.composition import prompt_of
+
+    onset = np.array([0, 480, 960, 2400, 4320])
+    meters = [(0, 1, 4), (480, 4, 4)]
+    prompt = prompt_of(Score.of(480, onset, onset + 400, [60, 64, 67, 72, 60], meters=meters), layout)
+    assert prompt.meter == (4, 4) and not caplog.messages
+    read = remi.decode_with_repairs(prompt.ids, prompt.meter, layout)[0]
+    assert (np.diff(read.onset) == np.diff(onset)).all()
+    assert read.onset[0] == (1440 if layout == "notes" else 0)
+
+
+def test_shorter_bars_inside_a_prompt_are_stretched_with_a_warning_where_no_word_tells_it(caplog):
+    from musicbert_plugin.composition import prompt_of
+
+    onset = np.array([0, 1920, 2400, 4320])
+    meters = [(0, 4, 4), (1920, 1, 4), (2400, 4, 4)]
+    prompt_of(Score.of(480, onset, onset + 400, [60, 64, 67, 72], meters=meters), "notes", name="song.mid")
+    assert caplog.messages == ["song.mid has bars of several lengths: layout notes makes all of them 4/4"]
+
+
 def test_a_prompt_names_the_word_that_is_none(tmp_path):
     from musicbert_plugin.composition import read_prompt
 
@@ -349,6 +372,20 @@ def test_the_best_candidate_agrees_best(model):
         classes = parse_request(prefix)
         worth = [agreement(classes, writer.score(piece)) for piece in pieces]
         assert agreement(classes, writer.score(chosen)) == max(worth)
+
+
+def test_four_candidates_are_written_where_something_can_be_chosen():
+    from musicbert_plugin.composition import PREFIXES, candidates_of
+
+    attributes, conditions = PREFIXES
+    assert candidates_of(None, attributes, search(top_k=15)) == 4
+    assert candidates_of(None, conditions, search(top_k=15)) == 1, "conditions have no attributes to compare"
+    for same in ({"top_k": 1}, {"beam": 4}, {"sampling": False}):
+        assert candidates_of(None, attributes, search(**same)) == 1, "the same music every time"
+    for prefix in PREFIXES:
+        assert [candidates_of(asked, prefix, search()) for asked in (1, 4, 9)] == [1, 4, 9]
+    with pytest.raises(OptionError, match="number of candidates 0: 1 or more"):
+        candidates_of(0, attributes, search())
 
 
 def test_agreement_counts_what_music_can_tell():

@@ -15,6 +15,7 @@ import pytest
 import torch
 
 from musicbert_plugin.codecs import remi
+from musicbert_plugin.codecs.attributes import parse_request
 from musicbert_plugin.codecs.score import DRUMS, Score
 from musicbert_plugin.errors import CheckpointError, OptionError
 
@@ -230,6 +231,23 @@ def test_a_model_of_any_precision_generates(tmp_path, dtype):
     assert hub.model.decoder.embed_tokens.weight.dtype == (dtype or torch.bfloat16)
     (score,) = hub.generate(["piano"], max_length=60)
     assert len(score.onset)
+
+
+def test_the_hub_gives_the_best_of_four_by_default_and_the_same_for_a_seed(small):
+    from musicbert_plugin.composition import agreement
+
+    requests = ["piano no-drum key=minor", "violin meter=3/4 bars=4"]
+    options = {"max_length": 60, "seed": 3}
+    best = small.generate(requests, **options)
+    for num_candidates, batch_size in ((None, 16), (4, 16), (4, 3)):
+        again = small.generate(requests, num_candidates=num_candidates, batch_size=batch_size, **options)
+        assert [music(score) for score in again] == [music(score) for score in best]
+    first = small.generate(requests, num_candidates=1, **options)
+    for request, chosen, one in zip(requests, best, first, strict=True):
+        classes = parse_request(request)
+        assert agreement(classes, chosen) >= agreement(classes, one)
+    with pytest.raises(OptionError, match="number of candidates 0: 1 or more"):
+        small.generate(requests, num_candidates=0)
 
 
 def test_limits_and_prompt_hold_for_a_call_and_not_for_the_next(small):

@@ -27,7 +27,13 @@ def add_search_arguments(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--top-p", type=float, default=-1.0, help="of those, among the fewest that reach this share")
     group.add_argument("--temperature", type=float, default=1.0)
     group.add_argument("--max-length", type=int, default=2560, help="words of a piece (default: 2560)")
-    group.add_argument("--num-candidates", type=int, default=1, help="write so many of each and keep the best")
+    group.add_argument(
+        "--num-candidates",
+        type=int,
+        metavar="N",
+        help="write so many of each and keep the one that has most of the requested attributes (default: 4, or 1 where "
+        "nothing can be chosen: for conditions, with --top-k 1 and with --beam)",
+    )
     group.add_argument("--no-grammar", action="store_true", help="let any word follow any other")
     group.add_argument("--batch-size", type=int, default=16, help="pieces at a time; no piece depends on it")
     group.add_argument("--seed", type=int, default=1)
@@ -56,10 +62,10 @@ def compose(hub: MuseCocoHub, prefixes: Sequence[Ids], options: argparse.Namespa
     limits
         As ``composition.Limits`` takes them, besides the grammar.
     """
-    from musicbert_plugin.composition import Composer, Limits, Prompt
+    from musicbert_plugin.composition import Composer, Limits, Prompt, candidates_of
     from musicbert_plugin.modules.music_generation import Search
 
-    for name in ("beam", "max_length", "num_candidates", "batch_size"):
+    for name in ("beam", "max_length", "batch_size"):
         if getattr(options, name) < 1:
             raise OptionError(f"--{name.replace('_', '-')} {getattr(options, name)}: 1 or more is accepted.")
     search = Search(
@@ -72,6 +78,7 @@ def compose(hub: MuseCocoHub, prefixes: Sequence[Ids], options: argparse.Namespa
         max_length=options.max_length,
         seed=options.seed,
     )
+    count = candidates_of(options.num_candidates, str(hub.model.args.prefix), search)
     layout = str(hub.model.args.layout)
     composer = Composer(
         hub.model,
@@ -80,12 +87,12 @@ def compose(hub: MuseCocoHub, prefixes: Sequence[Ids], options: argparse.Namespa
         limits=Limits(grammar=not options.no_grammar, **limits),
         prompt=Prompt(meter=remi.parse_meter(options.meter)),
     )
-    together = max(1, options.batch_size // max(options.num_candidates, options.beam))
+    together = max(1, options.batch_size // max(count, options.beam))
     music: list[Ids] = []
     for begin in range(0, len(prefixes), together):
         some = prefixes[begin : begin + together]
         lines = list(range(begin, begin + len(some)))
-        found = composer.compose(some, search, lines=lines, count=options.num_candidates, keep=1)
+        found = composer.compose(some, search, lines=lines, count=count, keep=1)
         music += [pieces[0].ids for pieces in found]
     return music
 

@@ -32,7 +32,16 @@ from torch import Tensor
 
 from musicbert_plugin.codecs.octuple import DEFAULT_METER
 from musicbert_plugin.codecs.remi import LAYOUTS, NOTES, dictionary_words, parse_meter
-from musicbert_plugin.composition import PREFIXES, Composer, Limits, Piece, Prompt, read_prompt, request_ids
+from musicbert_plugin.composition import (
+    PREFIXES,
+    Composer,
+    Limits,
+    Piece,
+    Prompt,
+    candidates_of,
+    read_prompt,
+    request_ids,
+)
 from musicbert_plugin.data.attribute_masking import MASKS
 from musicbert_plugin.data.condition_pairs import ConditionPairs
 from musicbert_plugin.data.pair_augmentation import AUGMENTATIONS
@@ -50,7 +59,7 @@ POSITION_CHOICES = ChoiceEnum((AUTO, *POSITION_MODES))
 LOSS_CHOICES = ChoiceEnum(LOSS_ON)
 MASK_CHOICES = ChoiceEnum(MASKS)
 PREFIX_CHOICES = ChoiceEnum((AUTO, *PREFIXES))
-KEEP_CHOICES = ChoiceEnum(("all", "best"))
+KEEP_CHOICES = ChoiceEnum((AUTO, "all", "best"))
 
 
 @dataclass
@@ -122,12 +131,20 @@ class AttributeToMusicTaskConfig(FairseqDataclass):
         default=None,
         metadata={"help": "generation: N/D, of bars where no s word tells it (default: a MIDI prompt's own, or 4/4)"},
     )
-    num_candidates: int = field(
-        default=1, metadata={"help": "generation: how many pieces are written for a request; see --keep"}
+    num_candidates: Optional[int] = field(  # noqa: UP045
+        default=None,
+        metadata={
+            "help": "generation: how many pieces are written for a request; see --keep (default: 4 for each piece that "
+            "is given, or 1 where nothing can be chosen: for conditions, in greedy and in beam search)"
+        },
     )
     keep: KEEP_CHOICES = field(
-        default="all",
-        metadata={"help": "generation: give all candidates, or the one whose attributes agree best with the request"},
+        default=AUTO,
+        metadata={
+            "help": "generation: give all candidates, or the one that has the largest share of the requested "
+            "attributes (best; of equal ones the more probable).  auto: best, or all for a model of conditions, which "
+            "has no attributes to compare"
+        },
     )
     tokens_per_sample: int = field(default=8192, metadata={"help": "longest row, prefix included"})
     persistent_workers: bool = field(
@@ -324,8 +341,6 @@ class FairseqComposer:
         cfg = task.cfg
         if len(models) != 1:
             raise OptionError(f"--path names {len(models)} checkpoints: music is generated with one.")
-        if cfg.num_candidates < 1:
-            raise OptionError(f"--num-candidates {cfg.num_candidates}: 1 or more is accepted.")
         beam = args.beam if not args.sampling else 1
         self.search = Search(
             beam=beam,
@@ -339,8 +354,13 @@ class FairseqComposer:
             seed=cfg.seed,
         )
         given = args.beam if args.sampling else min(args.nbest, beam)
-        best = str(cfg.keep) == "best"
-        self.count = max(cfg.num_candidates, given) if best else given * cfg.num_candidates
+        keep = str(cfg.keep)
+        best = keep == "best" or (keep == AUTO and task.prefix == PREFIXES[0])
+        candidates = candidates_of(cfg.num_candidates, task.prefix, self.search)
+        if best and cfg.num_candidates is not None:
+            self.count = max(candidates, given)
+        else:
+            self.count = candidates * given
         if beam > 1:
             self.count = min(self.count, beam)
         self.keep = given if best else None

@@ -19,6 +19,14 @@ def test_what_is_not_there_is_named(script: str) -> None:
     assert "/nowhere is no" in done.stderr
 
 
+@pytest.mark.parametrize("options", [["--num-candidates", "0"], ["--num-candidates=some"], ["--num-candidates"]])
+def test_a_number_of_candidates_that_is_none_is_refused(options: list[str]) -> None:
+    command = ["bash", str(ROOT / "scripts" / "quickstart_generation.sh"), *options]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 2 and "--num-candidates is a whole number of at least 1" in done.stderr
+    assert done.stderr.count("\n") == 1
+
+
 @pytest.mark.parametrize(
     ("requests", "sentence"),
     [

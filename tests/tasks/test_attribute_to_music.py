@@ -265,6 +265,24 @@ def test_the_meter_is_an_option_where_no_word_tells_it(attribute_folder, fairseq
     assert "preprocess.remi decode --meter 12/8" in outcome.log
 
 
+def test_a_request_is_answered_by_the_best_of_four_candidates_by_default(trained, fairseq_command, tmp_path, capsys):
+    _, checkpoint = trained
+    (tmp_path / "requests.txt").write_text("piano\nno-drum key=minor\nviolin meter=3/4\n")
+    answers = {}
+    for given in ("", "--num-candidates 4 --keep best", "--num-candidates 1", "--keep all", "--beam 2 --nbest 2"):
+        options = ["--input", tmp_path / "requests.txt", "--buffer-size", 3, "--batch-size", 3, *given.split()]
+        fairseq_command("interactive", *TASK, "--path", checkpoint, *SAMPLING, *options)
+        lines = [line.split("\t") for line in capsys.readouterr().out.splitlines() if line.startswith("H-")]
+        answers[given] = [(line[0], line[-1]) for line in lines]
+    numbers = {given: [number for number, _ in answer] for given, answer in answers.items()}
+    assert numbers[""] == numbers["--num-candidates 1"] == ["H-0", "H-1", "H-2"]
+    assert answers[""] == answers["--num-candidates 4 --keep best"]
+    assert numbers["--keep all"] == ["H-0"] * 4 + ["H-1"] * 4 + ["H-2"] * 4
+    assert answers["--keep all"][::4] == answers["--num-candidates 1"], "a candidate does not depend on their number"
+    assert set(answers[""]) <= set(answers["--keep all"])
+    assert numbers["--beam 2 --nbest 2"] == ["H-0"] * 2 + ["H-1"] * 2 + ["H-2"] * 2, "the best two of eight"
+
+
 @pytest.mark.parametrize(("keep", "pieces"), [("all", 3), ("best", 1)])
 def test_of_several_candidates_all_are_printed_or_the_best(trained, fairseq_command, tmp_path, capsys, keep, pieces):
     _, checkpoint = trained
@@ -323,7 +341,7 @@ def test_generate_writes_for_conditions_of_ones_own(attribute_folder, fairseq_co
         "generate", folder, *TASK, "--path", saved / "checkpoint_best.pt", *SAMPLING, "--gen-subset", "test"
     )
     output = capsys.readouterr().out
-    assert len(hypotheses(output)) == 3
+    assert output.count("\nH-") == len(hypotheses(output)) == 3, "one for each: conditions say of none that it is best"
     for words in hypotheses(output).values():
         assert set(words.replace("-", " ").split()[::2]) <= set("boipd"), "layout notes, without being told"
     sources = hypotheses(output, "S")

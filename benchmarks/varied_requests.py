@@ -1,0 +1,119 @@
+"""How many of the attributes of varied requests come true, with one and with four candidates.
+
+    python -m benchmarks.varied_requests DATA --path CKPT [--requests 100] [--candidates 1 4]
+
+DATA is a folder of ``preprocess.remi build``.  A request asks for three to six attributes: which of them, and which
+values, is drawn evenly and from the seed, among the values that at least one in a hundred training samples has.  They
+are drawn independently of each other, so that many requests ask for what no sample combines.  Drawn are instruments
+(one that sounds, one that does not), rhythm (danceable, intensity), bars, meter, key, tempo and octaves.
+
+Every piece is measured as ``evaluate attributes`` does, the one that was kept of its candidates.  What selects it is
+the share of attributes that is measured here.  Printed is JSON: accuracy and chance for each number of candidates, and
+the CPU-seconds that generation took.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import platform
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from benchmarks.training_step import cpu_name
+from musicbert_plugin.codecs import remi
+from musicbert_plugin.codecs.attributes import (
+    KEYS,
+    NO,
+    NOT_GIVEN,
+    SLOT_CLASSES,
+    SLOT_KEY,
+    SLOT_OF,
+    YES,
+    class_vector,
+    command_words_of,
+    extract,
+    request_words,
+)
+from musicbert_plugin.codecs.score import Score
+from musicbert_plugin.errors import ScoreError
+from musicbert_plugin.evaluate.attributes import measure
+
+ASKED = ("sounds", "silent", "R1", "R3", "B1s1", "TS1s1", "K1", "T1s1", "P4")
+LEAST_SHARE = 0.01
+FEWEST, MOST = 3, 6
+
+
+def draw_requests(samples: np.ndarray, count: int, seed: int) -> np.ndarray:
+    """Class vectors, uint8 [count, 63], of requests for what samples (class vectors, uint8 [N, 63]) have."""
+    random = np.random.default_rng(seed)
+    instruments = np.flatnonzero(SLOT_KEY == KEYS.index("I1s2"))
+    sounding = (samples[:, instruments] == YES).mean(0) >= LEAST_SHARE
+    requests = np.tile(NOT_GIVEN, (count, 1))
+    for request in requests:
+        for name in random.choice(ASKED, random.integers(FEWEST, MOST + 1), replace=False).tolist():
+            if name in ("sounds", "silent"):
+                free = instruments[sounding & (request[instruments] == NOT_GIVEN[instruments])]
+                if len(free):
+                    request[random.choice(free)] = YES if name == "sounds" else NO
+                continue
+            slot = SLOT_OF[name]
+            shares = np.bincount(samples[:, slot], minlength=SLOT_CLASSES[slot])[:-1] / len(samples)
+            common = np.flatnonzero(shares >= LEAST_SHARE)
+            if len(common):
+                request[slot] = random.choice(common)
+    return requests
+
+
+def heard(scores: list[Score]) -> tuple[np.ndarray, np.ndarray]:
+    """Class vectors, uint8 [N, 63], and whether there is music, bool [N]."""
+    found = np.tile(NOT_GIVEN, (len(scores), 1))
+    valid = np.zeros(len(scores), bool)
+    for number, score in enumerate(scores):
+        try:
+            found[number] = class_vector(extract(remi.grid_of(score)))
+            valid[number] = True
+        except ScoreError:
+            continue
+    return found, valid
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("data", type=Path, help="dataset folder of preprocess.remi build")
+    parser.add_argument("--path", required=True, help="checkpoint")
+    parser.add_argument("--requests", type=int, default=100)
+    parser.add_argument("--candidates", type=int, nargs="+", default=[1, 4])
+    parser.add_argument("--batch-size", type=int, default=64, help="rows at a time")
+    parser.add_argument("--seed", type=int, default=1)
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    from musicbert_plugin.hub import MuseCocoHub
+
+    samples = np.load(options.data / "train.attributes.npy")
+    requests = draw_requests(samples, options.requests, options.seed)
+    lines = [" ".join(command_words_of(request)) for request in requests]
+    hub = MuseCocoHub.from_pretrained(options.path)
+    results: dict[str, Any] = {}
+    for candidates in options.candidates:
+        begin = time.process_time()
+        scores = hub.generate(lines, num_candidates=candidates, seed=options.seed, batch_size=options.batch_size)
+        seconds = time.process_time() - begin
+        values = measure(requests, *heard(scores), seed=options.seed)
+        values.pop("accuracies")
+        results[str(candidates)] = {"generation_cpu_seconds": round(seconds, 1), **values}
+    report = {
+        "requests": options.requests,
+        "examples": [request_words(request) for request in requests[:5]],
+        "candidates": results,
+        "machine": {"cpu": cpu_name(), "threads": 1, "python": platform.python_version(), "torch": torch.__version__},
+    }
+    print(json.dumps(report, indent=2))
+
+
+if __name__ == "__main__":
+    main()
