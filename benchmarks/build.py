@@ -35,7 +35,7 @@ import symusic
 
 from benchmarks.training_step import cpu_name
 from musicbert_plugin.file_names import unescaped
-from preprocess.sources import Collection
+from preprocess.engine.sources import Collection
 
 
 def children_seconds() -> float:

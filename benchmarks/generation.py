@@ -61,8 +61,8 @@ def main() -> None:
     options = parser.parse_args()
     torch.set_num_threads(1)
     model = random_model(options.size)
-    from musicbert_plugin.composition import Composer
-    from musicbert_plugin.modules.music_generation import Search
+    from musicbert_plugin.generation.generator import Composer
+    from musicbert_plugin.generation.sampling import Search
 
     reread = {length: reread_seconds(model, length, options.rounds) for length in LENGTHS}
     composer = Composer(model, words=WORDS, layout="bar-tempo")

@@ -21,7 +21,7 @@ import numpy as np
 
 from musicbert_plugin.codecs import octuple
 from musicbert_plugin.codecs.score import Score, read_midi
-from musicbert_plugin.infilling import encoding_order
+from musicbert_plugin.generation.infilling import encoding_order
 
 
 def seconds(score: Score, ticks: np.ndarray) -> np.ndarray:
@@ -44,7 +44,7 @@ def random_hub() -> Any:
     """A hub of ``musicbert_tiny`` with random weights."""
     import torch
 
-    from musicbert_plugin.hub import ARCH_CONFIG_REGISTRY, MusicBERTHub, MusicBERTModel, octuple_dictionary
+    from musicbert_plugin.hub.musicbert import ARCH_CONFIG_REGISTRY, MusicBERTHub, MusicBERTModel, octuple_dictionary
 
     options = argparse.Namespace(max_positions=8192)
     ARCH_CONFIG_REGISTRY["musicbert_tiny"](options)

@@ -27,7 +27,7 @@ import numpy as np
 
 from benchmarks.training_step import cpu_name
 from musicbert_plugin.codecs.octuple import BAR, FIELD_OFFSETS, FIELD_SIZES, MASK, PAD, PROGRAM, frame
-from musicbert_plugin.data.masking import STRATEGIES, OctupleMasking
+from musicbert_plugin.data.octuple_masking import STRATEGIES, OctupleMasking
 
 VOCABULARY = MASK + 1
 

@@ -24,7 +24,7 @@ from musicbert_plugin.codecs import remi
 from musicbert_plugin.codecs.attributes import class_vector, extract
 from musicbert_plugin.codecs.score import read_midi
 from musicbert_plugin.errors import ScoreError
-from preprocess.sources import MIDI_SUFFIXES, Collection
+from preprocess.engine.sources import MIDI_SUFFIXES, Collection
 
 ORIGINAL = 34_500.0  # words per second
 

@@ -147,7 +147,7 @@ def overfit(folder: Path, options: argparse.Namespace) -> dict[str, Any]:
     """One clip, eight times in the training split, so that a batch is eight masks of it."""
     from fairseq.data.indexed_dataset import MMapIndexedDatasetBuilder
 
-    from musicbert_plugin.data.spectrograms import SpectrogramFolder
+    from musicbert_plugin.data.spectrogram_folder import SpectrogramFolder
 
     source = SpectrogramFolder(folder)
     clips = source.split("valid")

@@ -14,9 +14,8 @@ from typing import Any
 
 from musicbert_plugin.errors import OptionError, ScoreError
 from musicbert_plugin.file_names import escaped
-
-from .command import DONE, SOME_FAILED, run_command, say
-from .lines import naming
+from preprocess.engine.cli import DONE, SOME_FAILED, run_command, say
+from preprocess.engine.encode_decode import naming
 
 
 def parse_bars(text: str) -> tuple[int, int | None]:

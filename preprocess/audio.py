@@ -16,11 +16,11 @@ above -80 dB), holds ``NaN``, or is ``not features``.  Features are held to the 
 ``--frame-rate`` says, and one whose frames are all equal is silent.  One bad clip of N leaves out the file.
 A recording is as long as what is decoded of it, whatever its head says, and decoding stops at ``--max-seconds``.
 
-What the folder holds is told in ``musicbert_plugin.data.spectrograms``, and what the features are in
+What the folder holds is told in ``musicbert_plugin.data.spectrogram_folder``, and what the features are in
 ``musicbert_plugin.audio.front_end``.  Copies are recordings with equal samples, and near copies (another file format,
-loudness or sample rate) those with like fingerprints, see ``preprocess.fingerprints``; all are on one side of the
-split, and but for ``--duplicates keep`` only one of them is stored.  What a split is drawn by are the samples at the
-front-end's rate: to compare front-ends of different rates on the same files, give ``--splits CSV``.
+loudness or sample rate) those with like fingerprints, see ``preprocess.engine.audio_fingerprints``; all are on one
+side of the split, and but for ``--duplicates keep`` only one of them is stored.  What a split is drawn by are the
+samples at the front-end's rate: to compare front-ends of different rates on the same files, give ``--splits CSV``.
 
 Labels come from ``--labels CSV`` (a column ``file``, then one per task) or from M3BERT's CSV.  Cells are kept as they
 are: ``/`` between several labels, ``arousal/valence`` as two numbers, and an empty cell, or ``nan``, where a clip is
@@ -41,10 +41,9 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from musicbert_plugin.file_names import as_listed, escaped
-
-from .builder import BuildOptions, Companion, build
-from .command import add_options, option, options_of, run_command, say
-from .fingerprints import SHARE, identify, identify_features
+from preprocess.engine.audio_fingerprints import SHARE, identify, identify_features
+from preprocess.engine.cli import add_options, option, options_of, run_command, say
+from preprocess.engine.pipeline import BuildOptions, Companion, build
 
 MANIFESTS = (".tsv", ".csv")
 DEFAULT_FRONT_END = "logmel96"
@@ -133,7 +132,7 @@ class AudioKind:
         """The clips of a file, or a :class:`RecordingError`."""
         import numpy as np
 
-        from .workers import Piece
+        from preprocess.engine.workers import Piece
 
         about: dict[str, Any] = {}
         if self.num_features:
@@ -413,8 +412,7 @@ def read_table(path: str, group_column: str) -> Table:
 def tables_of(given: list[str], options: AudioOptions) -> Table:
     """What ``--labels`` and the sources' own CSVs say, joined; and the splits that manifests' names fix."""
     from musicbert_plugin.errors import OptionError
-
-    from .sources import open_source
+    from preprocess.engine.sources import open_source
 
     paths = [one for one in given if one.lower().endswith(".csv")] + ([options.labels] if options.labels else [])
     if options.group_column and not paths:

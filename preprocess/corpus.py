@@ -42,8 +42,7 @@ from pathlib import Path
 from typing import Any
 
 from musicbert_plugin.errors import MusicError, OptionError, ScoreError
-
-from .command import say
+from preprocess.engine.cli import say
 
 DEFAULT_COLLECTIONS = ("bach", "palestrina:100", "ryansMammoth:200")
 _FORMATS = {".mxl", ".xml", ".musicxml", ".krn", ".abc"}

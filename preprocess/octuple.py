@@ -23,9 +23,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from musicbert_plugin.errors import OptionError
-
-from .command import add_options, option, options_of, run_command, say
-from .midi import MidiKind, MidiLimits
+from preprocess.engine.cli import add_options, option, options_of, run_command, say
+from preprocess.engine.midi import MidiKind, MidiLimits
 
 DRAWN, STORED = "drawn", "stored"
 WINDOW_NOTES, WINDOW_STEP = 1000, 250
@@ -63,8 +62,7 @@ class OctupleKind(MidiKind):
     def examine(self, data: bytes, name: str) -> Any:
         """The piece in a MIDI file, or a :class:`ScoreError`."""
         from musicbert_plugin.codecs import octuple
-
-        from .workers import Piece
+        from preprocess.engine.workers import Piece
 
         score = self.read(data, name)
         octuples = octuple.encode(score, octuple.REACH if self.windows == DRAWN else octuple.PUBLISHED_END)
@@ -187,7 +185,7 @@ def score_of(words: str) -> Any:
 
 def parser() -> argparse.ArgumentParser:
     """The command line."""
-    from .builder import BuildOptions
+    from preprocess.engine.pipeline import BuildOptions
 
     top = argparse.ArgumentParser(prog="python -m preprocess.octuple", description="MIDI files and OctupleMIDI tokens.")
     commands = top.add_subparsers(dest="command", required=True)
@@ -216,7 +214,7 @@ def _decode_arguments(command: argparse.ArgumentParser) -> argparse.ArgumentPars
 def main(arguments: list[str]) -> int:
     """Run a command; returns its status."""
     if arguments[:1] in (["encode"], ["decode"]):  # they start without what only build needs
-        from .lines import decode_lines, encode_files
+        from preprocess.engine.encode_decode import decode_lines, encode_files
 
         small = argparse.ArgumentParser(prog=f"python -m preprocess.octuple {arguments[0]}")
         if arguments[0] == "encode":
@@ -226,7 +224,7 @@ def main(arguments: list[str]) -> int:
     namespace = parser().parse_args(arguments)
     from dataclasses import asdict
 
-    from .builder import BuildOptions, build
+    from preprocess.engine.pipeline import BuildOptions, build
 
     options = options_of(namespace, BuildOptions)
     kind = OctupleKind(**asdict(options_of(namespace, OctupleOptions)), seed=options.seed)

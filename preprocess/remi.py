@@ -33,12 +33,11 @@ from pathlib import Path
 from typing import Any
 
 from musicbert_plugin.file_names import escaped
-
-from .builder import BuildOptions, Companion, Destination, build
-from .command import DONE, add_options, option, options_of, run_command, say
-from .midi import MidiKind, MidiLimits
-from .splits import SPLITS
-from .storage import WRITERS, BinaryWriter, TextWriter
+from preprocess.engine.cli import DONE, add_options, option, options_of, run_command, say
+from preprocess.engine.midi import MidiKind, MidiLimits
+from preprocess.engine.pipeline import BuildOptions, Companion, Destination, build
+from preprocess.engine.splits import SPLITS
+from preprocess.storage import WRITERS, BinaryWriter, TextWriter
 
 LAYOUTS = ("bar-tempo", "position-tempo", "notes")
 WINDOWS = 3  # per piece, at most
@@ -104,8 +103,7 @@ class BarsKind(MidiKind):
         """The piece in a MIDI file, or a :class:`ScoreError`."""
         from musicbert_plugin.codecs import remi
         from musicbert_plugin.errors import ScoreError
-
-        from .workers import Piece
+        from preprocess.engine.workers import Piece
 
         score = self.read(data, name)
         try:
@@ -646,8 +644,7 @@ def own_pairs(
 def encode(files: list[str], layout: str, plain: bool) -> int:
     """Print one line per file; name those that fail, and those that lose notes."""
     from musicbert_plugin.codecs import remi
-
-    from .lines import encode_files
+    from preprocess.engine.encode_decode import encode_files
 
     def line_of(score: Any, file: str) -> str:
         grid = remi.grid_for(score, layout, plain=plain)
@@ -662,8 +659,7 @@ def encode(files: list[str], layout: str, plain: bool) -> int:
 def decode(path: str, dest: str, layout: str | None, meter: str) -> int:
     """Write every piece of a file of lines as MIDI."""
     from musicbert_plugin.codecs import remi
-
-    from .lines import decode_lines
+    from preprocess.engine.encode_decode import decode_lines
 
     given = remi.parse_meter(meter)
     return decode_lines(path, dest, lambda words: remi.decode_with_repairs(remi.from_words(words), given, layout))

@@ -57,9 +57,8 @@ from typing import Any
 import numpy as np
 
 from musicbert_plugin.errors import OptionError, ScoreError
-
-from .command import CANNOT_START, DONE, SOME_FAILED, add_options, option, options_of, run_command, say
-from .synthesis import DRUMS, PROGRAM_NAMES, synthesise
+from preprocess.engine.cli import CANNOT_START, DONE, SOME_FAILED, add_options, option, options_of, run_command, say
+from preprocess.synthesis import DRUMS, PROGRAM_NAMES, synthesise
 
 SOUND_FONTS = tuple(
     f"{folder}/{name}"
@@ -366,8 +365,7 @@ def render_piece(
         to be repaired; or ``reason`` and ``detail``.
     """
     from musicbert_plugin.codecs.score import read_midi
-
-    from .copies import identify
+    from preprocess.engine.near_duplicates import identify
 
     try:
         data = plan.sources[number].read(inner, place, plan.largest_file)
@@ -415,7 +413,7 @@ def stems_of(names: list[str]) -> list[str]:
 
 def pieces_of(names: list[str], found: list[dict[str, Any]], groups: dict[str, str]) -> list[str]:
     """For each file the name of the first copy of its piece; ``groups`` says what else belongs together."""
-    from .copies import copy_groups
+    from preprocess.engine.near_duplicates import copy_groups
 
     members = [index for index, about in enumerate(found) if "identity" in about]
     identities = [found[index]["identity"] for index in members]
@@ -563,9 +561,8 @@ def parser() -> argparse.ArgumentParser:
 def main(arguments: list[str]) -> int:
     """Run the command; returns its status."""
     from musicbert_plugin.codecs.score import repair_sentence
-
-    from .audio import Table, read_table
-    from .sources import Collection
+    from preprocess.audio import Table, read_table
+    from preprocess.engine.sources import Collection
 
     namespace = parser().parse_args(arguments)
     options = options_of(namespace, RenderOptions)

@@ -7,7 +7,7 @@
 #             that CHECKPOINT was trained with
 # ARCH        the architecture of CHECKPOINT: musicoder_tiny, _base, _large or m3bert_base
 # CHECKPOINT  what scripts/pretrain_audio.sh made
-# --tasks FILE   names the labels, see musicbert_plugin/data/audio_labels.py (default: tasks.yaml in DATA)
+# --tasks FILE   names the labels, see musicbert_plugin/data/labels.py (default: tasks.yaml in DATA)
 # --frozen       a linear probe: train the heads alone, which are linear maps of the pooled, weighted mean of all layers
 # --gpus N       GPUs of this machine, or with 0 none (all that torch sees)
 # --float32      on GPUs too (they compute in bfloat16, or as '--fp16' or '--amp' say)

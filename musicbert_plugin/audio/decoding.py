@@ -20,7 +20,7 @@ What a head says of a file's length is not relied on: a file is read to where it
 ``heads``.  Nothing here changes the process: any number of threads may decode at once.  libmpg123, inside libsndfile,
 comments on damaged mp3 files on file descriptor 2 and cannot be asked not to.  Turning that descriptor away would take
 the messages of all other threads with it, so only the builders' worker processes do it, once and for good, see
-``preprocess.workers``.
+``preprocess.engine.workers``.
 """
 
 from __future__ import annotations

@@ -62,10 +62,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from musicbert_plugin.audio.decoding import decode
+from musicbert_plugin.audio.filterbanks import PITCH_CLASSES, chroma_filters, cosine_transform, mel_edges, mel_filters
 from musicbert_plugin.errors import OptionError, RecordingError
-
-from .decoding import decode
-from .filterbanks import PITCH_CLASSES, chroma_filters, cosine_transform, mel_edges, mel_filters
 
 NORMALISATIONS = ("none", "clip", "frame")
 WINDOWS = ("hann", "hamming")

@@ -19,8 +19,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from .remi import DEFAULT_METER_CODE, DURATION_VALUES, Grid
-from .score import DRUMS
+from musicbert_plugin.codecs.remi import DEFAULT_METER_CODE, DURATION_VALUES, Grid
+from musicbert_plugin.codecs.score import DRUMS
 
 FRAME = 24  # positions
 MOST_FRAMES = 1000

@@ -51,8 +51,8 @@ from collections import Counter
 
 import numpy as np
 
-from ..errors import ScoreError
-from .score import DRUMS, Score
+from musicbert_plugin.codecs.score import DRUMS, Score
+from musicbert_plugin.errors import ScoreError
 
 FIELDS = ("bar", "position", "program", "pitch", "duration", "velocity", "time_signature", "tempo")
 FIELD_SIZES = (256, 128, 129, 256, 128, 32, 254, 49)

@@ -62,8 +62,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from ..errors import OptionError, ScoreError
-from .octuple import (
+from musicbert_plugin.codecs.octuple import (
     DEFAULT_METER,
     DEFAULT_METER_CODE,
     DEFAULT_TEMPO_CODE,
@@ -78,7 +77,8 @@ from .octuple import (
     positions,
     tempo_code,
 )
-from .score import DRUMS, Score
+from musicbert_plugin.codecs.score import DRUMS, Score
+from musicbert_plugin.errors import OptionError, ScoreError
 
 LAYOUTS = ("bar-tempo", "position-tempo", "notes")
 BAR_TEMPO, POSITION_TEMPO, NOTES = LAYOUTS

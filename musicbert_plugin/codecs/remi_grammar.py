@@ -32,8 +32,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..errors import OptionError
-from .remi import (
+from musicbert_plugin.codecs.remi import (
     BAR_END,
     BAR_LENGTHS,
     DEFAULT_METER,
@@ -58,7 +57,8 @@ from .remi import (
     check_layout,
     meter_code,
 )
-from .score import DRUMS
+from musicbert_plugin.codecs.score import DRUMS
+from musicbert_plugin.errors import OptionError
 
 # Kinds of words: the letters, the end of the piece, and what is never allowed.
 _LETTERS = "boipdvst"

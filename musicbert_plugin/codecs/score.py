@@ -38,7 +38,7 @@ from typing import Any
 import numpy as np
 import symusic
 
-from ..errors import ScoreError
+from musicbert_plugin.errors import ScoreError
 
 logger = logging.getLogger(__name__)
 

@@ -2,6 +2,6 @@
 does."""
 
 # isort: off
-from . import octuple_masked_lm  # noqa: F401  (registration)
-from . import spectrogram_reconstruction  # noqa: F401  (registration)
-from . import audio_multitask  # noqa: F401  (registration)
+from musicbert_plugin.criterions import octuple_masked_lm  # noqa: F401  (registration)
+from musicbert_plugin.criterions import spectrogram_reconstruction  # noqa: F401  (registration)
+from musicbert_plugin.criterions import audio_multitask  # noqa: F401  (registration)

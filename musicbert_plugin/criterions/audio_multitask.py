@@ -34,7 +34,7 @@ from fairseq.logging import metrics
 from fairseq.logging.meters import MetersDict
 from torch import Tensor, nn
 
-from musicbert_plugin.data.audio_labels import LabelTask
+from musicbert_plugin.data.labels import LabelTask
 from musicbert_plugin.metrics import classification, regression
 
 WEIGHTING_CHOICES = ChoiceEnum(("fixed", "equal", "uncertainty"))

@@ -33,7 +33,7 @@ from torch import Tensor, nn
 
 from musicbert_plugin.data.spectrogram_masking import CHANNELS, FRAMES, PATCHES
 from musicbert_plugin.errors import OptionError
-from musicbert_plugin.modules.gaps import clip_means, interpolate_gaps
+from musicbert_plugin.modules.interpolation import clip_means, interpolate_gaps
 
 LOSS_CHOICES = ChoiceEnum(("huber", "l1", "l2"))
 REGIONS = {"": 0, "_frames": FRAMES, "_channels": CHANNELS, "_patches": PATCHES}

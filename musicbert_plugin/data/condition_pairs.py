@@ -12,9 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from musicbert_plugin.codecs.remi import EOS
+from musicbert_plugin.data.indexed_dataset import Parts
 from musicbert_plugin.data.pair_augmentation import PairWords, augment
-from musicbert_plugin.data.parts import Parts
-from musicbert_plugin.data.prefix import ended
+from musicbert_plugin.data.prefix_lm_dataset import ended
 from musicbert_plugin.errors import DatasetError
 
 

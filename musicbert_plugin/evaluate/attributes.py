@@ -43,13 +43,10 @@ from musicbert_plugin.codecs.attributes import (
 from musicbert_plugin.codecs.chords import brightness
 from musicbert_plugin.codecs.requests import parse_request, request_words
 from musicbert_plugin.codecs.score import Score, read_midi, write_midi
+from musicbert_plugin.data.fairseq_output import read_lines, read_text_lines
 from musicbert_plugin.errors import DatasetError, OptionError, ScoreError
 from musicbert_plugin.evaluate import Report
-from musicbert_plugin.evaluate.generated_music import (
-    add_search_arguments,
-    compose,
-    load_hub,
-)
+from musicbert_plugin.evaluate.generated_music import add_search_arguments, compose, load_hub
 from musicbert_plugin.metrics.attribute_accuracy import (
     accuracy_per_attribute,
     attribute_sample_accuracy,
@@ -57,7 +54,6 @@ from musicbert_plugin.metrics.attribute_accuracy import (
     judged,
     sample_accuracy,
 )
-from musicbert_plugin.printed_lines import read_lines, read_text_lines
 
 Classes = NDArray[np.uint8]
 PANELS = 8  # of a picture, at most
@@ -330,7 +326,7 @@ def read_requests(path: Path) -> tuple[Classes, list[int]]:
 
 def _of_split(options: argparse.Namespace) -> dict[int, Classes]:
     """What the task tells of each sample of a split, by its number; the same in every run."""
-    from musicbert_plugin.data.prefix import VALIDATION_EPOCH, AttributedMusic
+    from musicbert_plugin.data.prefix_lm_dataset import VALIDATION_EPOCH, AttributedMusic
     from musicbert_plugin.data.prompted_folder import check_prompted_folder
 
     folder = check_prompted_folder(options.data)
@@ -372,7 +368,7 @@ def _per_request(answers: Answers, accuracies: NDArray[np.float64]) -> list[dict
 
 def _draw(answers: Answers, path: Path) -> None:
     """The first piece of each of the first requests, one under the other."""
-    from musicbert_plugin.evaluate.piano_roll import Panel, draw_piano_rolls
+    from musicbert_plugin.plots.piano_roll import Panel, draw_piano_rolls
 
     panels: dict[bytes, Panel] = {}
     for request, score in zip(answers.requests, answers.scores, strict=True):

@@ -30,7 +30,7 @@ from musicbert_plugin.file_names import escaped
 from musicbert_plugin.files import atomic_path
 
 if TYPE_CHECKING:
-    from musicbert_plugin.audio_hub import MusiCoderHub
+    from musicbert_plugin.hub import MusiCoderHub
 
 logger = logging.getLogger(__name__)
 
@@ -74,7 +74,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def evaluate(options: argparse.Namespace) -> Report:
     import torch
 
-    from musicbert_plugin.audio_hub import MusiCoderHub
+    from musicbert_plugin.hub import MusiCoderHub
 
     if options.batch_size < 1:
         raise OptionError(f"--batch-size is {options.batch_size}, but it is at least 1.")
@@ -140,11 +140,7 @@ def _measure_reconstruction(hub: MusiCoderHub, options: argparse.Namespace) -> R
     import torch
     from fairseq import utils
 
-    from musicbert_plugin.criterions.spectrogram_reconstruction import (
-        REGIONS,
-        SOURCES,
-        error_sums,
-    )
+    from musicbert_plugin.criterions.spectrogram_reconstruction import REGIONS, SOURCES, error_sums
     from musicbert_plugin.tasks.spectrogram_reconstruction import (
         SpectrogramReconstructionTask,
         SpectrogramReconstructionTaskConfig,
@@ -252,8 +248,8 @@ def _write_example(folder: Path, number: int, example: dict[str, np.ndarray]) ->
 def _measure_labels(hub: MusiCoderHub, options: argparse.Namespace) -> Report:
     """Each task's metrics on a split, and those of always giving one answer."""
     from musicbert_plugin.criterions.audio_multitask import METRICS, clip_scores
-    from musicbert_plugin.data.audio_labels import column_of, read_cells
-    from musicbert_plugin.data.spectrograms import SpectrogramFolder
+    from musicbert_plugin.data.labels import column_of, read_cells
+    from musicbert_plugin.data.spectrogram_folder import SpectrogramFolder
 
     folder = SpectrogramFolder(options.data)
     if hub.front_end and folder.front_end != hub.front_end:

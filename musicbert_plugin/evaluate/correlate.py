@@ -25,13 +25,13 @@ from numpy.typing import NDArray
 
 from musicbert_plugin.errors import DatasetError, OptionError
 from musicbert_plugin.evaluate import Report
-from musicbert_plugin.evaluate.figures import new_figure, save_figure
 from musicbert_plugin.files import atomic_path
 from musicbert_plugin.metrics.correlation import MeanCorrelation, pearson
+from musicbert_plugin.plots.figure import new_figure, save_figure
 
 if TYPE_CHECKING:
-    from musicbert_plugin.audio_hub import MusiCoderHub
-    from musicbert_plugin.data.spectrograms import Spectrograms
+    from musicbert_plugin.data.spectrogram_folder import Spectrograms
+    from musicbert_plugin.hub import MusiCoderHub
 
 DESCRIPTORS = ("level", "brightness", "spread", "flatness", "change", "low band", "middle band", "high band")
 
@@ -77,9 +77,9 @@ def descriptors(log_mel: NDArray[np.floating[Any]]) -> NDArray[np.float64]:
 def evaluate(options: argparse.Namespace) -> Report:
     import torch
 
-    from musicbert_plugin.audio_hub import MusiCoderHub
-    from musicbert_plugin.data.spectrograms import SpectrogramFolder
-    from musicbert_plugin.evaluate.spectrogram_panels import mel_columns, unit_of
+    from musicbert_plugin.data.spectrogram_folder import SpectrogramFolder
+    from musicbert_plugin.hub import MusiCoderHub
+    from musicbert_plugin.plots.spectrogram import mel_columns, unit_of
 
     if options.top < 1:
         raise OptionError(f"--top is {options.top}, but at least 1 unit is shown.")

@@ -13,7 +13,7 @@ from musicbert_plugin.codecs import remi
 from musicbert_plugin.errors import OptionError
 
 if TYPE_CHECKING:
-    from musicbert_plugin.musecoco_hub import MuseCocoHub
+    from musicbert_plugin.hub import MuseCocoHub
 
 Ids = NDArray[np.int64]
 
@@ -62,8 +62,8 @@ def compose(hub: MuseCocoHub, prefixes: Sequence[Ids], options: argparse.Namespa
     limits
         As ``composition.Limits`` takes them, besides the grammar.
     """
-    from musicbert_plugin.composition import Composer, Limits, Prompt, candidates_of
-    from musicbert_plugin.modules.music_generation import Search
+    from musicbert_plugin.generation.generator import Composer, Limits, Prompt, candidates_of
+    from musicbert_plugin.generation.sampling import Search
 
     for name in ("beam", "max_length", "batch_size"):
         if getattr(options, name) < 1:

@@ -64,8 +64,8 @@ def evaluate(options: argparse.Namespace) -> Report:
     if not inside.any():
         raise OptionError(f"{options.piece} has no such notes from bar {begin + 1} to {end}; it has {bars} bars.")
 
+    from musicbert_plugin.generation.infilling import encoding_order
     from musicbert_plugin.hub import MusicBERTHub
-    from musicbert_plugin.infilling import encoding_order
 
     hub = MusicBERTHub.from_pretrained(options.path)
     filled = hub.infill(
@@ -145,7 +145,7 @@ def _draw(
     title: str,
 ) -> None:
     """Three panels of the bars in question and some around them; the notes at stake stand out."""
-    from musicbert_plugin.evaluate.piano_roll import Panel, draw_piano_rolls
+    from musicbert_plugin.plots.piano_roll import Panel, draw_piano_rolls
 
     starts = octuple.bar_starts(rows) * octuple.TICKS_PER_POSITION
     first, last = max(bars[0] - CONTEXT_BARS, 0), min(bars[1] + CONTEXT_BARS, len(starts) - 1)

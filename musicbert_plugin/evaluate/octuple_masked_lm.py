@@ -50,7 +50,7 @@ def majority_values(folder: Path) -> np.ndarray:
     DatasetError
         If there are no training notes.
     """
-    from musicbert_plugin.data.parts import Parts
+    from musicbert_plugin.data.indexed_dataset import Parts
 
     parts = Parts(folder / "train")
     counts = np.zeros(VOCABULARY_SIZE, np.int64)

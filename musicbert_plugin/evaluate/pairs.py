@@ -20,17 +20,12 @@ from numpy.typing import NDArray
 
 from musicbert_plugin.codecs import remi
 from musicbert_plugin.codecs.octuple import DEFAULT_METER
+from musicbert_plugin.data.fairseq_output import read_lines
 from musicbert_plugin.errors import DatasetError, OptionError
 from musicbert_plugin.evaluate import Report
-from musicbert_plugin.evaluate.generated_music import (
-    add_search_arguments,
-    compose,
-    ids_reader,
-    load_hub,
-)
+from musicbert_plugin.evaluate.generated_music import add_search_arguments, compose, ids_reader, load_hub
 from musicbert_plugin.metrics.attribute_accuracy import bootstrap_interval
 from musicbert_plugin.metrics.remi_bars import average, compare
-from musicbert_plugin.printed_lines import read_lines
 
 Ids = NDArray[np.int64]
 NO_BAR = np.zeros((0, 4), np.int64)

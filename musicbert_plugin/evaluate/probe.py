@@ -34,13 +34,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from musicbert_plugin.data.audio_labels import SEPARATOR, UNLABELLED, LabelTask, read_cells
+from musicbert_plugin.data.labels import SEPARATOR, UNLABELLED, LabelTask, read_cells
 from musicbert_plugin.errors import DatasetError, OptionError
 from musicbert_plugin.evaluate import Report
 from musicbert_plugin.metrics import classification, regression
 
 if TYPE_CHECKING:
-    from musicbert_plugin.data.spectrograms import SpectrogramFolder
+    from musicbert_plugin.data.spectrogram_folder import SpectrogramFolder
 
 STRENGTHS = (0.001, 0.01, 0.1, 1.0)
 """Inverse regularisation among which the inner folds choose."""
@@ -201,9 +201,9 @@ def paired_interval(
 def evaluate(options: argparse.Namespace) -> Report:
     import torch
 
-    from musicbert_plugin.audio_hub import MusiCoderHub
-    from musicbert_plugin.data.spectrograms import SpectrogramFolder
+    from musicbert_plugin.data.spectrogram_folder import SpectrogramFolder
     from musicbert_plugin.evaluate.correlate import fresh_copy
+    from musicbert_plugin.hub import MusiCoderHub
 
     if options.random_encoders < 0:
         raise OptionError(f"--random-encoders is {options.random_encoders}, but it is at least 0 (none).")

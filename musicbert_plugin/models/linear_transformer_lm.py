@@ -26,10 +26,10 @@ from fairseq.dataclass import FairseqDataclass
 from fairseq.models import FairseqDecoder, FairseqLanguageModel, register_model
 from torch import Tensor
 
-from ..codecs.remi import LAYOUTS
-from ..errors import OptionError
-from ..modules.linear_decoder import LinearDecoder
-from .presets import Size, register_sizes
+from musicbert_plugin.codecs.remi import LAYOUTS
+from musicbert_plugin.errors import OptionError
+from musicbert_plugin.models.presets import Size, register_sizes
+from musicbert_plugin.modules.linear_decoder import LinearDecoder
 
 POSITION_MODES = ("zero-prefix", "zero-prefix-shifted", "all")
 

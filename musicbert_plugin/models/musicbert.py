@@ -24,11 +24,11 @@ from fairseq.models import FairseqEncoder, FairseqEncoderModel, register_model
 from omegaconf import II
 from torch import Tensor, nn
 
-from ..codecs.octuple import FIELD_OFFSETS, FIELD_SIZES, VOCABULARY_SIZE
-from ..errors import OptionError
-from ..modules.heads import ClassificationHead, LanguageModelHead, group_fields, project_fields
-from ..modules.octuple_encoder import FIELDS, OctupleEncoder
-from .presets import Size, register_sizes
+from musicbert_plugin.codecs.octuple import FIELD_OFFSETS, FIELD_SIZES, VOCABULARY_SIZE
+from musicbert_plugin.errors import OptionError
+from musicbert_plugin.models.presets import Size, register_sizes
+from musicbert_plugin.modules.heads import ClassificationHead, LanguageModelHead, group_fields, project_fields
+from musicbert_plugin.modules.octuple_encoder import FIELDS, OctupleEncoder
 
 logger = logging.getLogger(__name__)
 

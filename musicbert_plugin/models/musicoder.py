@@ -31,12 +31,12 @@ from fairseq.dataclass import ChoiceEnum, FairseqDataclass
 from fairseq.models import BaseFairseqModel, register_model
 from torch import Tensor, nn
 
-from ..errors import CheckpointError, OptionError
-from ..modules.clip_heads import POOLINGS, ClipHeads
-from ..modules.frame_encoder import FrameEncoder
-from ..modules.gaps import interpolate_gaps
-from ..modules.random_codes import RandomCodes
-from .presets import Size, register_sizes
+from musicbert_plugin.errors import CheckpointError, OptionError
+from musicbert_plugin.models.presets import Size, register_sizes
+from musicbert_plugin.modules.frame_encoder import FrameEncoder
+from musicbert_plugin.modules.interpolation import interpolate_gaps
+from musicbert_plugin.modules.pooled_heads import POOLINGS, ClipHeads
+from musicbert_plugin.modules.random_codes import RandomCodes
 
 logger = logging.getLogger(__name__)
 

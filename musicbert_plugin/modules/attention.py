@@ -26,7 +26,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
-from .dropout import drawn_keep, keep_scale
+from musicbert_plugin.modules.dropout import drawn_keep, keep_scale
 
 Lengths = tuple[int, ...]
 

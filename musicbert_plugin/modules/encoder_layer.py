@@ -10,8 +10,8 @@ from __future__ import annotations
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .attention import SelfAttention, Spans
-from .dropout import dropout
+from musicbert_plugin.modules.attention import SelfAttention, Spans
+from musicbert_plugin.modules.dropout import dropout
 
 
 class EncoderLayer(nn.Module):

@@ -24,10 +24,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from .attention import Spans, plan_spans
-from .dropout import dropout
-from .encoder_layer import EncoderLayer
-from .pieces import Pieces
+from musicbert_plugin.modules.attention import Spans, plan_spans
+from musicbert_plugin.modules.dropout import dropout
+from musicbert_plugin.modules.encoder_layer import EncoderLayer
+from musicbert_plugin.modules.packed_batch import Pieces
 
 
 def clip_pieces(lengths: Sequence[int], row_length: int, device: torch.device) -> Pieces:

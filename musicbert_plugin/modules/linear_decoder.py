@@ -27,8 +27,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from .dropout import dropout
-from .linear_attention import linear_attention, linear_attention_with_state
+from musicbert_plugin.modules.dropout import dropout
+from musicbert_plugin.modules.linear_attention import linear_attention, linear_attention_with_state
 
 
 class SinusoidalPositions(nn.Module):

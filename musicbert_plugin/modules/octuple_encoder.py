@@ -16,11 +16,11 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from .attention import Spans, plan_spans
-from .compound_embedding import FieldVocabularies, embed_directly, embed_folded, folding_pays
-from .dropout import dropout
-from .encoder_layer import EncoderLayer
-from .pieces import Pieces, find_pieces
+from musicbert_plugin.modules.attention import Spans, plan_spans
+from musicbert_plugin.modules.compound_embedding import FieldVocabularies, embed_directly, embed_folded, folding_pays
+from musicbert_plugin.modules.dropout import dropout
+from musicbert_plugin.modules.encoder_layer import EncoderLayer
+from musicbert_plugin.modules.packed_batch import Pieces, find_pieces
 
 FIELDS = 8
 FIRST_POSITION = 2

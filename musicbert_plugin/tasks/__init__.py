@@ -1,9 +1,9 @@
 """The tasks of the plugin.  Importing them makes fairseq work on today's versions (compat, which must come first)."""
 
 # isort: off
-from musicbert_plugin import compat  # noqa: F401
+from musicbert_plugin.compat import fairseq as compat  # noqa: F401
 from musicbert_plugin import criterions  # noqa: F401  (registration; fairseq itself imports only tasks and models)
-from . import octuple_masked_lm  # noqa: F401  (registration)
-from . import spectrogram_reconstruction  # noqa: F401  (registration)
-from . import audio_multitask  # noqa: F401  (registration)
-from . import attribute_to_music  # noqa: F401  (registration)
+from musicbert_plugin.tasks import octuple_masked_lm  # noqa: F401  (registration)
+from musicbert_plugin.tasks import spectrogram_reconstruction  # noqa: F401  (registration)
+from musicbert_plugin.tasks import audio_multitask  # noqa: F401  (registration)
+from musicbert_plugin.tasks import attribute_to_music  # noqa: F401  (registration)

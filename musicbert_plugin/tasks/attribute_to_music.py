@@ -32,7 +32,13 @@ from torch import Tensor
 
 from musicbert_plugin.codecs.octuple import DEFAULT_METER
 from musicbert_plugin.codecs.remi import LAYOUTS, NOTES, dictionary_words, parse_meter
-from musicbert_plugin.composition import (
+from musicbert_plugin.data.attribute_masking import MASKS
+from musicbert_plugin.data.condition_pairs import ConditionPairs
+from musicbert_plugin.data.pair_augmentation import AUGMENTATIONS
+from musicbert_plugin.data.prefix_lm_dataset import LOSS_ON, AttributedMusic, PrefixedMusic, Prompts, read_prefix
+from musicbert_plugin.data.prompted_folder import check_prompted_folder
+from musicbert_plugin.errors import OptionError
+from musicbert_plugin.generation.generator import (
     PREFIXES,
     Composer,
     Limits,
@@ -42,13 +48,7 @@ from musicbert_plugin.composition import (
     read_prompt,
     request_ids,
 )
-from musicbert_plugin.data.attribute_masking import MASKS
-from musicbert_plugin.data.condition_pairs import ConditionPairs
-from musicbert_plugin.data.pair_augmentation import AUGMENTATIONS
-from musicbert_plugin.data.prefix import LOSS_ON, AttributedMusic, PrefixedMusic, Prompts, read_prefix
-from musicbert_plugin.data.prompted_folder import check_prompted_folder
-from musicbert_plugin.errors import OptionError
-from musicbert_plugin.modules.music_generation import Search
+from musicbert_plugin.generation.sampling import Search
 
 logger = logging.getLogger(__name__)
 

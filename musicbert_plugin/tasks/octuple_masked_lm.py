@@ -32,11 +32,11 @@ from omegaconf import II, MISSING
 
 from musicbert_plugin.codecs.octuple import MASK, dictionary_lines
 from musicbert_plugin.data.dataset_folder import WINDOWS, check_octuple_folder
+from musicbert_plugin.data.indexed_dataset import open_parts
 from musicbert_plugin.data.loader_processes import end_loader_processes
-from musicbert_plugin.data.masked_octuples import MaskedOctuples
-from musicbert_plugin.data.masking import MASK_UNITS, MaskingLaw, OctupleMasking, parse_strategies
-from musicbert_plugin.data.parts import open_parts
-from musicbert_plugin.data.windows import PieceWindows
+from musicbert_plugin.data.octuple_dataset import MaskedOctuples
+from musicbert_plugin.data.octuple_masking import MASK_UNITS, MaskingLaw, OctupleMasking, parse_strategies
+from musicbert_plugin.data.octuple_windows import PieceWindows
 from musicbert_plugin.errors import OptionError
 
 logger = logging.getLogger(__name__)

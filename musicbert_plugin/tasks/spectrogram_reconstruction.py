@@ -31,15 +31,10 @@ from fairseq.tasks import FairseqTask, register_task
 from omegaconf import II, MISSING
 from torch import nn
 
-from musicbert_plugin.data.clip_windows import MIN_FRAMES, ClipWindows
-from musicbert_plugin.data.masked_spectrograms import MaskedSpectrograms
-from musicbert_plugin.data.spectrogram_masking import (
-    PRESETS,
-    SPAN_LAWS,
-    SpectrogramMasking,
-    parse_fill,
-)
-from musicbert_plugin.data.spectrograms import SpectrogramFolder
+from musicbert_plugin.data.spectrogram_dataset import MaskedSpectrograms
+from musicbert_plugin.data.spectrogram_folder import SpectrogramFolder
+from musicbert_plugin.data.spectrogram_masking import PRESETS, SPAN_LAWS, SpectrogramMasking, parse_fill
+from musicbert_plugin.data.spectrogram_windows import MIN_FRAMES, ClipWindows
 from musicbert_plugin.errors import DatasetError, OptionError
 
 logger = logging.getLogger(__name__)
@@ -362,7 +357,7 @@ def draw_sample(
     start: float = 0.0,
 ) -> np.ndarray:
     """Draw the first clip of a batch (its log-mel bands), and save the picture; returns its pixels, uint8 [H, W, 3]."""
-    from musicbert_plugin.evaluate.spectrogram_panels import draw_spectrograms, mel_columns, unit_of
+    from musicbert_plugin.plots.spectrogram import draw_spectrograms, mel_columns, unit_of
 
     columns = mel_columns(folder.feature_names)
     panels = {name: values[:, columns] for name, values in restore_sample(model, sample).items()}

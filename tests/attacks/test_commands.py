@@ -140,7 +140,7 @@ def test_every_hub_refuses_every_attack(attacks: dict[str, Path]) -> None:
 def test_commands_of_the_hub_refuse_every_attack(
     words: list[str], attacks: dict[str, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from musicbert_plugin import hub
+    from musicbert_plugin.hub import __main__ as hub
 
     for name, path in attacks.items():
         with pytest.raises(SystemExit) as ending:
@@ -213,7 +213,7 @@ def registries() -> dict[str, dict[str, type]]:
 
 
 def test_every_registry_of_fairseq_is_checked(registered: None) -> None:
-    from musicbert_plugin.checkpoint_configuration import accepted_names
+    from musicbert_plugin.compat.checkpoint_configuration import accepted_names
 
     for section, registry in registries().items():
         assert len(registry) > 0 or section in ("simul_type",), section
@@ -222,7 +222,7 @@ def test_every_registry_of_fairseq_is_checked(registered: None) -> None:
 
 def test_no_builder_that_a_file_reaches_runs_a_string(registered: None) -> None:
     """Every entry of every registry is either refused, or neither it nor a base class of it evaluates a string."""
-    from musicbert_plugin.checkpoint_configuration import EVALUATED, accepted_names, check_configuration
+    from musicbert_plugin.compat.checkpoint_configuration import EVALUATED, accepted_names, check_configuration
 
     reached = 0
     for section, registry in registries().items():
@@ -245,7 +245,7 @@ def test_no_builder_that_a_file_reaches_runs_a_string(registered: None) -> None:
 
 
 def test_options_that_are_evaluated_are_all_known(registered: None) -> None:
-    from musicbert_plugin.checkpoint_configuration import EVALUATED, OPTIMIZERS
+    from musicbert_plugin.compat.checkpoint_configuration import EVALUATED, OPTIMIZERS
 
     for name in OPTIMIZERS:
         cls = registries()["optimizer"].get(name)
@@ -261,7 +261,7 @@ def test_no_file_of_the_plugin_runs_a_string() -> None:
 
 
 def test_an_intact_configuration_passes(registered: None) -> None:
-    from musicbert_plugin.checkpoint_configuration import check_configuration
+    from musicbert_plugin.compat.checkpoint_configuration import check_configuration
     from tests.attacks.files import sections
 
     check_configuration({"args": None, "cfg": sections()}, "file.pt")
@@ -269,7 +269,7 @@ def test_an_intact_configuration_passes(registered: None) -> None:
 
 
 def test_options_that_this_version_does_not_know_are_refused(registered: None) -> None:
-    from musicbert_plugin.checkpoint_configuration import check_configuration
+    from musicbert_plugin.compat.checkpoint_configuration import check_configuration
     from tests.attacks.files import sections
 
     for section, name in (("task", "octuple_masked_lm"), ("criterion", "octuple_masked_lm"), ("model", "musicbert")):
@@ -278,7 +278,7 @@ def test_options_that_this_version_does_not_know_are_refused(registered: None) -
 
 
 def test_values_are_numbers_strings_and_lists(registered: None) -> None:
-    from musicbert_plugin.checkpoint_configuration import check_configuration
+    from musicbert_plugin.compat.checkpoint_configuration import check_configuration
     from tests.attacks.files import sections
 
     with pytest.raises(CheckpointError, match=r"file.pt has a value of type Tensor as cfg.common.seed"):

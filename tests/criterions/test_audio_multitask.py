@@ -7,7 +7,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from musicbert_plugin.data.audio_labels import LabelTask
+from musicbert_plugin.data.labels import LabelTask
 
 pytestmark = pytest.mark.usefixtures("registered")
 

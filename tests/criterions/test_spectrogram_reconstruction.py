@@ -33,9 +33,9 @@ def make_model(**options):
 
 def make_batch(rows, seed=0, frames=(30, 18, 25, 12)):
     """A collated batch of the clips numbered ``rows``, each masked by itself."""
-    from musicbert_plugin.data.clip_windows import ClipWindows
-    from musicbert_plugin.data.masked_spectrograms import MaskedSpectrograms
+    from musicbert_plugin.data.spectrogram_dataset import MaskedSpectrograms
     from musicbert_plugin.data.spectrogram_masking import SpectrogramMasking
+    from musicbert_plugin.data.spectrogram_windows import ClipWindows
 
     rng = np.random.default_rng(seed)
     clips = [rng.normal(size=(n, 6)).astype(np.float32) * 2 for n in frames]
@@ -86,7 +86,7 @@ def test_defect_18_any_split_into_batches_gives_the_same_gradient():
 
 def test_baselines_see_only_what_is_not_masked_and_errors_are_told_per_region():
     from musicbert_plugin.criterions.spectrogram_reconstruction import REGIONS, error_sums
-    from musicbert_plugin.modules.gaps import clip_means, interpolate_gaps
+    from musicbert_plugin.modules.interpolation import clip_means, interpolate_gaps
 
     torch.manual_seed(1)
     target, estimate = torch.randn(2, 20, 6), torch.randn(2, 20, 6)

@@ -132,8 +132,8 @@ def test_one_head_is_asked_about_new_recordings_and_bad_ones_are_told(checkpoint
 
 @pytest.mark.parametrize("options", [{}, {"layer_mix": "learned", "pooling": "attention", "head_dim": 4}])
 def test_an_exported_head_answers_as_the_whole_checkpoint_does(checkpoint, tmp_path, capsys, options):
-    from musicbert_plugin.audio_hub import MusiCoderHub
-    from musicbert_plugin.hub import main as hub
+    from musicbert_plugin.hub import MusiCoderHub
+    from musicbert_plugin.hub.__main__ import main as hub
 
     soundfile = pytest.importorskip("soundfile")
     path, *_ = checkpoint(labels=True, **options)
@@ -151,7 +151,7 @@ def test_an_exported_head_answers_as_the_whole_checkpoint_does(checkpoint, tmp_p
 
 
 def test_heads_that_cannot_be_exported_are_told_in_a_sentence(checkpoint, tmp_path, capsys):
-    from musicbert_plugin.hub import main as hub
+    from musicbert_plugin.hub.__main__ import main as hub
 
     labelled, pretrained = checkpoint(labels=True)[0], checkpoint()[0]
     for source, head, target, words in (
@@ -199,7 +199,7 @@ def test_numbers_that_cannot_be_are_refused_before_anything_is_read(tmp_path, ca
 
 
 def test_a_model_of_npy_features_refuses_recordings_in_a_sentence(checkpoint):
-    from musicbert_plugin.audio_hub import MusiCoderHub
+    from musicbert_plugin.hub import MusiCoderHub
 
     hub = MusiCoderHub.from_pretrained(checkpoint(labels=True)[0])
     hub.front_end = {"name": "npy", "num_features": 8}
@@ -369,7 +369,7 @@ def test_groups_are_never_on_both_sides_of_a_probe():
 
 
 def test_a_long_recording_is_joined_from_overlapping_windows(checkpoint):
-    from musicbert_plugin.audio_hub import MusiCoderHub
+    from musicbert_plugin.hub import MusiCoderHub
 
     for stack in (1, 3):
         path, model, _ = checkpoint(frame_stack=stack)
@@ -397,7 +397,7 @@ def test_a_long_recording_is_joined_from_overlapping_windows(checkpoint):
 
 
 def test_windows_of_a_model_with_sinusoids_each_begin_at_position_0(checkpoint):
-    from musicbert_plugin.audio_hub import MusiCoderHub
+    from musicbert_plugin.hub import MusiCoderHub
 
     path, model, _ = checkpoint(compat="musicoder")
     x = np.random.default_rng(0).normal(size=(217, 8)).astype(np.float32)
@@ -409,8 +409,8 @@ def test_windows_of_a_model_with_sinusoids_each_begin_at_position_0(checkpoint):
 
 def test_a_prediction_is_the_mean_over_the_windows_of_a_validation(checkpoint):
     """Windows lie end to end; a last one below min_frames is left out, and each counts by its frames."""
-    from musicbert_plugin.audio_hub import MusiCoderHub
-    from musicbert_plugin.data.clip_windows import ClipWindows
+    from musicbert_plugin.data.spectrogram_windows import ClipWindows
+    from musicbert_plugin.hub import MusiCoderHub
 
     path, model, _ = checkpoint(labels=True, frame_stack=3)
     for frames in (60, 65, 79, 80, 3):
@@ -434,7 +434,7 @@ def test_a_prediction_is_the_mean_over_the_windows_of_a_validation(checkpoint):
 @pytest.mark.parametrize("frames", [1, 5, 47, 48, 49, 96, 97, 100, 333])
 @pytest.mark.parametrize("r", [1, 3])
 def test_windows_answer_for_every_frame_once(frames, r, registered):
-    from musicbert_plugin.audio_hub import _windows
+    from musicbert_plugin.hub.musicoder import _windows
 
     window, end = 48 // (4 * r) * 4 * r, 0
     for seen, kept in _windows(frames, window, r):
@@ -445,7 +445,7 @@ def test_windows_answer_for_every_frame_once(frames, r, registered):
 
 
 def test_the_hub_restores_hidden_cells_and_nothing_else(checkpoint):
-    from musicbert_plugin.audio_hub import MusiCoderHub
+    from musicbert_plugin.hub import MusiCoderHub
 
     hub = MusiCoderHub.from_pretrained(checkpoint()[0], window=32)
     x = np.random.default_rng(0).normal(size=(100, 8)).astype(np.float32)
@@ -458,7 +458,7 @@ def test_the_hub_restores_hidden_cells_and_nothing_else(checkpoint):
 
 
 def test_what_the_hub_cannot_do_is_told(checkpoint, tmp_path):
-    from musicbert_plugin.audio_hub import MusiCoderHub, Samples
+    from musicbert_plugin.hub.musicoder import MusiCoderHub, Samples
 
     hub = MusiCoderHub.from_pretrained(checkpoint()[0])
     with pytest.raises(CheckpointError, match="no heads"):

@@ -8,13 +8,7 @@ import numpy as np
 import pytest
 
 from musicbert_plugin.metrics import masked_tokens
-from musicbert_plugin.metrics.masked_tokens import (
-    accuracy,
-    majority_accuracy,
-    majority_tokens,
-    perplexity,
-    validate,
-)
+from musicbert_plugin.metrics.masked_tokens import accuracy, majority_accuracy, majority_tokens, perplexity, validate
 
 
 def test_examples_in_the_documentation_hold() -> None:

@@ -117,7 +117,7 @@ def test_hidden_states_of_every_layer_are_given():
 
 
 def test_a_correction_starts_as_the_interpolation():
-    from musicbert_plugin.modules.gaps import interpolate_gaps
+    from musicbert_plugin.modules.interpolation import interpolate_gaps
 
     model = build(predict="correction").eval()
     source, zeroed = torch.randn(2, 12, 3), torch.rand(2, 12, 3) < 0.3

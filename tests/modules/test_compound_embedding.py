@@ -4,12 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from musicbert_plugin.modules.compound_embedding import (
-    FieldVocabularies,
-    embed_directly,
-    embed_folded,
-    folding_pays,
-)
+from musicbert_plugin.modules.compound_embedding import FieldVocabularies, embed_directly, embed_folded, folding_pays
 
 OFFSETS, SIZES, V = (4, 10, 12, 17, 22, 25, 29, 35), (6, 2, 5, 5, 3, 4, 6, 3), 39
 

@@ -11,7 +11,8 @@ import pytest
 
 from musicbert_plugin.codecs.score import DRUMS, Score, write_midi
 from musicbert_plugin.errors import MusicError
-from preprocess import command, octuple
+from preprocess import octuple
+from preprocess.engine import cli as command
 
 
 def piece(seed: int, notes: int = 60, drums: bool = True) -> Score:

@@ -20,9 +20,10 @@ import soundfile
 
 from musicbert_plugin.audio.decoding import decode
 from musicbert_plugin.audio.front_end import FrontEnd, front_end
-from musicbert_plugin.data.spectrograms import SpectrogramFolder
+from musicbert_plugin.data.spectrogram_folder import SpectrogramFolder
 from musicbert_plugin.errors import DatasetError, MusicError, RecordingError
-from preprocess import audio, command
+from preprocess import audio
+from preprocess.engine import cli as command
 
 RATE = 8000
 SMALL = ("--front-end", "logmel20", "--sample-rate", RATE, "--n-fft", 256, "--hop", 128, "--split-ratios", "60,20,20")

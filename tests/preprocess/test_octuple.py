@@ -114,7 +114,7 @@ def test_what_cannot_be_begun_is_one_sentence_and_status_2(tmp_path: Path) -> No
 def test_commands_start_without_torch_fairseq_or_progress_bars() -> None:
     program = (
         "import sys, preprocess.octuple as o; o.main(['encode', 'missing.mid'])\n"
-        "import preprocess.builder, preprocess.workers\n"
+        "import preprocess.engine.pipeline, preprocess.engine.workers\n"
         "print([m for m in ('torch', 'fairseq', 'tqdm', 'matplotlib') if m in sys.modules])"
     )
     outcome = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True)

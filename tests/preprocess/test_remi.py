@@ -281,7 +281,7 @@ def test_a_killed_build_of_windows_ends_with_the_same_bytes(tmp_path: Path) -> N
     line = [sys.executable, "-m", "preprocess.remi", "build", str(source), "--dest", str(killed), *options]
     line += ["--split-ratios", "60,20,20", "--jobs", "2"]
     process = subprocess.Popen(
-        line, cwd=Path(command.__file__).parents[1], stderr=subprocess.DEVNULL, start_new_session=True
+        line, cwd=Path(__file__).resolve().parents[2], stderr=subprocess.DEVNULL, start_new_session=True
     )
     while process.poll() is None and _journaled(killed) < 1:
         time.sleep(0.002)

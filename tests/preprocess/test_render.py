@@ -14,7 +14,8 @@ import soundfile
 
 from musicbert_plugin.codecs.score import DRUMS, Score, read_midi, write_midi
 from musicbert_plugin.errors import MusicError, OptionError
-from preprocess import audio, command, render
+from preprocess import audio, render
+from preprocess.engine import cli as command
 from preprocess.render import Excerpt, Synthesiser, Tempo, excerpt_of, program_of, seconds_of, stems_of, to_level
 
 Render = Callable[..., tuple[int, str]]

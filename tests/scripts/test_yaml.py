@@ -49,7 +49,7 @@ def from_script(words: list[str]) -> Any:
     from fairseq import options
     from fairseq.dataclass.utils import convert_namespace_to_omegaconf
 
-    from musicbert_plugin.compat import bf16_without_tpu
+    from musicbert_plugin.compat.fairseq import bf16_without_tpu
 
     words = words[words.index("DATA") :]
     words[words.index("--user-dir") + 1] = str(CONFIG.parent)

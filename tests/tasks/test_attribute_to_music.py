@@ -124,7 +124,7 @@ def test_masks_are_drawn_anew_in_every_epoch_of_training_and_never_in_validation
 
 def reference_loss(checkpoint, folder, loss_on):
     """Bits per target token of the valid split: float64 logits, one row at a time, by the published formulas."""
-    from test_linear_transformer_lm import expected_logits
+    from tests.reference.linear_transformer_lm import expected_logits
 
     state = torch.load(checkpoint, weights_only=True)
     task = task_for(folder, loss_on=loss_on)
@@ -146,7 +146,6 @@ def test_validate_and_eval_lm_agree_with_a_float64_sum_over_target_tokens(
 ):
     from fairseq.logging import metrics
 
-    monkeypatch.syspath_prepend(str(Path(__file__).resolve().parent.parent / "models"))
     folder = attribute_folder(train=[9, 20, 31, 14] * 2, valid=[3, 40, 18, 7, 26, 11, 30, 22, 5])
     saved = tmp_path / "saved"
     fairseq_command("train", folder, *RECIPE, "--loss-on", loss_on, "--batch-size", 4, "--save-dir", saved)

@@ -84,7 +84,7 @@ def test_defect_12_everything_imports_as_released_and_tables_of_tasks_run_no_cod
     import pkgutil
 
     import musicbert_plugin
-    from musicbert_plugin.data.audio_labels import read_tasks
+    from musicbert_plugin.data.labels import read_tasks
     from musicbert_plugin.errors import OptionError
 
     names = [
@@ -144,7 +144,7 @@ def test_evaluation_finds_what_the_validation_of_the_training_found(fairseq_comm
 
 def test_an_exported_head_can_be_trained_further_and_measured(fairseq_command, folder, pretrained, tmp_path, capsys):
     from musicbert_plugin.evaluate.__main__ import main as evaluate
-    from musicbert_plugin.hub import main as hub
+    from musicbert_plugin.hub.__main__ import main as hub
 
     fine_tune(fairseq_command, folder, tmp_path / "fine", pretrained, "--max-epoch", 2, "--weighting", "uncertainty")
     whole, small = tmp_path / "fine" / "checkpoint_last.pt", tmp_path / "tags.pt"

@@ -1,0 +1,552 @@
+"""Every concession to the age of fairseq, in one file, each with its reason.
+
+fairseq was last released for Python 3.8, numpy 1.2x and torch 1.x.  On today's versions some of its paths fail; what
+must give way is changed here, when ``tasks/__init__.py`` imports this file: after fairseq itself, before its arguments
+are parsed, its processes started or its files opened.  Every change tests for the feature it needs and not for a
+version, may be applied twice, and is held by ``tests/test_compat.py``, which also shows what happens without it.
+
+The rest of the process is left alone: numpy and torch are never changed themselves (modules of fairseq get views of
+their own), and tasks, models and criterions of fairseq keep working as they did.
+"""
+
+from __future__ import annotations
+
+import argparse
+import collections
+import contextlib
+import contextvars
+import copy
+import functools
+import inspect
+import logging
+import os
+import pickle
+import re
+import shutil
+import sys
+import types
+import typing
+import warnings
+import zipfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import fairseq.checkpoint_utils
+import fairseq.distributed.utils as distributed_utils
+import fairseq.trainer
+import fairseq.utils
+import numpy
+import omegaconf
+import torch
+from fairseq.file_io import PathManager
+
+from musicbert_plugin.compat.checkpoint_configuration import check_configuration
+from musicbert_plugin.compat.error_messages import one_sentence, report_hydra_job
+from musicbert_plugin.errors import CheckpointError, OptionError
+from musicbert_plugin.files import UNFINISHED, atomic_path
+
+logger = logging.getLogger(__name__)
+
+
+class _View(types.ModuleType):
+    """A module as another module sees it: every name of the original, but for those set on the view."""
+
+    def __init__(self, original: types.ModuleType, **names: Any) -> None:
+        super().__init__(original.__name__, original.__doc__)
+        self.__dict__.update(names, _original=original)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._original, name)
+
+
+def _has_view(module: Any, name: str) -> bool:
+    return "_original" in vars(getattr(module, name))
+
+
+def _replace_everywhere(original: Callable[..., Any], replacement: Callable[..., Any]) -> None:
+    """Put ``replacement`` wherever fairseq holds ``original``, copies bound by ``from x import y`` included."""
+    for name, module in list(sys.modules.items()):
+        if name.partition(".")[0] in ("fairseq", "fairseq_cli", "__main__") and isinstance(module, types.ModuleType):
+            for attribute, value in list(vars(module).items()):
+                if value is original:
+                    setattr(module, attribute, replacement)
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# numpy
+
+NUMPY_READERS = (
+    "fairseq.data.token_block_dataset",  # np.compat.long: every dataset cut at sentence ends
+    "fairseq.data.language_pair_dataset",  # np.compat.long: lengths in buckets
+    "fairseq.data.data_utils",  # np.int: spans without overlap; np.percentile(interpolation=): lengths in buckets
+    "fairseq.modules.dynamic_crf_layer",  # np.float
+)
+
+
+def _percentile(*args: Any, interpolation: str | None = None, **options: Any) -> Any:
+    if interpolation is not None:
+        options["method"] = interpolation
+    return numpy.percentile(*args, **options)
+
+
+def give_numpy_views() -> None:
+    """Names that numpy removed, for the modules of fairseq that use them.
+
+    ``np.int`` and ``np.float`` left in 1.24, ``np.compat`` in 2.0, and ``interpolation`` became ``method``.  Only those
+    four modules see them: code that asks numpy itself whether a name exists gets a true answer.
+    """
+    old_names: dict[str, Any] = {"int": int, "float": float, "compat": types.SimpleNamespace(long=int)}
+    missing = {name: value for name, value in old_names.items() if name not in vars(numpy)}
+    if "interpolation" not in inspect.signature(numpy.percentile).parameters:
+        missing["percentile"] = _percentile
+    for name in NUMPY_READERS:
+        module: Any = sys.modules.get(name)
+        if missing and module is not None and not _has_view(module, "np"):
+            module.np = _View(numpy, **missing)
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Checkpoints
+
+
+def checkpoint_types() -> list[Any]:
+    """What a fairseq checkpoint may hold besides tensors; reading any of these runs no code.
+
+    * ``argparse.Namespace``: in every file whose model has no dataclass, and the whole ``args`` of older ones;
+    * omegaconf's containers, and the types their metadata name: files of 2021, whose ``cfg`` was pickled as it stood;
+    * numpy's scalar and its dtypes: a best metric or a meter that was a numpy number.
+    """
+    scalar = numpy.float64(0).__reduce__()[0]
+    return [
+        argparse.Namespace,
+        omegaconf.dictconfig.DictConfig,
+        omegaconf.listconfig.ListConfig,
+        omegaconf.base.ContainerMetadata,
+        omegaconf.base.Metadata,
+        *(
+            getattr(omegaconf.nodes, name)
+            for name in ("AnyNode", "StringNode", "IntegerNode", "FloatNode", "BooleanNode", "EnumNode")
+        ),
+        collections.OrderedDict,
+        collections.defaultdict,
+        list,
+        dict,
+        int,
+        float,
+        str,
+        bool,
+        tuple,
+        # typing.Any carries no name of its own that pickle would find on every Python
+        (typing.Any, "typing.Any"),
+        numpy.dtype,
+        *sorted({type(numpy.dtype(code)) for code in "?bBhHiIlLqQefd"}, key=repr),
+        # numpy 1 and numpy 2 give the same function different homes
+        (scalar, "numpy.core.multiarray.scalar"),
+        (scalar, "numpy._core.multiarray.scalar"),
+    ]
+
+
+def allow_checkpoint_types() -> None:
+    """Extend torch's list of what a checkpoint may hold: all else is refused (``weights_only=True``).
+
+    The alternative, ``weights_only=False``, would run whatever a downloaded file asks for.
+    """
+    torch.serialization.add_safe_globals(checkpoint_types())
+
+
+OLDEST_TORCH = (2, 10)
+"""The first whose reader of weights cannot be made to write outside its memory by what it reads (CVE-2026-24747)."""
+
+
+def require_safe_torch(name: Any) -> None:
+    """Refuse to read a file of weights with a torch that the file could harm.
+
+    Raises
+    ------
+    CheckpointError
+    """
+    found = tuple(int(number) for number in re.findall(r"\d+", torch.__version__)[:2])
+    if found < OLDEST_TORCH:
+        oldest = ".".join(map(str, OLDEST_TORCH))
+        raise CheckpointError(
+            f"{name} is not loaded: torch {torch.__version__} can be harmed by what it loads (CVE-2026-24747); "
+            f"{oldest} or newer is needed, and bash scripts/setup.sh installs it."
+        )
+
+
+def load_safely(file: Any, *args: Any, **options: Any) -> Any:
+    """``torch.load`` of a fairseq checkpoint: weights only, always; what is refused is named together with the file.
+
+    ``weights_only`` is passed explicitly, since a default can be switched off by TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD.
+    Raises CheckpointError for a file that holds a type which is not allow-listed, is damaged, is something else, or
+    names what :func:`check_configuration` refuses; and where torch itself is not safe.
+    """
+    name = getattr(file, "name", file)
+    require_safe_torch(name)
+    options["weights_only"] = True
+    try:
+        state = torch.load(file, *args, **options)
+    except pickle.UnpicklingError as error:
+        refused = re.search(r"GLOBAL ([\w.]+)", str(error))
+        if refused:
+            raise CheckpointError(
+                f"{name} asks for {refused[1]} while it is read, which no checkpoint of weights needs: "
+                "it is refused, because loading it could run code."
+            ) from error
+        raise CheckpointError(f"{name} cannot be read as a checkpoint of weights: {_reason(error)}.") from error
+    except (RuntimeError, EOFError, ValueError, KeyError, IndexError, AttributeError, TypeError) as error:
+        raise CheckpointError(f"{name} is damaged, or is not a checkpoint: {_reason(error)}.") from error
+    if not isinstance(state, dict) or "model" not in state:
+        raise CheckpointError(f'{name} is not a fairseq checkpoint: a dictionary with an entry "model" is expected.')
+    _add_history(state)
+    if _only_weights_are_used.get():
+        # fairseq rewrites the configuration of older files, and fails on one that it does not understand
+        state["args"] = state["cfg"] = None
+    else:
+        check_configuration(state, name)
+    return state
+
+
+def _add_history(state: dict[str, Any]) -> None:
+    """Give a file that holds weights and no history of a training the empty history that fairseq asks for."""
+    if not state.get("optimizer_history") and "best_loss" not in state:
+        names = {"criterion_name": "", "optimizer_name": "", "lr_scheduler_state": {}, "num_updates": 0}
+        state["optimizer_history"] = [names]
+    if "extra_state" not in state and "epoch" not in state:
+        state["extra_state"] = {"train_iterator": {"epoch": 1, "iterations_in_epoch": 0, "version": 2}}
+
+
+_only_weights_are_used: contextvars.ContextVar[bool] = contextvars.ContextVar("only_weights_are_used", default=False)
+"""True while a training reads the file that it goes on from: its model is built from the command line alone."""
+
+
+@contextlib.contextmanager
+def _weights_only_are_used() -> Iterator[None]:
+    token = _only_weights_are_used.set(True)
+    try:
+        yield
+    finally:
+        _only_weights_are_used.reset(token)
+
+
+def _reason(error: Exception) -> str:
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    found = re.search(r"WeightsUnpickler error: (.*)", str(error))
+    reason = found[1] if found else (lines[0] if lines else type(error).__name__)
+    return reason.strip().rstrip(".") or "it is no file of torch.save"
+
+
+def load_checkpoints_safely() -> None:
+    """Let ``fairseq.checkpoint_utils``, which reads every checkpoint, load by :func:`load_safely`.
+
+    A training that goes on (``fairseq.trainer``) builds nothing from the file and may go on from any: stock models of
+    fairseq, whose names :func:`check_configuration` refuses, keep training and resuming as they did.
+    """
+    module: Any = fairseq.checkpoint_utils
+    if not _has_view(module, "torch"):
+        module.torch = _View(torch, load=load_safely)
+    trainer: Any = fairseq.trainer
+    if not _has_view(trainer, "checkpoint_utils"):
+
+        @functools.wraps(module.load_checkpoint_to_cpu)
+        def load_weights(*args: Any, **options: Any) -> Any:
+            with _weights_only_are_used():
+                return module.load_checkpoint_to_cpu(*args, **options)
+
+        trainer.checkpoint_utils = _View(module, load_checkpoint_to_cpu=load_weights)
+
+
+class _WholeFiles(PathManager):
+    """fairseq's file operations, with copies that appear under their name when they are complete."""
+
+    @staticmethod
+    def copy(src_path: str, dst_path: str, overwrite: bool = False) -> bool:
+        if not PathManager.supports_rename(dst_path):
+            return bool(PathManager.copy(src_path, dst_path, overwrite=overwrite))
+        with atomic_path(dst_path) as unfinished:
+            shutil.copyfile(src_path, unfinished)
+        return True
+
+
+def copy_checkpoints_whole() -> None:
+    """fairseq writes one checkpoint whole and copies it to its other names in place: ``checkpoint_last.pt`` above all.
+
+    A process that is killed meanwhile leaves that file cut off, and the training cannot go on from it.
+    """
+    module: Any = fairseq.checkpoint_utils
+    if not issubclass(module.PathManager, _WholeFiles):
+        module.PathManager = _WholeFiles
+
+
+def go_on_from_the_newest_whole_checkpoint() -> None:
+    """Without ``--restore-file``, a training goes on from the newest checkpoint of its folder that is whole.
+
+    That is ``checkpoint_last.pt``, unless a training was killed between writing another file and copying it to that
+    name, or that name holds the beginning of a file (as killed trainings without this module leave it).
+    """
+    original = fairseq.checkpoint_utils.load_checkpoint
+    if getattr(original, "finds_whole_files", False):
+        return
+
+    @functools.wraps(original)
+    def load_checkpoint(cfg: Any, trainer: Any, **options: Any) -> Any:
+        if cfg.restore_file == LAST_CHECKPOINT and os.path.isdir(cfg.save_dir):
+            suffix = trainer.checkpoint_suffix or ""
+            last = Path(cfg.save_dir, LAST_CHECKPOINT.replace(".pt", f"{suffix}.pt"))
+            newest = newest_whole_checkpoint(last, suffix)
+            if newest is not None and newest != last:
+                logger.warning(
+                    f"{last} is {'older' if _is_whole(last) else 'not complete'}; this training goes on from {newest}."
+                )
+                cfg = copy.copy(cfg)
+                # fairseq puts the suffix back, and takes a file to fine-tune only where there is none to go on from
+                cfg.restore_file = str(newest.with_name(newest.name.replace(f"{suffix}.pt", ".pt")))
+                cfg.finetune_from_model = None
+        return original(cfg, trainer, **options)
+
+    load_checkpoint.finds_whole_files = True  # type: ignore[attr-defined]
+    _replace_everywhere(original, load_checkpoint)
+
+
+LAST_CHECKPOINT = "checkpoint_last.pt"
+
+
+def newest_whole_checkpoint(last: Path, suffix: str = "") -> Path | None:
+    """The checkpoint that a training in the folder of ``last`` goes on from.
+
+    Parameters
+    ----------
+    last : Path
+        ``checkpoint_last.pt`` with the suffix of the process, which may be missing or cut off.
+    suffix : str
+        What the names of this process's files carry before ``.pt``.
+
+    Returns
+    -------
+    Path or None
+        None where the folder has no checkpoint of a training that was interrupted: the training begins anew.
+
+    Raises
+    ------
+    CheckpointError
+        If ``last`` is cut off and there is no other.
+    """
+    exists, whole = last.is_file(), _is_whole(last)
+    if not exists and not last.with_name(last.name + UNFINISHED).exists():
+        return None
+    written = last.stat().st_mtime_ns if exists and whole else -1
+    others = [
+        path
+        for path in last.parent.glob(f"checkpoint*{suffix}.pt")
+        if path != last and path.stat().st_mtime_ns > written and _is_whole(path)
+    ]
+    candidates = [last, *others] if exists and whole else others
+    if not candidates:
+        if not exists:
+            return None
+        raise CheckpointError(
+            f"{last} is not complete and {last.parent} has no other checkpoint to go on from: remove it to begin anew, "
+            "or name another file with --restore-file."
+        )
+    return max(candidates, key=lambda path: (_updates(path) if len(candidates) > 1 else 0, path.stat().st_mtime_ns))
+
+
+def _is_whole(path: Path) -> bool:
+    """Whether a file is a zip archive up to its end, as the files of torch.save are, or else can be read."""
+    try:
+        if zipfile.is_zipfile(path):
+            with zipfile.ZipFile(path) as archive:
+                return any(name.endswith("data.pkl") for name in archive.namelist())
+        _read_weights(path)
+    except (OSError, zipfile.BadZipFile, CheckpointError):
+        return False
+    return True
+
+
+def _updates(path: Path) -> int:
+    """How many updates the training had made that wrote this checkpoint; -1 where it does not say."""
+    try:
+        return int(_read_weights(path)["optimizer_history"][-1]["num_updates"])
+    except (CheckpointError, KeyError, IndexError, TypeError, ValueError):
+        return -1
+
+
+def _read_weights(path: Path) -> dict[str, Any]:
+    """A checkpoint that nothing is built from, mapped into memory where its format allows it."""
+    with _weights_only_are_used():
+        return load_safely(str(path), map_location="cpu", **({"mmap": True} if zipfile.is_zipfile(path) else {}))
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Several processes
+
+
+def broadcast_from_peers() -> None:
+    """Resuming with several workers: the state that rank 0 read travels to the others as a pickle, not as a checkpoint.
+
+    fairseq sends it through ``torch.save`` and ``torch.load``, whose weights-only reading refuses its own placeholders.
+    The sender is a process of the same training, which is trusted; torch's own object broadcast is meant for that.
+    """
+    original = distributed_utils._broadcast_object_slow
+    if getattr(original, "from_peers", False):
+        return
+
+    @functools.wraps(original)
+    def broadcast(obj: Any, src_rank: int, group: Any, dist_device: torch.device) -> Any:
+        if distributed_utils.use_xla():
+            return original(obj, src_rank, group, dist_device)
+        box = [obj]
+        torch.distributed.broadcast_object_list(box, src=src_rank, group=group, device=dist_device)
+        return box[0]
+
+    broadcast.from_peers = True  # type: ignore[attr-defined]
+    _replace_everywhere(original, broadcast)
+
+
+def gather_from_peers() -> None:
+    """What workers tell each other about a batch (predictions, counts) travels without a GPU and at any length.
+
+    fairseq copies it into a CUDA buffer of 16 KiB, which a CPU has not and a batch of predictions overflows.  torch's
+    own object gather does the same; all workers are processes of one training, which are trusted.
+    """
+    original = distributed_utils.all_gather_list
+    if getattr(original, "from_peers", False):
+        return
+
+    @functools.wraps(original)
+    def gather(data: Any, group: Any = None, max_size: int = 16384) -> list[Any]:
+        group = distributed_utils.get_global_group() if group is None else group
+        if distributed_utils.use_xla():
+            return original(data, group, max_size)
+        gathered: list[Any] = [None] * distributed_utils.get_world_size(group)
+        torch.distributed.all_gather_object(gathered, fairseq.utils.move_to_cpu(data), group=group)
+        return gathered
+
+    gather.from_peers = True  # type: ignore[attr-defined]
+    _replace_everywhere(original, gather)
+
+
+def bf16_without_tpu(cfg: Any) -> None:
+    """``--bf16`` asks for no TPU: fairseq's option parser turns ``tpu`` on with it, and fails without torch_xla."""
+    if cfg.common.bf16 and distributed_utils.xm is None:
+        cfg.common.tpu = False
+        cfg.distributed_training.tpu = False
+
+
+def processes_of_a_launcher(cfg: Any) -> None:
+    """Take the place in a training that ``torchrun`` started, on machines without a GPU too.
+
+    fairseq divides the rank by the number of GPUs, chooses NCCL, and wraps the model for a device number: none of this
+    exists on a CPU.  And where each machine has one GPU or none, its default world size of 1 makes it overlook the
+    launcher: N trainings would write into one folder.
+    """
+    training = cfg.distributed_training
+    on_gpu = torch.cuda.is_available() and not cfg.common.cpu
+    launched = all(name in os.environ for name in ("MASTER_ADDR", "MASTER_PORT", "WORLD_SIZE", "RANK"))
+    if launched and training.distributed_init_method is None and int(os.environ["WORLD_SIZE"]) > 1:
+        training.distributed_world_size = int(os.environ["WORLD_SIZE"])
+        if not on_gpu:
+            training.distributed_init_method = "env://"
+            training.distributed_rank = int(os.environ["RANK"])
+            training.device_id = 0
+            training.distributed_no_spawn = True
+    if not on_gpu and training.distributed_world_size > 1:
+        training.distributed_backend = "gloo"
+        if training.ddp_backend in ("c10d", "pytorch_ddp"):
+            training.ddp_backend = "legacy_ddp"
+
+
+def refuse_fp16_without_cuda(cfg: Any) -> None:
+    """fairseq fails deep inside its optimizer: say what to do instead.  Raises OptionError."""
+    wanted = cfg.common.fp16 or getattr(cfg.common, "memory_efficient_fp16", False)
+    if wanted and (cfg.common.cpu or not torch.cuda.is_available()):
+        why = "--cpu was given" if torch.cuda.is_available() else "this machine has none that torch can use"
+        raise OptionError(f"--fp16 needs a CUDA GPU, and {why}: use --bf16, which works on the CPU too.")
+
+
+def wrap_call_main() -> None:
+    """Settle the options where every computing command of fairseq passes, in ``call_main``, and end with a sentence.
+
+    What the plugin or its user did wrong ends the command with one sentence on stderr and status 2; a defect keeps its
+    traceback.  ``fairseq-generate`` has no ``call_main`` and gets the second half only; under ``fairseq-hydra-train``
+    the plugin is imported when ``call_main`` is already running, so the outcome of hydra's job is read instead.
+    """
+    original = distributed_utils.call_main
+    if not getattr(original, "settles_options", False):
+
+        @functools.wraps(original)
+        def call_main(cfg: Any, main: Callable[..., Any], **kwargs: Any) -> Any:
+            with one_sentence(cfg):
+                refuse_fp16_without_cuda(cfg)
+                bf16_without_tpu(cfg)
+                processes_of_a_launcher(cfg)
+                return original(cfg, main, **kwargs)
+
+        call_main.settles_options = True  # type: ignore[attr-defined]
+        _replace_everywhere(original, call_main)
+
+    generate: Any = sys.modules.get("fairseq_cli.generate")
+    if generate is not None and not getattr(generate.main, "ends_with_a_sentence", False):
+        generate_main = generate.main
+
+        @functools.wraps(generate_main)
+        def main(cfg: Any) -> Any:
+            with one_sentence(cfg):
+                return generate_main(cfg)
+
+        main.ends_with_a_sentence = True  # type: ignore[attr-defined]
+        _replace_everywhere(generate_main, main)
+
+    report_hydra_job()
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Log
+
+
+def quiet_the_root_logger() -> None:
+    """``fairseq.models.wav2vec.wav2vec2_classification`` puts the root logger at DEBUG when it is imported.
+
+    Commands that configure logging before they import fairseq (``fairseq-train``) are not affected; all others, and
+    every Python program, would log the inner life of torch and file locks.  Back to the level that fairseq's own
+    commands use.
+    """
+    root = logging.getLogger()
+    wanted = os.environ.get("LOGLEVEL", "INFO").upper()
+    configured_there = any(
+        getattr(handler.formatter, "_fmt", None) == logging.BASIC_FORMAT for handler in root.handlers
+    )
+    if root.level == logging.DEBUG and configured_there and wanted != "DEBUG":
+        root.setLevel(wanted if isinstance(logging.getLevelName(wanted), int) else logging.INFO)
+
+
+HARMLESS_WARNINGS = (
+    r"\s*The version_base parameter is not specified",
+    r"\s*'.*' is validated against ConfigStore schema with the same name",
+    r"\s*The strict flag in the compose API is deprecated",
+    r"\s*hydra\.experimental\.",
+    r"\s*In '.*': Usage of deprecated keyword in package header",
+    r"\s*Future Hydra versions will no longer change working directory",
+    r"'pin_memory' argument is set as true but no accelerator is found",
+    r"`torch\.cuda\.amp\.autocast\(args\.\.\.\)` is deprecated",
+)
+
+
+def quiet_advice() -> None:
+    """Advice of hydra and torch to their caller, which is fairseq: lines at every start that no user can act on."""
+    for message in HARMLESS_WARNINGS:
+        for category in (UserWarning, FutureWarning):
+            warnings.filterwarnings("ignore", message=message, category=category)
+
+
+give_numpy_views()
+allow_checkpoint_types()
+load_checkpoints_safely()
+copy_checkpoints_whole()
+go_on_from_the_newest_whole_checkpoint()
+broadcast_from_peers()
+gather_from_peers()
+wrap_call_main()
+quiet_the_root_logger()
+quiet_advice()

@@ -1,0 +1,356 @@
+"""Labels of clips: what ``tasks.yaml`` says about the columns of a feature folder, and the batches of multi-task
+learning.
+
+A ``tasks.yaml`` names the tasks that are learnt at once::
+
+    tasks:
+      composer: {type: single, classes: [bach, chopin, joplin]}
+      mood:     {type: multi, classes: [calm, dark, happy], weight: 0.5}
+      affect:   {type: regression, column: AV, names: [arousal, valence]}
+
+==============  ====================================================================================================
+key             meaning
+==============  ====================================================================================================
+``type``        ``single``: a clip has one class; ``multi``: any number of tags; ``regression``: numbers
+``column``      column of the folder's labels (default: the task's name)
+``classes``     class or tag names (default: those of the training split, sorted)
+``names``       regression: names of the numbers
+``loss``        single: ``cross_entropy``; multi: ``bce``; regression: ``mse`` (default), ``huber`` or ``l1``
+``weight``      of the task's loss (default 1)
+``pos_weight``  multi: weight of a tag that is present against one that is absent (default 1)
+==============  ====================================================================================================
+
+A cell is a class name; tags joined by ``/``, where ``/`` alone says that a listener found none of them; or numbers
+joined by ``/``.  An empty cell (or number), or ``nan``, is *unlabelled*: it takes part in nothing, and never counts
+as zero.  A cell that names no class, or no number where one is due, is told in a sentence and then unlabelled.
+
+Numbers are learnt with mean 0 and deviation 1 over the labelled clips of the training split.
+
+A window of a clip (``clip_windows``) has the clip's labels.  A batch of B windows:
+
+====================  ====================  ============================================================================
+key                   type                  meaning
+====================  ====================  ============================================================================
+id, clip              int64 [B]             index of each window and of its clip
+net_input.source      float16 [B, T, F]     features, zero on padding
+net_input.lengths     tuple of B ints       frames of each window (on the host)
+labels                dict of float64       [B, K] per task: the class number (single, K = 1), 0 or 1 per tag, or the
+                                            standardised numbers; 0 where unlabelled
+present               dict of bool          [B, K] per task: what is labelled
+nsentences, ntokens   int                   windows, and frames that are not padding
+====================  ====================  ============================================================================
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import re
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+from torch.nn.utils.rnn import pad_sequence
+
+from musicbert_plugin.data.spectrogram_dataset import WindowDataset
+from musicbert_plugin.data.spectrogram_windows import ClipWindows
+from musicbert_plugin.errors import DatasetError, OptionError
+
+logger = logging.getLogger(__name__)
+
+LOSSES = {"single": ("cross_entropy",), "multi": ("bce",), "regression": ("mse", "huber", "l1")}
+SEPARATOR = "/"
+UNLABELLED = ("", "nan", "none", "null")
+RESERVED = frozenset(vars(nn.ModuleDict()))  # attributes of an instance; the class has others
+_TOLD = 5  # sentences about bad cells of one column; the others are counted
+
+
+@dataclass(frozen=True)
+class LabelTask:
+    """One task of a ``tasks.yaml``.
+
+    Attributes
+    ----------
+    name, type, column, loss : str
+    classes : tuple of str
+        Class, tag or quantity names; empty until :meth:`learn` has seen the training split.
+    weight, pos_weight : float
+    mean, deviation : tuple of float
+        Regression: what standardised numbers are made with, one per quantity.
+    """
+
+    name: str
+    type: str
+    column: str
+    classes: tuple[str, ...] = ()
+    loss: str = ""
+    weight: float = 1.0
+    pos_weight: float = 1.0
+    mean: tuple[float, ...] = ()
+    deviation: tuple[float, ...] = ()
+
+    @property
+    def size(self) -> int:
+        """Outputs of the task's head."""
+        return len(self.classes)
+
+    @property
+    def label_count(self) -> int:
+        """K, numbers that label a clip."""
+        return 1 if self.type == "single" else self.size
+
+    def settings(self) -> dict[str, Any]:
+        """What :meth:`of` makes this task of again; plain values, for a checkpoint."""
+        return {key: list(value) if isinstance(value, tuple) else value for key, value in asdict(self).items()}
+
+    @classmethod
+    def of(cls, settings: dict[str, Any]) -> LabelTask:
+        """The task of :meth:`settings`."""
+        return cls(**{key: tuple(value) if isinstance(value, list) else value for key, value in settings.items()})
+
+    def parse(self, cell: str) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+        """Labels of a cell, in their own units, and which are present: float64 [K], bool [K].
+
+        Raises
+        ------
+        ValueError
+            If the cell names no class, or no number where one is due; its text says what is accepted.
+        """
+        values, present = np.zeros(self.label_count), np.zeros(self.label_count, bool)
+        cell = cell.strip()
+        if cell.lower() in UNLABELLED:
+            return values, present
+        if self.type == "regression":
+            parts = [part.strip() for part in cell.split(SEPARATOR)]
+            if len(parts) != self.size:
+                raise ValueError(f"{self.size} numbers joined by '{SEPARATOR}' are accepted")
+            for place, part in enumerate(parts):
+                if part.lower() not in UNLABELLED:
+                    values[place] = _number(part)
+                    present[place] = True
+            return values, present
+        names = [part.strip() for part in cell.split(SEPARATOR)] if self.type == "multi" else [cell]
+        unknown = [name for name in names if name and name not in self.classes]
+        if unknown:
+            accepted = ", ".join(self.classes[:8]) + (", ..." if self.size > 8 else "")
+            raise ValueError(f"{unknown[0]!r} is none of the {self.size} accepted names ({accepted})")
+        if self.type == "single":
+            values[0] = self.classes.index(cell)
+        else:
+            values[[self.classes.index(name) for name in names if name]] = 1
+        present[:] = True
+        return values, present
+
+    def learn(self, cells: Sequence[str]) -> LabelTask:
+        """The task with what the training split tells: names if none were given, mean and deviation of numbers.
+
+        Raises
+        ------
+        DatasetError
+            If no cell is labelled, or there are fewer than two classes, or no tag.
+        """
+        task = self
+        labelled = [cell.strip() for cell in cells if cell.strip().lower() not in UNLABELLED]
+        if not labelled:
+            raise DatasetError(
+                f"task {self.name}: no clip of the training split has a label in column {self.column!r}."
+            )
+        if not task.classes:
+            if self.type == "regression":
+                widths = Counter(cell.count(SEPARATOR) + 1 for cell in labelled)
+                count = max(widths, key=lambda width: (widths[width], -width))  # one odd cell decides nothing
+                names = [self.name] if count == 1 else [f"{self.name} {number}" for number in range(count)]
+            else:
+                parts = [cell.split(SEPARATOR) if self.type == "multi" else [cell] for cell in labelled]
+                names = sorted({part.strip() for cell in parts for part in cell} - {""})
+                if len(names) < (1 if self.type == "multi" else 2):
+                    found = f"the class {names[0]!r} alone" if names else "no tag at all"
+                    raise DatasetError(
+                        f"task {self.name}: the training split has {found} in column {self.column!r}; "
+                        f"{'one tag or more' if self.type == 'multi' else 'two classes or more'} can be learnt."
+                    )
+            task = replace(task, classes=tuple(names))
+        elif self.type != "regression" and not read_cells(task, cells, "", quiet=True)[1].any():
+            raise DatasetError(
+                f"task {self.name}: no clip of the training split has one of its classes ({', '.join(task.classes[:8])}"
+                f"{', ...' if task.size > 8 else ''}) in column {self.column!r}; its first label is {labelled[0]!r}."
+            )
+        elif self.type == "single" and task.size < 2:
+            raise DatasetError(f"task {self.name}: two classes or more can be learnt, not {task.classes[0]!r} alone.")
+        if self.type == "regression" and not self.mean:
+            values, present = read_cells(task, cells, "", quiet=True)
+            table = np.where(present, values, np.nan)
+            if not present.any(axis=0).all():
+                lacking = task.classes[int(np.flatnonzero(~present.any(axis=0))[0])]
+                raise DatasetError(f"task {self.name}: no clip of the training split has a number for {lacking!r}.")
+            deviation = np.nanstd(table, axis=0)
+            task = replace(
+                task,
+                mean=tuple(np.nanmean(table, axis=0).tolist()),
+                deviation=tuple(np.where(deviation > 1e-9, deviation, 1.0).tolist()),
+            )
+        return task
+
+    def standardise(self, values: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Numbers in their own units, [..., K], as they are learnt; labels of other types stay."""
+        return (values - np.array(self.mean)) / np.array(self.deviation) if self.type == "regression" else values
+
+    def restore_units(self, values: NDArray[np.floating[Any]]) -> NDArray[np.float64]:
+        """The inverse of :meth:`standardise`."""
+        return np.asarray(values) * np.array(self.deviation) + np.array(self.mean)
+
+
+def _number(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.inf
+    if not math.isfinite(value):
+        raise ValueError(f"{text!r} is no number")
+    return value
+
+
+def read_tasks(path: str | Path) -> list[LabelTask]:
+    """The tasks that a ``tasks.yaml`` names.
+
+    Raises
+    ------
+    OptionError
+        If the file cannot be read or says something that is not in this module's table.
+    """
+    import yaml
+
+    try:
+        content = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise OptionError(f"{path}: no such file; a YAML file that names the labels to learn is needed.") from None
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        reason = getattr(error, "strerror", None) or " ".join(str(error).split())
+        raise OptionError(f"{path} cannot be read as YAML ({reason}).") from None
+    entries = content.get("tasks") if isinstance(content, dict) else None
+    if not isinstance(entries, dict) or not entries:
+        raise OptionError(f"{path} names no tasks: 'tasks:' with one entry per task is expected.")
+    return [_read_task(str(path), str(name), entry) for name, entry in entries.items()]
+
+
+def _read_task(path: str, name: str, entry: Any) -> LabelTask:
+    where = f"{path}, task {name}"
+    if not re.fullmatch(r"\w[\w-]*", name):
+        raise OptionError(f"{where}: a name of letters, digits, '_' and '-' is accepted.")
+    if name in RESERVED or hasattr(nn.ModuleDict, name):
+        raise OptionError(f"{where}: {name!r} is a name that PyTorch keeps for itself; call the task otherwise.")
+    if not isinstance(entry, dict) or entry.get("type") not in LOSSES:
+        given = entry.get("type") if isinstance(entry, dict) else entry
+        raise OptionError(f"{where}: the type is {given!r}, but it is one of {', '.join(LOSSES)}.")
+    kind = entry["type"]
+    names = "names" if kind == "regression" else "classes"
+    known = {"type", "column", "loss", "weight", names} | ({"pos_weight"} if kind == "multi" else set())
+    if set(entry) - known:
+        raise OptionError(f"{where}: {sorted(set(entry) - known)[0]!r} is unknown; {', '.join(sorted(known))} are not.")
+    loss = entry.get("loss", LOSSES[kind][0])
+    if loss not in LOSSES[kind]:
+        raise OptionError(f"{where}: the loss is {loss!r}, but for {kind} it is one of {', '.join(LOSSES[kind])}.")
+    classes = entry.get(names) or []
+    if not isinstance(classes, list) or len(set(map(str, classes))) != len(classes):
+        raise OptionError(f"{where}: {names} is a list of different names.")
+    numbers = {}
+    for key in ("weight", "pos_weight"):
+        value = entry.get(key, 1.0)
+        if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value < math.inf:
+            raise OptionError(f"{where}: {key} is {value!r}, but a number of at least 0 is accepted.")
+        numbers[key] = float(value)
+    return LabelTask(name, kind, str(entry.get("column", name)), tuple(map(str, classes)), loss, **numbers)
+
+
+def read_cells(
+    task: LabelTask, cells: Sequence[str], where: str, *, names: Sequence[str] | None = None, quiet: bool = False
+) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+    """Labels of all clips in their own units, and which are present: float64 and bool, [N, K].
+
+    A cell that cannot be read is unlabelled; the first of them are told in a warning each (``where`` names the file,
+    ``names`` the clips).
+    """
+    values = np.zeros((len(cells), task.label_count))
+    present = np.zeros(values.shape, bool)
+    bad = 0
+    for clip, cell in enumerate(cells):
+        try:
+            values[clip], present[clip] = task.parse(cell)
+        except ValueError as error:
+            bad += 1
+            if bad <= _TOLD and not quiet:
+                name = names[clip] if names else f"clip {clip}"
+                logger.warning(
+                    "%s: %s has %r in column %r, but %s; it counts as unlabelled", where, name, cell, task.column, error
+                )
+    if bad > _TOLD and not quiet:
+        logger.warning("%s: %d cells of column %r in all cannot be read", where, bad, task.column)
+    return values, present
+
+
+def column_of(task: LabelTask, labels: dict[str, list[str]], where: str) -> list[str]:
+    """The cells of a task's column.
+
+    Raises
+    ------
+    DatasetError
+        If there is no such column.
+    """
+    if task.column not in labels:
+        known = ", ".join(labels) or "none at all"
+        raise DatasetError(f"{where} has no label column {task.column!r} for task {task.name}; it has {known}.")
+    return labels[task.column]
+
+
+class LabelledSpectrograms(WindowDataset):
+    """Windows with the labels of their clips; see the module.
+
+    Parameters
+    ----------
+    windows : ClipWindows
+        Of clips with ``labels`` and ``clip_names``.
+    tasks : list of LabelTask
+    where : str
+        The file that messages name.
+    """
+
+    def __init__(self, windows: ClipWindows, tasks: Sequence[LabelTask], where: str) -> None:
+        super().__init__(windows)
+        self.tasks = list(tasks)
+        clips = windows.clips
+        self.labels: dict[str, NDArray[np.float64]] = {}
+        self.present: dict[str, NDArray[np.bool_]] = {}
+        for task in self.tasks:
+            cells = column_of(task, clips.labels, where)
+            values, present = read_cells(task, cells, where, names=clips.clip_names)
+            self.labels[task.name] = np.where(present, task.standardise(values), 0.0)
+            self.present[task.name] = present
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        return {"id": int(index), "source": torch.from_numpy(self.windows[int(index)])}
+
+    def collater(self, samples: list[dict[str, Any]]) -> dict[str, Any]:
+        """The batch that this module's table describes; an empty dict for no samples."""
+        if not samples:
+            return {}
+        window = np.array([sample["id"] for sample in samples])
+        clip = self.windows.clip[window]
+        lengths = tuple(len(sample["source"]) for sample in samples)
+        return {
+            "id": torch.from_numpy(window),
+            "clip": torch.from_numpy(clip),
+            "net_input": {
+                "source": pad_sequence([sample["source"] for sample in samples], batch_first=True),
+                "lengths": lengths,
+            },
+            "labels": {name: torch.from_numpy(table[clip]) for name, table in self.labels.items()},
+            "present": {name: torch.from_numpy(table[clip]) for name, table in self.present.items()},
+            "nsentences": len(samples),
+            "ntokens": sum(lengths),
+        }

@@ -1,0 +1,145 @@
+"""Masked octuples: the batches of masked language modelling.
+
+An item is a row of one or more windows (see ``packing``), each masked on its own (see ``masking``) and then
+concatenated. What a row holds depends on (seed, epoch, index) alone.
+
+A batch of B rows, the longest of T sub-tokens (a multiple of 8), with at most S pieces in a row:
+
+====================  ===============  =================================================================================
+key                   type             meaning
+====================  ===============  =================================================================================
+id                    int64 [B]        index of each row
+net_input.src_tokens  int64 [B, T]     what the model sees, padded with ``<pad>`` on the right
+net_input.            int64 [B, S]     octuples of each piece in each row, frames included, padded with 0 on the right;
+segment_lengths                        absent without packing, where a row is one piece
+target                int64 [B, T]     true ids of the masked tokens, ``<pad>`` elsewhere
+nsentences, ntokens   int              rows, and sub-tokens that are not padding
+n_notes, n_targets    int              notes, and masked tokens
+piece_lengths         numpy [pieces]   octuples of every piece in the batch, frames included (it stays on the host: the
+                                       criterion counts operations from it)
+====================  ===============  =================================================================================
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
+
+from musicbert_plugin.codecs.octuple import PAD
+from musicbert_plugin.data.epoch_dataset import WholeBatches
+from musicbert_plugin.data.octuple_masking import OctupleMasking
+from musicbert_plugin.data.octuple_windows import FRAME, MASK_STREAM, ROW_STREAM, WIDTH, PieceWindows, generator
+from musicbert_plugin.data.packing import plan_rows
+
+VALIDATION_EPOCH = 0  # fairseq counts from 1: no training epoch shares its random numbers
+
+
+class MaskedOctuples(WholeBatches):
+    """Rows of masked windows.
+
+    Parameters
+    ----------
+    windows : PieceWindows
+    masking : OctupleMasking
+    tokens_per_sample : int
+        Longest row, in sub-tokens.
+    pack : bool
+        Whether windows may share a row.
+    """
+
+    def __init__(
+        self, windows: PieceWindows, masking: OctupleMasking, *, tokens_per_sample: int, pack: bool = True
+    ) -> None:
+        super().__init__()
+        self.windows = windows
+        self.masking = masking
+        self.pack = pack
+        self.longest_row = tokens_per_sample // WIDTH
+        self.plan = plan_rows(windows.lengths, self.longest_row, pack)
+        self.epoch = -1
+        self.set_epoch(1)
+
+    def set_epoch(self, epoch: int) -> None:
+        """Draw the windows, masks and rows of an epoch; without effect on validation, which is the same in every
+        epoch."""
+        train = self.windows.train
+        self.windows.set_epoch(epoch)
+        epoch = epoch if train else VALIDATION_EPOCH
+        if epoch != self.epoch:
+            self.epoch = epoch
+            self._in_slot = self.plan.assign(self.windows.lengths, self._row_generator(0) if train else None)
+
+    def _row_generator(self, purpose: int) -> np.random.Generator:
+        return generator(self.windows.seed, self.epoch, purpose, ROW_STREAM)
+
+    @property
+    def can_reuse_epoch_itr_across_epochs(self) -> bool:
+        return self.windows.can_reuse_epoch_itr_across_epochs
+
+    def __len__(self) -> int:
+        return len(self.plan)
+
+    @property
+    def note_count(self) -> int:
+        """Notes of one epoch."""
+        return int(self.windows.lengths.sum(dtype=np.int64)) - FRAME * len(self.windows)
+
+    @property
+    def fill(self) -> float:
+        """Share of the longest row that the average row holds."""
+        return float(self.plan.row_lengths.mean()) / self.longest_row
+
+    @property
+    def sizes(self) -> NDArray[np.int64]:
+        return self.plan.row_lengths.astype(np.int64) * WIDTH
+
+    def num_tokens_vec(self, indices: NDArray[np.int64]) -> NDArray[np.int64]:
+        return self.plan.row_lengths[indices].astype(np.int64) * WIDTH
+
+    def ordered_indices(self) -> NDArray[np.int64]:
+        """Rows by length, so that a batch has little padding; in training, rows of one length in random order."""
+        rows = self._row_generator(1).permutation(len(self)) if self.windows.train else np.arange(len(self))
+        return rows[np.argsort(self.plan.row_lengths[rows], kind="stable")]
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        row = int(index)
+        sources, targets = [], []
+        for window in self._in_slot[self.plan.first_slot[row] : self.plan.first_slot[row + 1]].tolist():
+            rng = generator(self.windows.seed, self.epoch, window, MASK_STREAM)
+            source, target = self.masking(self.windows[window], rng)
+            sources.append(source)
+            targets.append(target)
+        return {
+            "id": row,
+            "source": torch.from_numpy(np.concatenate(sources)),
+            "target": torch.from_numpy(np.concatenate(targets)),
+            "piece_lengths": np.array([len(source) // WIDTH for source in sources]),
+        }
+
+    def collater(self, samples: list[dict[str, Any]]) -> dict[str, Any]:
+        """The batch that this module's table describes; an empty dict for no samples."""
+        if not samples:
+            return {}
+        pieces = [sample["piece_lengths"] for sample in samples]
+        piece_lengths = np.concatenate(pieces)
+        target = pad_sequence([sample["target"] for sample in samples], batch_first=True, padding_value=PAD)
+        net_input: dict[str, Tensor] = {
+            "src_tokens": pad_sequence([sample["source"] for sample in samples], batch_first=True, padding_value=PAD)
+        }
+        if self.pack:
+            net_input["segment_lengths"] = pad_sequence([torch.from_numpy(row) for row in pieces], batch_first=True)
+        return {
+            "id": torch.tensor([sample["id"] for sample in samples]),
+            "net_input": net_input,
+            "target": target,
+            "nsentences": len(samples),
+            "ntokens": int(piece_lengths.sum()) * WIDTH,
+            "n_notes": int(piece_lengths.sum()) - FRAME * len(piece_lengths),
+            "n_targets": int(target.ne(PAD).sum()),
+            "piece_lengths": piece_lengths,
+        }

@@ -1,0 +1,198 @@
+"""Windows: the stretches of a piece that one epoch of training sees.
+
+A dataset stores a piece whole, in parts of at most 256 bars, each counted from bar 0.  A window is at most
+w = min(1000, tokens_per_sample / 8 - 2) consecutive notes of a part, framed by eight ``<s>`` and eight ``</s>``.
+
+* Training draws ceil(n / w) windows from a part of n notes, anew in every epoch.  Each has min(n, w) notes.  Its
+  start is uniform over -w/2 .. n - w/2, moved to the nearest start that the part has.  So every window is full; in a
+  long part an inner note is seen once per epoch on average, the very first and last half as often, and those some w
+  notes from an end up to one and a half times (with starts uniform over 0 .. n - w the ends would almost never be
+  seen).  A bar offset, uniform over those that keep all bars of the window within 0..255, is added.
+* Validation tiles the part: window k holds notes k w to (k + 1) w - 1, with the bars as they stand, in every epoch.
+* Stored windows (the original's overlapping ones, written by ``--windows stored``, or a folder made by
+  ``fairseq-preprocess``) are taken as they are.
+
+What is drawn depends on (seed, epoch, index of the window) alone, so it is the same for any number of workers, and
+after a resumed run.  How long the windows are depends on the sizes in the index alone: no data is read to plan an
+epoch.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from fairseq.data import FairseqDataset
+from numpy.typing import NDArray
+
+from musicbert_plugin.codecs.octuple import BAR, BARS, BOS, EOS, FIELD_OFFSETS, FIELD_SIZES, FIELDS, MASK
+from musicbert_plugin.data.indexed_dataset import JoinedParts, Parts
+from musicbert_plugin.errors import DatasetError, OptionError
+
+NOTES_PER_WINDOW = 1000
+WIDTH = len(FIELDS)
+FRAME = 2  # octuples: <s> and </s>
+LOWEST, SIZES = np.array(FIELD_OFFSETS), np.array(FIELD_SIZES)  # ids of each field: LOWEST to LOWEST + SIZES - 1
+
+WINDOW_STREAM, MASK_STREAM, ROW_STREAM = range(3)
+
+
+def generator(seed: int, epoch: int, index: int, stream: int) -> np.random.Generator:
+    """Random numbers that belong to one sample of one epoch and to one purpose, and to nothing else."""
+    return np.random.default_rng((seed % 2**63, epoch, index, stream))
+
+
+def notes_per_window(tokens_per_sample: int) -> int:
+    """Notes of a full window: min(1000, tokens_per_sample / 8 - 2).
+
+    Raises
+    ------
+    OptionError
+        If not even one note fits between the two frame octuples.
+    """
+    notes = min(NOTES_PER_WINDOW, tokens_per_sample // WIDTH - FRAME)
+    if notes < 1:
+        raise OptionError(
+            f"--tokens-per-sample is {tokens_per_sample}, but one framed note takes {WIDTH * (FRAME + 1)} sub-tokens."
+        )
+    return notes
+
+
+class PieceWindows(FairseqDataset):
+    """The windows of one split, framed: item i is int64 [8 (m + 2)] with m notes.
+
+    Parameters
+    ----------
+    parts : Parts or JoinedParts
+    tokens_per_sample : int
+        Longest row, in sub-tokens.
+    windows : {"drawn", "stored"}
+        Whether windows are cut out of the parts, or are the parts.
+    train : bool
+        Whether they are drawn anew in every epoch, or tile the parts.
+    seed : int
+
+    Attributes
+    ----------
+    lengths : int32 [len]
+        Octuples of each window, the two frame octuples included; the same in every epoch.
+
+    Raises
+    ------
+    DatasetError
+        If the split is empty, an item is not framed octuples, or a stored window is longer than ``tokens_per_sample``.
+    """
+
+    def __init__(
+        self,
+        parts: Parts | JoinedParts,
+        *,
+        tokens_per_sample: int,
+        windows: str = "drawn",
+        train: bool = True,
+        seed: int = 1,
+    ) -> None:
+        super().__init__()
+        self.parts = parts
+        self.seed = seed
+        self.train = train
+        self.drawn = windows == "drawn"
+        self.epoch = 1
+        self.notes_per_window = notes_per_window(tokens_per_sample)
+        self._check_sizes(tokens_per_sample)
+        self._plan()
+        for part in (0, len(parts) - 1):
+            self._read(part, 0, int(parts.sizes[part]) // WIDTH - FRAME)
+
+    def _check_sizes(self, tokens_per_sample: int) -> None:
+        sizes, prefix = self.parts.sizes, self.parts.prefix
+        if not len(sizes):
+            raise DatasetError(f"{prefix} holds no pieces (to train without validation, pass --disable-validation).")
+        odd = np.flatnonzero((sizes % WIDTH != 0) | (sizes < WIDTH * FRAME))
+        if len(odd):
+            raise DatasetError(
+                f"item {odd[0]} of {prefix}.bin has {sizes[odd[0]]} sub-tokens, but octuples come in eights, "
+                "between eight <s> and eight </s>."
+            )
+        longest = int(sizes.max())
+        if not self.drawn and longest > tokens_per_sample:
+            raise DatasetError(
+                f"{prefix} has stored windows of up to {longest} sub-tokens, but --tokens-per-sample is "
+                f"{tokens_per_sample}; raise it, or pass --windows drawn if the items are whole pieces."
+            )
+
+    def _plan(self) -> None:
+        """Number the windows: those of part k are first[k] to first[k + 1] - 1."""
+        notes = self.parts.sizes // WIDTH - FRAME
+        if not self.drawn:
+            self._first = None
+            self.lengths = notes + np.int32(FRAME)
+            return
+        full = self.notes_per_window
+        counts = -(-notes // full)
+        self._first = np.concatenate([np.zeros(1, np.int64), np.cumsum(counts, dtype=np.int64)])
+        self.lengths = np.repeat(np.minimum(notes, full) + np.int32(FRAME), counts)
+        if not self.train:
+            has_windows = counts > 0
+            last = self._first[1:][has_windows] - 1
+            self.lengths[last] = (notes - (counts - 1) * full + FRAME)[has_windows]
+
+    def __len__(self) -> int:
+        return len(self.lengths)
+
+    @property
+    def sizes(self) -> NDArray[np.int64]:
+        return self.lengths.astype(np.int64) * WIDTH
+
+    def num_tokens(self, index: int) -> int:
+        return int(self.lengths[index]) * WIDTH
+
+    def size(self, index: int) -> int:
+        return self.num_tokens(index)
+
+    def num_tokens_vec(self, indices: NDArray[np.int64]) -> NDArray[np.int64]:
+        return self.lengths[indices].astype(np.int64) * WIDTH
+
+    @property
+    def can_reuse_epoch_itr_across_epochs(self) -> bool:
+        """False while training: the loader's workers hold copies that would stay in the epoch they were started in."""
+        return not self.train
+
+    def set_epoch(self, epoch: int) -> None:
+        if self.train:
+            self.epoch = epoch
+
+    def __getitem__(self, index: int) -> NDArray[np.int64]:
+        index = int(index)
+        notes = int(self.lengths[index]) - FRAME
+        if self._first is None:
+            return self._read(index, 0, notes)[0]
+        part = int(np.searchsorted(self._first, index, side="right")) - 1
+        if not self.train:
+            return self._read(part, (index - int(self._first[part])) * self.notes_per_window, notes)[0]
+        rng = generator(self.seed, self.epoch, index, WINDOW_STREAM)
+        spare = int(self.parts.sizes[part]) // WIDTH - FRAME - notes
+        start = int(rng.integers(-(notes // 2), spare + notes // 2 + 1)) if spare else 0
+        window, first_bar, last_bar = self._read(part, min(max(start, 0), spare), notes)
+        window[WIDTH + BAR : -WIDTH : WIDTH] += rng.integers(-first_bar, BARS - last_bar)
+        return window
+
+    def _read(self, part: int, start: int, notes: int) -> tuple[NDArray[np.int64], int, int]:
+        """Notes ``start`` to ``start + notes - 1`` of a part, framed, and the lowest and highest bar in them.
+
+        Raises
+        ------
+        DatasetError
+            If an id does not belong to the field in whose place it stands, or a whole part is not framed.
+        """
+        whole = notes == int(self.parts.sizes[part]) // WIDTH - FRAME
+        window = self.parts.read(part, WIDTH * start, WIDTH * (start + notes + FRAME))
+        framed = not whole or ((window[:WIDTH] == BOS).all() and (window[-WIDTH:] == EOS).all())
+        window[:WIDTH], window[-WIDTH:] = BOS, EOS
+        values = window[WIDTH:-WIDTH].reshape(-1, WIDTH)
+        low = values.min(axis=0, initial=MASK) - LOWEST
+        high = values.max(axis=0, initial=0) - LOWEST
+        if not framed or (notes and ((low < 0).any() or (high >= SIZES).any())):
+            raise DatasetError(
+                f"item {part} of {self.parts.prefix}.bin is not octuples between eight <s> and eight </s>: "
+                "the data was not made with this dictionary, or is damaged."
+            )
+        return window, int(low[BAR]), int(high[BAR])

@@ -1,0 +1,246 @@
+"""Music behind a prefix: what the language model of attributes, or of conditions, is trained on.
+
+A sample is a prefix c_1 .. c_n (63 command words, or a condition of any length) and music t_1 .. t_m.  The model reads
+
+    ``</s>`` c_1 .. c_n ``<sep>`` t_1 .. t_m
+
+and predicts the next token at each place: t_1 at ``<sep>`` (place n + 1), ``</s>`` at t_m.  The loss is on the music
+and its end (``target``), or on everything (``all``).  Where positions begin (``sep_pos``) is told by the position mode,
+see ``models/linear_transformer_lm.py``.
+
+A batch of B rows, padded on the right to L places:
+
+====================  ============  ===================================================================================
+key                   type          meaning
+====================  ============  ===================================================================================
+id                    int64 [B]     index of each sample
+net_input.src_tokens  int64 [B, L]  what the model reads
+net_input.            int64 [B]     its length
+src_lengths
+net_input.sep_pos     int64 [B]     where positions begin
+target                int64 [B, L]  the token at the next place; ``<pad>`` where there is no loss
+start_indices         list of int   first place with a target: ``fairseq-eval-lm`` takes all scores from there
+ntokens, nsentences   int           targets, and rows: the loss and perplexity that fairseq reports are per target
+====================  ============  ===================================================================================
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
+
+from musicbert_plugin.codecs.attributes import SLOTS, command_ids
+from musicbert_plugin.codecs.remi import EOS, PAD
+from musicbert_plugin.data.attribute_masking import mask_attributes
+from musicbert_plugin.data.epoch_dataset import WholeBatches
+from musicbert_plugin.data.indexed_dataset import Parts
+from musicbert_plugin.errors import DatasetError
+
+LOSS_ON = ("target", "all")
+VALIDATION_EPOCH = 0  # fairseq counts from 1: no training epoch shares its random numbers
+MASK_STREAM, ORDER_STREAM, AUGMENT_STREAM = range(3)
+
+
+def generator(seed: int, epoch: int, index: int, stream: int) -> np.random.Generator:
+    """Random numbers that depend on these four alone."""
+    return np.random.default_rng(np.random.SeedSequence([seed, epoch, index, stream]))
+
+
+class Samples(Protocol):
+    """Where prefixes and music come from."""
+
+    sizes: NDArray[np.int64]
+    """[N] of each sample, the longest that prefix and music (its end included) can be together."""
+
+    def sample(self, index: int, epoch: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Prefix, without ``<sep>``, and music, with ``</s>``."""
+
+
+class AttributedMusic:
+    """Windows of music with their attributes: a split of the folder that ``preprocess.remi build`` makes.
+
+    Parameters
+    ----------
+    stem : path of the split, without ``.bin``
+        Beside the music lies ``STEM.attributes.npy``, the class vectors uint8 [N, 63], mapped, not read.
+    mask, mask_prob : see ``attribute_masking``
+    seed : int
+
+    Raises
+    ------
+    DatasetError
+        If a file is missing, or the two disagree.
+    """
+
+    def __init__(self, stem: Path, *, mask: str = "steps", mask_prob: float = 0.4, seed: int = 1) -> None:
+        self.music = Parts(stem)
+        path = Path(f"{stem}.attributes.npy")
+        try:
+            self.classes = np.load(path, mmap_mode="r")
+        except (OSError, ValueError) as error:
+            raise DatasetError(
+                f"{path} cannot be read ({getattr(error, 'strerror', None) or error}): it holds the attributes of each "
+                "sample, as 'python -m preprocess.remi build' writes them."
+            ) from error
+        if self.classes.shape != (len(self.music), SLOTS) or self.classes.dtype != np.uint8:
+            raise DatasetError(
+                f"{path} holds {self.classes.dtype} {list(self.classes.shape)}, but {stem}.bin has {len(self.music)} "
+                f"samples, so uint8 [{len(self.music)}, {SLOTS}] is expected: build the dataset again."
+            )
+        self.mask, self.mask_prob, self.seed = mask, mask_prob, seed
+        self.sizes = np.asarray(self.music.sizes, np.int64) + SLOTS
+
+    def sample(self, index: int, epoch: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        random = generator(self.seed, epoch, index, MASK_STREAM)
+        classes = mask_attributes(np.asarray(self.classes[index]), random, self.mask, self.mask_prob)
+        return command_ids(classes), ended(self.music.read(index))
+
+
+def ended(music: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Music with exactly one ``</s>``, at its end."""
+    return music if len(music) and music[-1] == EOS else np.append(music, EOS)
+
+
+def read_prefix(condition: NDArray[np.int64], separator: int) -> NDArray[np.int64]:
+    """What the model reads before the music: ``</s>``, the condition, ``<sep>``."""
+    return np.concatenate([[EOS], condition, [separator]])
+
+
+def begin_of_positions(separator_place: int, mode: str) -> int:
+    """The place where positions begin, of a row whose ``<sep>`` stands there."""
+    return 0 if mode == "all" else separator_place - (mode == "zero-prefix-shifted")
+
+
+class PrefixedMusic(WholeBatches):
+    """The batches of the module's table.
+
+    Parameters
+    ----------
+    samples : Samples
+    separator : int
+        Id of ``<sep>``.
+    position_mode, loss_on : str
+    train : bool
+        Whether each epoch draws anew; otherwise all are alike.
+    seed : int
+        Of the order of samples of one length.
+    """
+
+    def __init__(
+        self,
+        samples: Samples,
+        *,
+        separator: int,
+        position_mode: str = "zero-prefix",
+        loss_on: str = "target",
+        train: bool = False,
+        seed: int = 1,
+    ) -> None:
+        super().__init__()
+        self.samples = samples
+        self.separator = separator
+        self.position_mode = position_mode
+        self.loss_on = loss_on
+        self.train = train
+        self.seed = seed
+        self.epoch = VALIDATION_EPOCH
+        # Two more before the music, and its end is not read.
+        self.sizes = samples.sizes + 1
+
+    def set_epoch(self, epoch: int) -> None:
+        """Draw anew; without effect on validation."""
+        self.epoch = epoch if self.train else VALIDATION_EPOCH
+
+    @property
+    def can_reuse_epoch_itr_across_epochs(self) -> bool:
+        return not self.train
+
+    def __len__(self) -> int:
+        return len(self.sizes)
+
+    def num_tokens_vec(self, indices: NDArray[np.int64]) -> NDArray[np.int64]:
+        return self.sizes[indices]
+
+    def ordered_indices(self) -> NDArray[np.int64]:
+        """By length, so that a batch has little padding; in training, samples of one length in random order."""
+        order = np.arange(len(self))
+        if self.train:
+            order = generator(self.seed, self.epoch, 0, ORDER_STREAM).permutation(order)
+        return order[np.argsort(self.sizes[order], kind="stable")]
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        condition, music = self.samples.sample(int(index), self.epoch)
+        prefix = read_prefix(condition, self.separator)
+        row = torch.from_numpy(np.concatenate([prefix, music]))
+        target = row[1:].clone()
+        start = 0 if self.loss_on == "all" else len(prefix) - 1
+        target[:start] = PAD
+        return {
+            "id": int(index),
+            "source": row[:-1],
+            "target": target,
+            "sep_pos": begin_of_positions(len(prefix) - 1, self.position_mode),
+            "start": start,
+        }
+
+    def collater(self, samples: list[dict[str, Any]]) -> dict[str, Any]:
+        """The batch of these items; {} of none."""
+        if not samples:
+            return {}
+        target = _padded([sample["target"] for sample in samples])
+        return {
+            "id": torch.tensor([sample["id"] for sample in samples]),
+            "net_input": {
+                "src_tokens": _padded([sample["source"] for sample in samples]),
+                "src_lengths": torch.tensor([len(sample["source"]) for sample in samples]),
+                "sep_pos": torch.tensor([sample["sep_pos"] for sample in samples]),
+            },
+            "target": target,
+            "start_indices": [sample["start"] for sample in samples],
+            "nsentences": len(samples),
+            "ntokens": int((target != PAD).sum()),
+        }
+
+
+class Prompts(WholeBatches):
+    """Prefixes to continue, in the order in which they came: batches of ``src_tokens`` and ``src_lengths``."""
+
+    def __init__(self, prefixes: Sequence[Tensor]) -> None:
+        super().__init__()
+        self.prefixes = prefixes
+        self.sizes = np.array([len(prefix) for prefix in prefixes], np.int64)
+
+    def __len__(self) -> int:
+        return len(self.sizes)
+
+    def ordered_indices(self) -> NDArray[np.int64]:
+        return np.arange(len(self))
+
+    def num_tokens_vec(self, indices: NDArray[np.int64]) -> NDArray[np.int64]:
+        return self.sizes[indices]
+
+    def __getitem__(self, index: int) -> int:
+        return int(index)
+
+    def collater(self, indices: list[int]) -> dict[str, Any]:
+        """The batch of these prefixes; {} of none."""
+        if not indices:
+            return {}
+        rows = [self.prefixes[index] for index in indices]
+        return {
+            "id": torch.tensor(indices),
+            "net_input": {"src_tokens": _padded(rows), "src_lengths": torch.tensor([len(row) for row in rows])},
+            "nsentences": len(rows),
+            "ntokens": sum(map(len, rows)),
+        }
+
+
+def _padded(rows: Sequence[Tensor]) -> Tensor:
+    return pad_sequence(list(rows), batch_first=True, padding_value=PAD)

@@ -1,0 +1,296 @@
+"""Writing on from prefixes with a recurrent decoder: greedy, sampling (top-k, top-p, temperature) and beam search.
+
+Each prefix is read once, however many candidates continue it; rows that are done leave the batch; states are copied
+only where the order of rows changes.  A grammar, if there is one, says at every step which tokens may follow: scores of
+the others become minus infinity before anything else, which is the same as renormalising.
+
+Sampling: a row's k best tokens (all without ``top_k``), of those the fewest whose probability reaches ``top_p``, at
+probability exp(score / temperature); which of them is decided by one number of a counter-based generator (Salmon et al.
+2011, Philox) keyed by (seed, line, candidate).  So a row draws the same, whatever else is in its batch.
+
+Beam search: at each step the best continuations of all beams of a line; those that end leave as hypotheses, compared by
+the sum of scores over the number of tokens to the power of ``length_penalty``.  One of probability 0 is never returned.
+
+Scores are natural logarithms of probabilities under the grammar, at temperature 1.
+
+Shapes: B rows, V vocabulary, N lines, C candidates or beams of a line (the rows of a line lie together).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from musicbert_plugin.generation.recurrent_decoder import RecurrentDecoder
+
+
+class Grammar(Protocol):
+    """What generation asks of a grammar; ``state`` is the grammar's own record of a batch of rows."""
+
+    def allowed(self, state: Any) -> np.ndarray:
+        """bool [B, V]: what may follow in each row; never nothing."""
+
+    def advance(self, state: Any, tokens: np.ndarray) -> Any:
+        """The state after these tokens [B]."""
+
+    def select(self, state: Any, index: np.ndarray) -> Any:
+        """The state of these rows, in this order."""
+
+
+@dataclass(frozen=True)
+class Search:
+    """How tokens are chosen.
+
+    ``beam`` > 1 searches; otherwise ``sampling`` draws, and without it the best token is taken.  ``top_k`` 0 and
+    ``top_p`` 1 or less than 0 restrict nothing.  Lengths count tokens after the prefix, the end token not included;
+    before ``min_length`` no row ends, unless the grammar allows nothing else.
+    """
+
+    beam: int = 1
+    sampling: bool = False
+    top_k: int = 0
+    top_p: float = -1.0
+    temperature: float = 1.0
+    length_penalty: float = 1.0
+    min_length: int = 0
+    max_length: int = 2560
+    seed: int = 1
+
+
+@dataclass(frozen=True, eq=False)
+class Continuation:
+    """``tokens`` int64 and their ``scores`` float32, with the end token; ``cut`` if it came at the length limit."""
+
+    tokens: np.ndarray
+    scores: np.ndarray
+    cut: bool
+
+
+class _Draws:
+    """Numbers in [0, 1), one per row and step, each row's from its own generator."""
+
+    BLOCK = 256
+
+    def __init__(self, seed: int, lines: Sequence[int], candidates: int) -> None:
+        self.generators = [
+            np.random.Generator(np.random.Philox(np.random.SeedSequence([seed, line, candidate])))
+            for line in lines
+            for candidate in range(candidates)
+        ]
+        self.numbers = np.empty((len(self.generators), 0))
+
+    def take(self, step: int, rows: np.ndarray) -> np.ndarray:
+        if step % self.BLOCK == 0:
+            self.numbers = np.stack([generator.random(self.BLOCK) for generator in self.generators])
+        return self.numbers[rows, step % self.BLOCK]
+
+
+def draw(scores_BV: Tensor, numbers_B: Tensor, top_k: int, top_p: float, temperature: float) -> Tensor:
+    """int64 [B]: tokens drawn by numbers in [0, 1) from scores (logits; minus infinity for what may not come).
+
+    The most likely token has the lowest numbers.
+    """
+    count = min(top_k, scores_BV.shape[1]) if top_k > 0 else scores_BV.shape[1]
+    best, index = scores_BV.topk(count)
+    if temperature != 1.0:
+        best = best / temperature
+    chances = best.softmax(1)
+    reached = chances.cumsum(1)
+    if 0.0 < top_p < 1.0:
+        chances = chances * (reached - chances < top_p)
+        reached = chances.cumsum(1)
+    place = (reached <= numbers_B.unsqueeze(1) * reached[:, -1:]).sum(1)
+    # Rounding must not lead behind the last token that can come.
+    place = torch.minimum(place, (chances > 0).sum(1) - 1)
+    return index.gather(1, place.unsqueeze(1)).squeeze(1)
+
+
+class MusicGenerator:
+    """Continue prefixes; see the module.
+
+    Args:
+        decoder: the network.
+        end: id of the token that ends a piece.
+        never: ids that are never chosen (padding).
+    """
+
+    def __init__(self, decoder: RecurrentDecoder, *, end: int, never: Sequence[int] = ()) -> None:
+        self.decoder = decoder
+        self.end = end
+        self.never = list(never)
+
+    @torch.inference_mode()
+    def generate(
+        self,
+        prefixes: Sequence[Tensor],
+        begins: Sequence[int],
+        search: Search,
+        *,
+        lines: Sequence[int] | None = None,
+        candidates: int = 1,
+        grammar: Grammar | None = None,
+        grammar_state: Any = None,
+    ) -> list[list[Continuation]]:
+        """Continue each prefix.
+
+        Args:
+            prefixes: int64 [L] each.
+            begins: where the positions of each begin.
+            search: how tokens are chosen.
+            lines: the number of each prefix that its random numbers depend on; by default its place.
+            candidates: how many continuations of each; with beam search the best ones, at most ``beam``.
+            grammar, grammar_state: what may follow; the state is that of one row per prefix.
+
+        Returns:
+            for each prefix its continuations: sampled ones in their order, beams from the best down.
+        """
+        lines = list(range(len(prefixes))) if lines is None else list(lines)
+        width = search.beam if search.beam > 1 else candidates
+        logits = self.decoder.start(prefixes, begins, search.max_length + 1, copies=width)
+        if grammar is not None and width > 1:
+            grammar_state = grammar.select(grammar_state, np.repeat(np.arange(len(prefixes)), width))
+        run = self._beams if search.beam > 1 else self._single
+        found = run(logits, search, lines, width, grammar, grammar_state)
+        return [pieces[:candidates] for pieces in found]
+
+    def _scores(
+        self, logits_BV: Tensor, search: Search, step: int, grammar: Grammar | None, state: Any
+    ) -> tuple[Tensor, np.ndarray]:
+        """Scores with minus infinity for what may not come, and which rows [B] only the length limit ends here."""
+        scores = logits_BV.float()
+        rows = len(scores)
+        cut = np.zeros(rows, bool)
+        if grammar is not None:
+            allowed = grammar.allowed(state)
+            # Nothing but the end may come, and the limit is nearer than the shortest bar is long.
+            cut = (allowed.sum(1) == allowed[:, self.end]) & (search.max_length - step < 3)
+            if step < search.min_length:
+                others = allowed.sum(1) > allowed[:, self.end]
+                if others.any():
+                    allowed = allowed.copy()
+                    allowed[others, self.end] = False
+            scores = scores.masked_fill(torch.from_numpy(~allowed).to(scores.device), -torch.inf)
+        else:
+            scores = scores.nan_to_num(nan=-torch.inf)
+            scores[:, self.never] = -torch.inf
+            if step < search.min_length:
+                scores[:, self.end] = -torch.inf
+        if step >= search.max_length:
+            cut[:] = True
+            end = scores[:, self.end].clone()
+            scores.fill_(-torch.inf)
+            scores[:, self.end] = end
+        return scores, cut
+
+    def _single(
+        self, logits: Tensor, search: Search, lines: Sequence[int], width: int, grammar: Grammar | None, state: Any
+    ) -> list[list[Continuation]]:
+        """Greedy or sampled: every row on its own."""
+        count = len(lines) * width
+        alive = np.arange(count)
+        lengths = np.zeros(count, np.int64)
+        cut = np.zeros(count, bool)
+        steps: list[tuple[np.ndarray, np.ndarray, Tensor]] = []
+        draws = _Draws(search.seed, lines, width) if search.sampling else None
+        for step in range(search.max_length + 1):
+            scores, cut[alive] = self._scores(logits, search, step, grammar, state)
+            if draws is None:
+                chosen = scores.argmax(1)
+            else:
+                numbers = torch.from_numpy(draws.take(step, alive)).to(scores)
+                chosen = draw(scores, numbers, search.top_k, search.top_p, search.temperature)
+            gained = scores.log_softmax(1).gather(1, chosen.unsqueeze(1)).squeeze(1)
+            tokens = chosen.cpu().numpy()
+            steps.append((alive, tokens, gained))
+            lengths[alive] += 1
+            ended = tokens == self.end
+            if ended.any():
+                kept = np.flatnonzero(~ended)
+                if not len(kept):
+                    break
+                alive, tokens = alive[kept], tokens[kept]
+                index = torch.from_numpy(kept).to(chosen.device)
+                chosen = chosen[index]
+                self.decoder.select(index)
+                if grammar is not None:
+                    state = grammar.select(state, kept)
+            if grammar is not None:
+                state = grammar.advance(state, tokens)
+            logits = self.decoder.step(chosen)
+        written = np.zeros((count, len(steps)), np.int64)
+        scored = np.zeros((count, len(steps)), np.float32)
+        for step, (rows, tokens, gained) in enumerate(steps):
+            written[rows, step] = tokens
+            scored[rows, step] = gained.cpu().numpy()
+        pieces = [
+            Continuation(written[row, : lengths[row]], scored[row, : lengths[row]], bool(cut[row]))
+            for row in range(count)
+        ]
+        return [pieces[i : i + width] for i in range(0, count, width)]
+
+    def _beams(
+        self, logits: Tensor, search: Search, lines: Sequence[int], width: int, grammar: Grammar | None, state: Any
+    ) -> list[list[Continuation]]:
+        """Beam search; a line leaves the batch when it has ``width`` hypotheses, or nothing left to continue."""
+        device = logits.device
+        found: list[list[tuple[float, Continuation]]] = [[] for _ in lines]
+        alive = np.arange(len(lines))
+        # At first all beams of a line are the same: only one of them counts.
+        sums_NC = torch.full((len(lines), width), -torch.inf, device=device)
+        sums_NC[:, 0] = 0
+        history = np.zeros((len(lines), width, 0), np.int64)
+        gains = np.zeros((len(lines), width, 0), np.float32)
+        for step in range(search.max_length + 1):
+            scores, cut = self._scores(logits, search, step, grammar, state)
+            gained = scores.log_softmax(1)
+            # A dead beam (-inf) may have nothing that follows, which gives no number.
+            gained = gained.nan_to_num_(nan=-torch.inf, neginf=-torch.inf)
+            size = gained.shape[1]
+            totals = sums_NC.unsqueeze(2) + gained.view(len(alive), width, size)
+            best, place = totals.view(len(alive), -1).topk(min(2 * width, width * size))
+            best_sums, places = best.cpu().numpy(), place.cpu().numpy()
+            beams, tokens = places // size, places % size
+            steps = gained.view(len(alive), -1).gather(1, place).cpu().numpy()
+            possible = np.isfinite(best_sums)
+            ends = possible & (tokens == self.end)
+            for line, rank in zip(*np.nonzero(ends[:, :width]), strict=True):
+                beam = beams[line, rank]
+                piece = Continuation(
+                    np.append(history[line, beam], self.end),
+                    np.append(gains[line, beam], steps[line, rank]).astype(np.float32),
+                    bool(cut[line * width + beam]),
+                )
+                value = float(best_sums[line, rank]) / (step + 1) ** search.length_penalty
+                found[alive[line]].append((value, piece))
+            going = possible & (tokens != self.end)
+            order = np.argsort(~going, axis=1, kind="stable")[:, :width]
+            full = np.array([len(found[line]) >= width for line in alive])
+            kept = np.flatnonzero(going.any(1) & ~full)
+            if not len(kept):
+                break
+            order = order[kept]
+            # A beam too many repeats the line's best, and counts for nothing.
+            real = np.take_along_axis(going[kept], order, 1)
+            order = np.where(real, order, order[:, :1])
+            beams = np.take_along_axis(beams[kept], order, 1)
+            tokens = np.take_along_axis(tokens[kept], order, 1)
+            steps = np.take_along_axis(steps[kept], order, 1)
+            sums = np.where(real, np.take_along_axis(best_sums[kept], order, 1), -np.inf)
+            sums_NC = torch.from_numpy(sums).to(device)
+            history = np.concatenate([history[kept[:, None], beams], tokens[..., None]], 2)
+            gains = np.concatenate([gains[kept[:, None], beams], steps[..., None]], 2).astype(np.float32)
+            rows = (kept[:, None] * width + beams).ravel()
+            if len(rows) != len(alive) * width or (rows != np.arange(len(rows))).any():
+                self.decoder.select(torch.from_numpy(rows).to(device))
+                if grammar is not None:
+                    state = grammar.select(state, rows)
+            alive = alive[kept]
+            if grammar is not None:
+                state = grammar.advance(state, tokens.ravel())
+            logits = self.decoder.step(torch.from_numpy(tokens.ravel()).to(device))
+        return [[piece for _, piece in sorted(pieces, key=lambda one: -one[0])][:width] for pieces in found]

@@ -1,0 +1,49 @@
+"""Smaller and other files of weights.
+
+python -m musicbert_plugin.hub strip IN.pt OUT.pt [--dtype bf16]           # weights and configuration only
+python -m musicbert_plugin.hub export-head IN.pt OUT.pt --head composer    # one head of audio_multitask
+python -m musicbert_plugin.hub hugging-face IN.pt FOLDER                   # of a MuseCoco model
+"""
+
+from __future__ import annotations
+
+from argparse import ArgumentParser
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+
+from musicbert_plugin.compat.error_messages import one_sentence
+from musicbert_plugin.hub import MuseCocoHub
+from musicbert_plugin.hub.checkpoints import export_head, strip_checkpoint
+
+DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """The command ``python -m musicbert_plugin.hub``."""
+    parser = ArgumentParser(prog="python -m musicbert_plugin.hub", description="Smaller and other files of weights.")
+    commands = parser.add_subparsers(dest="command", required=True)
+    strip = commands.add_parser("strip", help="write weights and configuration of a checkpoint, and nothing else")
+    strip.add_argument("source", type=Path)
+    strip.add_argument("target", type=Path)
+    strip.add_argument("--dtype", choices=DTYPES, help="of the weights; by default as they are")
+    head = commands.add_parser("export-head", help="write the encoder and one head of an audio_multitask checkpoint")
+    head.add_argument("source", type=Path)
+    head.add_argument("target", type=Path)
+    head.add_argument("--head", required=True, metavar="NAME", help="the task that stays")
+    folder = commands.add_parser("hugging-face", help="write a MuseCoco checkpoint as a Hugging Face folder")
+    folder.add_argument("source", type=Path)
+    folder.add_argument("target", type=Path)
+    options = parser.parse_args(arguments)
+    with one_sentence():
+        if options.command == "strip":
+            strip_checkpoint(options.source, options.target, DTYPES.get(options.dtype))
+        elif options.command == "export-head":
+            export_head(options.source, options.target, options.head)
+        else:
+            MuseCocoHub.from_pretrained(options.source, dtype=None).save_hugging_face(options.target)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,133 @@
+"""Weights alone: files in the safetensors format, and checkpoints without their optimizer or their other heads."""
+
+from __future__ import annotations
+
+import zipfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import safetensors.torch
+import torch
+from safetensors import SafetensorError
+from torch import Tensor
+
+from musicbert_plugin.errors import CheckpointError, OptionError
+from musicbert_plugin.files import atomic_path
+
+HEADS = "clip_heads.heads"
+"""Where a model of labelled clips keeps its heads."""
+
+
+def read_safetensors(path: str | Path) -> dict[str, Tensor]:
+    """The tensors of a file in the safetensors format, mapped into memory.
+
+    Raises
+    ------
+    CheckpointError
+        If the file is missing, or not of this format.
+    """
+    try:
+        return safetensors.torch.load_file(path)
+    except (OSError, SafetensorError) as error:
+        raise CheckpointError(f"{path} cannot be read as safetensors: {' '.join(str(error).split())}.") from error
+
+
+def write_safetensors(path: str | Path, tensors: Mapping[str, Tensor]) -> None:
+    """Write tensors in the safetensors format; the file appears under its name when it is complete."""
+    with atomic_path(path) as unfinished:
+        safetensors.torch.save_file(
+            {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}, unfinished, {"format": "pt"}
+        )
+
+
+def strip_checkpoint(source: str | Path, target: str | Path, dtype: torch.dtype | None = None) -> None:
+    """Write a fairseq checkpoint's weights and configuration, and nothing else; the source is mapped, not read.
+
+    Parameters
+    ----------
+    source, target : path
+    dtype : torch.dtype, optional
+        Of the written weights; by default each keeps its own.
+
+    Raises
+    ------
+    CheckpointError
+        If the source is no checkpoint.
+    """
+    state = load_mapped(source)
+    weights = {
+        name: value.to(dtype) if dtype is not None and value.is_floating_point() else value
+        for name, value in state["model"].items()
+    }
+    _save_stripped(state, weights, target)
+
+
+def export_head(source: str | Path, target: str | Path, head: str) -> None:
+    """Write the encoder, one head and its classes out of a checkpoint of ``audio_multitask``, and nothing else.
+
+    What all heads share (mix of layers, pooling, mean and deviation, front-end) stays, so that the head answers as
+    before, to the bit.  The source is mapped, not read.
+
+    Parameters
+    ----------
+    source, target : path
+    head : str
+        Name of the task.
+
+    Raises
+    ------
+    CheckpointError
+        If the source is no checkpoint, or has no heads for labels.
+    OptionError
+        If it has no such head, or the target cannot be written.
+    """
+    state = load_mapped(source)
+    tasks = (state.get("task_state") or {}).get("label_tasks") or []
+    if not tasks:
+        raise CheckpointError(f"{source} has no heads for labels; a checkpoint of audio_multitask is expected.")
+    kept = [task for task in tasks if task["name"] == head]
+    if not kept:
+        raise OptionError(f"--head is {head!r}, but {source} has {', '.join(task['name'] for task in tasks)}.")
+    others = tuple(f"{HEADS}.{task['name']}." for task in tasks if task["name"] != head)
+    weights = {name: value for name, value in state["model"].items() if not name.startswith(others)}
+    _save_stripped(state | {"task_state": state["task_state"] | {"label_tasks": kept}}, weights, target)
+
+
+def _save_stripped(state: dict[str, Any], weights: dict[str, Tensor], target: str | Path) -> None:
+    """Write weights with a checkpoint's configuration; the file appears under its name when it is whole."""
+    history = [
+        {key: entry.get(key) for key in ("criterion_name", "optimizer_name", "num_updates")}
+        | {"lr_scheduler_state": {}}
+        for entry in (state.get("optimizer_history") or [{}])[-1:]
+    ]
+    kept = {
+        "args": state.get("args"),
+        "cfg": state.get("cfg"),
+        "model": weights,
+        # fairseq's loader asks for these two.
+        "optimizer_history": history,
+        "extra_state": {"train_iterator": {"epoch": 1, "iterations_in_epoch": 0, "version": 2}},
+    }
+    if "task_state" in state:
+        kept["task_state"] = state["task_state"]
+    if not Path(target).parent.is_dir() or Path(target).is_dir():
+        raise OptionError(f"{target} cannot be written: the name of a file in a folder that exists is accepted.")
+    with atomic_path(target) as unfinished:
+        torch.save(kept, unfinished)
+
+
+def load_mapped(path: str | Path) -> dict[str, Any]:
+    """A fairseq checkpoint whose tensors stay in the file until they are used, where the file's format allows it.
+
+    Raises
+    ------
+    CheckpointError
+        If it is missing, carries more than weights, or is something else.
+    """
+    from musicbert_plugin.compat.fairseq import load_safely
+
+    if not Path(path).is_file():
+        raise CheckpointError(f"{path} is not a file; the path of one checkpoint (.pt) is expected.")
+    mapped = zipfile.is_zipfile(path)
+    return load_safely(str(path), map_location="cpu", **({"mmap": True} if mapped else {}))

@@ -1,0 +1,306 @@
+"""MuseCoco from Python: a checkpoint in, requests in words, scores out.
+
+    from musicbert_plugin.hub import MuseCocoHub
+    hub = MuseCocoHub.from_pretrained("checkpoint_best.pt")
+    score, = hub.generate(["piano violin no-drum key=minor tempo=slow bars=16"], seed=3)
+    write_midi(score, "new.mid")
+
+A checkpoint is one ``.pt`` file (of this plugin, or published) or a Hugging Face folder: ``config.json`` with
+``model.safetensors`` or ``pytorch_model.bin``, where names of parameters are fairseq's but for the output matrix, which
+is ``lm_head.weight``.  The dictionary is ``dict.txt`` beside it, or else the published one of 1,253 words.
+"""
+
+from __future__ import annotations
+
+import copy
+import json
+from argparse import Namespace
+from collections.abc import Sequence
+from os import PathLike
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import torch
+from fairseq.models import ARCH_CONFIG_REGISTRY
+from omegaconf import MISSING, DictConfig, OmegaConf
+from torch import Tensor
+
+from musicbert_plugin.codecs import remi
+from musicbert_plugin.codecs.octuple import DEFAULT_METER
+from musicbert_plugin.codecs.score import Score
+from musicbert_plugin.compat.fairseq import require_safe_torch
+from musicbert_plugin.data.prompted_folder import read_dictionary
+from musicbert_plugin.errors import CheckpointError, OptionError
+from musicbert_plugin.files import atomic_path
+from musicbert_plugin.generation.generator import (
+    Composer,
+    Limits,
+    Prompt,
+    candidates_of,
+    prompt_of,
+    read_prompt,
+    request_ids,
+)
+from musicbert_plugin.generation.sampling import Search
+from musicbert_plugin.hub.checkpoints import load_mapped, read_safetensors, write_safetensors
+from musicbert_plugin.models.linear_transformer_lm import SIZES, LinearTransformerLM
+from musicbert_plugin.tasks.attribute_to_music import dictionary_of
+
+ARCHITECTURE = "linear_transformer_lm"
+OUTPUT, HUGGING_FACE_OUTPUT = "decoder.output_projection.weight", "lm_head.weight"
+
+
+class MuseCocoHub:
+    """A model in evaluation mode, and what is needed to ask it for music.
+
+    Attributes:
+        model: the ``LinearTransformerLM``.
+        words: its dictionary, by id.
+    """
+
+    def __init__(self, model: LinearTransformerLM, words: Sequence[str]) -> None:
+        self.model = model.eval()
+        self.words = tuple(words)
+        self._composer: Composer | None = None
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        path: str | PathLike[str],
+        *,
+        device: str | torch.device = "cpu",
+        dtype: torch.dtype | None = torch.float32,
+        position_mode: str | None = None,
+    ) -> MuseCocoHub:
+        """Load a ``.pt`` file or a Hugging Face folder; on the CPU, weights stay in the file until they are used.
+
+        Args:
+            dtype: of the weights; None: as they are stored.
+            position_mode: another than the checkpoint's (released samples were made with ``zero-prefix-shifted``).
+
+        Raises:
+            CheckpointError: if it is missing, carries more than weights, is no such model, or needs a ``dict.txt``.
+        """
+        path = Path(path)
+        options, weights = _from_folder(path) if path.is_dir() else _from_file(path)
+        words = _dictionary(path if path.is_dir() else path.parent, path, weights)
+        if position_mode is not None:
+            options.position_mode = position_mode
+        task = SimpleNamespace(source_dictionary=dictionary_of(words[4:]), cfg=None)
+        with torch.device("meta"):
+            model = LinearTransformerLM.build_model(options, task)
+        weights = {name: value.to(dtype) if dtype else value for name, value in weights.items()}
+        try:
+            torch.nn.Module.load_state_dict(model, weights, strict=True, assign=True)
+        except RuntimeError as error:
+            reason = " ".join(str(error).split())
+            raise CheckpointError(f"{path} doesn't fit the model that it describes: {reason[:300]}.") from error
+        model.decoder.embed_positions.make_table()
+        model.requires_grad_(False)
+        return cls(model.to(device), words)
+
+    def save_hugging_face(self, folder: str | PathLike[str]) -> None:
+        """Write ``config.json``, ``model.safetensors`` and ``dict.txt``."""
+        folder = Path(folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        weights = {_hugging_face_name(name): value for name, value in self.model.state_dict().items()}
+        weights.pop("decoder.version")
+        args = self.model.args
+        config = {
+            "model_type": "musecoco",
+            "vocab_size": len(self.words),
+            "n_embd": args.decoder_embed_dim,
+            "n_inner": args.decoder_ffn_embed_dim,
+            "n_layer": args.decoder_layers,
+            "n_head": args.decoder_attention_heads,
+            "activation_function": "gelu",
+            "layer_norm_epsilon": 1e-5,
+            "bos_token_id": remi.EOS,
+            "eos_token_id": remi.EOS,
+            "pad_token_id": remi.PAD,
+            "tie_word_embeddings": False,
+            "position_mode": str(args.position_mode),
+            "layout": str(args.layout),
+            "prefix": str(args.prefix),
+        }
+        write_safetensors(folder / "model.safetensors", weights)
+        with atomic_path(folder / "dict.txt") as unfinished:
+            unfinished.write_text("".join(f"{word} 1\n" for word in self.words[4:]), encoding="utf-8")
+        with atomic_path(folder / "config.json") as unfinished:
+            unfinished.write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
+
+    def generate(
+        self,
+        requests: Sequence[str],
+        *,
+        prompt: str | PathLike[str] | Score | None = None,
+        meter: str | None = None,
+        num_candidates: int | None = None,
+        seed: int = 1,
+        beam: int = 1,
+        top_k: int = 15,
+        top_p: float = -1.0,
+        temperature: float = 1.0,
+        min_length: int = 1,
+        max_length: int = 2560,
+        exact_bars: int | None = None,
+        only_instruments: bool = False,
+        grammar: bool = True,
+        batch_size: int = 16,
+    ) -> list[Score]:
+        """New music, one score per request.
+
+        Args:
+            requests: lines of words (see ``codecs.requests.parse_request``); or, for a model of one's own pairs,
+                conditions in words of its dictionary.
+            prompt: music that every piece begins with: a file (see ``composition.read_prompt``), or a score.
+            meter: N/D, of bars where no word tells it; by default that of a prompt of MIDI or a score, or else 4/4.
+            num_candidates: so many are written for each request, and the one with the largest share of the requested
+                attributes is given (of equal ones the more probable).  By default 4, or 1 where nothing can be chosen:
+                for a model of pairs, which has no attributes, with ``top_k`` 1 and with beams.
+            seed: a request's random numbers depend on it, the place of the request and the candidate alone.
+            beam: more than 1 searches instead of sampling.
+            top_k, top_p, temperature: of sampling; ``top_k`` 1 is greedy.
+            min_length, max_length: words after the prompt.
+            exact_bars, only_instruments, grammar: see ``composition.Limits``.
+            batch_size: rows at a time, a row for each candidate or beam; the result does not depend on it.
+
+        Raises:
+            OptionError: if a request means nothing, or limits cannot be kept.
+        """
+        if isinstance(requests, str):
+            raise OptionError("requests is one string, but a list of them is accepted: one for each piece.")
+        if batch_size < 1:
+            raise OptionError(f"batch_size {batch_size}: 1 or more is accepted.")
+        layout = str(self.model.args.layout)
+        search = Search(
+            beam=beam,
+            sampling=beam == 1,
+            top_k=top_k,
+            top_p=top_p,
+            temperature=temperature,
+            min_length=min_length,
+            max_length=max_length,
+            seed=seed,
+        )
+        prefix = str(self.model.args.prefix)
+        count = candidates_of(num_candidates, prefix, search)
+        if self._composer is None:
+            self._composer = Composer(self.model, words=self.words, layout=layout)
+        composer = copy.copy(self._composer)
+        composer.limits = Limits(exact_bars, only_instruments, grammar)
+        given = None if meter is None else remi.parse_meter(meter)
+        if prompt is None:
+            composer.prompt = Prompt(meter=given or DEFAULT_METER)
+        elif isinstance(prompt, Score):
+            composer.prompt = prompt_of(prompt, layout, given)
+        else:
+            composer.prompt = read_prompt(str(prompt), layout, given)
+        prefixes = [request_ids(request, self.words, prefix) for request in requests]
+        together = max(1, batch_size // max(count, beam))
+        scores = []
+        for begin in range(0, len(prefixes), together):
+            lines = list(range(begin, min(begin + together, len(prefixes))))
+            some = [prefixes[line] for line in lines]
+            found = composer.compose(some, search, lines=lines, count=count, keep=1)
+            bar_meter = composer.prompt.meter
+            scores += [remi.decode_with_repairs(pieces[0].ids, bar_meter, layout)[0] for pieces in found]
+        return scores
+
+
+def _from_file(path: Path) -> tuple[Namespace, dict[str, Tensor]]:
+    state = load_mapped(path)
+    if state.get("args") is not None:
+        options = Namespace(**_items(state["args"]))
+    elif state.get("cfg") is not None:
+        options = Namespace(**_items(state["cfg"]["model"]))
+    else:
+        raise CheckpointError(f"{path} has neither 'cfg' nor 'args', so it doesn't say what model it holds.")
+    name = getattr(options, "_name", None) or getattr(options, "arch", None)
+    if not isinstance(name, str) or not name.startswith(ARCHITECTURE) or name not in ARCH_CONFIG_REGISTRY:
+        known = ", ".join(SIZES)
+        raise CheckpointError(f"{path} holds a model of the architecture {name!r}, but one of {known} is expected.")
+    ARCH_CONFIG_REGISTRY[name](options)
+    return options, state["model"]
+
+
+def _items(options: Any) -> dict[str, Any]:
+    if isinstance(options, Namespace):
+        return dict(vars(options))
+    if isinstance(options, DictConfig):
+        options = OmegaConf.to_container(options)
+    return {str(key): value for key, value in (options or {}).items() if value != MISSING}
+
+
+def _from_folder(path: Path) -> tuple[Namespace, dict[str, Tensor]]:
+    """A Hugging Face folder: sizes are read from the weights, and the number of heads from the configuration."""
+    try:
+        config = json.loads((path / "config.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise CheckpointError(f"{path / 'config.json'} cannot be read as JSON: {error}.") from error
+    if not isinstance(config, dict):
+        raise CheckpointError(f"{path / 'config.json'} is no configuration: an object of JSON is expected.")
+    weights = {_fairseq_name(name): value for name, value in _folder_weights(path).items()}
+    weights.setdefault("decoder.version", torch.tensor([3.0]))
+    weights.setdefault("decoder.embed_positions._float_tensor", torch.zeros(1))
+    try:
+        dim = weights["decoder.embed_tokens.weight"].shape[1]
+        ffn, inner = weights["decoder.layers.0.fc1.weight"].shape[0], weights["decoder.layers.0.self_attn.q_proj.bias"]
+    except KeyError as error:
+        raise CheckpointError(f"{path} has no {error}, so it holds another kind of model.") from error
+    layers = 1 + max(int(name.split(".")[2]) for name in weights if name.startswith("decoder.layers."))
+    names = ("n_head", "num_attention_heads", "num_heads", "decoder_attention_heads", "attention_heads")
+    heads = next((config[name] for name in names if config.get(name)), None)
+    if heads is None:
+        heads = next((size[3] for size in SIZES.values() if size[:3] == (layers, dim, ffn)), None)
+    if not isinstance(heads, int) or not 0 < heads <= dim or heads * (dim // heads) != len(inner):
+        raise CheckpointError(
+            f"{path / 'config.json'} gives {heads} heads, which does not fit {len(inner)} attention dimensions of "
+            f"{dim}."
+        )
+    options = Namespace(
+        decoder_layers=layers, decoder_embed_dim=dim, decoder_ffn_embed_dim=ffn, decoder_attention_heads=heads
+    )
+    for name in ("position_mode", "layout", "prefix"):
+        setattr(options, name, config.get(name, "auto"))
+    return options, weights
+
+
+def _folder_weights(path: Path) -> dict[str, Tensor]:
+    index = path / "model.safetensors.index.json"
+    if index.is_file():
+        files = sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))
+        return {name: value for file in files for name, value in read_safetensors(path / Path(file).name).items()}
+    if (path / "model.safetensors").is_file():
+        return read_safetensors(path / "model.safetensors")
+    file = path / "pytorch_model.bin"
+    if not file.is_file():
+        raise CheckpointError(f"{path} has neither model.safetensors nor pytorch_model.bin.")
+    require_safe_torch(file)
+    try:
+        return torch.load(file, map_location="cpu", weights_only=True)
+    except Exception as error:
+        raise CheckpointError(f"{file} is no file of weights: {' '.join(str(error).split())[:200]}.") from error
+
+
+def _fairseq_name(name: str) -> str:
+    return OUTPUT if name == HUGGING_FACE_OUTPUT else name
+
+
+def _hugging_face_name(name: str) -> str:
+    return HUGGING_FACE_OUTPUT if name == OUTPUT else name
+
+
+def _dictionary(folder: Path, path: Path, weights: dict[str, Tensor]) -> tuple[str, ...]:
+    count = len(weights["decoder.embed_tokens.weight"]) if "decoder.embed_tokens.weight" in weights else 0
+    file = folder / "dict.txt"
+    words = remi.WORDS
+    if file.is_file():
+        words = ("<s>", "<pad>", "</s>", "<unk>", *read_dictionary(file))
+    if len(words) != count:
+        raise CheckpointError(
+            f"{path} has {count} words and {file if file.is_file() else 'the published dictionary'} {len(words)}: the "
+            f"dict.txt that it was trained with, of {count - 4} rows, has to lie beside it."
+        )
+    return words

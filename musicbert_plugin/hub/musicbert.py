@@ -1,0 +1,436 @@
+"""MusicBERT from Python: one checkpoint file in, features, labels, predictions and new music out.
+
+    from musicbert_plugin.hub import MusicBERTHub
+    hub = MusicBERTHub.from_pretrained("checkpoint_best.pt")
+    states = hub.extract_features("piece.mid")           # [notes, dimensions], the last layer
+    vector = hub.sentence_vector("piece.mid")            # [dimensions]
+    filled = hub.infill(read_midi("piece.mid"), bars=[4, 5])
+    write_midi(filled, "filled.mid")
+
+A checkpoint is all that is needed: the dictionary is the octuple codec's, no data folder is opened, nothing is
+downloaded. Music is given as a path to a MIDI file, as a ``Score``, as octuples [N, 8] (``codecs.octuple.encode``), or
+as framed token ids.
+
+A model sees a limited number of notes at once (1,022 for the published models).  Longer pieces go through it in
+windows that overlap by half; a note's state comes from the window in whose middle half it lies.
+
+Shapes: N notes of a piece, T = 8 (N + 2) framed token ids, L layers, D model dimensions, C classes, M masked fields.
+"""
+
+from __future__ import annotations
+
+import logging
+from argparse import Namespace
+from collections.abc import Iterable, Mapping, Sequence
+from os import PathLike
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from fairseq.models import ARCH_CONFIG_REGISTRY
+from omegaconf import MISSING, DictConfig, OmegaConf
+from torch import Tensor
+
+from musicbert_plugin.codecs import octuple
+from musicbert_plugin.codecs.octuple import BAR, BARS, FIELD_OFFSETS, FIELD_SIZES, MASK
+from musicbert_plugin.codecs.score import Score, read_midi
+from musicbert_plugin.compat.fairseq import load_safely
+from musicbert_plugin.errors import CheckpointError, OptionError, ScoreError
+from musicbert_plugin.generation import infilling
+from musicbert_plugin.models.musicbert import MusicBERTModel
+from musicbert_plugin.tasks.octuple_masked_lm import octuple_dictionary
+
+logger = logging.getLogger(__name__)
+
+Music = str | PathLike[str] | Score | np.ndarray | Tensor
+
+LONGEST_ROW = 1024
+"""Octuples per row, frame included, that the published models were trained with: later positions were never trained."""
+
+
+class Filled(NamedTuple):
+    """What :meth:`MusicBERTHub.fill_mask` found."""
+
+    octuples: np.ndarray
+    """[N, 8], the most probable value in every masked field."""
+    values: np.ndarray
+    """[M, k], the most probable values of each masked field, best first; in row-major order of the mask."""
+    probabilities: np.ndarray
+    """[M, k], their probabilities among the values of the field."""
+
+
+class MusicBERTHub:
+    """A model in evaluation mode and what is needed to ask it about music.
+
+    Attributes:
+        model: the ``MusicBERTModel``.
+        window: how many notes it sees at once.
+        labels: class names by classification head, where known.
+    """
+
+    def __init__(self, model: MusicBERTModel, labels: Mapping[str, Sequence[str]] | None = None) -> None:
+        self.model = model.eval()
+        self.window = min(model.max_positions() // 8, LONGEST_ROW) - 2
+        if self.window < 1:
+            raise CheckpointError(f"the model has {model.max_positions()} positions, too few for a single note.")
+        self.labels = {head: list(names) for head, names in (labels or {}).items()}
+
+    @classmethod
+    def from_pretrained(cls, path: str | PathLike[str], *, device: str | torch.device = "cpu") -> MusicBERTHub:
+        """Load one ``.pt`` file: of this plugin, or in the format of the published checkpoints.
+
+        Class names come from the checkpoint (``label_names`` in its task's state or configuration: a list, or a list
+        per head) or else from a ``labels.txt`` beside it, one name per line.
+
+        Raises:
+            CheckpointError: if the file is missing, carries more than weights, is no MusicBERT, or stands beside a
+                ``dict.txt`` or ``labels.txt`` that doesn't fit.
+        """
+        path = Path(path)
+        if not path.is_file():
+            raise CheckpointError(f"{path} is not a file; the path of one checkpoint (.pt) is expected.")
+        _check_dictionary(path.with_name("dict.txt"))
+        state = load_safely(str(path), map_location="cpu")
+        cfg, task = _configurations(path, state)
+        cfg.load_checkpoint_heads, cfg.freeze_encoder_layers = True, 0
+        cfg.checkpoint_activations = cfg.compile_layers = False
+        model = MusicBERTModel.build_model(cfg, _task_like(task))
+        try:
+            model.load_state_dict(state["model"], strict=True)
+        except RuntimeError as error:
+            reason = " ".join(str(error).split())
+            raise CheckpointError(f"{path} doesn't fit the model that it describes: {reason[:300]}.") from error
+        return cls(model.to(device), _label_names(path, state, task, model))
+
+    @property
+    def device(self) -> torch.device:
+        """Where the model computes."""
+        return next(self.model.parameters()).device
+
+    # ------------------------------------------------------------------------------------------------------ music in
+
+    def octuples(self, music: Music) -> np.ndarray:
+        """The piece as octuples, int64 [N, 8]; bars may exceed 255.
+
+        A file that had to be repaired is named in a warning, and so are notes beyond ``codecs.octuple.REACH``, which
+        are left out.
+
+        Raises:
+            ScoreError: if a file can't be read, or ids or octuples are none.
+        """
+        if isinstance(music, Tensor | np.ndarray):
+            array = np.asarray(music.cpu() if isinstance(music, Tensor) else music).astype(np.int64)
+            if array.ndim == 1:
+                array, dropped = octuple.unframe(array)
+                if dropped:
+                    raise ScoreError("not octuples", f"{dropped} of the token ids belong to no complete octuple.")
+            if array.ndim != 2 or array.shape[1] != 8 or not len(array):
+                raise ScoreError("not octuples", f"octuples have shape {array.shape}; (N, 8) with N > 0 is expected.")
+            beyond = (array < 0) | (array >= np.array([np.iinfo(np.int64).max, *FIELD_SIZES[1:]]))
+            if beyond.any():
+                row, field = np.argwhere(beyond)[0]
+                name, value, last = octuple.FIELDS[field], array[row, field], FIELD_SIZES[field] - 1
+                raise ScoreError("not octuples", f"{name} of note {row} is {value}; 0 to {last} is accepted.")
+            if (np.diff(array[:, BAR]) < 0).any():
+                raise ScoreError("not octuples", "the bars of the octuples go back; ascending bars are expected.")
+            return array
+        score = music if isinstance(music, Score) else read_midi(music)
+        octuples = octuple.encode(score).astype(np.int64)
+        if len(octuples) < len(score):
+            name = "the score" if isinstance(music, Score) else music
+            lost = len(score) - len(octuples)
+            logger.warning("%s: %d notes from position %d on are left out", name, lost, octuple.REACH)
+        return octuples
+
+    def encode(self, music: Music) -> Tensor:
+        """The piece as the model's input: framed token ids, int64 [T].
+
+        Raises:
+            ScoreError: reason ``"too long"`` if it has more than 256 bars, the most that the dictionary can tell apart
+                (the other methods go over such pieces in windows); or as :meth:`octuples`.
+        """
+        octuples = self.octuples(music)
+        if octuples[:, BAR].max() >= BARS:
+            bars = octuples[:, BAR].max() + 1
+            raise ScoreError("too long", f"the piece has {bars} bars, but token ids can tell {BARS} apart.")
+        return torch.from_numpy(octuple.frame(octuples).astype(np.int64))
+
+    def decode(self, ids: Tensor | np.ndarray) -> Score:
+        """The score of token ids; framing and masks are passed over."""
+        return octuple.decode(octuple.unframe(np.asarray(ids.cpu() if isinstance(ids, Tensor) else ids))[0])
+
+    # ------------------------------------------------------------------------------------------------------ features
+
+    @torch.inference_mode()
+    def extract_features(self, music: Music, layers: Iterable[int] | None = None) -> Tensor:
+        """States of the notes: [N, D] of the last layer, or [len(layers), N, D].
+
+        Layer 0 is the embedding, n the n-th Transformer layer, and negative numbers count from the last.
+
+        Raises:
+            OptionError: if a layer doesn't exist.
+        """
+        count = len(self.model.encoder.sentence_encoder.layers) + 1
+        wanted = [count - 1] if layers is None else [_whole_number(layer) for layer in layers]
+        if not all(-count <= layer < count for layer in wanted):
+            raise OptionError(f"layers are {wanted}, but the model has the layers 0 (the embedding) to {count - 1}.")
+        parts = []
+        for ids, keep in self._windows(self.octuples(music)):
+            states = self.model(ids, features_only=True, return_all_hiddens=True)[1]["inner_states"]
+            parts.append(torch.stack([states[layer][0, 1:-1][keep] for layer in wanted]))
+        joined = torch.cat(parts, 1)
+        return joined[0] if layers is None else joined
+
+    @torch.inference_mode()
+    def sentence_vector(self, music: Music) -> Tensor:
+        """One vector for the piece, [D]: what classification heads see (the first up-projected feature of ``<s>``).
+
+        Of a piece longer than the model's window, the mean over its windows.
+        """
+        features = [self.model.encoder(ids, features_only=True, first_only=True)[0][0, 0] for ids in self._rows(music)]
+        return torch.stack(features).mean(0)
+
+    @torch.inference_mode()
+    def classify(self, music: Music, head: str | None = None) -> dict[str, float]:
+        """Probability of each class by name (or number, where no names are known), the most probable first.
+
+        Of a piece longer than the model's window, from the mean of its windows' logits.
+
+        Args:
+            head: name of the classification head; may be left out if the model has one.
+
+        Raises:
+            OptionError: if there is no such head.
+        """
+        heads = list(self.model.classification_heads)
+        if head is None and len(heads) == 1:
+            head = heads[0]
+        if head not in heads:
+            raise OptionError(f"the classification head is {head!r}, but the model has {heads or 'none'}.")
+        logits = [self.model(ids, classification_head_name=head)[0][0] for ids in self._rows(music)]
+        probabilities = F.softmax(torch.stack(logits).float().mean(0), -1).tolist()
+        names = self.labels.get(head) or [str(number) for number in range(len(probabilities))]
+        return dict(sorted(zip(names, probabilities, strict=True), key=lambda item: -item[1]))
+
+    def _rows(self, music: Music) -> list[Tensor]:
+        return [ids for ids, _ in self._windows(self.octuples(music))]
+
+    def _windows(self, octuples: np.ndarray) -> list[tuple[Tensor, slice]]:
+        """Framed ids [1, T] of overlapping windows, and which of their notes each of them answers for."""
+        bounds = _window_bounds(octuples[:, BAR], self.window)
+        edges = [0, *((b[0] + a[1]) // 2 for a, b in zip(bounds, bounds[1:], strict=False)), len(octuples)]
+        out = []
+        for number, (begin, end) in enumerate(bounds):
+            rows = octuples[begin:end]
+            ids = octuple.frame(_with_bars_in_reach(rows, octuples)).astype(np.int64)
+            keep = slice(edges[number] - begin, edges[number + 1] - begin)
+            out.append((torch.from_numpy(ids)[None].to(self.device), keep))
+        return out
+
+    # ---------------------------------------------------------------------------------------------------- predictions
+
+    def fill_mask(self, music: Music, mask: np.ndarray | Tensor | None = None, topk: int = 1) -> Filled:
+        """Guess masked fields, all at once, each from its own vocabulary.
+
+        Args:
+            music: a piece that the model sees at once, of at most 256 bars.
+            mask: bool [N, 8], the fields to mask and guess; may be left out if ``music`` is token ids with masks in it.
+            topk: how many values to return for each, 1 to 32 (the fewest that a field has).
+
+        Raises:
+            OptionError: if the mask doesn't fit or the piece is too long.
+        """
+        if mask is None:
+            octuples, mask = _without_masks(music)
+        else:
+            octuples, mask = self.octuples(music), np.asarray(mask.cpu() if isinstance(mask, Tensor) else mask)
+        if mask.shape != octuples.shape or mask.dtype != bool:
+            raise OptionError(f"the mask is {mask.dtype} {mask.shape}, but bool {octuples.shape} is expected.")
+        if len(octuples) > self.window or np.ptp(octuples[:, BAR]) >= BARS:
+            raise OptionError(f"fill_mask takes up to {self.window} notes in {BARS} bars; cut the piece or use infill.")
+        if not 1 <= topk <= min(FIELD_SIZES):
+            raise OptionError(f"topk is {topk}, but 1 to {min(FIELD_SIZES)} is accepted.")
+        values = np.empty((*octuples.shape, topk), np.int64)
+        probabilities = np.empty((*octuples.shape, topk))
+        shown = _with_bars_in_reach(octuples, octuples)
+        for field, log_p in enumerate(self._predict(shown, mask, mask)):
+            best = np.argsort(-log_p, axis=1, kind="stable")[:, :topk]
+            values[mask[:, field], field] = best
+            probabilities[mask[:, field], field] = np.exp(np.take_along_axis(log_p, best, 1))
+        values[:, BAR] += (octuples[:, BAR] - shown[:, BAR])[:, None]
+        return Filled(np.where(mask, values[..., 0], octuples), values[mask], probabilities[mask])
+
+    def infill(
+        self,
+        score: Score | str | PathLike[str],
+        bars: int | Iterable[int],
+        instruments: Iterable[int] | None = None,
+        temperature: float = 1.0,
+        top_k: int = 0,
+        notes: int | Mapping[int, int] | None = None,
+        seed: int = 0,
+        passes: int = 8,
+        redraw: str | Iterable[str] = (),
+    ) -> Score:
+        """Redraw the notes of some bars; see :mod:`musicbert_plugin.generation.infilling` for how.
+
+        Count, bar and program of the masked notes stay; time signatures, tempi and all other notes come back as they
+        were.
+
+        Args:
+            score: a score, or the path of a MIDI file.
+            bars: which bars, counted from 0.
+            instruments: programs (128 for drums) to redraw; all by default.
+            temperature: 0 takes the most probable values; below 1 is more predictable, above 1 more adventurous.
+            top_k: draw only from so many of the most probable values of a field; 0 means from all.
+            notes: another number of notes for each of the bars, or for those that a mapping names.
+            seed: equal seeds give equal music.
+            passes: over how many passes the notes are drawn, the most certain first.
+            redraw: ``"meter"``, ``"tempo"`` or both (``"meter,tempo"``), to draw them too in bars where no other note
+                stays; what follows then moves in time.
+
+        Raises:
+            OptionError: for bars, instruments or settings that can't be; ScoreError: for music that can't be read.
+        """
+        return infilling.infill(
+            score if isinstance(score, Score) else read_midi(score),
+            bars,
+            self._predict,
+            window=self.window,
+            instruments=instruments,
+            notes=notes,
+            sampling=infilling.Sampling(temperature, top_k, passes),
+            seed=seed,
+            redraw=redraw,
+        )
+
+    @torch.inference_mode()
+    def _predict(self, octuples: np.ndarray, unknown: np.ndarray, asked: np.ndarray) -> list[np.ndarray]:
+        """For each field the log-probabilities of its values, float64 [asked rows, values]; see
+        ``infilling.Predict``.
+        """
+        ids = torch.from_numpy(octuple.frame(octuples).astype(np.int64)).view(-1, 8)
+        ids[1:-1][torch.from_numpy(unknown)] = MASK
+        asked_ids = F.pad(torch.from_numpy(asked), (0, 0, 1, 1))
+        logits, _ = self.model(ids.view(1, -1).to(self.device), masked_tokens=asked_ids.view(1, -1).to(self.device))
+        field = torch.from_numpy(asked).nonzero()[:, 1]
+        logits = logits.double().cpu()
+        return [
+            F.log_softmax(logits[field == f, offset : offset + size], -1).numpy()
+            for f, (offset, size) in enumerate(zip(FIELD_OFFSETS, FIELD_SIZES, strict=True))
+        ]
+
+
+def _without_masks(ids: Any) -> tuple[np.ndarray, np.ndarray]:
+    """Octuples [N, 8] of framed token ids, 0 where they are masked, and where that is."""
+    array = np.asarray(ids.cpu() if isinstance(ids, Tensor) else ids)
+    if array.ndim != 1 or len(array) % 8 or array.dtype.kind not in "iu":
+        raise OptionError("a mask is needed, or token ids [8 N] with masks in them.")
+    rows = array.reshape(-1, 8).astype(np.int64)
+    rows = rows[~np.isin(rows, (octuple.BOS, octuple.PAD, octuple.EOS)).all(1)]
+    masked = rows == MASK
+    values = np.where(masked, 0, rows - np.array(FIELD_OFFSETS))
+    if ((values < 0) | (values >= np.array(FIELD_SIZES))).any():
+        raise ScoreError("not octuples", "a token id stands at a field that it doesn't belong to.")
+    return values, masked
+
+
+# ------------------------------------------------------------------------------------------------------------ windows
+
+
+def _window_bounds(bars: np.ndarray, window: int) -> list[tuple[int, int]]:
+    """Overlapping windows [begin, end) of at most ``window`` notes and 256 bars, each ending later than the last."""
+    bounds: list[tuple[int, int]] = []
+    begin = end = 0
+    while end < len(bars):
+        reach = int(np.searchsorted(bars, bars[begin] + BARS))
+        stop = min(begin + window, reach, len(bars))
+        if stop <= end:
+            # A gap in the bars: nothing is gained by looking back.
+            begin = end
+            continue
+        bounds.append((begin, stop))
+        begin, end = max((begin + stop) // 2, begin + 1), stop
+    return bounds
+
+
+def _with_bars_in_reach(rows: np.ndarray, piece: np.ndarray) -> np.ndarray:
+    """The rows with bars in 0..255: as they are if the whole piece's are, else counted from the first."""
+    if piece[:, BAR].max() < BARS:
+        return rows
+    return rows - np.array([rows[:, BAR].min(), 0, 0, 0, 0, 0, 0, 0])
+
+
+# ---------------------------------------------------------------------------------------------------------- checkpoints
+
+
+def _check_dictionary(path: Path) -> None:
+    if path.is_file() and not octuple.is_dictionary(path.read_bytes()):
+        raise CheckpointError(
+            f"{path} is not the octuple dictionary (sha256 {octuple.DICTIONARY_SHA256}), so the model beside it has "
+            "another vocabulary."
+        )
+
+
+def _configurations(path: Path, state: dict[str, Any]) -> tuple[Namespace, Any]:
+    """The model's options with every field of its architecture, and the task's, of old and new files."""
+    if state.get("args") is not None:
+        cfg = task = state["args"]
+    elif state.get("cfg") is not None:
+        cfg, task = state["cfg"]["model"], state["cfg"]["task"]
+    else:
+        raise CheckpointError(f"{path} has neither 'cfg' nor 'args', so it doesn't say what model it holds.")
+    options = Namespace(**_items(cfg))
+    name = getattr(options, "_name", None) or getattr(options, "arch", None)
+    if not isinstance(name, str) or not name.startswith("musicbert") or name not in ARCH_CONFIG_REGISTRY:
+        known = ", ".join(sorted(arch for arch in ARCH_CONFIG_REGISTRY if arch.startswith("musicbert")))
+        raise CheckpointError(f"{path} holds a model of the architecture {name!r}, but one of {known} is expected.")
+    ARCH_CONFIG_REGISTRY[name](options)
+    return options, SimpleNamespace(**_items(task))
+
+
+def _items(options: Any) -> dict[str, Any]:
+    if isinstance(options, Namespace):
+        return dict(vars(options))
+    if isinstance(options, DictConfig):
+        options = OmegaConf.to_container(options)
+    return {str(key): value for key, value in (options or {}).items() if value != MISSING}
+
+
+def _task_like(options: Any) -> Any:
+    """What ``build_model`` asks a task for."""
+    return SimpleNamespace(source_dictionary=octuple_dictionary(), cfg=options, max_positions=lambda: 8 * LONGEST_ROW)
+
+
+def _label_names(path: Path, state: dict[str, Any], task: Any, model: MusicBERTModel) -> dict[str, list[str]]:
+    """Class names by head, checked against the heads' sizes."""
+    sizes = {name: head.out_proj.out_features for name, head in model.classification_heads.items()}
+    found = (state.get("task_state") or {}).get("label_names") or getattr(task, "label_names", None)
+    source = f"label_names of {path}"
+    beside = path.with_name("labels.txt")
+    if not found and sizes and beside.is_file():
+        found, source = beside.read_text(encoding="utf-8").splitlines(), str(beside)
+    if not found:
+        return {}
+    if not isinstance(found, Mapping):
+        if len(sizes) != 1:
+            raise CheckpointError(f"{source} is one list, but the model has the classification heads {list(sizes)}.")
+        found = {next(iter(sizes)): found}
+    labels = {str(head): [str(name) for name in names] for head, names in found.items()}
+    for head, names in labels.items():
+        if head not in sizes or len(names) != sizes[head] or len(set(names)) != len(names):
+            raise CheckpointError(
+                f"{source} names {len(names)} classes for the head {head!r}, "
+                f"but the model's heads have {sizes} different ones."
+            )
+    return labels
+
+
+def _whole_number(value: Any) -> int:
+    try:
+        return int(value.__index__())
+    except AttributeError:
+        raise OptionError(f"a layer is {value!r}, but a whole number is accepted.") from None

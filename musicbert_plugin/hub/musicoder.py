@@ -1,0 +1,317 @@
+"""MusiCoder from Python: one checkpoint file in, features, labels and restored spectrograms of recordings out.
+
+    from musicbert_plugin.hub import MusiCoderHub
+    hub = MusiCoderHub.from_pretrained("checkpoint_best.pt")
+    states = hub.extract_features("song.flac")           # [positions, dimensions], the last layer
+    vector = hub.clip_vector("song.flac")                # [dimensions], the mean over time
+    labels = hub.predict("song.flac")                    # {"composer": {"bach": 0.91, ...}}, of a fine-tuned model
+
+A checkpoint is all that is needed: it holds the front-end's settings, the mean and deviation of its training data
+and, if fine-tuned, the class names.  A recording is given as a path, as a :class:`Samples`, or as a spectrogram [T, F]
+of the same front-end.
+
+Recordings may be of any length: longer ones than ``window`` frames go through the model in windows that overlap by
+half, and a position's state comes from the window in whose middle half it lies (at both ends, from the outermost
+window).  So a position always has a quarter of a window of context on either side, and joins are not heard by what
+uses the states.  Every window begins at position 0, as every window of training did.  A model with sinusoids
+(``--compat musicoder``, ``--positions sinusoids|both``) knows absolute positions, so that its state of a sound also
+depends on where in its window the sound lies: between a quarter and three quarters of it, anew after each half window.
+Positions that go on counting through a recording would be alike everywhere, but beyond those that were ever trained.
+Of convolutional positions (the default) a state depends on what lies around it alone.
+
+Labels are predicted from windows end to end, as in validation (``clip_windows.count_end_to_end``), and so with what the
+checkpoint says of ``--max-frames`` and ``--min-frames``.  Where it was trained on whole clips (0), a recording, which
+may be of any length, is heard ``window`` frames at a time.
+
+Shapes: T frames of a recording, F features, r frames per position, S = ceil(T / r) positions, D model dimensions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from os import PathLike
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from fairseq.models import ARCH_CONFIG_REGISTRY, ARCH_MODEL_NAME_REGISTRY
+from torch import Tensor
+
+from musicbert_plugin.compat.fairseq import load_safely
+from musicbert_plugin.criterions.audio_multitask import outputs_of
+from musicbert_plugin.data.labels import LabelTask
+from musicbert_plugin.data.spectrogram_windows import MIN_FRAMES, count_end_to_end
+from musicbert_plugin.errors import CheckpointError, DatasetError, OptionError
+from musicbert_plugin.models.musicoder import MusiCoderConfig, MusiCoderModel
+
+WINDOW = 1292
+"""Frames that a model sees at once: 30 seconds of 43 frames each."""
+_TOGETHER = 8  # windows in a batch
+
+
+class Samples(NamedTuple):
+    """A recording in memory."""
+
+    samples: np.ndarray
+    """float32 [N], one channel, full scale -1 to 1."""
+    sample_rate: int
+    """Hz; the front-end's own."""
+
+
+Recording = str | PathLike[str] | Samples | np.ndarray
+
+
+class MusiCoderHub:
+    """A model in evaluation mode and what is needed to ask it about recordings.
+
+    Attributes:
+        model: the ``MusiCoderModel``.
+        front_end: settings of the front-end that made its training data, or None for an unknown one.
+        feature_names: names of the F features.
+        frame_rate: frames per second.
+        label_tasks: the tasks of a fine-tuned model, else empty.
+        window: frames that the model sees at once.
+        max_frames, min_frames: longest window, and shortest last one, of labels; 0 for whole clips.
+    """
+
+    def __init__(
+        self,
+        model: MusiCoderModel,
+        description: dict[str, Any] | None = None,
+        window: int = WINDOW,
+        *,
+        max_frames: int | None = None,
+        min_frames: int = MIN_FRAMES,
+    ) -> None:
+        description = description or {}
+        self.model = model.eval()
+        self.front_end: dict[str, Any] | None = description.get("front_end")
+        self.feature_names: list[str] = list(description.get("feature_names", ()))
+        self.frame_rate = float(description.get("frame_rate", 0.0))
+        self.label_tasks = [LabelTask.of(settings) for settings in description.get("label_tasks", ())]
+        step = 4 * model.frame_stack
+        if window < step:
+            raise OptionError(f"the window is {window} frames, but at least {step} are needed.")
+        self.window = window // step * step  # so that quarters are whole positions
+        self.max_frames = window if max_frames is None else max_frames
+        self.min_frames = min_frames
+
+    @classmethod
+    def from_pretrained(
+        cls, path: str | PathLike[str], *, device: str | torch.device = "cpu", window: int | None = None
+    ) -> MusiCoderHub:
+        """Load one ``.pt`` file, pre-trained or fine-tuned.
+
+        Args:
+            window: frames that the model sees at once (default: 1292, and for labels what it was trained with).
+
+        Raises:
+            CheckpointError: if the file is missing, carries more than weights, or is no MusiCoder.
+        """
+        path = Path(path)
+        if not path.is_file():
+            raise CheckpointError(f"{path} is not a file; the path of one checkpoint (.pt) is expected.")
+        state = load_safely(str(path), map_location="cpu")
+        description = state.get("task_state") or {}
+        mean = state["model"].get("feature_mean")
+        cfg = _configuration(path, state)
+        if mean is None:
+            raise CheckpointError(f"{path} holds no model of spectrograms; a musicoder checkpoint is expected.")
+        tasks = [LabelTask.of(settings) for settings in description.get("label_tasks", ())]
+        task = SimpleNamespace(feature_mean=mean, feature_std=state["model"]["feature_std"])
+        if tasks:
+            task.head_sizes = {each.name: each.size for each in tasks}
+        model = MusiCoderModel.build_model(cfg, task)
+        try:
+            model.load_state_dict(state["model"], strict=True)
+        except (RuntimeError, CheckpointError) as error:
+            reason = " ".join(str(error).split())
+            raise CheckpointError(f"{path} doesn't fit the model that it describes: {reason[:300]}.") from error
+        trained = _settings(state, "task") if tasks and window is None else {}
+        return cls(
+            model.float().to(device),
+            description,
+            window or WINDOW,
+            max_frames=trained.get("max_frames"),
+            min_frames=trained.get("min_frames", MIN_FRAMES),
+        )
+
+    @property
+    def device(self) -> torch.device:
+        """Where the model computes."""
+        return self.model.feature_mean.device
+
+    @property
+    def positions_per_second(self) -> float:
+        """How many states a second of sound has."""
+        return self.frame_rate / self.model.frame_stack
+
+    # -------------------------------------------------------------------------------------------------- recordings in
+
+    def spectrogram(self, recording: Recording) -> np.ndarray:
+        """The recording's features, float32 [T, F], as the model's front-end computes them.
+
+        Raises:
+            RecordingError: if a file cannot be decoded, or is shorter than half a second, silent or not finite.
+            DatasetError: if an array has another number of features, or samples another rate.
+            CheckpointError: if the checkpoint does not say what its front-end was.
+        """
+        if isinstance(recording, np.ndarray):
+            if recording.ndim != 2 or recording.shape[1] != self.model.feature_count or not len(recording):
+                raise DatasetError(
+                    f"a spectrogram of shape {recording.shape}; [T, {self.model.feature_count}] with T > 0 is expected."
+                )
+            return np.ascontiguousarray(recording, dtype=np.float32)
+        from musicbert_plugin.audio.decoding import decode, require_sound
+        from musicbert_plugin.audio.front_end import FrontEnd
+
+        if not self.front_end:
+            raise CheckpointError("the checkpoint tells no front-end; give spectrograms instead of recordings.")
+        if "sample_rate" not in self.front_end:
+            raise CheckpointError(
+                "the model was trained on .npy features that no front-end of this program made; "
+                f"give features [T, {self.model.feature_count}] instead of recordings."
+            )
+        front_end = FrontEnd.of(self.front_end)
+        if isinstance(recording, Samples):
+            if recording.sample_rate != front_end.sample_rate:
+                raise DatasetError(f"samples at {recording.sample_rate} Hz; {front_end.sample_rate} Hz are expected.")
+            samples, name = np.ascontiguousarray(recording.samples, dtype=np.float32), "the samples"
+        else:
+            samples, name = decode(recording, front_end.sample_rate), str(recording)
+        require_sound(samples, front_end.sample_rate, name)
+        return front_end.extract(samples)
+
+    # -------------------------------------------------------------------------------------------------- what comes out
+
+    @torch.inference_mode()
+    def extract_features(self, recording: Recording, *, layer: int = -1) -> np.ndarray:
+        """States of one layer, float32 [S, D].
+
+        Args:
+            layer: 0 is the input's, 1 the first layer's; -1 (the default) the model's final states.
+        """
+        return self._joined(recording, None if layer == -1 else (layer,))[0]
+
+    @torch.inference_mode()
+    def extract_all_layers(self, recording: Recording) -> np.ndarray:
+        """States of the input and of every layer, float32 [layers + 1, S, D]."""
+        return np.stack(self._joined(recording, tuple(range(len(self.model.encoder.layers) + 1))))
+
+    def clip_vector(self, recording: Recording, *, layer: int = -1, deviation: bool = False) -> np.ndarray:
+        """One vector for a recording: the mean over time, [D], or mean and standard deviation, [2 D]."""
+        states = self.extract_features(recording, layer=layer)
+        mean = states.mean(axis=0)
+        return np.concatenate([mean, states.std(axis=0)]) if deviation else mean
+
+    @torch.inference_mode()
+    def predict(self, recording: Recording) -> dict[str, dict[str, float]]:
+        """What each task's head says of a recording: per task, probabilities or numbers by name.
+
+        A long recording's windows, end to end, are averaged by their frames, as in validation.
+
+        Raises:
+            CheckpointError: if the model has no heads.
+        """
+        if not self.label_tasks:
+            raise CheckpointError("the model has no heads for labels; a checkpoint of audio_multitask is expected.")
+        features = torch.from_numpy(self.spectrogram(recording))
+        sums: dict[str, Any] = dict.fromkeys((task.name for task in self.label_tasks), 0.0)
+        longest, heard = self.max_frames or self.window, 0
+        count = int(count_end_to_end(np.array(len(features)), longest, self.min_frames))
+        for start in range(0, count * longest, longest):
+            part = features[start : start + longest]
+            heard += len(part)
+            logits = self.model(part[None].to(self.device))[0]
+            for task in self.label_tasks:
+                sums[task.name] += len(part) * outputs_of(logits[task.name], task)[0].cpu().double().numpy()
+        found = {}
+        for task in self.label_tasks:
+            values = sums[task.name] / heard
+            values = task.restore_units(values) if task.type == "regression" else values
+            found[task.name] = dict(zip(task.classes, values.tolist(), strict=True))
+        return found
+
+    @torch.inference_mode()
+    def restore(self, spectrogram: np.ndarray, hidden: np.ndarray) -> np.ndarray:
+        """Restore hidden cells of a spectrogram [T, F] (at most ``window`` frames see each other): float32 [T, F].
+
+        Args:
+            hidden: bool [T, F]; other cells come back as they are.
+
+        Raises:
+            CheckpointError: if the model was fine-tuned and has no head for this.
+        """
+        if self.model.reconstruction_head is None:
+            raise CheckpointError("the model has no head for reconstruction; a pre-trained checkpoint is expected.")
+        source = torch.from_numpy(self.spectrogram(spectrogram))
+        zeroed = torch.from_numpy(np.ascontiguousarray(hidden, dtype=bool))
+        out = source.clone()
+        for window, kept in _windows(len(source), self.window, self.model.frame_stack):
+            restored = self.model(source[None, window].to(self.device), zeroed=zeroed[None, window].to(self.device))[0]
+            local = slice(kept.start - window.start, kept.stop - window.start)
+            out[kept] = self.model.restore_units(restored)[0, local].cpu()
+        return torch.where(zeroed, out, source).numpy()
+
+    def _joined(self, recording: Recording, layers: tuple[int, ...] | None) -> list[np.ndarray]:
+        """States of these layers (None: the final ones), joined over windows: a list of [S, D]."""
+        features = torch.from_numpy(self.spectrogram(recording))
+        windows = list(_windows(len(features), self.window, self.model.frame_stack))
+        parts: list[list[Tensor]] = []
+        for first in range(0, len(windows), _TOGETHER):
+            group = windows[first : first + _TOGETHER]
+            lengths = [window.stop - window.start for window, _ in group]
+            batch = torch.zeros(len(group), max(lengths), features.shape[1])
+            for row, (window, _) in enumerate(group):
+                batch[row, : lengths[row]] = features[window]
+            final, extra = self.model(
+                batch.to(self.device), lengths, features_only=True, return_all_hiddens=layers is not None
+            )
+            states = [final] if layers is None else [extra["inner_states"][layer] for layer in layers]
+            for row, (window, kept) in enumerate(group):
+                r = self.model.frame_stack
+                local = slice((kept.start - window.start) // r, -(-(kept.stop - window.start) // r))
+                parts.append([state[row, local].float().cpu() for state in states])
+        return [torch.cat(pieces).numpy() for pieces in zip(*parts, strict=True)]
+
+
+def _windows(frames: int, window: int, r: int) -> Iterator[tuple[slice, slice]]:
+    """Windows that overlap by half, and which frames each one answers for; ``window`` is a multiple of 4 r.
+
+    The last window ends with the recording and begins at a multiple of r.
+    """
+    if frames <= window:
+        yield slice(0, frames), slice(0, frames)
+        return
+    quarter = window // 4
+    starts = list(range(0, frames - window, window // 2))
+    last = -(-(frames - window) // r) * r  # at most r - 1 frames short of a full window
+    starts.append(last)
+    begin = 0
+    for number, start in enumerate(starts):
+        stop = min(start + window, frames)
+        end = frames if number == len(starts) - 1 else start + window - quarter
+        yield slice(start, stop), slice(begin, end)
+        begin = end
+
+
+def _settings(state: dict[str, Any], part: str) -> Any:
+    """One part of a checkpoint's configuration, empty where it has none."""
+    return (state.get("cfg") or {}).get(part) or {}
+
+
+def _configuration(path: Path, state: dict[str, Any]) -> MusiCoderConfig:
+    """The model's configuration out of a checkpoint."""
+    cfg = _settings(state, "model")
+    name = cfg.get("_name") if hasattr(cfg, "get") else getattr(cfg, "_name", None)
+    if not cfg or ARCH_MODEL_NAME_REGISTRY.get(name, name) != "musicoder":
+        raise CheckpointError(f"{path} is a model {name!r}; musicoder_* or m3bert_* is expected.")
+    given = {key: cfg[key] for key in MusiCoderConfig.__dataclass_fields__ if key in cfg}
+    config = SimpleNamespace(**given)
+    if name in ARCH_CONFIG_REGISTRY:
+        ARCH_CONFIG_REGISTRY[name](config)
+    full = MusiCoderConfig(**vars(config))
+    full.checkpoint_activations = False
+    return full

@@ -1,0 +1,1 @@
+"""Every picture that the plugin draws.  matplotlib is imported when something is drawn."""

@@ -1,0 +1,144 @@
+"""Restored spectrograms as pictures: masked input, original, reconstruction and error, one under the other.
+
+Time is in seconds, frequency in hertz (bands stand as the front-end spaces them), level in decibels: a log-mel of x ln
+units is x * 10 / ln 10 dB of power.  Where a front-end standardised each clip (M3BERT's), what a decibel was is lost:
+levels are then in deviations of the clip, and those of features that nothing here made in their own unit.  The first
+three panels share one range of levels, so that colours compare; the outline of the mask is drawn on the error.  What is
+not a log-mel band (chroma, MFCC) is not drawn.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from musicbert_plugin.plots.figure import new_figure, save_figure
+
+DECIBELS = 10.0 / math.log(10.0)
+"""Decibels of power in one ln unit."""
+RANGE = 80.0
+"""Decibels below the loudest cell at which colours end."""
+ERROR_RANGE = 20.0
+"""Decibels of error at which colours end."""
+MARK_HEIGHT = 0.06
+"""Height of a frequency's number, as a share of its panel: nearer ones would overlap."""
+
+
+def mel_columns(feature_names: list[str]) -> NDArray[np.int64]:
+    """Columns of the log-mel bands among the features, or all columns if none is named ``mel ...``."""
+    columns = np.array([place for place, name in enumerate(feature_names) if name.split()[0] == "mel"], np.int64)
+    return columns if len(columns) else np.arange(len(feature_names))
+
+
+def unit_of(front_end: dict[str, Any], feature_names: list[str]) -> str:
+    """What a picture of these features is drawn in: ``dB``, ``deviations of the clip`` or, of unknown ones, ``value``.
+
+    Parameters
+    ----------
+    front_end : dict
+        Settings of the front-end that made the features.
+    feature_names : list of str
+    """
+    if front_end.get("normalisation") == "clip":
+        return "deviations of the clip"
+    return "dB" if any(name.split()[0] == "mel" for name in feature_names) else "value"
+
+
+def draw_spectrograms(
+    path: str | os.PathLike[str] | None,
+    *,
+    masked: NDArray[np.floating[Any]],
+    original: NDArray[np.floating[Any]],
+    restored: NDArray[np.floating[Any]],
+    region: NDArray[np.integer[Any]],
+    frame_rate: float,
+    frequencies: NDArray[np.floating[Any]] | None = None,
+    title: str = "",
+    start: float = 0.0,
+    unit: str = "dB",
+) -> NDArray[np.uint8]:
+    """Draw one clip and, with a path, save the picture; it appears under its name when whole.
+
+    Parameters
+    ----------
+    path : path or None
+        A file whose suffix names the format (``.png``, ``.svg``, ``.pdf``).
+    masked, original, restored : float [T, F]
+        In ln units (``dB``), or in the unit that is named; ``masked`` is NaN where the model saw nothing.
+    region : int [T, F]
+        Not 0 where cells were to be restored; unmasked cells of ``restored`` are shown as in ``original``.
+    frame_rate : float
+        Frames per second.
+    frequencies : float [F], optional
+        Centre of each band in hertz, ascending.
+    title : str
+    start : float
+        Time of the first frame, in seconds.
+    unit : str
+        Of the levels, see :func:`unit_of`.
+
+    Returns
+    -------
+    uint8 [height, width, 3]
+        The picture's pixels.
+
+    Raises
+    ------
+    OptionError
+        matplotlib is not installed, or the file cannot be written.
+    """
+    hidden = region > 0
+    scale = DECIBELS if unit == "dB" else 1.0
+    levels = {
+        "masked input": masked * scale,
+        "original": original * scale,
+        "reconstruction (masked cells)": np.where(hidden, restored, original) * scale,
+    }
+    loudest, quietest = float(np.nanmax(levels["original"])), float(np.nanmin(levels["original"]))
+    largest_error = (loudest - quietest) / 2 or 1.0
+    if unit == "dB":
+        quietest, largest_error = max(quietest, loudest - RANGE), ERROR_RANGE
+    error = np.where(hidden, np.abs(restored - original), np.nan) * scale
+
+    figure = new_figure(10, 9, dpi=80)
+    axes = figure.subplots(4, 1, sharex=True)
+    frames, bands = original.shape
+    extent = (start, start + frames / frame_rate, -0.5, bands - 0.5)
+    common: dict[str, Any] = {"origin": "lower", "aspect": "auto", "extent": extent, "interpolation": "nearest"}
+    for axis, (name, values) in zip(axes, levels.items(), strict=False):
+        axis.set_facecolor("0.85")
+        image = axis.imshow(values.T, vmin=quietest, vmax=loudest, cmap="magma", **common)
+        axis.set_title(name, fontsize=10, loc="left")
+        figure.colorbar(image, ax=axis, label=unit, pad=0.01)
+    axes[3].set_facecolor("0.95")
+    image = axes[3].imshow(error.T, vmin=0, vmax=largest_error, cmap="viridis", **common)
+    mean = float(np.nanmean(error)) if hidden.any() else 0.0
+    axes[3].set_title(f"absolute error (mean {mean:.2g} {unit})", fontsize=10, loc="left")
+    figure.colorbar(image, ax=axes[3], label=unit, pad=0.01, extend="max")
+    if hidden.any() and not hidden.all():
+        axes[3].contour(hidden.T, levels=[0.5], colors="k", linewidths=0.5, extent=extent)
+    for axis in axes:
+        _frequency_axis(axis, frequencies)
+    axes[3].set_xlabel("time (s)")
+    if title:
+        figure.suptitle(title, fontsize=11)
+    figure.canvas.draw()
+    if path is not None:
+        save_figure(figure, path)
+    return np.asarray(figure.canvas.buffer_rgba())[..., :3].copy()
+
+
+def _frequency_axis(axis: Any, frequencies: NDArray[np.floating[Any]] | None) -> None:
+    """Label bands with round frequencies; without frequencies, with their numbers."""
+    if frequencies is None or not np.isfinite(frequencies).all() or len(frequencies) < 2:
+        axis.set_ylabel("feature")
+        return
+    rounds = [f for f in (100, 200, 500, 1000, 2000, 5000, 10000) if frequencies[0] <= f <= frequencies[-1]]
+    places = np.interp(rounds, frequencies, np.arange(len(frequencies)))
+    shown = [at for at in range(len(rounds)) if at == 0 or places[at] - places[at - 1] > MARK_HEIGHT * len(frequencies)]
+    axis.set_yticks(places[shown], [f"{rounds[at]:,}" for at in shown], fontsize=8)
+    axis.set_ylabel("frequency (Hz)")

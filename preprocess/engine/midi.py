@@ -1,0 +1,73 @@
+"""What all kinds of datasets that are made of MIDI files have in common: limits, reading, and what makes a copy."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from musicbert_plugin.errors import OptionError
+from preprocess.engine.cli import option
+
+
+@dataclass
+class MidiLimits:
+    """How large a file may be."""
+
+    max_bytes: int = option(2 * 2**20, "leave out larger files")
+    max_notes: int = option(200_000, "leave out files with more notes")
+    max_events: int = option(1_000_000, "leave out files with more MIDI events")
+
+
+@dataclass(frozen=True)
+class MidiKind:
+    """The part of a ``workers.Kind`` that is the same for all token schemes."""
+
+    max_bytes: int = 2 * 2**20
+    max_notes: int = 200_000
+    max_events: int = 1_000_000
+    seed: int = 1
+
+    dtype = "uint16"
+    unit = "notes"
+    batch_files = 64
+    share_of_copies = 0.9
+
+    def __post_init__(self) -> None:
+        for limit in ("max_bytes", "max_notes", "max_events"):
+            if getattr(self, limit) < 1:
+                raise OptionError(f"--{limit.replace('_', '-')} {getattr(self, limit)}: 1 or more is needed.")
+
+    @property
+    def suffixes(self) -> tuple[str, ...]:
+        """Of MIDI files."""
+        from preprocess.engine.sources import MIDI_SUFFIXES
+
+        return MIDI_SUFFIXES
+
+    @property
+    def largest_file(self) -> int:
+        """Bytes."""
+        return self.max_bytes
+
+    def read(self, data: bytes, name: str) -> Any:
+        """The score in a MIDI file, or a :class:`ScoreError`."""
+        from musicbert_plugin.codecs.score import Budget, read_midi
+
+        return read_midi(data, name=name, budget=Budget(self.max_bytes, self.max_notes, self.max_events))
+
+    def identity(self, score: Any) -> Any:
+        """What makes it the same piece as another; see ``copies``."""
+        from musicbert_plugin.codecs.score import DRUMS
+        from preprocess.engine.near_duplicates import identify
+
+        return identify(score.onset, score.pitch, score.program == DRUMS, score.resolution)
+
+    def limits(self) -> dict[str, int]:
+        """The limits, as settings."""
+        return {"max_bytes": self.max_bytes, "max_notes": self.max_notes, "max_events": self.max_events}
+
+    def versions(self) -> dict[str, str]:
+        """The MIDI reader's."""
+        import symusic
+
+        return {"symusic": symusic.__version__}

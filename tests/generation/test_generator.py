@@ -1,0 +1,444 @@
+"""Whatever random weights write decodes without a repair, keeps its limits, and begins with its prompt."""
+
+import numpy as np
+import pytest
+import torch
+
+from musicbert_plugin.codecs import remi
+from musicbert_plugin.codecs.attributes import GROUP_OF_PROGRAM, SLOT_OF, command_ids
+from musicbert_plugin.codecs.requests import parse_request
+from musicbert_plugin.codecs.score import DRUMS, Score, write_midi
+from musicbert_plugin.errors import OptionError
+
+pytestmark = pytest.mark.usefixtures("registered")
+REQUESTS = ("piano violin no-drum key=minor", "drum bass bars=4", "")
+
+
+@pytest.fixture(scope="module")
+def model():
+    """The debug size with random weights that differ between words, so that it writes all kinds of things."""
+    from argparse import Namespace
+
+    from fairseq.data import Dictionary
+    from fairseq.models import ARCH_CONFIG_REGISTRY
+
+    import musicbert_plugin
+
+    musicbert_plugin.register()
+    torch.set_num_threads(1)
+    from musicbert_plugin.models.linear_transformer_lm import LinearTransformerLM
+
+    words = Dictionary()
+    for word in remi.dictionary_words():
+        words.add_symbol(word)
+    args = Namespace()
+    ARCH_CONFIG_REGISTRY["linear_transformer_lm_debug"](args)
+    torch.manual_seed(3)
+    model = LinearTransformerLM.build_model(args, Namespace(source_dictionary=words, cfg=None)).eval()
+    with torch.no_grad():
+        model.decoder.output_projection.weight.mul_(4)
+    return model
+
+
+def composer(model, layout="bar-tempo", prompt=None, **limits):
+    from musicbert_plugin.generation.generator import Composer, Limits
+
+    return Composer(model, words=remi.WORDS, layout=layout, limits=Limits(**limits), prompt=prompt)
+
+
+def search(**options):
+    from musicbert_plugin.generation.sampling import Search
+
+    return Search(**{"sampling": options.get("beam", 1) == 1, "min_length": 1, **options})
+
+
+def prefixes(requests=REQUESTS):
+    return [command_ids(parse_request(request)) for request in requests]
+
+
+def small_score(key=0):
+    """Two bars of 3/4 for piano, cello and drums, from D upwards."""
+    onset = np.array([0, 480, 960, 0, 960, 1440, 1440, 480])
+    return Score(
+        resolution=480,
+        onset=onset,
+        end=onset + 400,
+        program=np.array([0, 0, 0, 42, 42, 0, 42, DRUMS]),
+        pitch=np.array([62, 66, 69, 50, 57, 73, 55, 38]) + key,
+        velocity=np.full(8, 80),
+        track=np.array([0, 0, 0, 1, 1, 0, 1, 2]),
+        tempo_tick=np.array([0]),
+        tempo_bpm=np.array([100.0]),
+        meter_tick=np.array([0]),
+        meter_numerator=np.array([3]),
+        meter_denominator=np.array([4]),
+    )
+
+
+def without_empty_end(ids, layout):
+    """Music without </s> and without trailing empty bars."""
+    ids = np.asarray(ids, np.int64)
+    ids = ids[ids != remi.EOS]
+    empty = {"bar-tempo": 3, "position-tempo": 2, "notes": 1}[layout]
+    music = np.flatnonzero((ids >= remi.PITCH) & (ids < remi.PITCH + 256))
+    while len(ids) and not (music >= len(ids) - empty).any() and (ids[:-1][-empty:] == remi.BAR_END).any():
+        ids = ids[:-empty]
+    return ids
+
+
+def assert_round_trip(ids, layout):
+    score, repairs = remi.decode_with_repairs(ids, layout=layout)
+    assert not +repairs, repairs
+    if len(score.onset):
+        again = remi.encode(score, layout, plain=True)
+        assert np.array_equal(again, without_empty_end(ids, layout)[: len(again)])
+        rest = np.asarray(ids)[len(again) :]
+        assert not ((rest >= remi.PITCH) & (rest < remi.PITCH + 256)).any()
+
+
+@pytest.mark.parametrize("layout", remi.LAYOUTS)
+@pytest.mark.parametrize("beam", [1, 4])
+@pytest.mark.parametrize("prompted", [False, True])
+def test_whatever_is_written_decodes_without_repair_wherever_it_is_cut_off(model, layout, beam, prompted):
+    from musicbert_plugin.generation.generator import prompt_of
+
+    prompt = prompt_of(small_score(), layout) if prompted else None
+    writer = composer(model, layout, prompt)
+    lengths = [5, 6, 7, 8, 9, 11, 14, 47, 200] if beam == 1 else [5, 8, 11, 60]
+    for length in lengths:
+        top_k = (0, 15, 3)[length % 3]
+        found = writer.compose(prefixes(), search(beam=beam, top_k=top_k, max_length=length, seed=length), count=beam)
+        for pieces in found:
+            assert pieces
+            for piece in pieces:
+                written = len(piece.ids) - (0 if prompt is None else len(prompt.ids)) - 1
+                assert piece.ids[-1] == remi.EOS and 1 <= written <= length
+                assert np.isfinite(piece.scores).all()
+                assert_round_trip(piece.ids, layout)
+
+
+LENGTHS = np.arange(5, 201)
+
+
+def written_at_every_length(writer, seed, bars=None, **options):
+    """What a batch writes whose rows may write 5, 6, ... 200 words, each from command words drawn for it."""
+    from musicbert_plugin.codecs.remi_grammar import RemiGrammar
+
+    random = np.random.default_rng(seed)
+    commands = [random.integers(985, len(remi.WORDS), 63) for _ in LENGTHS]
+    rows = [np.concatenate([[remi.EOS], one, [writer.separator], writer.prompt.ids]) for one in commands]
+    grammar = RemiGrammar(writer.layout, words=writer.words)
+    limits = {} if bars is None else {"least_bars": bars, "most_bars": bars}
+    found = writer.generator.generate(
+        [torch.from_numpy(row) for row in rows],
+        [64] * len(rows),
+        search(max_length=200, seed=seed, **options),
+        candidates=options.get("beam", 1),
+        grammar=grammar,
+        grammar_state=grammar.start(len(rows), LENGTHS, prompt=writer.prompt.ids, **limits),
+    )
+    for length, pieces in zip(LENGTHS.tolist(), found, strict=True):
+        assert pieces
+        for piece in pieces:
+            assert piece.tokens[-1] == remi.EOS and len(piece.tokens) - 1 <= length
+            assert np.isfinite(piece.scores).all()
+            assert_round_trip(np.concatenate([writer.prompt.ids, piece.tokens]), writer.layout)
+    return [[piece.tokens[:-1] for piece in pieces] for pieces in found]
+
+
+@pytest.mark.parametrize("layout", remi.LAYOUTS)
+@pytest.mark.parametrize("prompted", [False, True])
+@pytest.mark.parametrize(
+    "options",
+    [{"top_k": 15, "min_length": 200}, {"min_length": 0}, {"beam": 4, "min_length": 200}],
+    ids=["sampled", "sampled as long as it comes", "beam 4"],
+)
+def test_a_piece_of_every_length_from_5_to_200_ends_whole(model, layout, prompted, options):
+    """As it comes, or driven into its limit by a minimum that is longer."""
+    from musicbert_plugin.generation.generator import prompt_of
+
+    writer = composer(model, layout, prompt_of(small_score(), layout) if prompted else None)
+    for length, pieces in zip(LENGTHS, written_at_every_length(writer, 5, **options), strict=True):
+        if options["min_length"]:
+            empty_bar = {"bar-tempo": 3, "position-tempo": 2, "notes": 1}[layout]
+            assert all(length - len(ids) < empty_bar for ids in pieces), "what is left takes no bar"
+
+
+@pytest.mark.parametrize("layout", remi.LAYOUTS)
+@pytest.mark.parametrize("prompted", [False, True])
+def test_exact_bars_are_kept_at_every_length_from_5_to_200(model, layout, prompted):
+    from musicbert_plugin.generation.generator import prompt_of
+
+    writer = composer(model, layout, prompt_of(small_score(), layout) if prompted else None)
+    new = 1 + LENGTHS // 20
+    before = int((writer.prompt.ids == remi.BAR_END).sum())
+    found = written_at_every_length(writer, 6, before + new, top_k=15, min_length=200)
+    assert [int((ids == remi.BAR_END).sum()) for (ids,) in found] == new.tolist()
+
+
+@pytest.mark.parametrize("layout", remi.LAYOUTS)
+def test_exact_bars_are_exact_and_beat_the_minimum_length(model, layout):
+    for bars in (1, 3, 7):
+        writer = composer(model, layout, exact_bars=bars)
+        for options in ({"max_length": 60}, {"max_length": 300, "min_length": 290}, {"max_length": 40, "beam": 3}):
+            for pieces in writer.compose(prefixes(), search(**options), count=2):
+                for piece in pieces:
+                    assert (piece.ids == remi.BAR_END).sum() == bars
+                    assert_round_trip(piece.ids, layout)
+
+
+def test_a_maximum_too_small_for_the_bars_is_refused_before_the_start(model):
+    with pytest.raises(OptionError, match="need at least"):
+        composer(model, exact_bars=12).compose(prefixes(), search(max_length=20))
+
+
+def test_bars_of_the_prompt_count(model):
+    from musicbert_plugin.generation.generator import prompt_of
+
+    writer = composer(model, prompt=prompt_of(small_score(), "bar-tempo"), exact_bars=4)
+    for (piece,) in writer.compose(prefixes(), search(max_length=100)):
+        assert (piece.ids == remi.BAR_END).sum() == 4
+
+
+@pytest.mark.parametrize("grammar", [True, False])
+def test_only_instruments_that_were_asked_for_play(model, grammar):
+    found = composer(model, only_instruments=True, grammar=grammar).compose(
+        prefixes(), search(max_length=200, min_length=100), count=3
+    )
+    for request, pieces in zip(REQUESTS, found, strict=True):
+        classes = parse_request(request)
+        for piece in pieces:
+            inside = (piece.ids >= remi.INSTRUMENT) & (piece.ids <= remi.INSTRUMENT + DRUMS)
+            groups = set(GROUP_OF_PROGRAM[piece.ids[inside] - remi.INSTRUMENT].tolist())
+            asked = {group for group in range(28) if classes[SLOT_OF["I1s2"] + group] == 0}
+            assert groups <= asked or not asked
+
+
+@pytest.mark.parametrize("layout", remi.LAYOUTS)
+@pytest.mark.parametrize("key", [-7, 0, 5])
+def test_the_result_begins_with_the_prompt_in_its_own_key(model, layout, key, tmp_path):
+    from musicbert_plugin.generation.generator import read_prompt
+
+    write_midi(small_score(key), tmp_path / "prompt.mid")
+    plain = remi.encode(small_score(key), layout, plain=True)
+    (tmp_path / "prompt.txt").write_text(remi.to_words(plain) + "\n")
+    from_midi = read_prompt(tmp_path / "prompt.mid", layout)
+    from_words = read_prompt(tmp_path / "prompt.txt", layout)
+    assert np.array_equal(from_midi.ids, from_words.ids) and from_midi.shift == from_words.shift
+    assert (2 + key + from_midi.shift) % 12 == 0, "D major, moved by the key, becomes C major"
+    for (piece,) in composer(model, layout, from_midi).compose(prefixes(), search(max_length=30)):
+        assert np.array_equal(piece.ids[: len(plain)], plain)
+        assert not piece.scores[: len(plain)].any()
+
+
+@pytest.mark.parametrize(
+    ("line", "kept", "left"),
+    [
+        ("s-9 t-35 o-0 i-0 p-60 d-12 v-20 o-24 i-0 p-64", "s-9 t-35 o-0 i-0 p-60 d-12 v-20 b-1", "o-24 i-0 p-64"),
+        ("s-9 t-35 o-0 i-0 p-60 d-12 v-20", "s-9 t-35 o-0 i-0 p-60 d-12 v-20 b-1", None),
+        ("s-9 t-35 o-0 i-0 p-60 d-12 v-20 b-1 s-9", "s-9 t-35 o-0 i-0 p-60 d-12 v-20 b-1", "s-9"),
+        ("s-9 t-35 o-0 i-0 p-60 d-12 v-20 b-1 </s>", "s-9 t-35 o-0 i-0 p-60 d-12 v-20 b-1", None),
+        ("s-9 t-35 o-0 i-0", "", "s-9 t-35 o-0 i-0"),
+    ],
+)
+def test_an_open_last_bar_of_a_prompt_is_closed_after_its_last_whole_note(tmp_path, caplog, line, kept, left):
+    from musicbert_plugin.generation.generator import read_prompt
+
+    (tmp_path / "prompt.txt").write_text(line + "\n")
+    prompt = read_prompt(tmp_path / "prompt.txt", "bar-tempo")
+    assert remi.to_words(prompt.ids) == kept
+    told = [] if left is None else [f"the last {len(left.split())} words ({left}) are no whole note and are left out"]
+    assert [message.split(": ")[1] for message in caplog.messages] == told
+
+
+def test_notes_of_a_prompt_that_cannot_be_kept_are_told(caplog):
+    from musicbert_plugin.generation.generator import prompt_of
+
+    assert len(prompt_of(Score.of(480, [0, 480], [480, 480], [60, 62]), "bar-tempo", name="a.mid").ids)
+    assert caplog.messages == ["a.mid: lost: note without length (1)"]
+
+
+@pytest.mark.parametrize(
+    ("line", "layout"),
+    [
+        ("s-9 t-35 o-0 i-0 p-60 d-12 v-20 b-1", "notes"),
+        ("o-0 i-0 p-60 d-12 b-1", "bar-tempo"),
+        ("s-9 o-0 t-35 i-0 p-60 d-12 v-20 b-1", "bar-tempo"),
+        ("s-9 t-35 o-0 i-0 p-60 d-12 v-20 p-62 d-12 v-20 b-1", "bar-tempo"),
+    ],
+)
+def test_a_prompt_of_another_layout_is_told_in_one_sentence(tmp_path, line, layout):
+    from musicbert_plugin.generation.generator import read_prompt
+
+    (tmp_path / "prompt.txt").write_text(line + "\n")
+    with pytest.raises(OptionError, match=f"cannot follow there in layout {layout}"):
+        read_prompt(tmp_path / "prompt.txt", layout)
+
+
+def test_bars_are_as_long_as_the_meter_has_them_where_no_word_tells_it(model, tmp_path):
+    from musicbert_plugin.generation.generator import Prompt, read_prompt
+
+    line = "o-0 i-0 p-60 d-12 o-60 i-0 p-64 d-12 b-1"
+    (tmp_path / "prompt.txt").write_text(line + "\n")
+    with pytest.raises(OptionError, match="o-60, cannot follow there in layout notes; --meter N/D"):
+        read_prompt(tmp_path / "prompt.txt", "notes")
+    prompt = read_prompt(tmp_path / "prompt.txt", "notes", (12, 8))
+    assert remi.to_words(prompt.ids) == line and prompt.meter == (12, 8)
+    lasts = {}
+    for meter in ((12, 8), (4, 4), (3, 4)):
+        writer = composer(model, "notes", prompt if meter == (12, 8) else Prompt(meter=meter))
+        ids = np.concatenate([pieces[0].ids for pieces in writer.compose(prefixes(), search(max_length=400), count=2)])
+        onsets = ids[(ids >= remi.ONSET) & (ids < remi.ONSET + 128)] - remi.ONSET
+        lasts[meter] = int(onsets.max())
+        assert not remi.decode_with_repairs(ids[ids != remi.EOS], meter, "notes")[1]
+    assert 48 <= lasts[12, 8] < 72 and 36 <= lasts[4, 4] < 48 and lasts[3, 4] < 36
+
+
+def test_a_prompt_of_other_bars_than_the_meters_is_refused_where_no_word_tells_it(tmp_path):
+    from musicbert_plugin.generation.generator import read_prompt
+
+    write_midi(small_score(), tmp_path / "prompt.mid")
+    for meter in (None, (3, 4), (6, 8)):
+        assert read_prompt(tmp_path / "prompt.mid", "notes", meter).meter == (meter or (3, 4))
+    assert len(read_prompt(tmp_path / "prompt.mid", "bar-tempo", (6, 4)).ids), "there the words tell it"
+    with pytest.raises(OptionError, match=r"prompt.mid has bars of 3/4, and not of 6/4"):
+        read_prompt(tmp_path / "prompt.mid", "notes", (6, 4))
+
+
+@pytest.mark.parametrize("layout", remi.LAYOUTS)
+def test_a_pickup_of_a_prompt_stays_next_to_its_bar(layout, caplog):
+    """A pickup of one quarter note, written as a bar of 1/4, before bars of 4/4; notes without time signatures, too."""
+    from musicbert_plugin.generation.generator import prompt_of
+
+    onset = np.array([0, 480, 960, 2400, 4320])
+    meters = [(0, 1, 4), (480, 4, 4)]
+    prompt = prompt_of(Score.of(480, onset, onset + 400, [60, 64, 67, 72, 60], meters=meters), layout)
+    assert prompt.meter == (4, 4) and not caplog.messages
+    read = remi.decode_with_repairs(prompt.ids, prompt.meter, layout)[0]
+    assert (np.diff(read.onset) == np.diff(onset)).all()
+    assert read.onset[0] == (1440 if layout == "notes" else 0)
+
+
+def test_shorter_bars_inside_a_prompt_are_stretched_with_a_warning_where_no_word_tells_it(caplog):
+    from musicbert_plugin.generation.generator import prompt_of
+
+    onset = np.array([0, 1920, 2400, 4320])
+    meters = [(0, 4, 4), (1920, 1, 4), (2400, 4, 4)]
+    prompt_of(Score.of(480, onset, onset + 400, [60, 64, 67, 72], meters=meters), "notes", name="song.mid")
+    assert caplog.messages == ["song.mid has bars of several lengths: layout notes makes all of them 4/4"]
+
+
+def test_a_prompt_names_the_word_that_is_none(tmp_path):
+    from musicbert_plugin.generation.generator import read_prompt
+
+    (tmp_path / "prompt.txt").write_text("s-9 hello b-1\n")
+    with pytest.raises(OptionError, match="prompt.txt: 'hello' is no word of music"):
+        read_prompt(tmp_path / "prompt.txt", "bar-tempo")
+
+
+def test_fewer_bars_than_the_prompt_has_are_refused_in_words(model):
+    from musicbert_plugin.generation.generator import prompt_of
+
+    prompt = prompt_of(small_score(), "bar-tempo")
+    with pytest.raises(OptionError, match="--exact-bars 1: the prompt alone has 2"):
+        composer(model, prompt=prompt, exact_bars=1).compose(prefixes(), search(max_length=100))
+    with pytest.raises(OptionError, match="--exact-bars 0: a piece has at least 1"):
+        composer(model, exact_bars=0).compose(prefixes(), search(max_length=100))
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        ({"temperature": 0.0}, "temperature 0.0: a number above 0"),
+        ({"beam": 0}, "beam 0: 1 or more"),
+        ({"max_length": 0, "min_length": 0}, "maximum length 0: 1 or more"),
+        ({"max_length": 20, "min_length": 30}, "minimum length 30: the maximum length or less"),
+        ({"seed": -1}, "seed -1: 0 or more"),
+    ],
+)
+def test_numbers_that_no_search_can_go_by_are_refused(model, options, sentence):
+    with pytest.raises(OptionError, match=sentence):
+        composer(model).compose(prefixes(), search(**options))
+
+
+def test_the_best_candidate_agrees_best(model):
+    from musicbert_plugin.generation.generator import agreement
+
+    writer = composer(model)
+    options = search(max_length=120, seed=4)
+    everything = writer.compose(prefixes(), options, count=6)
+    best = writer.compose(prefixes(), options, count=6, keep=1)
+    for prefix, pieces, (chosen,) in zip(REQUESTS, everything, best, strict=True):
+        classes = parse_request(prefix)
+        worth = [agreement(classes, writer.score(piece)) for piece in pieces]
+        assert agreement(classes, writer.score(chosen)) == max(worth)
+
+
+def test_four_candidates_are_written_where_something_can_be_chosen():
+    from musicbert_plugin.generation.generator import PREFIXES, candidates_of
+
+    attributes, conditions = PREFIXES
+    assert candidates_of(None, attributes, search(top_k=15)) == 4
+    assert candidates_of(None, conditions, search(top_k=15)) == 1, "conditions have no attributes to compare"
+    for same in ({"top_k": 1}, {"beam": 4}, {"sampling": False}):
+        assert candidates_of(None, attributes, search(**same)) == 1, "the same music every time"
+    for prefix in PREFIXES:
+        assert [candidates_of(asked, prefix, search()) for asked in (1, 4, 9)] == [1, 4, 9]
+    with pytest.raises(OptionError, match="number of candidates 0: 1 or more"):
+        candidates_of(0, attributes, search())
+
+
+def test_agreement_counts_what_music_can_tell():
+    from musicbert_plugin.generation.generator import agreement
+
+    score = small_score()
+    assert (
+        agreement(parse_request("piano cello drum no-violin meter=3/4 key=major genre=Jazz artist=chopin"), score) == 1
+    )
+    assert agreement(parse_request("piano no-cello meter=4/4 violin"), score) == 0.25
+    assert agreement(parse_request("no-piano"), None) == 0, "silence is no answer"
+    assert agreement(parse_request("genre=Jazz"), score) == 1
+
+
+def test_rows_of_a_batch_are_written_as_they_are_alone(model):
+    options = search(max_length=60, seed=9, top_k=15)
+    together = composer(model).compose(prefixes(), options, lines=[4, 5, 6])
+    for number, prefix in enumerate(prefixes()):
+        ((alone,),) = composer(model).compose([prefix], options, lines=[4 + number])
+        assert np.array_equal(alone.ids, together[number][0].ids)
+
+
+def test_conditions_are_words_of_the_dictionary():
+    from musicbert_plugin.generation.generator import request_ids
+
+    words = [*remi.WORDS[:743], "PITCH", *remi.WORDS[744:]]
+    assert request_ids("PITCH o-0 p-60 <sep>", words, "conditions").tolist() == [743, remi.ONSET, remi.PITCH + 60]
+    with pytest.raises(OptionError, match="'piano' is no word"):
+        request_ids("PITCH piano", words, "conditions")
+    with pytest.raises(OptionError, match="is no attribute; accepted"):
+        request_ids("PITCH", words)
+
+
+def test_music_words_in_other_places_are_refused(model):
+    from musicbert_plugin.generation.generator import Composer
+
+    words = list(remi.WORDS)
+    words[10], words[11] = words[11], words[10]
+    with pytest.raises(OptionError, match="stay where they are"):
+        Composer(model, words=words, layout="notes")
+
+
+def test_real_music_serves_as_prompts(model, music_data, tmp_path):
+    import zipfile
+
+    from musicbert_plugin.generation.generator import read_prompt
+
+    with zipfile.ZipFile(music_data / "midi" / "pretrain.zip") as archive:
+        names = [name for name in sorted(archive.namelist()) if name.lower().endswith(".mid")][::400]
+        for name in names:
+            path = tmp_path / "prompt.mid"
+            path.write_bytes(archive.read(name))
+            prompt = read_prompt(path, "bar-tempo")
+            ((piece,),) = composer(model, prompt=prompt).compose(prefixes()[:1], search(max_length=30))
+            assert_round_trip(piece.ids, "bar-tempo")
+            assert len(piece.ids) > len(prompt.ids)

@@ -1,0 +1,49 @@
+"""Pooling over real frames, mixes of layers, a head per task."""
+
+import pytest
+import torch
+
+from musicbert_plugin.errors import OptionError
+from musicbert_plugin.modules.pooled_heads import ClipHeads, Pooling, exists
+
+
+@pytest.mark.parametrize("kind", ["mean", "attention", "mean+max"])
+def test_pooling_is_over_real_frames_alone(kind):
+    torch.manual_seed(0)
+    pooling = Pooling(4, kind).double()
+    x = torch.randn(3, 9, 4, dtype=torch.float64)
+    lengths = [9, 2, 5]
+    found = pooling(x, exists(lengths, 9, x.device))
+    for row, length in enumerate(lengths):
+        real = x[row, :length]
+        expected = real.mean(0)
+        if kind == "attention":
+            weights = pooling.attention(real)[:, 0].softmax(0)
+            expected = (weights[:, None] * real).sum(0)
+        if kind == "mean+max":
+            expected = torch.cat([expected, real.max(0).values])
+        torch.testing.assert_close(found[row], expected, atol=1e-6, rtol=1e-6)
+
+
+def test_a_learned_mix_begins_as_the_mean_of_normalised_layers_and_learns():
+    torch.manual_seed(0)
+    heads = ClipHeads(4, 2, {"a": 3, "b": 1}, layer_mix="learned", dropout=0.0)
+    states = [torch.randn(2, 5, 4) for _ in range(3)]
+    found = heads(states[-1], states, [5, 5])
+    mixed = torch.stack([torch.nn.functional.layer_norm(s, (4,)) for s in states]).mean(0).mean(1)
+    torch.testing.assert_close(found["a"], heads.heads["a"](mixed))
+    found["b"].sum().backward()
+    assert heads.mix.grad.abs().sum() > 0
+
+
+@pytest.mark.parametrize("mix, layer", [("0", 0), ("2", 2)])
+def test_one_layer_can_be_chosen(mix, layer):
+    heads = ClipHeads(4, 2, {"a": 3}, layer_mix=mix, dropout=0.0)
+    states = [torch.randn(2, 5, 4) for _ in range(3)]
+    torch.testing.assert_close(heads(None or states[-1], states, [5, 5])["a"], heads.heads["a"](states[layer].mean(1)))
+
+
+@pytest.mark.parametrize("mix", ["3", "first", "-1"])
+def test_a_layer_that_is_not_there_is_refused(mix):
+    with pytest.raises(OptionError, match="--layer-mix"):
+        ClipHeads(4, 2, {"a": 3}, layer_mix=mix)
