@@ -18,6 +18,7 @@ inside an archive is not opened.
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import io
 import os
@@ -189,7 +190,12 @@ class Zip:
         import zipfile
 
         try:
-            with _NamesChecked(self.path) as file, zipfile.ZipFile(file) as archive:
+            with contextlib.ExitStack() as opened:
+                try:
+                    archive = opened.enter_context(zipfile.ZipFile(self.path))
+                except UnicodeDecodeError:
+                    file = opened.enter_context(_NamesChecked(self.path))
+                    archive = opened.enter_context(zipfile.ZipFile(file))
                 infos = archive.filelist[::-1]
                 archive.filelist.clear()
                 archive.NameToInfo.clear()
