@@ -247,7 +247,7 @@ def _write_example(folder: Path, number: int, example: dict[str, np.ndarray]) ->
 
 def _measure_labels(hub: MusiCoderHub, options: argparse.Namespace) -> Report:
     """Each task's metrics on a split, and those of always giving one answer."""
-    from musicbert_plugin.criterions.audio_multitask import METRICS, clip_scores
+    from musicbert_plugin.criterions.label_scores import METRICS, label_scores
     from musicbert_plugin.data.labels import column_of, read_cells
     from musicbert_plugin.data.spectrogram_folder import SpectrogramFolder
 
@@ -278,8 +278,8 @@ def _measure_labels(hub: MusiCoderHub, options: argparse.Namespace) -> Report:
         seen, seen_present = read_cells(task, column_of(task, train.labels, "train"), "", quiet=True)
         constant = np.tile(_constant_answer(task, seen, seen_present), (len(clips), 1))
         scores = {
-            "model": clip_scores(outputs, labels, present, task),
-            "baseline": clip_scores(constant, labels, present, task),
+            "model": label_scores(outputs, labels, present, task),
+            "baseline": label_scores(constant, labels, present, task),
         }
         values[task.name] = {"type": task.type, "labelled": int(present.any(1).sum()), **scores}
         for metric in METRICS[task.type]:

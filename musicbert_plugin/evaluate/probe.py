@@ -17,7 +17,7 @@ numbers         ``--regression``: ridge regression          R2 and CCC, mean ove
                                                                                                        saved, variances
 ==============  ==========================================  =========================================  ================
 
-Tags and numbers are joined by ``/`` (``data.audio_labels``); a clip that lacks one of its numbers takes no part.
+Tags and numbers are joined by ``/`` (``data.labels``); a clip that lacks one of its numbers takes no part.
 
 With the layers of the checkpoint are compared, pooled and probed alike: the raw features, and an encoder of the same
 size with fresh weights (mean over ``--random-encoders`` draws).  Differences to both come with a 95 % interval from a

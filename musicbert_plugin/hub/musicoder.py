@@ -40,7 +40,7 @@ from fairseq.models import ARCH_CONFIG_REGISTRY, ARCH_MODEL_NAME_REGISTRY
 from torch import Tensor
 
 from musicbert_plugin.compat.fairseq import load_safely
-from musicbert_plugin.criterions.audio_multitask import outputs_of
+from musicbert_plugin.criterions.label_scores import outputs_of
 from musicbert_plugin.data.labels import LabelTask
 from musicbert_plugin.data.spectrogram_windows import MIN_FRAMES, count_end_to_end
 from musicbert_plugin.errors import CheckpointError, DatasetError, OptionError

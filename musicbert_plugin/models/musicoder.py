@@ -35,7 +35,7 @@ from musicbert_plugin.errors import CheckpointError, OptionError
 from musicbert_plugin.models.presets import Size, register_sizes
 from musicbert_plugin.modules.frame_encoder import FrameEncoder
 from musicbert_plugin.modules.interpolation import interpolate_gaps
-from musicbert_plugin.modules.pooled_heads import POOLINGS, ClipHeads
+from musicbert_plugin.modules.pooled_heads import POOLINGS, PooledHeads
 from musicbert_plugin.modules.random_codes import RandomCodes
 
 logger = logging.getLogger(__name__)
@@ -176,7 +176,7 @@ class MusiCoderModel(BaseFairseqModel):
                 self.quantizer = RandomCodes(stacked, cfg.codes, cfg.code_dim, cfg.codebooks)
                 self.code_head = nn.Linear(dim, cfg.codebooks * cfg.codes)
         else:
-            self.clip_heads = ClipHeads(
+            self.clip_heads = PooledHeads(
                 dim,
                 cfg.encoder_layers,
                 heads,

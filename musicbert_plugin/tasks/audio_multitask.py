@@ -16,7 +16,8 @@ from fairseq.dataclass import FairseqDataclass
 from fairseq.tasks import register_task
 from omegaconf import II, MISSING
 
-from musicbert_plugin.data.labels import LabelledSpectrograms, LabelTask, column_of, read_tasks
+from musicbert_plugin.data.labelled_spectrograms import LabelledSpectrograms
+from musicbert_plugin.data.labels import LabelTask, column_of, read_tasks
 from musicbert_plugin.data.spectrogram_windows import MIN_FRAMES
 from musicbert_plugin.tasks.spectrogram_reconstruction import SpectrogramTask
 
