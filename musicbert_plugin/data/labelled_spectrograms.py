@@ -27,7 +27,7 @@ from torch.nn.utils.rnn import pad_sequence
 
 from musicbert_plugin.data.labels import LabelTask, column_of, read_cells
 from musicbert_plugin.data.spectrogram_dataset import WindowDataset
-from musicbert_plugin.data.spectrogram_windows import ClipWindows
+from musicbert_plugin.data.spectrogram_windows import SpectrogramWindows
 
 
 class LabelledSpectrograms(WindowDataset):
@@ -35,14 +35,14 @@ class LabelledSpectrograms(WindowDataset):
 
     Parameters
     ----------
-    windows : ClipWindows
+    windows : SpectrogramWindows
         Of a split with ``labels`` and ``clip_names``.
     tasks : list of LabelTask
     where : str
         The file that messages name.
     """
 
-    def __init__(self, windows: ClipWindows, tasks: Sequence[LabelTask], where: str) -> None:
+    def __init__(self, windows: SpectrogramWindows, tasks: Sequence[LabelTask], where: str) -> None:
         super().__init__(windows)
         self.tasks = list(tasks)
         split = windows.clips

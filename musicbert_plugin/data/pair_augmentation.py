@@ -34,11 +34,12 @@ from numpy.typing import NDArray
 
 from musicbert_plugin.codecs.remi import BAR_END, INSTRUMENT, ONSET, PITCH, SIZES, TEMPO
 from musicbert_plugin.codecs.score import DRUMS
+from musicbert_plugin.data.epoch_rng import epoch_rng
 
 Ids = NDArray[np.int64]
 AUGMENTATIONS = ("inst_slight", "drum", "bass", "hist", "inst", "denoise", "content")
 BASSES = (32, 33, 43, 70)
-_STREAM = 16  # above those of ``prefix``
+_STREAM = 16  # above those of ``prefix_lm_dataset``
 
 
 @dataclass(frozen=True)
@@ -319,6 +320,6 @@ def augment(
         return condition, music
     for number, name in enumerate(AUGMENTATIONS):
         if name in names:
-            random = np.random.default_rng(np.random.SeedSequence([seed, epoch, index, _STREAM + number]))
+            random = epoch_rng(seed, epoch, index, _STREAM + number)
             pair = _CHANGES[name](pair, random, words)
     return write_condition(pair, words), pair.music

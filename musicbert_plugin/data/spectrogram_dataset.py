@@ -26,55 +26,32 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
-from musicbert_plugin.data.epoch_dataset import WholeBatches
+from musicbert_plugin.data.epoch_dataset import EpochDataset
 from musicbert_plugin.data.spectrogram_masking import SpectrogramMasking
-from musicbert_plugin.data.spectrogram_windows import MASK_STREAM, ORDER_STREAM, ClipWindows, generator
+from musicbert_plugin.data.spectrogram_windows import MASK_STREAM, SpectrogramWindows
 
 
-class WindowDataset(WholeBatches):
-    """What every dataset of windows shares: epochs, order and batches by frames.
+class WindowDataset(EpochDataset):
+    """Base of the datasets over spectrogram windows: epochs, order, and batches by frames.
 
     Parameters
     ----------
-    windows : ClipWindows
+    windows : SpectrogramWindows
     """
 
-    def __init__(self, windows: ClipWindows) -> None:
-        super().__init__()
+    def __init__(self, windows: SpectrogramWindows) -> None:
+        super().__init__(train=windows.train, seed=windows.seed)
         self.windows = windows
+        self.sizes = windows.sizes
+        self.set_epoch(1)
 
-    def set_epoch(self, epoch: int) -> None:
-        """Draw the windows of an epoch; without effect on validation."""
-        self.windows.set_epoch(epoch)
-
-    @property
-    def can_reuse_epoch_itr_across_epochs(self) -> bool:
-        """Batches are those of the first epoch, in another order; windows and masks change all the same."""
-        return not self.windows.train
-
-    def __len__(self) -> int:
-        return len(self.windows)
-
-    @property
-    def sizes(self) -> NDArray[np.int64]:
-        return self.windows.lengths
-
-    def num_tokens_vec(self, indices: NDArray[np.int64]) -> NDArray[np.int64]:
-        return self.windows.lengths[indices]
-
-    def ordered_indices(self) -> NDArray[np.int64]:
-        """Windows by length, so that a batch has little padding; in training those of one length in random order."""
-        windows = self.windows
-        order = np.arange(len(self))
-        if windows.train:
-            order = generator(windows.seed, windows.epoch, 0, ORDER_STREAM).permutation(len(self))
-        return order[np.argsort(windows.lengths[order], kind="stable")]
+    def draw_epoch(self) -> None:
+        """Draw the windows."""
+        self.windows.set_epoch(self.epoch)
 
 
 class MaskedSpectrograms(WindowDataset):
@@ -82,19 +59,18 @@ class MaskedSpectrograms(WindowDataset):
 
     Parameters
     ----------
-    windows : ClipWindows
+    windows : SpectrogramWindows
     masking : SpectrogramMasking
     """
 
-    def __init__(self, windows: ClipWindows, masking: SpectrogramMasking) -> None:
+    def __init__(self, windows: SpectrogramWindows, masking: SpectrogramMasking) -> None:
         super().__init__(windows)
         self.masking = masking if windows.train else masking.hidden
 
     def __getitem__(self, index: int) -> dict[str, Any]:
         window = int(index)
         clip = self.windows[window]
-        rng = generator(self.windows.seed, self.windows.epoch, window, MASK_STREAM)
-        source, zeroed, region = self.masking(clip, rng)
+        source, zeroed, region = self.masking(clip, self.rng(window, MASK_STREAM))
         return {
             "id": window,
             "source": torch.from_numpy(source),

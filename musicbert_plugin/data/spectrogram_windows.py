@@ -16,9 +16,10 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from musicbert_plugin.data.epoch_dataset import EpochDataset
+
 WINDOW_STREAM, MASK_STREAM, ORDER_STREAM = range(3)
 MIN_FRAMES = 16
-VALIDATION_EPOCH = 0  # fairseq counts from 1: no training epoch shares its random numbers
 
 
 class Clips(Protocol):
@@ -30,11 +31,6 @@ class Clips(Protocol):
     def read(self, index: int, start: int = 0, stop: int | None = None) -> NDArray[np.float32]:
         """Frames ``start`` to ``stop`` of a clip, [T, F]."""
         ...
-
-
-def generator(seed: int, epoch: int, index: int, stream: int) -> np.random.Generator:
-    """Random numbers that belong to one window of one epoch and to one purpose, and to nothing else."""
-    return np.random.default_rng((seed % 2**63, epoch, index, stream))
 
 
 def count_end_to_end(frames: NDArray[np.int64], max_frames: int, min_frames: int) -> NDArray[np.int64]:
@@ -51,7 +47,7 @@ def count_end_to_end(frames: NDArray[np.int64], max_frames: int, min_frames: int
     return np.maximum((frames + max_frames - min(min_frames, max_frames)) // max_frames, 1)
 
 
-class ClipWindows:
+class SpectrogramWindows(EpochDataset):
     """Windows of a split.
 
     Parameters
@@ -68,8 +64,7 @@ class ClipWindows:
 
     def __init__(self, clips: Any, *, max_frames: int, min_frames: int = MIN_FRAMES, train: bool, seed: int) -> None:
         self.clips = clips
-        self.train = train
-        self.seed = seed
+        super().__init__(train=train, seed=seed)
         frames = np.asarray(clips.frames, dtype=np.int64)
         longest = max_frames or int(frames.max(initial=1))
         if train:
@@ -82,33 +77,25 @@ class ClipWindows:
         """Which window of its clip each one is, int64 [windows]."""
         self.parts = counts[self.clip]
         if train:
-            self.lengths = np.minimum(frames[self.clip], longest)
+            self.sizes = np.minimum(frames[self.clip], longest)
         else:
-            self.lengths = np.minimum(frames[self.clip] - self.part * longest, longest)
+            self.sizes = np.minimum(frames[self.clip] - self.part * longest, longest)
         self._longest = longest
-        self._slack = frames[self.clip] - self.lengths
-        self.epoch = -1
+        self._slack = frames[self.clip] - self.sizes
         self.set_epoch(1)
 
-    def __len__(self) -> int:
-        return len(self.clip)
-
-    def set_epoch(self, epoch: int) -> None:
-        """Draw the starts of an epoch; without effect where windows lie end to end."""
-        epoch = epoch if self.train else VALIDATION_EPOCH
-        if epoch == self.epoch:
-            return
-        self.epoch = epoch
+    def draw_epoch(self) -> None:
+        """Draw the starts; where windows lie end to end, they are always the same."""
         if self.train:
-            place = generator(self.seed, epoch, 0, WINDOW_STREAM).random(len(self))
-            self.starts = np.floor((self.part + place) / self.parts * (self._slack + 1)).astype(np.int64)
+            share = self.rng(0, WINDOW_STREAM).random(len(self))
+            self.starts = np.floor((self.part + share) / self.parts * (self._slack + 1)).astype(np.int64)
         else:
             self.starts = self.part * self._longest
 
     def span(self, index: int) -> tuple[int, int, int]:
         """Clip, first frame, and the frame after the last one, of a window."""
         start = int(self.starts[index])
-        return int(self.clip[index]), start, start + int(self.lengths[index])
+        return int(self.clip[index]), start, start + int(self.sizes[index])
 
     def __getitem__(self, index: int) -> NDArray[np.float16]:
         """The frames of a window, [T, F], in the half precision in which features are stored."""

@@ -326,7 +326,8 @@ def read_requests(path: Path) -> tuple[Classes, list[int]]:
 
 def _of_split(options: argparse.Namespace) -> dict[int, Classes]:
     """What the task tells of each sample of a split, by its number; the same in every run."""
-    from musicbert_plugin.data.prefix_lm_dataset import VALIDATION_EPOCH, AttributedMusic
+    from musicbert_plugin.data.epoch_rng import VALIDATION_EPOCH
+    from musicbert_plugin.data.prefix_lm_dataset import AttributedMusic
     from musicbert_plugin.data.prompted_folder import check_prompted_folder
 
     folder = check_prompted_folder(options.data)

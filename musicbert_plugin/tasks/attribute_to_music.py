@@ -35,7 +35,7 @@ from musicbert_plugin.codecs.remi import LAYOUTS, NOTES, dictionary_words, parse
 from musicbert_plugin.data.attribute_masking import MASKS
 from musicbert_plugin.data.condition_pairs import ConditionPairs
 from musicbert_plugin.data.pair_augmentation import AUGMENTATIONS
-from musicbert_plugin.data.prefix_lm_dataset import LOSS_ON, AttributedMusic, PrefixedMusic, Prompts, read_prefix
+from musicbert_plugin.data.prefix_lm_dataset import LOSS_ON, AttributedMusic, PrefixLMDataset, Prompts, read_prefix
 from musicbert_plugin.data.prompted_folder import check_prompted_folder
 from musicbert_plugin.errors import OptionError
 from musicbert_plugin.generation.generator import (
@@ -246,7 +246,7 @@ class AttributeToMusicTask(FairseqTask):
                 mask_prob=self.cfg.attribute_mask_prob,
                 seed=self.cfg.seed,
             )
-        self.datasets[split] = PrefixedMusic(
+        self.datasets[split] = PrefixLMDataset(
             samples,
             separator=self.separator,
             position_mode=self.position_mode,

@@ -34,7 +34,7 @@ from torch import nn
 from musicbert_plugin.data.spectrogram_dataset import MaskedSpectrograms
 from musicbert_plugin.data.spectrogram_folder import SpectrogramFolder
 from musicbert_plugin.data.spectrogram_masking import PRESETS, SPAN_LAWS, SpectrogramMasking, parse_fill
-from musicbert_plugin.data.spectrogram_windows import MIN_FRAMES, ClipWindows
+from musicbert_plugin.data.spectrogram_windows import MIN_FRAMES, SpectrogramWindows
 from musicbert_plugin.errors import DatasetError, OptionError
 
 logger = logging.getLogger(__name__)
@@ -187,7 +187,7 @@ class SpectrogramTask(FairseqTask):
                 f"with {theirs}; build the data with the latter."
             )
 
-    def open_windows(self, split: str, epoch: int) -> ClipWindows:
+    def open_windows(self, split: str, epoch: int) -> SpectrogramWindows:
         """The windows of one split; of several folders, training takes folder (epoch - 1) mod their number.
 
         Raises
@@ -205,7 +205,7 @@ class SpectrogramTask(FairseqTask):
         if not len(clips):
             hint = "" if train else "; --disable-validation trains without any"
             raise DatasetError(f"{folder.path}: the split {split!r} has no clips{hint}.")
-        windows = ClipWindows(
+        windows = SpectrogramWindows(
             clips, max_frames=self.cfg.max_frames, min_frames=self.cfg.min_frames, train=train, seed=self.cfg.seed
         )
         logger.info(
@@ -213,8 +213,8 @@ class SpectrogramTask(FairseqTask):
             folder.path / split,
             len(clips),
             len(windows),
-            windows.lengths.sum(),
-            windows.lengths.sum() / folder.frame_rate / 60,
+            windows.sizes.sum(),
+            windows.sizes.sum() / folder.frame_rate / 60,
         )
         return windows
 

@@ -35,12 +35,12 @@ def make_batch(rows, seed=0, frames=(30, 18, 25, 12)):
     """A collated batch of the clips numbered ``rows``, each masked by itself."""
     from musicbert_plugin.data.spectrogram_dataset import MaskedSpectrograms
     from musicbert_plugin.data.spectrogram_masking import SpectrogramMasking
-    from musicbert_plugin.data.spectrogram_windows import ClipWindows
+    from musicbert_plugin.data.spectrogram_windows import SpectrogramWindows
 
     rng = np.random.default_rng(seed)
     clips = [rng.normal(size=(n, 6)).astype(np.float32) * 2 for n in frames]
     reader = SimpleNamespace(frames=np.array(frames), read=lambda i, a=0, b=None: clips[i][a:b].copy())
-    windows = ClipWindows(reader, max_frames=0, train=True, seed=3)
+    windows = SpectrogramWindows(reader, max_frames=0, train=True, seed=3)
     data = MaskedSpectrograms(windows, SpectrogramMasking.preset("musicoder", 6))
     return data.collater([data[row] for row in rows])
 

@@ -17,14 +17,14 @@ AFFECT = LabelTask("affect", "regression", "AV", ("arousal", "valence"))
 
 def test_windows_have_the_labels_of_their_items():
     from musicbert_plugin.data.labelled_spectrograms import LabelledSpectrograms
-    from musicbert_plugin.data.spectrogram_windows import ClipWindows
+    from musicbert_plugin.data.spectrogram_windows import SpectrogramWindows
 
     learnt = [GENRE, AFFECT.learn(["1/2", "", "3/"])]
     clips = SimpleNamespace(
         frames=np.array([90, 20, 50]), clip_names=["a", "b", "c"], read=lambda i, a=0, b=None: np.ones((b - a, 2)) * i,
         labels={"genre": ["folk", "", "jazz"], "AV": ["1/2", "", "3/"]},
     )  # fmt: skip
-    data = LabelledSpectrograms(ClipWindows(clips, max_frames=40, train=False, seed=1), learnt, "train")
+    data = LabelledSpectrograms(SpectrogramWindows(clips, max_frames=40, train=False, seed=1), learnt, "train")
     batch = data.collater([data[index] for index in range(len(data))])
     assert batch["item"].tolist() == [0, 0, 1, 2]
     assert batch["labels"]["genre"][:, 0].tolist() == [2, 2, 0, 0]

@@ -13,7 +13,7 @@ pytestmark = pytest.mark.usefixtures("registered")
 def dataset():
     from musicbert_plugin.data.spectrogram_dataset import MaskedSpectrograms
     from musicbert_plugin.data.spectrogram_masking import SpectrogramMasking
-    from musicbert_plugin.data.spectrogram_windows import ClipWindows
+    from musicbert_plugin.data.spectrogram_windows import SpectrogramWindows
 
     def make(frames=(50, 20, 90, 7), train=True, masking="mixed", seed=1, value=None):
         rng = np.random.default_rng(0)
@@ -22,7 +22,7 @@ def dataset():
             for n in frames
         ]
         reader = SimpleNamespace(frames=np.array(frames), read=lambda i, a=0, b=None: clips[i][a:b].copy())
-        windows = ClipWindows(reader, max_frames=40, train=train, seed=seed)
+        windows = SpectrogramWindows(reader, max_frames=40, train=train, seed=seed)
         return MaskedSpectrograms(windows, SpectrogramMasking.preset(masking, 6))
 
     return make
@@ -69,7 +69,7 @@ def test_defect_14_nothing_is_masked_or_restored_on_padding(dataset, masking):
 def test_defect_13_lengths_are_told_and_not_guessed_from_zeros(dataset):
     data = dataset(train=False, value=0.0)  # silence after subtracting a mean
     batch = data.collater([data[index] for index in range(len(data))])
-    assert batch["net_input"]["lengths"] == tuple(data.windows.lengths.tolist())
+    assert batch["net_input"]["lengths"] == tuple(data.windows.sizes.tolist())
 
 
 def test_batches_are_counted_in_frames(dataset):

@@ -45,5 +45,5 @@ def test_one_layer_can_be_chosen(mix, layer):
 
 @pytest.mark.parametrize("mix", ["3", "first", "-1"])
 def test_a_layer_that_is_not_there_is_refused(mix):
-    with pytest.raises(OptionError, match="--layer-mix"):
+    with pytest.raises(OptionError, match="layer_mix"):
         PooledHeads(4, 2, {"a": 3}, layer_mix=mix)
