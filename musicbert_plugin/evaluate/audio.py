@@ -141,11 +141,10 @@ def _measure_reconstruction(hub: MusiCoderHub, options: argparse.Namespace) -> R
     from fairseq import utils
 
     from musicbert_plugin.criterions.spectrogram_reconstruction import REGIONS, SOURCES, error_sums
+    from musicbert_plugin.plots.reconstruction import draw_sample, restore_sample
     from musicbert_plugin.tasks.spectrogram_reconstruction import (
         SpectrogramReconstructionTask,
         SpectrogramReconstructionTaskConfig,
-        draw_sample,
-        restore_sample,
     )
 
     task = SpectrogramReconstructionTask(

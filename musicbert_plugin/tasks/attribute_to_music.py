@@ -19,14 +19,12 @@ both write music with the plugin's own generator (``composition``).
 import logging
 from argparse import Namespace
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, Optional
 
 import torch
-from fairseq import utils
 from fairseq.data import Dictionary, FairseqDataset
 from fairseq.dataclass import ChoiceEnum, FairseqDataclass
-from fairseq.tasks import FairseqTask, register_task
+from fairseq.tasks import register_task
 from omegaconf import II, open_dict
 from torch import Tensor
 
@@ -49,6 +47,7 @@ from musicbert_plugin.generation.generator import (
     request_ids,
 )
 from musicbert_plugin.generation.sampling import Search
+from musicbert_plugin.tasks.music_task import MusicTask
 
 logger = logging.getLogger(__name__)
 
@@ -149,7 +148,7 @@ class AttributeToMusicTaskConfig(FairseqDataclass):
     tokens_per_sample: int = field(default=8192, metadata={"help": "longest row, prefix included"})
     persistent_workers: bool = field(
         default=False,
-        metadata={"help": "let loader processes outlive their epoch (of no use: each epoch starts new ones)"},
+        metadata={"help": "without effect; each epoch of training starts new loader processes"},
     )
     seed: int = II("common.seed")
 
@@ -163,13 +162,15 @@ def dictionary_of(words: tuple[str, ...]) -> Dictionary:
 
 
 @register_task("attribute_to_music", dataclass=AttributeToMusicTaskConfig)
-class AttributeToMusicTask(FairseqTask):
+class AttributeToMusicTask(MusicTask):
     """Music behind prefixes; see the module."""
 
     cfg: AttributeToMusicTaskConfig
 
     def __init__(self, cfg: AttributeToMusicTaskConfig) -> None:
         super().__init__(cfg)
+        # fairseq keeps hold of persistent processes alone, which is what MusicTask needs to end them.
+        cfg.persistent_workers = True
         self.layout: Optional[str] = None if str(cfg.layout) == AUTO else str(cfg.layout)  # noqa: UP045
         self.position_mode = POSITION_MODES[0] if str(cfg.position_mode) == AUTO else str(cfg.position_mode)
         self.prefix = PREFIXES[0] if str(cfg.prefix) == AUTO else str(cfg.prefix)
@@ -178,7 +179,7 @@ class AttributeToMusicTask(FairseqTask):
         self.lines_read = self.lines_answered = 0
         words = tuple(dictionary_words())
         if cfg.data:
-            folder = Path(utils.split_paths(cfg.data)[0])
+            folder = self.shard("valid")
             if (folder / "dict.txt").is_file() or (folder / "config.json").is_file():
                 checked = check_prompted_folder(folder)
                 words = checked.words
@@ -187,11 +188,6 @@ class AttributeToMusicTask(FairseqTask):
                     self.of_folder["layout"] = checked.layout
         self.dictionary = dictionary_of(words)
         self.separator = self.dictionary.index("<sep>")
-
-    @classmethod
-    def setup_task(cls, cfg: AttributeToMusicTaskConfig, **unused: Any) -> "AttributeToMusicTask":
-        """Make the task."""
-        return cls(cfg)
 
     def build_model(self, cfg: Any, from_checkpoint: bool = False) -> Any:
         """Make the model, and settle what belongs to it: as asked for, or the checkpoint's, or the dataset's."""
@@ -208,8 +204,7 @@ class AttributeToMusicTask(FairseqTask):
         return super().build_model(cfg, from_checkpoint)
 
     def load_dataset(self, split: str, epoch: int = 1, combine: bool = False, **options: Any) -> None:
-        """Open one split; of several folders, training takes folder (epoch - 1) mod their number, any other split the
-        first.
+        """Open one split.
 
         Raises
         ------
@@ -220,11 +215,10 @@ class AttributeToMusicTask(FairseqTask):
         """
         if not self.cfg.data:
             raise OptionError("No dataset folder was given: it is the first argument, as preprocess.remi makes it.")
-        paths = utils.split_paths(self.cfg.data)
         train = split.startswith("train")
-        folder = check_prompted_folder(paths[(epoch - 1) % len(paths)] if train else paths[0])
+        folder = check_prompted_folder(self.shard(split, epoch))
         if folder.words != tuple(self.dictionary.symbols[self.dictionary.nspecial :]):
-            raise OptionError(f"{folder.path} has another dictionary than {paths[0]}: shards share one.")
+            raise OptionError(f"{folder.path} has another dictionary than {self.shard('valid')}: shards share one.")
         if folder.layout and self.layout and folder.layout != self.layout:
             raise OptionError(
                 f"{folder.path} holds music in layout {folder.layout}, but the model's is {self.layout}: the same is "
@@ -324,14 +318,6 @@ class AttributeToMusicTask(FairseqTask):
     def max_positions(self) -> int:
         """Longest row, prefix included."""
         return self.cfg.tokens_per_sample
-
-    @property
-    def source_dictionary(self) -> Dictionary:
-        return self.dictionary
-
-    @property
-    def target_dictionary(self) -> Dictionary:
-        return self.dictionary
 
 
 class FairseqComposer:

@@ -24,10 +24,9 @@ from typing import Any, Optional
 
 import numpy as np
 import torch
-from fairseq import utils
 from fairseq.dataclass import ChoiceEnum, FairseqDataclass
 from fairseq.distributed import utils as distributed_utils
-from fairseq.tasks import FairseqTask, register_task
+from fairseq.tasks import register_task
 from omegaconf import II, MISSING
 from torch import nn
 
@@ -36,6 +35,8 @@ from musicbert_plugin.data.spectrogram_folder import SpectrogramFolder
 from musicbert_plugin.data.spectrogram_masking import PRESETS, SPAN_LAWS, SpectrogramMasking, parse_fill
 from musicbert_plugin.data.spectrogram_windows import MIN_FRAMES, SpectrogramWindows
 from musicbert_plugin.errors import DatasetError, OptionError
+from musicbert_plugin.plots.reconstruction import draw_sample
+from musicbert_plugin.tasks.music_task import MusicTask
 
 logger = logging.getLogger(__name__)
 
@@ -139,7 +140,7 @@ def masking_of(cfg: Any, folder: SpectrogramFolder) -> SpectrogramMasking:
     return masking
 
 
-class SpectrogramTask(FairseqTask):
+class SpectrogramTask(MusicTask):
     """What the tasks on feature folders share: the folder, its mean and deviation, and the front-end in checkpoints."""
 
     def __init__(self, cfg: Any) -> None:
@@ -148,15 +149,10 @@ class SpectrogramTask(FairseqTask):
             raise OptionError(f"--max-frames is {cfg.max_frames}, but it is at least 0 (whole clips).")
         if cfg.min_frames < 1:
             raise OptionError(f"--min-frames is {cfg.min_frames}, but a window has at least 1 frame.")
-        self.folder = SpectrogramFolder(utils.split_paths(cfg.data)[0])
+        self.folder = SpectrogramFolder(self.shard("valid"))
         self.feature_mean, self.feature_std = self.folder.mean, self.folder.std
         settings = json.dumps(self.folder.front_end, sort_keys=True).encode()
         self.front_end_hash = int.from_bytes(hashlib.sha256(settings).digest()[:6], "big")
-
-    @classmethod
-    def setup_task(cls, cfg: Any, **unused: Any) -> "SpectrogramTask":
-        """Make the task; fairseq's tools also tell where the options come from, which makes no difference here."""
-        return cls(cfg)
 
     @property
     def description(self) -> dict[str, Any]:
@@ -188,16 +184,15 @@ class SpectrogramTask(FairseqTask):
             )
 
     def open_windows(self, split: str, epoch: int) -> SpectrogramWindows:
-        """The windows of one split; of several folders, training takes folder (epoch - 1) mod their number.
+        """The windows of one split.
 
         Raises
         ------
         DatasetError
             If the folder cannot be read or its features are not those of the first folder.
         """
-        paths = utils.split_paths(self.cfg.data)
         train = split.startswith("train")
-        path = Path(paths[(epoch - 1) % len(paths)] if train else paths[0])
+        path = self.shard(split, epoch)
         folder = self.folder if path == self.folder.path else SpectrogramFolder(path)
         if folder.feature_names != self.folder.feature_names or folder.front_end != self.folder.front_end:
             raise DatasetError(f"{folder.path} was made with another front-end than {self.folder.path}.")
@@ -220,14 +215,6 @@ class SpectrogramTask(FairseqTask):
 
     def max_positions(self) -> None:
         """Windows of any length."""
-        return None
-
-    @property
-    def source_dictionary(self) -> None:
-        return None
-
-    @property
-    def target_dictionary(self) -> None:
         return None
 
 
@@ -324,49 +311,3 @@ class SpectrogramReconstructionTask(SpectrogramTask):
             self._board = SummaryWriter(str(Path(self.cfg.tensorboard_logdir) / "pictures"))
         self._board.add_image(tag, picture, num_updates, dataformats="HWC")
         self._board.flush()
-
-
-@torch.no_grad()
-def restore_sample(model: nn.Module, sample: dict[str, Any]) -> dict[str, np.ndarray]:
-    """The first clip of a batch in its own units: ``masked`` (NaN: hidden), ``original``, ``restored``, ``region``.
-
-    Each [T, F] without padding; the model is left in the mode in which it was.
-    """
-    was_training = model.training
-    model.eval()
-    device = model.feature_mean.device
-    net_input = utils.apply_to_sample(lambda tensor: tensor.to(device), sample["net_input"])
-    restored = model.restore_units(model(**net_input)[0])[0].cpu().numpy()
-    model.train(was_training)
-    frames = sample["net_input"]["lengths"][0]
-    masked = sample["net_input"]["source"][0].float().masked_fill(sample["net_input"]["zeroed"][0], float("nan"))
-    return {
-        "masked": masked[:frames].numpy(),
-        "original": sample["target"][0, :frames].float().numpy(),
-        "restored": restored[:frames],
-        "region": sample["region"][0, :frames].numpy(),
-    }
-
-
-def draw_sample(
-    model: nn.Module,
-    sample: dict[str, Any],
-    folder: SpectrogramFolder,
-    path: Path | None,
-    title: str = "",
-    start: float = 0.0,
-) -> np.ndarray:
-    """Draw the first clip of a batch (its log-mel bands), and save the picture; returns its pixels, uint8 [H, W, 3]."""
-    from musicbert_plugin.plots.spectrogram import draw_spectrograms, mel_columns, unit_of
-
-    columns = mel_columns(folder.feature_names)
-    panels = {name: values[:, columns] for name, values in restore_sample(model, sample).items()}
-    return draw_spectrograms(
-        path,
-        **panels,
-        frame_rate=folder.frame_rate,
-        frequencies=folder.frequencies[columns],
-        title=title,
-        start=start,
-        unit=unit_of(folder.front_end, folder.feature_names),
-    )

@@ -223,3 +223,15 @@ def test_training_beats_zeros(fairseq_command, spectrogram_folder, tmp_path):
     )  # fmt: skip
     losses = [float(line["mse"]) for line in outcome.statistics if "mse" in line]
     assert np.mean(losses[-5:]) < 0.6 * np.mean(losses[:3])
+
+
+def test_loader_processes_end_when_the_next_epoch_begins(folder, loader_processes):
+    assert loader_processes(make_task(folder)) == [2, 2, 2, 0]
+
+
+def test_a_checkpoint_tells_the_version_that_made_it(fairseq_command, folder, tmp_path):
+    from musicbert_plugin import __version__
+
+    train(fairseq_command, folder, tmp_path, "--max-update", 1)
+    state = torch.load(tmp_path / "checkpoint_last.pt", weights_only=True)
+    assert state["extra_state"]["musicbert_plugin"] == __version__
