@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from musicbert_plugin.errors import MusicError, RecordingError
-from musicbert_plugin.file_names import as_listed, escaped, shown, unescaped
+from musicbert_plugin.files import as_listed, escaped, shown, unescaped
 
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="names are text there")
 NAMES = st.binary(max_size=12).map(os.fsdecode) | st.text(alphabet=[*r"\xe9a5c/.", "\udce9", "\n", "é"], max_size=12)
