@@ -224,6 +224,24 @@ optimization: {{lr: [0.1]}}
     assert str(tmp_path / "nothing") in run.stderr.splitlines()[-1]
 
 
+FAMILIES = {
+    "octuple_masked_lm": "musicbert_tiny",
+    "spectrogram_reconstruction": "musicoder_tiny",
+    "audio_multitask": "musicoder_tiny",
+    "attribute_to_music": "linear_transformer_lm_std",
+}
+STRANGERS = [(task, model) for task, own in FAMILIES.items() for model in {*FAMILIES.values()} - {own}]
+
+
+@pytest.mark.parametrize(("task", "model"), sorted(STRANGERS))
+def test_training_the_model_of_another_task_ends_with_a_sentence(
+    ends_with: Callable[..., str], tmp_path: Path, task: str, model: str
+) -> None:
+    told = ends_with("train", tmp_path, "--task", task, "--arch", model, "--criterion", "cross_entropy")
+    assert told.startswith(f"The task {task} cannot train the model {model}; accepted are: ")
+    assert FAMILIES[task] in told and model not in told.partition("; ")[2]
+
+
 # ---------------------------------------------------------------------------------------------------------------------
 # What arrives from other processes is text
 
