@@ -18,8 +18,8 @@
 # '--trainable-layers 2', '--max-epoch 5'.
 #
 # Checkpoints go to checkpoints/ARCH_finetuned, with --frozen to checkpoints/ARCH_probed (or --save-dir); started again with
-# the same one, it goes on where it was.  The same recipe as YAML: musicbert_plugin/config/audio_multitask_*.yaml, and with
-# --frozen audio_probe_*.yaml.
+# the same one, it goes on where it was.  The same recipe as YAML: musicbert_plugin/config/audio_multitask.yaml, and with
+# --frozen audio_probe.yaml, with model=ARCH.
 #
 # Then:  python -m musicbert_plugin.evaluate audio --path checkpoints/ARCH_finetuned/checkpoint_best.pt DATA
 #        python -m musicbert_plugin.evaluate audio --path checkpoints/ARCH_finetuned/checkpoint_best.pt --predict SONG.flac

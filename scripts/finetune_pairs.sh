@@ -19,7 +19,7 @@
 # Checkpoints go to checkpoints/pairs (or --save-dir), with DATA's dict.txt beside them, as the Python entry needs it; started
 # again with the same folder, it goes on where it was.  How like the generated bars are to the true ones:
 #   python -m musicbert_plugin.evaluate pairs --path checkpoints/pairs/checkpoint_best.pt DATA
-# The same recipe as YAML, one per size: musicbert_plugin/config/pairs_finetune_*.yaml.
+# The same recipe as YAML: musicbert_plugin/config/pairs_finetune.yaml, with model=ARCH.
 set -eu
 # shellcheck source=scripts/recipe.sh
 . "$(dirname "$0")/recipe.sh"

@@ -16,8 +16,8 @@
 #
 # Checkpoints and pictures go to checkpoints/ARCH, with --from to checkpoints/ARCH_continued (or --save-dir); started again with
 # the same one, it goes on where it was.
-# The same recipe as YAML, for four GPUs: musicbert_plugin/config/spectrogram_pretrain_*.yaml, and with --from
-# spectrogram_continue_*.yaml.
+# The same recipe as YAML, for four GPUs: musicbert_plugin/config/spectrogram_pretrain.yaml, and with --from
+# spectrogram_continue.yaml, with model=ARCH.
 set -eu
 # shellcheck source=scripts/recipe.sh
 . "$(dirname "$0")/recipe.sh"

@@ -16,7 +16,7 @@
 #
 # Checkpoints go to checkpoints/ARCH (or --save-dir); started again with the same one, it goes on where it was, in the middle
 # of an epoch too.  Slurm: scripts/pretrain_octuple.slurm calls this script on each node.  The same recipe as YAML, for eight
-# GPUs: musicbert_plugin/config/octuple_pretrain_*.yaml.
+# GPUs: musicbert_plugin/config/octuple_pretrain.yaml, with model=ARCH.
 set -eu
 # shellcheck source=scripts/recipe.sh
 . "$(dirname "$0")/recipe.sh"

@@ -21,7 +21,7 @@
 #   fairseq-validate DATA --user-dir musicbert_plugin --task attribute_to_music --path CKPT --valid-subset test --batch-size 8
 #   python -m musicbert_plugin.evaluate attributes --path CKPT DATA
 #   bash scripts/generate_music.sh CKPT REQUESTS DEST
-# The same recipe as YAML, one per size: musicbert_plugin/config/attribute_to_music_*.yaml.
+# The same recipe as YAML: musicbert_plugin/config/attribute_to_music.yaml, with model=ARCH.
 set -eu
 # shellcheck source=scripts/recipe.sh
 . "$(dirname "$0")/recipe.sh"

@@ -136,6 +136,36 @@ def fairseq_command(registered: None, monkeypatch: pytest.MonkeyPatch) -> Iterat
 
 
 @pytest.fixture
+def hydra_configuration(
+    fairseq_command: Callable[..., CommandRun], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Callable[..., Any]:
+    """``hydra_configuration("octuple_pretrain", "model=musicbert_tiny")``: with what fairseq-hydra-train would train.
+
+    The command itself composes and completes the configuration, without ``hydra:`` and with all values resolved; only
+    the training is left out.
+    """
+    import fairseq.distributed.utils as distributed_utils
+
+    def configuration(name: str, *overrides: str) -> Any:
+        found = []
+
+        def call_main(cfg: Any, main: Callable[..., Any], **unused: Any) -> None:
+            found.append((os.getcwd(), cfg))
+
+        with monkeypatch.context() as patch:
+            patch.setattr(distributed_utils, "call_main", call_main)
+            fairseq_command(
+                *("hydra-train", "--config-dir", PLUGIN / "config", "--config-name", name, *overrides),
+                *(f"hydra.run.dir={tmp_path}", "hydra.output_subdir=null"),
+            )
+        ((folder, cfg),) = found
+        assert folder == os.getcwd(), "save_dir is relative to the folder in which the command is given"
+        return cfg
+
+    return configuration
+
+
+@pytest.fixture
 def octuple_folder(registered: None, tmp_path: Path) -> Callable[..., Path]:
     """``octuple_folder(train=[300, 20], valid=[50])``: a dataset folder of random pieces with that many notes each.
 
