@@ -11,7 +11,7 @@ import json
 import logging
 import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -24,6 +24,14 @@ PLUGIN = ROOT / "musicbert_plugin"
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--record-golden", action="store_true", help="write the files of tests/golden anew")
+    parser.addoption("--all", action="store_true", help="every file and every length, where a sample is the default")
+
+
+@pytest.fixture(scope="session")
+def sample(request: pytest.FixtureRequest) -> Callable[[Sequence[Any], int], list[Any]]:
+    """``sample(items, 8)``: every eighth item and the last one; all of them with ``--all``."""
+    everything = request.config.getoption("--all")
+    return lambda items, step: list(items) if everything else [*items[:-1:step], items[-1]]
 
 
 @pytest.fixture(scope="session")

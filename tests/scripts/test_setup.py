@@ -295,7 +295,14 @@ def test_a_changed_requirement_is_installed_without_a_new_build(installing: Inst
     with open(installing.checkout / "requirements.txt", "a") as file:
         file.write("mido==1.3.3\n")
     again = installing.installs("test")
-    assert again == ["pip==26.3", "requirements-build.txt", WHEEL, "requirements.txt", "plugin", "requirements-test.txt"]
+    assert again == [
+        "pip==26.3",
+        "requirements-build.txt",
+        WHEEL,
+        "requirements.txt",
+        "plugin",
+        "requirements-test.txt",
+    ]
 
 
 def test_a_failed_build_shows_its_log_and_leaves_nothing_that_looks_finished(
