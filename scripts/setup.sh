@@ -229,7 +229,7 @@ install_fairseq() {
         # what a killed build left behind; a younger one may belong to another checkout
         find "$cache" -maxdepth 1 -name '*.building.*' -mtime +0 -exec rm -rf {} + 2>/dev/null || true
         building=$(mktemp -d "$folder.building.XXXXXX")
-        # fairseq's CUDA sources are not in its archive, so their build must not be attempted
+        # fairseq's archive lacks its CUDA sources, so their build must not be attempted
         if ! env -u CUDA_HOME "$python" -m pip --disable-pip-version-check wheel --no-build-isolation --no-deps --no-cache-dir \
             --no-binary fairseq-fixed --require-hashes -r requirements-fairseq.txt -w "$building" >"$building/log" 2>&1; then
             tail -n 30 "$building/log" >&2
