@@ -112,6 +112,7 @@ class OctupleMaskedLmTask(MusicTask):
     """Masked language modelling of octuples; see the module."""
 
     cfg: OctupleMaskedLmTaskConfig
+    accepted_models = ("musicbert",)
 
     def __init__(self, cfg: OctupleMaskedLmTaskConfig) -> None:
         super().__init__(cfg)
