@@ -422,7 +422,7 @@ def test_a_prediction_is_the_mean_over_the_windows_of_a_validation(checkpoint):
                 model(torch.from_numpy(windows[k]).float()[None])[0]["level"][0].softmax(-1)
                 for k in range(len(windows))
             ]
-        expected = np.average(np.stack([answer.numpy() for answer in answers]), axis=0, weights=windows.lengths)
+        expected = np.average(np.stack([answer.numpy() for answer in answers]), axis=0, weights=windows.sizes)
         found = MusiCoderHub.from_pretrained(path, window=20).predict(x)["level"]
         np.testing.assert_allclose(list(found.values()), expected, atol=1e-6)
     hub = MusiCoderHub.from_pretrained(path, window=36)
