@@ -36,7 +36,7 @@ class LabelledSpectrograms(WindowDataset):
     Parameters
     ----------
     windows : SpectrogramWindows
-        Of a split with ``labels`` and ``clip_names``.
+        Of a split with ``labels`` and ``names``.
     tasks : list of LabelTask
     where : str
         The file that messages name.
@@ -45,12 +45,12 @@ class LabelledSpectrograms(WindowDataset):
     def __init__(self, windows: SpectrogramWindows, tasks: Sequence[LabelTask], where: str) -> None:
         super().__init__(windows)
         self.tasks = list(tasks)
-        split = windows.clips
+        split = windows.split
         self.labels: dict[str, NDArray[np.float64]] = {}
         self.present: dict[str, NDArray[np.bool_]] = {}
         for task in self.tasks:
             cells = column_of(task, split.labels, where)
-            values, present = read_cells(task, cells, where, names=split.clip_names)
+            values, present = read_cells(task, cells, where, names=split.names)
             self.labels[task.name] = np.where(present, task.standardise(values), 0.0)
             self.present[task.name] = present
 
@@ -62,7 +62,7 @@ class LabelledSpectrograms(WindowDataset):
         if not samples:
             return {}
         window = np.array([sample["id"] for sample in samples])
-        item = self.windows.clip[window]
+        item = self.windows.item[window]
         lengths = tuple(len(sample["source"]) for sample in samples)
         return {
             "id": torch.from_numpy(window),

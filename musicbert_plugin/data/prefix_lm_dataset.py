@@ -38,7 +38,7 @@ from torch.nn.utils.rnn import pad_sequence
 
 from musicbert_plugin.codecs.attributes import SLOTS, command_ids
 from musicbert_plugin.codecs.remi import EOS, PAD
-from musicbert_plugin.data.attribute_masking import mask_attributes
+from musicbert_plugin.data.attribute_dropout import drop_attributes
 from musicbert_plugin.data.epoch_dataset import EpochDataset
 from musicbert_plugin.data.epoch_rng import epoch_rng
 from musicbert_plugin.data.indexed_dataset import Parts
@@ -65,7 +65,8 @@ class AttributedMusic:
     ----------
     stem : path of the split, without ``.bin``
         Beside the music lies ``STEM.attributes.npy``, the class vectors uint8 [N, 63], mapped, not read.
-    mask, mask_prob : see ``attribute_masking``
+    dropout, dropout_prob : str, float
+        Which attributes are visible, see ``attribute_dropout``.
     seed : int
 
     Raises
@@ -74,7 +75,7 @@ class AttributedMusic:
         If a file is missing, or the two disagree.
     """
 
-    def __init__(self, stem: Path, *, mask: str = "steps", mask_prob: float = 0.4, seed: int = 1) -> None:
+    def __init__(self, stem: Path, *, dropout: str = "steps", dropout_prob: float = 0.4, seed: int = 1) -> None:
         self.music = Parts(stem)
         path = Path(f"{stem}.attributes.npy")
         try:
@@ -89,12 +90,12 @@ class AttributedMusic:
                 f"{path} holds {self.classes.dtype} {list(self.classes.shape)}, but {stem}.bin has {len(self.music)} "
                 f"samples, so uint8 [{len(self.music)}, {SLOTS}] is expected: build the dataset again."
             )
-        self.mask, self.mask_prob, self.seed = mask, mask_prob, seed
+        self.dropout, self.dropout_prob, self.seed = dropout, dropout_prob, seed
         self.sizes = np.asarray(self.music.sizes, np.int64) + SLOTS
 
     def sample(self, index: int, epoch: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         random = epoch_rng(self.seed, epoch, index, MASK_STREAM)
-        classes = mask_attributes(np.asarray(self.classes[index]), random, self.mask, self.mask_prob)
+        classes = drop_attributes(np.asarray(self.classes[index]), random, self.dropout, self.dropout_prob)
         return command_ids(classes), ended(self.music.read(index))
 
 

@@ -333,7 +333,7 @@ def _of_split(options: argparse.Namespace) -> dict[int, Classes]:
     folder = check_prompted_folder(options.data)
     if folder.pairs(options.gen_subset):
         raise OptionError(f"{options.data} holds pairs, not attributes: evaluate pairs measures them.")
-    samples = AttributedMusic(folder.path / options.gen_subset, mask=options.attribute_mask, seed=options.seed)
+    samples = AttributedMusic(folder.path / options.gen_subset, dropout=options.attribute_mask, seed=options.seed)
     count = min(len(samples.music), options.limit or len(samples.music))
     if not count:
         raise DatasetError(f"{options.data}: the split {options.gen_subset!r} is empty.")

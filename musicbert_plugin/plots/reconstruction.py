@@ -21,7 +21,7 @@ def restore_sample(model: nn.Module, sample: dict[str, Any]) -> dict[str, np.nda
     -------
     dict of arrays [T, F] without padding
         ``masked`` (NaN where the model sees zero), ``original`` and ``restored`` in the features' own units, and
-        ``region``, the bits of ``spectrogram_masking``.
+        ``target_mask``, the bits of ``spectrogram_masking``.
     """
     was_training = model.training
     model.eval()
@@ -32,12 +32,12 @@ def restore_sample(model: nn.Module, sample: dict[str, Any]) -> dict[str, np.nda
     restored = model.restore_units(model(**net_input)[0])[0].cpu().numpy()
     model.train(was_training)
     frames = sample["net_input"]["lengths"][0]
-    masked = sample["net_input"]["source"][0].float().masked_fill(sample["net_input"]["zeroed"][0], float("nan"))
+    masked = sample["net_input"]["source"][0].float().masked_fill(sample["net_input"]["input_mask"][0], float("nan"))
     return {
         "masked": masked[:frames].numpy(),
         "original": sample["target"][0, :frames].float().numpy(),
         "restored": restored[:frames],
-        "region": sample["region"][0, :frames].numpy(),
+        "target_mask": sample["target_mask"][0, :frames].numpy(),
     }
 
 

@@ -3,7 +3,7 @@
 Lu et al. 2023, "MuseCoco: Generating Symbolic Music from Text" (arXiv 2306.00110), section 3.3.  The data are dataset
 folders (see ``data.prompted_folder``) of ``preprocess.remi build`` (music and its attributes) or ``preprocess.remi
 pairs`` (condition and music).  What a batch holds is in ``data.prefix``; which attributes it tells, in
-``data.attribute_masking``.
+``data.attribute_dropout``.
 
 A split whose name begins with "train" is masked anew in every epoch; any other is alike in every epoch.
 
@@ -30,7 +30,7 @@ from torch import Tensor
 
 from musicbert_plugin.codecs.octuple import DEFAULT_METER
 from musicbert_plugin.codecs.remi import LAYOUTS, NOTES, dictionary_words, parse_meter
-from musicbert_plugin.data.attribute_masking import MASKS
+from musicbert_plugin.data.attribute_dropout import DROPOUTS
 from musicbert_plugin.data.condition_pairs import ConditionPairs
 from musicbert_plugin.data.pair_augmentation import AUGMENTATIONS
 from musicbert_plugin.data.prefix_lm_dataset import LOSS_ON, AttributedMusic, PrefixLMDataset, Prompts, read_prefix
@@ -56,7 +56,7 @@ POSITION_MODES = ("zero-prefix", "zero-prefix-shifted", "all")
 LAYOUT_CHOICES = ChoiceEnum((AUTO, *LAYOUTS))
 POSITION_CHOICES = ChoiceEnum((AUTO, *POSITION_MODES))
 LOSS_CHOICES = ChoiceEnum(LOSS_ON)
-MASK_CHOICES = ChoiceEnum(MASKS)
+DROPOUT_CHOICES = ChoiceEnum(DROPOUTS)
 PREFIX_CHOICES = ChoiceEnum((AUTO, *PREFIXES))
 KEEP_CHOICES = ChoiceEnum((AUTO, "all", "best"))
 
@@ -82,8 +82,8 @@ class AttributeToMusicTaskConfig(FairseqDataclass):
         metadata={"help": "where positions begin; auto: as in the checkpoint, or else at <sep> (zero-prefix)"},
     )
     loss_on: LOSS_CHOICES = field(default="target", metadata={"help": "whether the prefix is learned too (all)"})
-    attribute_mask: MASK_CHOICES = field(
-        default="steps", metadata={"help": "which attributes are told: a drawn number, each by chance, or all"}
+    attribute_mask: DROPOUT_CHOICES = field(
+        default="steps", metadata={"help": "which attributes are visible: a drawn number, each by chance, or all"}
     )
     attribute_mask_prob: float = field(
         default=0.4, metadata={"help": "probability that --attribute-mask probability hides a command word"}
@@ -237,8 +237,8 @@ class AttributeToMusicTask(MusicTask):
         else:
             samples = AttributedMusic(
                 folder.path / split,
-                mask=str(self.cfg.attribute_mask),
-                mask_prob=self.cfg.attribute_mask_prob,
+                dropout=str(self.cfg.attribute_mask),
+                dropout_prob=self.cfg.attribute_mask_prob,
                 seed=self.cfg.seed,
             )
         self.datasets[split] = PrefixLMDataset(

@@ -32,7 +32,7 @@ from musicbert_plugin.codecs.octuple import MASK, dictionary_lines
 from musicbert_plugin.data.dataset_folder import WINDOWS, check_octuple_folder
 from musicbert_plugin.data.indexed_dataset import open_parts
 from musicbert_plugin.data.octuple_dataset import MaskedOctuples
-from musicbert_plugin.data.octuple_masking import MASK_UNITS, MaskingLaw, OctupleMasking, parse_strategies
+from musicbert_plugin.data.octuple_masking import MASK_UNITS, MaskingProbabilities, OctupleMasking, parse_strategies
 from musicbert_plugin.data.octuple_windows import PieceWindows
 from musicbert_plugin.errors import OptionError
 from musicbert_plugin.tasks.music_task import MusicTask
@@ -117,8 +117,8 @@ class OctupleMaskedLmTask(MusicTask):
     def __init__(self, cfg: OctupleMaskedLmTaskConfig) -> None:
         super().__init__(cfg)
         self.dictionary = octuple_dictionary()
-        law = MaskingLaw(cfg.mask_prob, cfg.random_token_prob, cfg.leave_unmasked_prob)
-        self.masking = OctupleMasking(law, parse_strategies(cfg.mask_strategy), str(cfg.mask_unit))
+        probabilities = MaskingProbabilities(cfg.mask_prob, cfg.random_token_prob, cfg.leave_unmasked_prob)
+        self.masking = OctupleMasking(probabilities, parse_strategies(cfg.mask_strategy), str(cfg.mask_unit))
         self.pack = parse_switch("--pack", cfg.pack)
 
     def load_dataset(self, split: str, epoch: int = 1, combine: bool = False, **unused: Any) -> None:

@@ -32,7 +32,7 @@ from torch import nn
 
 from musicbert_plugin.data.spectrogram_dataset import MaskedSpectrograms
 from musicbert_plugin.data.spectrogram_folder import SpectrogramFolder
-from musicbert_plugin.data.spectrogram_masking import PRESETS, SPAN_LAWS, SpectrogramMasking, parse_fill
+from musicbert_plugin.data.spectrogram_masking import PRESETS, SPAN_DISTRIBUTIONS, SpectrogramMasking, parse_corruption
 from musicbert_plugin.data.spectrogram_windows import MIN_FRAMES, SpectrogramWindows
 from musicbert_plugin.errors import DatasetError, OptionError
 from musicbert_plugin.plots.reconstruction import draw_sample
@@ -41,7 +41,7 @@ from musicbert_plugin.tasks.music_task import MusicTask
 logger = logging.getLogger(__name__)
 
 MASKING_CHOICES = ChoiceEnum(PRESETS)
-SPAN_LAW_CHOICES = ChoiceEnum(SPAN_LAWS)
+SPAN_DISTRIBUTION_CHOICES = ChoiceEnum(SPAN_DISTRIBUTIONS)
 
 
 # ruff: noqa: UP045 (fairseq reads Optional)
@@ -54,20 +54,22 @@ class SpectrogramReconstructionTaskConfig(FairseqDataclass):
         metadata={"help": "feature folder made by preprocess.audio; several joined by ':' are one shard per epoch"},
     )
     masking: MASKING_CHOICES = field(
-        default="mixed", metadata={"help": "how clips are masked; the options below change what it says"}
+        default="mixed", metadata={"help": "how windows are masked; the options below override it"}
     )
-    max_frames: int = field(default=512, metadata={"help": "longest window of a clip, in frames (0: whole clips)"})
+    max_frames: int = field(default=512, metadata={"help": "longest window, in frames (0: whole recordings)"})
     min_frames: int = field(
-        default=MIN_FRAMES, metadata={"help": "shortest window at the end of a longer clip, in validation"}
+        default=MIN_FRAMES, metadata={"help": "shortest window at the end of a longer recording, in validation"}
     )
-    frames_prob: Optional[float] = field(default=None, metadata={"help": "share of clips with masked frames"})
-    channels_prob: Optional[float] = field(default=None, metadata={"help": "share of clips with masked channels"})
+    frames_prob: Optional[float] = field(default=None, metadata={"help": "share of windows with masked frames"})
+    channels_prob: Optional[float] = field(default=None, metadata={"help": "share of windows with masked channels"})
     patches_prob: Optional[float] = field(
-        default=None, metadata={"help": "share of clips with masked patches, and nothing else"}
+        default=None, metadata={"help": "share of windows with masked patches, and nothing else"}
     )
-    frame_share: Optional[float] = field(default=None, metadata={"help": "share of a clip's frames that are masked"})
-    span_law: Optional[SPAN_LAW_CHOICES] = field(default=None, metadata={"help": "law of the spans' lengths"})
-    span_p: Optional[float] = field(default=None, metadata={"help": "parameter of the geometric law"})
+    frame_share: Optional[float] = field(default=None, metadata={"help": "share of a window's frames that are masked"})
+    span_law: Optional[SPAN_DISTRIBUTION_CHOICES] = field(
+        default=None, metadata={"help": "distribution of the spans' lengths"}
+    )
+    span_p: Optional[float] = field(default=None, metadata={"help": "parameter of the geometric distribution"})
     min_span: Optional[int] = field(default=None, metadata={"help": "shortest span of masked frames"})
     max_span: Optional[int] = field(default=None, metadata={"help": "longest span of masked frames"})
     fill: Optional[str] = field(
@@ -105,8 +107,8 @@ def masking_of(cfg: Any, folder: SpectrogramFolder) -> SpectrogramMasking:
     def given(**options: Any) -> dict[str, Any]:
         return {name: value for name, value in options.items() if value is not None}
 
-    law = None if cfg.span_law is None else str(cfg.span_law)
-    spans = replace(masking.spans, **given(law=law, p=cfg.span_p, shortest=cfg.min_span, longest=cfg.max_span))
+    kind = None if cfg.span_law is None else str(cfg.span_law)
+    spans = replace(masking.spans, **given(kind=kind, p=cfg.span_p, shortest=cfg.min_span, longest=cfg.max_span))
     changed = given(
         frames=cfg.frames_prob,
         channels=cfg.channels_prob,
@@ -117,7 +119,7 @@ def masking_of(cfg: Any, folder: SpectrogramFolder) -> SpectrogramMasking:
         last_channel=cfg.last_channel,
         patch_share=cfg.patch_share,
         patch_size=cfg.patch_size,
-        fill=None if cfg.fill is None else parse_fill(cfg.fill),
+        corruption=None if cfg.fill is None else parse_corruption(cfg.fill),
     )
     masking = replace(masking, spans=spans, **changed)
     if not any(
@@ -128,7 +130,7 @@ def masking_of(cfg: Any, folder: SpectrogramFolder) -> SpectrogramMasking:
         )
     ):
         raise OptionError(
-            "nothing would be masked: of frames, channels and patches, one at least needs a share of the clips "
+            "nothing would be masked: of frames, channels and patches, one at least needs a share of the windows "
             "(--frames-prob, --channels-prob, --patches-prob) and of their cells (--frame-share, --channel-share, "
             "--patch-share) above 0."
         )
@@ -148,7 +150,7 @@ class SpectrogramTask(MusicTask):
     def __init__(self, cfg: Any) -> None:
         super().__init__(cfg)
         if cfg.max_frames < 0:
-            raise OptionError(f"--max-frames is {cfg.max_frames}, but it is at least 0 (whole clips).")
+            raise OptionError(f"--max-frames is {cfg.max_frames}, but it is at least 0 (whole recordings).")
         if cfg.min_frames < 1:
             raise OptionError(f"--min-frames is {cfg.min_frames}, but a window has at least 1 frame.")
         self.folder = SpectrogramFolder(self.shard("valid"))
@@ -198,17 +200,17 @@ class SpectrogramTask(MusicTask):
         folder = self.folder if path == self.folder.path else SpectrogramFolder(path)
         if folder.feature_names != self.folder.feature_names or folder.front_end != self.folder.front_end:
             raise DatasetError(f"{folder.path} was made with another front-end than {self.folder.path}.")
-        clips = folder.split(split)
-        if not len(clips):
+        items = folder.split(split)
+        if not len(items):
             hint = "" if train else "; --disable-validation trains without any"
-            raise DatasetError(f"{folder.path}: the split {split!r} has no clips{hint}.")
+            raise DatasetError(f"{folder.path}: the split {split!r} has no items{hint}.")
         windows = SpectrogramWindows(
-            clips, max_frames=self.cfg.max_frames, min_frames=self.cfg.min_frames, train=train, seed=self.cfg.seed
+            items, max_frames=self.cfg.max_frames, min_frames=self.cfg.min_frames, train=train, seed=self.cfg.seed
         )
         logger.info(
-            "%s: %d clips, %d windows of %d frames (%.1f minutes)",
+            "%s: %d items, %d windows of %d frames (%.1f minutes)",
             folder.path / split,
-            len(clips),
+            len(items),
             len(windows),
             windows.sizes.sum(),
             windows.sizes.sum() / folder.frame_rate / 60,
@@ -282,15 +284,15 @@ class SpectrogramReconstructionTask(SpectrogramTask):
             If matplotlib is missing or the folder cannot be written.
         """
         dataset = self.dataset(split)
-        # Spread over the split, so that the pictures show different clips; the same ones every time.
+        # Spread over the split, so that the pictures show different recordings; the same ones every time.
         chosen = np.unique(np.linspace(0, len(dataset) - 1, min(self.cfg.pictures, len(dataset))).round().astype(int))
         directory = Path(self.cfg.picture_dir or Path(self.cfg.save_dir) / "pictures")
         of_split = "" if split == "valid" else f"{split}_"
         files = []
         for number, window in enumerate(chosen.tolist()):
-            clip, start, _ = dataset.windows.span(window)
+            item, start, _ = dataset.windows.span(window)
             files.append(directory / f"{of_split}{number}_update{num_updates}.png")
-            name = Path(dataset.windows.clips.clip_names[clip]).name
+            name = Path(dataset.windows.split.names[item]).name
             picture = draw_sample(
                 model,
                 dataset.collater([dataset[window]]),

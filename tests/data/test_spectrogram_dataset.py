@@ -29,7 +29,7 @@ def dataset():
 
 
 def same(a, b):
-    return all(torch.equal(a[key], b[key]) for key in ("source", "zeroed", "target", "region"))
+    return all(torch.equal(a[key], b[key]) for key in ("source", "input_mask", "target", "target_mask"))
 
 
 def test_defect_22_masks_depend_on_seed_epoch_and_index_and_on_no_worker(dataset):
@@ -41,7 +41,7 @@ def test_defect_22_masks_depend_on_seed_epoch_and_index_and_on_no_worker(dataset
     second = [two[index] for index in reversed(range(len(two)))][::-1]
     assert all(same(a, b) for a, b in zip(first, second, strict=True))
     one.set_epoch(2)
-    assert not all(torch.equal(one[index]["region"], first[index]["region"]) for index in range(len(one)))
+    assert not all(torch.equal(one[index]["target_mask"], first[index]["target_mask"]) for index in range(len(one)))
 
 
 def test_validation_masks_are_the_same_in_every_epoch_and_hide_everything(dataset):
@@ -50,7 +50,7 @@ def test_validation_masks_are_the_same_in_every_epoch_and_hide_everything(datase
     valid.set_epoch(9)
     for index, before in enumerate(first):
         assert same(valid[index], before)
-        assert torch.equal(before["zeroed"], before["region"] > 0)
+        assert torch.equal(before["input_mask"], before["target_mask"] > 0)
         assert torch.equal(before["source"], before["target"])
 
 
@@ -61,9 +61,9 @@ def test_defect_14_nothing_is_masked_or_restored_on_padding(dataset, masking):
     lengths = batch["net_input"]["lengths"]
     assert lengths == (50 - 10, 20, 40, 40, 7) and batch["ntokens"] == sum(lengths)
     for row, length in enumerate(lengths):
-        assert not batch["region"][row, length:].any()
-        assert not batch["net_input"]["zeroed"][row, length:].any()
-    assert batch["n_targets"] == int((batch["region"] > 0).sum())
+        assert not batch["target_mask"][row, length:].any()
+        assert not batch["net_input"]["input_mask"][row, length:].any()
+    assert batch["n_targets"] == int((batch["target_mask"] > 0).sum())
 
 
 def test_defect_13_lengths_are_told_and_not_guessed_from_zeros(dataset):

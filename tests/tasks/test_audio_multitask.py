@@ -111,7 +111,7 @@ def test_defect_26_fine_tuning_masks_nothing(folder, registered):
     assert set(batch["net_input"]) == {"source", "lengths"}
     for index in range(len(data)):
         clip, start, stop = data.windows.span(index)
-        expected = torch.from_numpy(data.windows.clips.read(clip, start, stop))
+        expected = torch.from_numpy(data.windows.split.read(clip, start, stop))
         assert torch.equal(batch["net_input"]["source"][index, : stop - start].float(), expected)
 
 

@@ -101,7 +101,7 @@ def test_defect_19_an_error_ends_the_training_and_counts_as_no_step(fairseq_comm
 
 
 def test_a_split_without_clips_is_told_in_a_sentence(spectrogram_folder):
-    with pytest.raises(DatasetError, match="'valid' has no clips; --disable-validation"):
+    with pytest.raises(DatasetError, match="'valid' has no items; --disable-validation"):
         make_task(spectrogram_folder("empty", train=[30], valid=[])).load_dataset("valid")
 
 
@@ -173,7 +173,7 @@ def test_validation_of_a_file_gives_what_training_said(fairseq_command, folder, 
 
 def test_mask_options_change_a_preset(folder):
     task = make_task(
-        folder, masking="frames", span_law="uniform", min_span=3, max_span=4, fill="1,0,0", frame_share=0.4
+        folder, masking="frames", span_law="uniform", min_span=3, max_span=4, corruption="1,0,0", frame_share=0.4
     )
     assert (task.masking.spans.law, task.masking.spans.shortest, task.masking.spans.longest) == ("uniform", 3, 4)
     assert task.masking.fill.zero == 1 and task.masking.frame_share == 0.4 and task.masking.channels == 0
@@ -198,7 +198,7 @@ def test_shards_must_have_one_front_end(folder, spectrogram_folder):
     other = spectrogram_folder("other", features=8, train=[70], valid=[20], seed=4)
     task = make_task(f"{folder}:{other}")
     task.load_dataset("train", epoch=2)
-    assert task.dataset("train").windows.clips.folder.path == other
+    assert task.dataset("train").windows.split.folder.path == other
     config = json.loads((other / "config.json").read_text())
     config["front_end"]["hop"] = 64
     (other / "config.json").write_text(json.dumps(config))
