@@ -24,7 +24,7 @@ from fairseq.data import FairseqDataset
 from numpy.typing import NDArray
 
 from musicbert_plugin.codecs.octuple import BAR, BARS, BOS, EOS, FIELD_OFFSETS, FIELD_SIZES, FIELDS, MASK
-from musicbert_plugin.data.indexed_dataset import JoinedParts, Parts
+from musicbert_plugin.data.indexed_dataset import ConcatIndexedDataset, IndexedDataset
 from musicbert_plugin.errors import DatasetError, OptionError
 
 NOTES_PER_WINDOW = 1000
@@ -61,7 +61,7 @@ class PieceWindows(FairseqDataset):
 
     Parameters
     ----------
-    parts : Parts or JoinedParts
+    parts : IndexedDataset or ConcatIndexedDataset
     tokens_per_sample : int
         Longest row, in sub-tokens.
     windows : {"drawn", "stored"}
@@ -83,7 +83,7 @@ class PieceWindows(FairseqDataset):
 
     def __init__(
         self,
-        parts: Parts | JoinedParts,
+        parts: IndexedDataset | ConcatIndexedDataset,
         *,
         tokens_per_sample: int,
         windows: str = "drawn",

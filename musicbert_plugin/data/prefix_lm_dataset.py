@@ -40,7 +40,7 @@ from musicbert_plugin.codecs.attributes import SLOTS, command_ids
 from musicbert_plugin.codecs.remi import EOS, PAD
 from musicbert_plugin.data.attribute_masking import mask_attributes
 from musicbert_plugin.data.epoch_dataset import WholeBatches
-from musicbert_plugin.data.indexed_dataset import Parts
+from musicbert_plugin.data.indexed_dataset import IndexedDataset
 from musicbert_plugin.errors import DatasetError
 
 LOSS_ON = ("target", "all")
@@ -80,7 +80,7 @@ class AttributedMusic:
     """
 
     def __init__(self, stem: Path, *, mask: str = "steps", mask_prob: float = 0.4, seed: int = 1) -> None:
-        self.music = Parts(stem)
+        self.music = IndexedDataset(stem)
         path = Path(f"{stem}.attributes.npy")
         try:
             self.classes = np.load(path, mmap_mode="r")

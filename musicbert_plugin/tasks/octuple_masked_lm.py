@@ -32,7 +32,7 @@ from omegaconf import II, MISSING
 
 from musicbert_plugin.codecs.octuple import MASK, dictionary_lines
 from musicbert_plugin.data.dataset_folder import WINDOWS, check_octuple_folder
-from musicbert_plugin.data.indexed_dataset import open_parts
+from musicbert_plugin.data.indexed_dataset import open_indexed_dataset
 from musicbert_plugin.data.loader_processes import end_loader_processes
 from musicbert_plugin.data.octuple_dataset import MaskedOctuples
 from musicbert_plugin.data.octuple_masking import MASK_UNITS, MaskingLaw, OctupleMasking, parse_strategies
@@ -144,7 +144,7 @@ class OctupleMaskedLmTask(FairseqTask):
         folder = Path(paths[(epoch - 1) % len(paths)] if train else paths[0])
         declared = check_octuple_folder(folder)
         windows = PieceWindows(
-            open_parts(folder / split, combine),
+            open_indexed_dataset(folder / split, combine),
             tokens_per_sample=self.cfg.tokens_per_sample,
             windows=declared if str(self.cfg.windows) == "auto" else str(self.cfg.windows),
             train=train,
