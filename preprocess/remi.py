@@ -34,7 +34,7 @@ from typing import Any
 from musicbert_plugin.codecs.conditions import CONDITION_WORDS, PAIR_WORDS, RENAMED_WORDS, condition_of
 from musicbert_plugin.data.dataset_folder import write_config
 from musicbert_plugin.data.indexed_dataset import WRITERS, IndexedDatasetWriter, TextWriter
-from musicbert_plugin.file_names import escaped
+from musicbert_plugin.files import escaped
 from preprocess.engine.cli import DONE, add_options, option, options_of, run_command, say
 from preprocess.engine.midi import MidiKind, MidiLimits
 from preprocess.engine.pipeline import BuildOptions, Companion, Destination, build
