@@ -296,9 +296,9 @@ def _of_lines(options: argparse.Namespace) -> Answers:
         raise OptionError(f"{options.hyp} answers request {lost[0]}, and there are {len(asked)} requests.")
     layout = None
     if options.data:
-        from musicbert_plugin.data.prompted_folder import check_prompted_folder
+        from musicbert_plugin.data.dataset_folder import check_remi_folder
 
-        layout = check_prompted_folder(options.data).layout
+        layout = check_remi_folder(options.data).layout
     scores, repaired = _decoded([remi.from_words(words) for _, words in lines.music], options.meter, layout)
     groups = [number for number, _ in lines.music]
     return Answers(np.stack([asked[number] for number in groups]), scores, groups, repaired)
@@ -326,11 +326,11 @@ def read_requests(path: Path) -> tuple[Classes, list[int]]:
 
 def _of_split(options: argparse.Namespace) -> dict[int, Classes]:
     """What the task tells of each sample of a split, by its number; the same in every run."""
+    from musicbert_plugin.data.dataset_folder import check_remi_folder
     from musicbert_plugin.data.epoch_rng import VALIDATION_EPOCH
     from musicbert_plugin.data.prefix_lm_dataset import AttributedMusic
-    from musicbert_plugin.data.prompted_folder import check_prompted_folder
 
-    folder = check_prompted_folder(options.data)
+    folder = check_remi_folder(options.data)
     if folder.pairs(options.gen_subset):
         raise OptionError(f"{options.data} holds pairs, not attributes: evaluate pairs measures them.")
     samples = AttributedMusic(folder.path / options.gen_subset, dropout=options.attribute_mask, seed=options.seed)

@@ -1,7 +1,7 @@
 """Task ``attribute_to_music``: a language model of music behind attributes, or behind a condition of one's own.
 
 Lu et al. 2023, "MuseCoco: Generating Symbolic Music from Text" (arXiv 2306.00110), section 3.3.  The data are dataset
-folders (see ``data.prompted_folder``) of ``preprocess.remi build`` (music and its attributes) or ``preprocess.remi
+folders (see ``data.dataset_folder``) of ``preprocess.remi build`` (music and its attributes) or ``preprocess.remi
 pairs`` (condition and music).  What a batch holds is in ``data.prefix``; which attributes it tells, in
 ``data.attribute_dropout``.
 
@@ -32,9 +32,9 @@ from musicbert_plugin.codecs.octuple import DEFAULT_METER
 from musicbert_plugin.codecs.remi import LAYOUTS, NOTES, dictionary_words, parse_meter
 from musicbert_plugin.data.attribute_dropout import DROPOUTS
 from musicbert_plugin.data.condition_pairs import ConditionPairs
+from musicbert_plugin.data.dataset_folder import check_remi_folder
 from musicbert_plugin.data.pair_augmentation import AUGMENTATIONS
 from musicbert_plugin.data.prefix_lm_dataset import LOSS_ON, AttributedMusic, PrefixLMDataset, Prompts, read_prefix
-from musicbert_plugin.data.prompted_folder import check_prompted_folder
 from musicbert_plugin.errors import OptionError
 from musicbert_plugin.generation.generator import (
     PREFIXES,
@@ -182,7 +182,7 @@ class AttributeToMusicTask(MusicTask):
         if cfg.data:
             folder = self.shard("valid")
             if (folder / "dict.txt").is_file() or (folder / "config.json").is_file():
-                checked = check_prompted_folder(folder)
+                checked = check_remi_folder(folder)
                 words = checked.words
                 self.of_folder = {"prefix": PREFIXES[checked.pairs("train")]}
                 if checked.layout:
@@ -217,7 +217,7 @@ class AttributeToMusicTask(MusicTask):
         if not self.cfg.data:
             raise OptionError("No dataset folder was given: it is the first argument, as preprocess.remi makes it.")
         train = split.startswith("train")
-        folder = check_prompted_folder(self.shard(split, epoch))
+        folder = check_remi_folder(self.shard(split, epoch))
         if folder.words != tuple(self.dictionary.symbols[self.dictionary.nspecial :]):
             raise OptionError(f"{folder.path} has another dictionary than {self.shard('valid')}: shards share one.")
         if folder.layout and self.layout and folder.layout != self.layout:
