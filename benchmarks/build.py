@@ -34,7 +34,7 @@ import numpy as np
 import symusic
 
 from benchmarks.training_step import cpu_name
-from musicbert_plugin.file_names import unescaped
+from musicbert_plugin.files import unescaped
 from preprocess.engine.sources import Collection
 
 

@@ -7,13 +7,13 @@ traceback.  Pure Python: every layer of the plugin, worker processes included, m
 
 from __future__ import annotations
 
-from musicbert_plugin.file_names import shown
+from musicbert_plugin.files import shown
 
 
 class MusicError(Exception):
     """Something in the user's input, data or options; ``str(error)`` is the one sentence to show.
 
-    File names in it are text, whatever bytes they hold (see ``file_names``).
+    File names in it are text, whatever bytes they hold (see ``files``).
     """
 
     def __str__(self) -> str:

@@ -13,7 +13,7 @@ import sys
 from typing import Any
 
 from musicbert_plugin.errors import OptionError, ScoreError
-from musicbert_plugin.file_names import escaped
+from musicbert_plugin.files import escaped
 from preprocess.engine.cli import DONE, SOME_FAILED, run_command, say
 from preprocess.engine.encode_decode import naming
 

@@ -40,7 +40,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TextIO
 
-from musicbert_plugin.file_names import as_listed, escaped
+from musicbert_plugin.files import as_listed, escaped
 from preprocess.engine.audio_fingerprints import SHARE, identify, identify_features
 from preprocess.engine.cli import add_options, option, options_of, run_command, say
 from preprocess.engine.pipeline import BuildOptions, Companion, build

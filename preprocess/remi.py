@@ -32,7 +32,7 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from musicbert_plugin.file_names import escaped
+from musicbert_plugin.files import escaped
 from preprocess.engine.cli import DONE, add_options, option, options_of, run_command, say
 from preprocess.engine.midi import MidiKind, MidiLimits
 from preprocess.engine.pipeline import BuildOptions, Companion, Destination, build

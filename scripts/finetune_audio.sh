@@ -14,12 +14,12 @@
 #
 # An update sees up to 16,384 frames x GPUs; a clip longer than 1,292 frames (30 seconds of log-mels) is cut.  30 epochs at a
 # learning rate of 1e-4, reached after 200 updates; the epoch with the lowest validation loss is checkpoint_best.pt.
-# Options for fairseq-train outdo the recipe's: '--weighting uncertainty', '--pooling attention',
+# Options for fairseq-train override the recipe's: '--weighting uncertainty', '--pooling attention',
 # '--trainable-layers 2', '--max-epoch 5'.
 #
 # Checkpoints go to checkpoints/ARCH_finetuned, with --frozen to checkpoints/ARCH_probed (or --save-dir); started again with
-# the same one, it goes on where it was.  The same recipe as YAML: musicbert_plugin/config/audio_multitask_*.yaml, and with
-# --frozen audio_probe_*.yaml.
+# the same one, it goes on where it was.  The same recipe as YAML: musicbert_plugin/config/audio_multitask.yaml, and with
+# --frozen audio_probe.yaml, with model=ARCH.
 #
 # Then:  python -m musicbert_plugin.evaluate audio --path checkpoints/ARCH_finetuned/checkpoint_best.pt DATA
 #        python -m musicbert_plugin.evaluate audio --path checkpoints/ARCH_finetuned/checkpoint_best.pt --predict SONG.flac

@@ -13,13 +13,13 @@
 #
 # As fine-tuners of the published models do: conditions have positions (--position-mode all) and are learned too (--loss-on
 # all).  '--position-mode zero-prefix --loss-on target' keeps what a model was pre-trained with.  10 epochs at a
-# learning rate of 1e-4, reached after 500 updates.  Options for fairseq-train outdo the recipe's; conditions are augmented by the
+# learning rate of 1e-4, reached after 500 updates.  Options for fairseq-train override the recipe's; conditions are augmented by the
 # task's own options (see 'fairseq-train --user-dir musicbert_plugin --task attribute_to_music --help').
 #
 # Checkpoints go to checkpoints/pairs (or --save-dir), with DATA's dict.txt beside them, as the Python entry needs it; started
 # again with the same folder, it goes on where it was.  How like the generated bars are to the true ones:
 #   python -m musicbert_plugin.evaluate pairs --path checkpoints/pairs/checkpoint_best.pt DATA
-# The same recipe as YAML, one per size: musicbert_plugin/config/pairs_finetune_*.yaml.
+# The same recipe as YAML: musicbert_plugin/config/pairs_finetune.yaml, with model=ARCH.
 set -eu
 # shellcheck source=scripts/recipe.sh
 . "$(dirname "$0")/recipe.sh"

@@ -11,13 +11,13 @@
 #
 # An update sees up to 65,536 frames (25 minutes of log-mels) on one, two or four GPUs: 16,384 x GPUs x update-freq; on more,
 # 16,384 each.  200,000 updates, the first 14,000 of them warm-up, to a learning rate of 5e-4 that then falls to 0.  Options
-# for fairseq-train outdo the recipe's: '--masking musicoder' or '--masking m3bert' for a paper's masks,
+# for fairseq-train override the recipe's: '--masking musicoder' or '--masking m3bert' for a paper's masks,
 # '--max-update 2000 --warmup-updates 100' for a short run, '--max-tokens 4096 --update-freq 16' for a small GPU.
 #
 # Checkpoints and pictures go to checkpoints/ARCH, with --from to checkpoints/ARCH_continued (or --save-dir); started again with
 # the same one, it goes on where it was.
-# The same recipe as YAML, for four GPUs: musicbert_plugin/config/spectrogram_pretrain_*.yaml, and with --from
-# spectrogram_continue_*.yaml.
+# The same recipe as YAML, for four GPUs: musicbert_plugin/config/spectrogram_pretrain.yaml, and with --from
+# spectrogram_continue.yaml, with model=ARCH.
 set -eu
 # shellcheck source=scripts/recipe.sh
 . "$(dirname "$0")/recipe.sh"

@@ -12,11 +12,11 @@
 #
 # An update sees 256 rows, or the nearest number that the GPUs divide, whatever their number: rows x GPUs x nodes x update-freq.
 # 125,000 updates, the first 25,000 of them warm-up, to a learning rate of 5e-4 that then falls to 0.  Options for fairseq-train
-# outdo the recipe's: '--max-update 2000 --warmup-updates 200' for a short run.
+# override the recipe's: '--max-update 2000 --warmup-updates 200' for a short run.
 #
 # Checkpoints go to checkpoints/ARCH (or --save-dir); started again with the same one, it goes on where it was, in the middle
 # of an epoch too.  Slurm: scripts/pretrain_octuple.slurm calls this script on each node.  The same recipe as YAML, for eight
-# GPUs: musicbert_plugin/config/octuple_pretrain_*.yaml.
+# GPUs: musicbert_plugin/config/octuple_pretrain.yaml, with model=ARCH.
 set -eu
 # shellcheck source=scripts/recipe.sh
 . "$(dirname "$0")/recipe.sh"

@@ -2,8 +2,8 @@
 # From a fresh machine to a model that listens:   bash scripts/quickstart_audio.sh [MY_MIDI_FOLDER]
 #
 # Makes .venv, writes real scores of music21's corpus as MIDI (or takes MY_MIDI_FOLDER, whose folders name composers),
-# renders each with six instruments at drawn tempi, pre-trains musicoder_tiny on the sound, fine-tunes it on composer,
-# instrument and tempo at once, and measures both on pieces that it has never heard.
+# renders each with six instruments at random tempi, pre-trains musicoder_tiny on the sound, fine-tunes it on composer,
+# instrument and tempo at once, and measures both on held-out pieces.
 # fluidsynth renders if it is installed with a sound font, else a small synthesiser in numpy.
 # Everything lands in quickstart/audio/; what is finished is kept, so that a stopped run goes on where it was.
 # PYTHON= names the Python that .venv is made with.

@@ -37,7 +37,7 @@ bash scripts/setup.sh quickstart
 python=.venv/bin/python
 began=$(date +%s)
 
-# A word that means nothing is told now, not after the training.
+# Requests with unknown words are refused here, before the training.
 if [ -n "$requests" ]; then
     "$python" - "$requests" <<'END' || exit 2
 import pathlib, sys

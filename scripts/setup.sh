@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # Make .venv, or complete it:   bash scripts/setup.sh [test] [audio] [quickstart]
 #
-# Installs pip, torch, then fairseq-fixed (built from source against that torch), then requirements.txt and the extras asked
-# for.  On Linux without an NVIDIA GPU it is torch's build for the CPU, a tenth of the other in size.  A torch of 2.10 or newer
+# Installs pip, torch, then fairseq-fixed (built from source against that torch), then requirements.txt, the plugin itself
+# (in place) and the extras asked for.  On Linux without an NVIDIA GPU it is torch's build for the CPU, a tenth of the other in size.  A torch of 2.10 or newer
 # that is already in .venv is kept: to choose a build (another CUDA, say), make .venv and install it there first.  PYTHON=
 # names the Python (3.10 to 3.13) that .venv is made with.
 #
@@ -139,7 +139,7 @@ finish() { # PART FILE...
     mv -f "$(stamp_of "$part").new" "$(stamp_of "$part")"
 }
 
-CORE="scripts/setup.sh requirements.txt requirements-build.txt requirements-fairseq.txt"
+CORE="scripts/setup.sh pyproject.toml requirements.txt requirements-build.txt requirements-fairseq.txt"
 
 # ---- installing -------------------------------------------------------------------------------------------------------
 
@@ -229,7 +229,7 @@ install_fairseq() {
         # what a killed build left behind; a younger one may belong to another checkout
         find "$cache" -maxdepth 1 -name '*.building.*' -mtime +0 -exec rm -rf {} + 2>/dev/null || true
         building=$(mktemp -d "$folder.building.XXXXXX")
-        # fairseq's CUDA sources are not in its archive, so their build must not be attempted
+        # fairseq's archive lacks its CUDA sources, so their build must not be attempted
         if ! env -u CUDA_HOME "$python" -m pip --disable-pip-version-check wheel --no-build-isolation --no-deps --no-cache-dir \
             --no-binary fairseq-fixed --require-hashes -r requirements-fairseq.txt -w "$building" >"$building/log" 2>&1; then
             tail -n 30 "$building/log" >&2
@@ -274,6 +274,8 @@ if [ -n "$base" ] || ! complete core $CORE; then
     install_fairseq
     say "Installing requirements.txt"
     install_or_stop "requirements.txt" -r requirements.txt
+    # in place: python -m preprocess.octuple and the hub then work from any folder
+    install_or_stop "The plugin itself" --no-deps -e .
     loads || stop "What was installed does not load (see above): remove $here/$venv and $cache, and run this again."
     finish core $CORE
 fi

@@ -14,5 +14,6 @@ cd "$(dirname "$0")/.."
 
 bash scripts/setup.sh test audio
 .venv/bin/python -m ruff check .
+.venv/bin/python -m ruff format --check .
 .venv/bin/python -m mypy
 exec .venv/bin/python -m pytest ${1+"$@"}

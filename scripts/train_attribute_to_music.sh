@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Train MuseCoco's model of music behind attributes, the published recipe (arXiv 2306.00110, section 4.1):
+# Train MuseCoco's model of music conditioned on attributes, the published recipe (arXiv 2306.00110, section 4.1):
 #
 #   bash scripts/train_attribute_to_music.sh DATA ARCH [--rows N] [--gpus N] [--float32] [fairseq-train options]
 #
@@ -10,7 +10,7 @@
 # --float32  on GPUs too, as published
 #
 # Learning rate 2e-4, reached after 16,000 updates and then falling with the inverse square root of their number; 5,000,000
-# updates at the most (the published file has 280,000).  Options for fairseq-train outdo the recipe's:
+# updates at the most (the published file has 280,000).  Options for fairseq-train override the recipe's:
 # '--max-update 20000 --warmup-updates 1000' for a short run, '--checkpoint-activations' where memory is short.
 #
 # One thing departs from the published training: GPUs compute in bfloat16, not in float32, for half the memory of activations.
@@ -21,7 +21,7 @@
 #   fairseq-validate DATA --user-dir musicbert_plugin --task attribute_to_music --path CKPT --valid-subset test --batch-size 8
 #   python -m musicbert_plugin.evaluate attributes --path CKPT DATA
 #   bash scripts/generate_music.sh CKPT REQUESTS DEST
-# The same recipe as YAML, one per size: musicbert_plugin/config/attribute_to_music_*.yaml.
+# The same recipe as YAML: musicbert_plugin/config/attribute_to_music.yaml, with model=ARCH.
 set -eu
 # shellcheck source=scripts/recipe.sh
 . "$(dirname "$0")/recipe.sh"

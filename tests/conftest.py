@@ -11,7 +11,7 @@ import json
 import logging
 import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -24,6 +24,14 @@ PLUGIN = ROOT / "musicbert_plugin"
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--record-golden", action="store_true", help="write the files of tests/golden anew")
+    parser.addoption("--all", action="store_true", help="every file and every length, where a sample is the default")
+
+
+@pytest.fixture(scope="session")
+def sample(request: pytest.FixtureRequest) -> Callable[[Sequence[Any], int], list[Any]]:
+    """``sample(items, 8)``: every eighth item and the last one; all of them with ``--all``."""
+    everything = request.config.getoption("--all")
+    return lambda items, step: list(items) if everything else [*items[:-1:step], items[-1]]
 
 
 @pytest.fixture(scope="session")
@@ -133,6 +141,36 @@ def fairseq_command(registered: None, monkeypatch: pytest.MonkeyPatch) -> Iterat
         return outcome
 
     yield run
+
+
+@pytest.fixture
+def hydra_configuration(
+    fairseq_command: Callable[..., CommandRun], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Callable[..., Any]:
+    """``hydra_configuration("octuple_pretrain", "model=musicbert_tiny")``: with what fairseq-hydra-train would train.
+
+    The command itself composes and completes the configuration, without ``hydra:`` and with all values resolved; only
+    the training is left out.
+    """
+    import fairseq.distributed.utils as distributed_utils
+
+    def configuration(name: str, *overrides: str) -> Any:
+        found = []
+
+        def call_main(cfg: Any, main: Callable[..., Any], **unused: Any) -> None:
+            found.append((os.getcwd(), cfg))
+
+        with monkeypatch.context() as patch:
+            patch.setattr(distributed_utils, "call_main", call_main)
+            fairseq_command(
+                *("hydra-train", "--config-dir", PLUGIN / "config", "--config-name", name, *overrides),
+                *(f"hydra.run.dir={tmp_path}", "hydra.output_subdir=null"),
+            )
+        ((folder, cfg),) = found
+        assert folder == os.getcwd(), "save_dir is relative to the folder in which the command is given"
+        return cfg
+
+    return configuration
 
 
 @pytest.fixture

@@ -47,7 +47,7 @@ from musicbert_plugin.codecs.octuple import METER_DENOMINATORS, METER_NUMERATORS
 from musicbert_plugin.codecs.remi import COMMANDS, POSITIONS_PER_QUARTER, SEPARATOR, WORDS, Grid, meter_code
 from musicbert_plugin.codecs.score import DRUMS
 from musicbert_plugin.errors import OptionError
-from musicbert_plugin.file_names import as_listed
+from musicbert_plugin.files import as_listed
 
 KEYS = tuple(key for key, _, _ in COMMANDS)
 SLOT_KEY = np.array([at for at, (_, members, _) in enumerate(COMMANDS) for _ in range(max(members, 1))])  # [63]

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from musicbert_plugin.errors import MusicError
-from musicbert_plugin.file_names import shown
+from musicbert_plugin.files import shown
 
 # What fairseq itself words well enough: the type it raises, how the message begins, and what to add.
 KNOWN_MESSAGES: tuple[tuple[type[BaseException], str, str], ...] = (

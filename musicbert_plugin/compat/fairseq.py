@@ -16,6 +16,7 @@ import collections
 import contextlib
 import contextvars
 import copy
+import dataclasses
 import functools
 import inspect
 import logging
@@ -33,13 +34,16 @@ from pathlib import Path
 from typing import Any
 
 import fairseq.checkpoint_utils
+import fairseq.dataclass.initialize
 import fairseq.distributed.utils as distributed_utils
+import fairseq.options
 import fairseq.trainer
 import fairseq.utils
 import numpy
 import omegaconf
 import torch
 from fairseq.file_io import PathManager
+from omegaconf.errors import ConfigKeyError, ValidationError
 
 from musicbert_plugin.compat.checkpoint_configuration import check_configuration
 from musicbert_plugin.compat.error_messages import one_sentence, report_hydra_job
@@ -465,6 +469,85 @@ def refuse_fp16_without_cuda(cfg: Any) -> None:
         raise OptionError(f"--fp16 needs a CUDA GPU, and {why}: use --bf16, which works on the CPU too.")
 
 
+def refuse_model_of_another_task(task: str | None, model: str | None) -> None:
+    """Refuse a model of this plugin that a task of this plugin cannot train.
+
+    Parameters
+    ----------
+    task : str or None
+        The registered name of a task.  Its class says which models it trains, in ``accepted_models``; a class without
+        this attribute accepts any model.
+    model : str or None
+        The registered name of a model, or of one of its sizes.  Models of fairseq and of the user are not refused.
+
+    Raises
+    ------
+    OptionError
+        If the model belongs to another task.
+    """
+    from fairseq.models import ARCH_MODEL_NAME_REGISTRY, MODEL_REGISTRY
+    from fairseq.tasks import TASK_REGISTRY
+
+    accepted = getattr(TASK_REGISTRY.get(task), "accepted_models", None)
+    family = ARCH_MODEL_NAME_REGISTRY.get(model, model)
+    if accepted is None or family in accepted or family not in MODEL_REGISTRY:
+        return
+    if MODEL_REGISTRY[family].__module__.partition(".")[0] == __name__.partition(".")[0]:
+        sizes = [size for size, of in ARCH_MODEL_NAME_REGISTRY.items() if of in accepted and size != of]
+        raise OptionError(f"The task {task} cannot train the model {model}; accepted are: {', '.join(sizes)}.")
+
+
+def check_arguments() -> None:
+    """``fairseq-train`` with a model that does not belong to its task ends in a sentence.
+
+    fairseq combines any task with any model, and fails with a traceback where the model misses something of the task.
+    """
+    original = fairseq.options.parse_args_and_arch
+    if getattr(original, "ends_with_a_sentence", False):
+        return
+
+    @functools.wraps(original)
+    def parse_args_and_arch(*arguments: Any, **options: Any) -> Any:
+        parsed = original(*arguments, **options)
+        args = parsed[0] if isinstance(parsed, tuple) else parsed
+        with one_sentence():
+            refuse_model_of_another_task(getattr(args, "task", None), getattr(args, "arch", None))
+        return parsed
+
+    parse_args_and_arch.ends_with_a_sentence = True  # type: ignore[attr-defined]
+    _replace_everywhere(original, parse_args_and_arch)
+
+
+def check_configurations() -> None:
+    """``fairseq-hydra-train`` with a model that does not belong to its task, or an unknown option, ends in a sentence.
+
+    Hydra composes any recipe with any model, and ``+model.name=value`` adds any option.  fairseq compares them with the
+    dataclasses of the plugin in ``add_defaults``, where omegaconf raises its own errors.
+    """
+    original = fairseq.dataclass.initialize.add_defaults
+    if getattr(original, "raises_option_errors", False):
+        return
+
+    @functools.wraps(original)
+    def add_defaults(cfg: Any) -> None:
+        refuse_model_of_another_task(*(getattr(cfg.get(section), "_name", None) for section in ("task", "model")))
+        try:
+            original(cfg)
+        except (ConfigKeyError, ValidationError) as error:
+            if not dataclasses.is_dataclass(error.object_type):
+                raise
+            section = error.object_type.__name__
+            if isinstance(error, ConfigKeyError):
+                options = sorted({field.name for field in dataclasses.fields(error.object_type)} - {"_name"})
+                told = f"{error.key} is no option of {section}; accepted are: {', '.join(options)}."
+            else:
+                told = f"{error.full_key} of {section}: {str(error).splitlines()[0]}."
+            raise OptionError(told) from error
+
+    add_defaults.raises_option_errors = True  # type: ignore[attr-defined]
+    _replace_everywhere(original, add_defaults)
+
+
 def wrap_call_main() -> None:
     """Settle the options where every computing command of fairseq passes, in ``call_main``, and end with a sentence.
 
@@ -547,6 +630,8 @@ copy_checkpoints_whole()
 go_on_from_the_newest_whole_checkpoint()
 broadcast_from_peers()
 gather_from_peers()
+check_arguments()
+check_configurations()
 wrap_call_main()
 quiet_the_root_logger()
 quiet_advice()

@@ -13,7 +13,7 @@ A folder holds, besides ``manifest.jsonl``:
     cell means that nobody has labelled the clip, never that the answer is no.
 
 A folder made with ``--on-the-fly`` has no container, but two more columns: ``recording``, the path of each clip's file
-(escaped as names are, see ``file_names``), and ``bytes``, its size.  Its clips are decoded and turned into log-mel
+(escaped as names are, see ``files``), and ``bytes``, its size.  Its clips are decoded and turned into log-mel
 spectrograms when they are read, a slice from no more of the recording than it needs.  The first time that a split is
 opened, recordings that are gone or have another size by now are told in a sentence and left out, with their labels,
 from that reader and from all loader processes that it is sent to.  One that cannot be read later ends what reads it
@@ -39,7 +39,7 @@ from numpy.typing import NDArray
 
 from musicbert_plugin.data.indexed_dataset import Parts
 from musicbert_plugin.errors import DatasetError
-from musicbert_plugin.file_names import shown, unescaped
+from musicbert_plugin.files import shown, unescaped
 
 logger = logging.getLogger(__name__)
 

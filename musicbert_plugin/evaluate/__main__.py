@@ -11,7 +11,7 @@ import sys
 from typing import Any
 
 from musicbert_plugin.errors import MusicError
-from musicbert_plugin.file_names import shown
+from musicbert_plugin.files import shown
 
 TASKS = {
     "octuple_masked_lm": "loss, and per field accuracy and perplexity of masked tokens, against the majority token",

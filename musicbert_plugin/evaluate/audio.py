@@ -26,8 +26,7 @@ import numpy as np
 
 from musicbert_plugin.errors import CheckpointError, DatasetError, MusicError, OptionError
 from musicbert_plugin.evaluate import Report
-from musicbert_plugin.file_names import escaped
-from musicbert_plugin.files import atomic_path
+from musicbert_plugin.files import atomic_path, escaped
 
 if TYPE_CHECKING:
     from musicbert_plugin.hub import MusiCoderHub

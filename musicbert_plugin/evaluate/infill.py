@@ -19,7 +19,7 @@ from musicbert_plugin.codecs import octuple
 from musicbert_plugin.codecs.score import read_midi, write_midi
 from musicbert_plugin.errors import MusicError, OptionError
 from musicbert_plugin.evaluate import Report
-from musicbert_plugin.file_names import escaped
+from musicbert_plugin.files import escaped
 
 CONTEXT_BARS = 4  # shown on either side of the filled bars
 

@@ -159,6 +159,7 @@ class AttributeToMusicTask(FairseqTask):
     """Music behind prefixes; see the module."""
 
     cfg: AttributeToMusicTaskConfig
+    accepted_models = ("linear_transformer_lm",)
 
     def __init__(self, cfg: AttributeToMusicTaskConfig) -> None:
         super().__init__(cfg)

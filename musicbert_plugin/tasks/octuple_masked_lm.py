@@ -114,6 +114,7 @@ class OctupleMaskedLmTask(FairseqTask):
     """Masked language modelling of octuples; see the module."""
 
     cfg: OctupleMaskedLmTaskConfig
+    accepted_models = ("musicbert",)
 
     def __init__(self, cfg: OctupleMaskedLmTaskConfig) -> None:
         super().__init__(cfg)

@@ -142,6 +142,8 @@ def masking_of(cfg: Any, folder: SpectrogramFolder) -> SpectrogramMasking:
 class SpectrogramTask(FairseqTask):
     """What the tasks on feature folders share: the folder, its mean and deviation, and the front-end in checkpoints."""
 
+    accepted_models = ("musicoder",)
+
     def __init__(self, cfg: Any) -> None:
         super().__init__(cfg)
         if cfg.max_frames < 0:

@@ -14,7 +14,7 @@ from dataclasses import field, fields
 from typing import Any, NoReturn
 
 from musicbert_plugin.errors import MusicError
-from musicbert_plugin.file_names import shown
+from musicbert_plugin.files import shown
 
 DONE, SOME_FAILED, CANNOT_START, INTERRUPTED = 0, 1, 2, 130
 

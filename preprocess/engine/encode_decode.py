@@ -10,7 +10,7 @@ from pathlib import Path
 from musicbert_plugin.codecs.score import Score, read_midi, write_midi
 from musicbert_plugin.data.fairseq_output import read_lines
 from musicbert_plugin.errors import OptionError, ScoreError
-from musicbert_plugin.file_names import shown
+from musicbert_plugin.files import shown
 from preprocess.engine.cli import DONE, SOME_FAILED, say
 
 

@@ -14,7 +14,7 @@ worker: then it stays, and the same command tries those files again.
 ``manifest.jsonl``, a line per file of the source, sorted by name:
 
 =============  ======================================================================================================
-``file``       its name in the source; bytes that are no UTF-8 are escaped (``musicbert_plugin.file_names``)
+``file``       its name in the source; bytes that are no UTF-8 are escaped (``musicbert_plugin.files``)
 ``hash``       first 32 hex digits of the sha256 of its bytes (absent if it could not be read)
 ``notes``      how many (absent if it did not become a piece); ``frames`` of recordings
 ``parts``      how many items it gives
@@ -50,7 +50,7 @@ from typing import Any
 import numpy as np
 
 from musicbert_plugin.errors import DatasetError, OptionError, ScoreError
-from musicbert_plugin.file_names import escaped
+from musicbert_plugin.files import escaped
 from preprocess.engine.cli import DONE, SOME_FAILED, option, say
 from preprocess.engine.near_duplicates import SHARE, Groups, copy_groups
 from preprocess.engine.sources import Collection

@@ -2,7 +2,7 @@
 
 A source lists its files as *entries* (name, stamp, place) and reads the bytes of one.  A name is a path with ``/``,
 relative to the folder or archive, and is what manifests, ``--splits`` and ``--groups`` call the file; bytes that are no
-UTF-8 are escaped in it, and in lists of paths, as ``musicbert_plugin.file_names`` tells.  A stamp is a number that
+UTF-8 are escaped in it, and in lists of paths, as ``musicbert_plugin.files`` tells.  A stamp is a number that
 changes when the file does (size and time of change, or the archive's checksum): an interrupted build reads a file again
 where it differs.  Hidden files and what macOS adds to archives (``__MACOSX/``, ``._*``) are no music and are passed
 over.
@@ -31,7 +31,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from musicbert_plugin.errors import OptionError, ScoreError
-from musicbert_plugin.file_names import as_listed, escaped, unescaped
+from musicbert_plugin.files import as_listed, escaped, unescaped
 
 MIDI_SUFFIXES = (".mid", ".midi", ".rmi", ".rmid", ".kar", ".midi2")  # the last is refused, but not passed over
 PLACE = struct.Struct("<QQHHI")  # of a zip's member: offset, size, method, whether it is encrypted, checksum

@@ -23,7 +23,7 @@ from collections.abc import Callable
 import numpy as np
 
 from musicbert_plugin.errors import OptionError
-from musicbert_plugin.file_names import as_listed
+from musicbert_plugin.files import as_listed
 
 SPLITS = ("train", "valid", "test")
 PROTECTED = ("test", "valid", "train")

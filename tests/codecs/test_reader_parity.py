@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 import zipfile
+from collections.abc import Callable
 from io import BytesIO
 from pathlib import Path
 
@@ -52,14 +53,16 @@ def cause_of_difference(name: str, ours: Score, theirs: Score) -> str:
     return "lost note-offs" if name in LOST_NOTE_OFFS else "unknown"
 
 
-def test_symusic_and_miditoolkit_give_equal_octuples_but_for_known_causes(music_data: Path) -> None:
+def test_symusic_and_miditoolkit_give_equal_octuples_but_for_known_causes(
+    music_data: Path, sample: Callable[..., list[str]]
+) -> None:
+    """Every eighth of 2,255 files; with ``--all``, all of them (two minutes)."""
     causes: dict[str, list[str]] = {}
     both = notes = notes_equal = 0
     with zipfile.ZipFile(music_data / "midi" / "pretrain.zip") as archive, warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        for name in archive.namelist():
-            if not name.lower().endswith((".mid", ".midi")):
-                continue
+        names = sample(sorted(name for name in archive.namelist() if name.lower().endswith((".mid", ".midi"))), 8)
+        for name in names:
             data = archive.read(name)
             try:
                 theirs = read_with_miditoolkit(data)
@@ -80,10 +83,9 @@ def test_symusic_and_miditoolkit_give_equal_octuples_but_for_known_causes(music_
             file_name = name.rsplit("/", 1)[-1]
             causes.setdefault(cause_of_difference(file_name, ours, theirs), []).append(file_name)
     assert "unknown" not in causes, causes["unknown"]
-    assert both > 2200
+    assert both > 0.97 * len(names)
     assert notes_equal >= 0.99 * notes
     assert set(causes) <= {"program changes inside a sounding note", "tempi in several tracks", "lost note-offs"}
-    # All that is not a program inside a sounding note is rarer than one file in a hundred.
+    # Every cause but a program change inside a sounding note is rarer than one file in a hundred.
     other = sum(len(files) for cause, files in causes.items() if cause != "program changes inside a sounding note")
     assert other <= 0.01 * both, causes
-    print({cause: len(files) for cause, files in causes.items()}, both, notes_equal / notes)

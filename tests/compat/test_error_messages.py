@@ -224,6 +224,82 @@ optimization: {{lr: [0.1]}}
     assert str(tmp_path / "nothing") in run.stderr.splitlines()[-1]
 
 
+def test_hydra_training_of_a_recipe_with_the_model_of_another_task_ends_with_a_sentence(tmp_path: Path) -> None:
+    """A process of its own: hydra composes the configuration before the plugin is imported."""
+    plugin = ROOT / "musicbert_plugin"
+    run = subprocess.run(
+        [sys.executable, "-m", "fairseq_cli.hydra_train", "--config-dir", plugin / "config", "--config-name",
+         "octuple_pretrain", "model=musicoder_base", "task.data=DATA", f"common.user_dir={plugin}"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+    )  # fmt: skip
+    assert run.returncode == 2, run.stderr
+    assert "Traceback" not in run.stderr
+    assert run.stderr.splitlines()[-1] == (
+        "The task octuple_masked_lm cannot train the model musicoder; accepted are: musicbert_tiny, musicbert_mini, "
+        "musicbert_small, musicbert_medium, musicbert_base, musicbert_large."
+    )
+
+
+FAMILIES = {
+    "octuple_masked_lm": "musicbert_tiny",
+    "spectrogram_reconstruction": "musicoder_tiny",
+    "audio_multitask": "musicoder_tiny",
+    "attribute_to_music": "linear_transformer_lm_std",
+}
+STRANGERS = [(task, model) for task, own in FAMILIES.items() for model in {*FAMILIES.values()} - {own}]
+
+
+@pytest.mark.parametrize(("task", "model"), sorted(STRANGERS))
+def test_training_the_model_of_another_task_ends_with_a_sentence(
+    ends_with: Callable[..., str], tmp_path: Path, task: str, model: str
+) -> None:
+    told = ends_with("train", tmp_path, "--task", task, "--arch", model, "--criterion", "cross_entropy")
+    assert told.startswith(f"The task {task} cannot train the model {model}; accepted are: ")
+    assert FAMILIES[task] in told and model not in told.partition("; ")[2]
+
+
+RECIPES = {
+    "octuple_pretrain": "octuple_masked_lm",
+    "spectrogram_pretrain": "spectrogram_reconstruction",
+    "spectrogram_continue": "spectrogram_reconstruction",
+    "audio_multitask": "audio_multitask",
+    "audio_probe": "audio_multitask",
+    "attribute_to_music": "attribute_to_music",
+    "pairs_finetune": "attribute_to_music",
+}
+
+
+def refusal(hydra_configuration: Callable[..., Any], *words: str) -> str:
+    """The message with which a configuration is refused."""
+    with pytest.raises(SystemExit) as ending:
+        hydra_configuration(*words)
+    assert ending.value.code == 2 and isinstance(ending.value.__cause__, OptionError)
+    return str(ending.value.__cause__)
+
+
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_a_recipe_with_the_model_of_another_task_ends_with_a_sentence(
+    hydra_configuration: Callable[..., Any], recipe: str
+) -> None:
+    task = RECIPES[recipe]
+    for model in sorted({*FAMILIES.values()} - {FAMILIES[task]}):
+        told = refusal(hydra_configuration, recipe, f"model={model}", "task.data=DATA")
+        assert told.startswith(f"The task {task} cannot train the model {model.rpartition('_')[0]}; accepted are: ")
+
+
+def test_an_option_that_a_model_does_not_have_ends_with_a_sentence(hydra_configuration: Callable[..., Any]) -> None:
+    told = refusal(hydra_configuration, "octuple_pretrain", "+model.pooling=mean", "task.data=DATA")
+    assert told.startswith("pooling is no option of MusicBERTConfig; accepted are: activation_dropout, ")
+    assert "_name" not in told
+
+
+def test_a_value_of_another_type_ends_with_a_sentence(hydra_configuration: Callable[..., Any]) -> None:
+    told = refusal(hydra_configuration, "octuple_pretrain", "model.encoder_layers=two", "task.data=DATA")
+    assert told == "encoder_layers of MusicBERTConfig: Value 'two' of type 'str' could not be converted to Integer."
+
+
 # ---------------------------------------------------------------------------------------------------------------------
 # What arrives from other processes is text
 

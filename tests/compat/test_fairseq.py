@@ -349,8 +349,9 @@ def test_torch_itself_is_not_changed(registered: None) -> None:
 
 
 def test_importing_compat_twice_changes_nothing_more(registered: None) -> None:
-    from fairseq import checkpoint_utils
+    from fairseq import checkpoint_utils, options
     from fairseq.data import data_utils
+    from fairseq.dataclass import initialize
     from fairseq.distributed import utils
     from hydra.core.utils import JobReturn
 
@@ -358,6 +359,8 @@ def test_importing_compat_twice_changes_nothing_more(registered: None) -> None:
 
     def patched() -> list[Any]:
         return [
+            initialize.add_defaults,
+            options.parse_args_and_arch,
             utils.call_main,
             utils._broadcast_object_slow,
             utils.all_gather_list,

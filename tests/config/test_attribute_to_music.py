@@ -36,21 +36,22 @@ def test_hydra_trains_and_then_fine_tunes_on_a_cpu(
 ) -> None:
     items = [np.append(np.random.default_rng(at).integers(4, 900, 20), remi.EOS) for at in range(4)]
     shared = [
-        *(f"common.user_dir={CONFIG.parent}", "common.cpu=true", "common.bf16=false", f"hydra.run.dir={tmp_path}"),
+        *("model=linear_transformer_lm_std", f"common.user_dir={CONFIG.parent}"),
+        *("common.cpu=true", "common.bf16=false", f"hydra.run.dir={tmp_path}"),
         *("dataset.num_workers=0", "optimization.max_update=2", "model.decoder_layers=1"),
         *("model.decoder_embed_dim=16", "model.decoder_ffn_embed_dim=16", "model.decoder_attention_heads=2"),
     ]
     data = dataset(tmp_path / "windows", items)
     fairseq_command(
         "hydra-train",
-        *("--config-dir", CONFIG, "--config-name", "attribute_to_music_std", f"task.data={data}"),
+        *("--config-dir", CONFIG, "--config-name", "attribute_to_music", f"task.data={data}"),
         *shared,
         f"checkpoint.save_dir={tmp_path / 'first'}",
     )
     data = dataset(tmp_path / "pairs", items, conditions=items)
     fairseq_command(
         "hydra-train",
-        *("--config-dir", CONFIG, "--config-name", "pairs_finetune_std", f"task.data={data}", *shared),
+        *("--config-dir", CONFIG, "--config-name", "pairs_finetune", f"task.data={data}", *shared),
         f"checkpoint.finetune_from_model={tmp_path / 'first' / 'checkpoint_last.pt'}",
         f"checkpoint.save_dir={tmp_path / 'second'}",
     )

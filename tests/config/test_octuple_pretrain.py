@@ -8,7 +8,6 @@ from typing import Any
 
 import pytest
 import torch
-from omegaconf import OmegaConf
 
 CONFIG = Path(__file__).resolve().parents[2] / "musicbert_plugin" / "config"
 
@@ -22,22 +21,6 @@ PARAMETERS = {
 }
 
 
-def load(size: str) -> Any:
-    return OmegaConf.load(CONFIG / f"octuple_pretrain_{size}.yaml")
-
-
-def from_yaml(size: str) -> Any:
-    """The configuration as fairseq-hydra-train completes it."""
-    from fairseq.dataclass.configs import FairseqConfig
-    from fairseq.dataclass.initialize import add_defaults
-
-    overrides = load(size)
-    del overrides["hydra"]
-    config = OmegaConf.merge(OmegaConf.structured(FairseqConfig), overrides, {"task": {"data": "."}})
-    add_defaults(config)
-    return config
-
-
 def from_arch(size: str) -> Any:
     """The configuration as fairseq-train makes it of --arch."""
     from fairseq import options
@@ -48,14 +31,18 @@ def from_arch(size: str) -> Any:
     return convert_namespace_to_omegaconf(arguments)
 
 
-@pytest.mark.parametrize("source", [from_yaml, from_arch])
+@pytest.mark.parametrize("source", ["yaml", "arch"])
 @pytest.mark.parametrize("size", PARAMETERS)
 def test_each_size_has_the_published_number_of_parameters(
-    registered: None, size: str, source: Callable[[str], Any]
+    hydra_configuration: Callable[..., Any], size: str, source: str
 ) -> None:
     from fairseq import tasks
 
-    config = source(size)
+    config = (
+        hydra_configuration("octuple_pretrain", f"model=musicbert_{size}", "task.data=.")
+        if source == "yaml"
+        else from_arch(size)
+    )
     with torch.device("meta"):
         model = tasks.setup_task(config.task).build_model(config.model)
     assert sum(parameter.numel() for parameter in model.parameters()) == PARAMETERS[size]
@@ -67,9 +54,14 @@ def test_hydra_trains_a_recipe_on_a_cpu(
     data = octuple_folder(train=[100, 60], valid=[40])
     outcome = fairseq_command(
         "hydra-train",
-        *("--config-dir", CONFIG, "--config-name", "octuple_pretrain_tiny", f"task.data={data}"),
+        *("--config-dir", CONFIG, "--config-name", "octuple_pretrain", "model=musicbert_tiny"),
         *(f"common.user_dir={CONFIG.parent}", "common.cpu=true", "common.bf16=false", "common.log_format=json"),
-        *("task.tokens_per_sample=512", "optimization.max_update=2", "optimization.update_freq=[1]"),
+        *(
+            f"task.data={data}",
+            "task.tokens_per_sample=512",
+            "optimization.max_update=2",
+            "optimization.update_freq=[1]",
+        ),
         *("dataset.num_workers=0", f"checkpoint.save_dir={tmp_path / 'checkpoints'}", f"hydra.run.dir={tmp_path}"),
     )
     assert (tmp_path / "checkpoints" / "checkpoint_last.pt").is_file()

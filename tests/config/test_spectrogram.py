@@ -26,7 +26,7 @@ def hydra(
     def run(kind: str, *overrides: str) -> Any:
         monkeypatch.chdir(tmp_path)
         return fairseq_command(
-            "hydra-train", "--config-dir", CONFIG, "--config-name", f"{kind}_tiny",
+            "hydra-train", "--config-dir", CONFIG, "--config-name", kind, "model=musicoder_tiny",
             f"task.data={data}", f"common.user_dir={CONFIG.parent}", "common.cpu=true", "common.bf16=false",
             "common.log_format=json", "optimization.max_update=2", "dataset.num_workers=0", f"hydra.run.dir={tmp_path}",
             *(["task.pictures=0"] if kind.startswith("spectrogram") else []), *overrides,
@@ -48,7 +48,9 @@ def test_each_yaml_goes_on_from_what_the_first_has_made(hydra: Callable[..., Any
     ):
         outcome = hydra(kind)
         assert "checkpoints/musicoder_tiny/checkpoint_best.pt" in outcome.log
-        made = load_checkpoint_to_cpu(str(tmp_path / "checkpoints" / f"musicoder_tiny_{suffix}" / "checkpoint_last.pt"))
+        folder = f"checkpoints/musicoder_tiny_{suffix}"
+        made = load_checkpoint_to_cpu(str(tmp_path / folder / "checkpoint_last.pt"))
+        assert made["cfg"]["checkpoint"]["save_dir"] == folder, "the name and not the expression"
         assert made["model"]["encoder.layers.0.fc1.weight"].equal(encoder) == (kind == "audio_probe"), "frozen"
         if kind.startswith("audio"):
             assert any("valid_level_accuracy" in line for line in outcome.statistics)

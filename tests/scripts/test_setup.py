@@ -21,6 +21,7 @@ class Machine:
         for place in (self.checkout / "scripts", self.home, self.path):
             place.mkdir(parents=True)
         shutil.copy(ROOT / "scripts" / "setup.sh", self.checkout / "scripts")
+        shutil.copy(ROOT / "pyproject.toml", self.checkout)
         for file in ROOT.glob("requirements*.txt"):
             shutil.copy(file, self.checkout)
         for tool in TOOLS:
@@ -180,6 +181,8 @@ class Installing(Machine):
             assert "--no-build-isolation" in line
             if " wheel " in line:
                 asked.append("build")
+            elif line.endswith("--no-deps -e ."):
+                asked.append("plugin")
             elif " -r " in line:
                 asked.append(line.split(" -r ")[1].split()[0])
             elif " --index-url " in line:
@@ -195,7 +198,7 @@ def installing(tmp_path: Path) -> Installing:
 
 
 WHEEL = "fairseq_fixed-0.12.3.1-cp311-cp311-any.whl"
-CORE = ["pip==26.3", "torch==2.13.0", "requirements-build.txt", "build", WHEEL, "requirements.txt"]
+CORE = ["pip==26.3", "torch==2.13.0", "requirements-build.txt", "build", WHEEL, "requirements.txt", "plugin"]
 WITHOUT_TORCH = [step for step in CORE if step != "torch==2.13.0"]
 CPU_BUILDS = "https://download.pytorch.org/whl/cpu"
 GPU_HERE = Path("/proc/driver/nvidia").exists() or any(Path("/dev").glob("nvidia*"))
@@ -292,7 +295,14 @@ def test_a_changed_requirement_is_installed_without_a_new_build(installing: Inst
     with open(installing.checkout / "requirements.txt", "a") as file:
         file.write("mido==1.3.3\n")
     again = installing.installs("test")
-    assert again == ["pip==26.3", "requirements-build.txt", WHEEL, "requirements.txt", "requirements-test.txt"]
+    assert again == [
+        "pip==26.3",
+        "requirements-build.txt",
+        WHEEL,
+        "requirements.txt",
+        "plugin",
+        "requirements-test.txt",
+    ]
 
 
 def test_a_failed_build_shows_its_log_and_leaves_nothing_that_looks_finished(

@@ -1,7 +1,8 @@
-"""Each recipe is also one YAML per size for fairseq-hydra-train, with the values that its script gives."""
+"""Each recipe is also a YAML for fairseq-hydra-train, which with each model has the values that its script gives."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,14 +13,12 @@ if TYPE_CHECKING:
     from conftest import Machine
 
 CONFIG = Path(__file__).resolve().parents[2] / "musicbert_plugin" / "config"
-OCTUPLE = {size: f"musicbert_{size}" for size in ("tiny", "mini", "small", "medium", "base", "large")}
-SOUND = {
-    "tiny": "musicoder_tiny", "base": "musicoder_base", "large": "musicoder_large", "m3bert_base": "m3bert_base",
-}  # fmt: skip
-MUSIC = {size: f"linear_transformer_lm_{size}" for size in ("std", "large", "gpt", "gpt_base", "xl", "1billion")}
+OCTUPLE = [f"musicbert_{size}" for size in ("tiny", "mini", "small", "medium", "base", "large")]
+SOUND = ["musicoder_tiny", "musicoder_base", "musicoder_large", "m3bert_base"]
+MUSIC = [f"linear_transformer_lm_{size}" for size in ("std", "large", "gpt", "gpt_base", "xl", "1billion")]
 
 RECIPES = {
-    # the YAML without its size: sizes, script, words after DATA, ARCH standing for the architecture
+    # the YAML: models, script, words after DATA, ARCH standing for the architecture
     "octuple_pretrain": (OCTUPLE, "pretrain_octuple.sh", "ARCH --gpus 8"),
     "spectrogram_pretrain": (SOUND, "pretrain_audio.sh", "ARCH --gpus 4"),
     "spectrogram_continue": (SOUND, "pretrain_audio.sh", "ARCH --from PRETRAINED --gpus 4"),
@@ -28,20 +27,7 @@ RECIPES = {
     "attribute_to_music": (MUSIC, "train_attribute_to_music.sh", "ARCH --gpus 1"),
     "pairs_finetune": (MUSIC, "finetune_pairs.sh", "PRETRAINED ARCH --gpus 1"),
 }
-FILES = [(name, size) for name, (sizes, _, _) in RECIPES.items() for size in sizes]
-
-
-def from_yaml(name: str) -> Any:
-    """The configuration as fairseq-hydra-train completes it."""
-    from fairseq.dataclass.configs import FairseqConfig
-    from fairseq.dataclass.initialize import add_defaults
-
-    told = OmegaConf.load(CONFIG / f"{name}.yaml")
-    assert told.hydra.job.chdir is False, "save_dir is meant from where the command is given"
-    del told["hydra"]
-    config = OmegaConf.merge(OmegaConf.structured(FairseqConfig), told, {"task": {"data": "DATA"}})
-    add_defaults(config)
-    return config
+PAIRS = [(name, model) for name, (models, _, _) in RECIPES.items() for model in models]
 
 
 def from_script(words: list[str]) -> Any:
@@ -72,15 +58,46 @@ def values(config: Any) -> dict[str, Any]:
     return found
 
 
-def test_every_yaml_is_one_of_a_recipe() -> None:
-    assert {path.stem for path in CONFIG.glob("*.yaml")} == {f"{name}_{size}" for name, size in FILES}
+def test_every_yaml_is_a_recipe_or_a_model() -> None:
+    assert {path.stem for path in CONFIG.glob("*.yaml")} == set(RECIPES)
+    assert {path.stem for path in CONFIG.glob("model/*.yaml")} == {*OCTUPLE, *SOUND, *MUSIC}
+    assert len(list(CONFIG.rglob("*.yaml"))) == len(RECIPES) + len(OCTUPLE) + len(SOUND) + len(MUSIC)
 
 
-@pytest.mark.parametrize(("name", "size"), FILES)
-def test_a_yaml_gives_the_configuration_of_its_script(registered: None, recipe: Machine, name: str, size: str) -> None:
-    sizes, script, words = RECIPES[name]
-    pretrained = f"checkpoints/{sizes[size]}/checkpoint_best.pt"
+@pytest.mark.parametrize(("name", "model"), PAIRS)
+def test_a_recipe_with_a_model_gives_the_configuration_of_its_script(
+    hydra_configuration: Callable[..., Any], recipe: Machine, name: str, model: str
+) -> None:
+    _, script, words = RECIPES[name]
+    pretrained = f"checkpoints/{model}/checkpoint_best.pt"
     (recipe.folder / pretrained).parent.mkdir(parents=True)
     (recipe.folder / pretrained).touch()
-    found = recipe(script, "DATA", *words.replace("ARCH", sizes[size]).replace("PRETRAINED", pretrained).split())
-    assert values(from_yaml(f"{name}_{size}")) == values(from_script(found.words))
+    found = recipe(script, "DATA", *words.replace("ARCH", model).replace("PRETRAINED", pretrained).split())
+    assert values(hydra_configuration(name, f"model={model}", "task.data=DATA")) == values(from_script(found.words))
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_a_recipe_without_a_model_takes_the_one_that_its_first_lines_name(
+    hydra_configuration: Callable[..., Any], name: str
+) -> None:
+    models, _, _ = RECIPES[name]
+    head = " ".join((CONFIG / f"{name}.yaml").read_text().partition("\ndefaults:")[0].replace("\n# ", " ").split())
+    (default,) = (model for model in models if f"({model} where none is given)" in head)
+    found = hydra_configuration(name, "task.data=DATA")
+    assert values(found) == values(hydra_configuration(name, f"model={default}", "task.data=DATA"))
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_the_command_in_the_first_lines_names_the_recipe_and_a_model_of_it(name: str) -> None:
+    words = (CONFIG / f"{name}.yaml").read_text().partition("\ndefaults:")[0].split()
+    assert words[words.index("--config-name") + 1] == name
+    assert [word for word in words if word.startswith("model=")][0].partition("=")[2] in RECIPES[name][0]
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_what_the_command_gives_outranks_recipe_and_model(hydra_configuration: Callable[..., Any], name: str) -> None:
+    stack = "decoder" if RECIPES[name][0] is MUSIC else "encoder"
+    given = {"task.data": "DATA", f"model.{stack}_layers": 1, "model.dropout": 0.3, "optimization.update_freq": [3],
+             "checkpoint.save_dir": "elsewhere/a", "checkpoint.finetune_from_model": "some.pt"}  # fmt: skip
+    found = hydra_configuration(name, *(f"{key}={value}" for key, value in given.items()))
+    assert {key: OmegaConf.select(found, key) for key in given} == given

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from musicbert_plugin.errors import OptionError, ScoreError
-from musicbert_plugin.file_names import escaped
+from musicbert_plugin.files import escaped
 from preprocess.engine.sources import Collection
 
 

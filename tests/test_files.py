@@ -1,0 +1,58 @@
+"""Names of any bytes become text that every file can hold, and come back."""
+
+from __future__ import annotations
+
+import json
+import os
+import pickle
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from musicbert_plugin.errors import MusicError, RecordingError
+from musicbert_plugin.files import as_listed, escaped, shown, unescaped
+
+pytestmark = pytest.mark.skipif(os.name == "nt", reason="names are text there")
+NAMES = st.binary(max_size=12).map(os.fsdecode) | st.text(alphabet=[*r"\xe9a5c/.", "\udce9", "\n", "é"], max_size=12)
+
+
+@pytest.mark.parametrize(
+    ("name", "form"),
+    [
+        (b"Caf\xe9.mid", r"Caf\xe9.mid"),
+        ("Café.mid".encode(), "Café.mid"),
+        (rb"Caf\xe9.mid", r"Caf\x5cxe9.mid"),
+        (rb"C:\music\song.mid", r"C:\music\song.mid"),
+        (b"two\nlines\x1b.mid", r"two\x0alines\x1b.mid"),
+    ],
+)
+def test_only_bytes_that_are_no_text_are_escaped(name: bytes, form: str) -> None:
+    assert escaped(os.fsdecode(name)) == form
+    assert os.fsencode(unescaped(form)) == name
+
+
+@given(NAMES)
+def test_an_escaped_name_is_one_line_of_utf_8_and_comes_back(name: str) -> None:
+    form = escaped(name)
+    assert json.loads(json.dumps(form, ensure_ascii=False).encode("utf-8")) == form
+    assert form.isprintable() or not any(ord(character) < 32 for character in form)
+    assert os.fsencode(unescaped(form)) == os.fsencode(name)
+    assert as_listed(form) == form
+
+
+@given(NAMES, NAMES)
+def test_different_names_have_different_forms(one: str, other: str) -> None:
+    assert (escaped(one) == escaped(other)) == (one == other)
+
+
+def test_a_name_may_be_listed_with_capital_digits_or_as_the_bytes_of_utf_8() -> None:
+    assert as_listed(r"Caf\xE9.mid") == r"Caf\xe9.mid"
+    assert as_listed(r"Caf\xc3\xa9.mid") == "Café.mid"
+    assert as_listed("Caf\udce9.mid") == r"Caf\xe9.mid"
+
+
+@pytest.mark.parametrize("error", [MusicError("caf\udce9.wav: x."), RecordingError("silent", "caf\udce9.wav: x.")])
+def test_sentences_about_files_can_be_written_anywhere(error: MusicError) -> None:
+    assert str(error) == r"caf\xe9.wav: x." == shown("caf\udce9.wav: x.")
+    assert str(pickle.loads(pickle.dumps(error))) == str(error)
