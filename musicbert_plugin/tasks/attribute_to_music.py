@@ -12,7 +12,7 @@ options, the checkpoint keeps them, and whatever is done with it later uses them
 ``language_modeling_control`` is the one that the published checkpoints carry.
 
 ``fairseq-interactive`` reads one request per line, ``fairseq-generate`` takes the prefix of each sample of a split;
-both write music with the plugin's own generator (``composition``).
+both write music with the plugin's own generator (``generation``).
 """
 
 # No "from __future__ import annotations": fairseq reads the types of a dataclass's fields, not their text.
@@ -36,16 +36,8 @@ from musicbert_plugin.data.dataset_folder import check_remi_folder
 from musicbert_plugin.data.pair_augmentation import AUGMENTATIONS
 from musicbert_plugin.data.prefix_lm_dataset import LOSS_ON, AttributedMusic, PrefixLMDataset, Prompts, read_prefix
 from musicbert_plugin.errors import OptionError
-from musicbert_plugin.generation.generator import (
-    PREFIXES,
-    Composer,
-    Limits,
-    Piece,
-    Prompt,
-    candidates_of,
-    read_prompt,
-    request_ids,
-)
+from musicbert_plugin.generation.generator import ConditionalGenerator, Constraints, Piece, candidates_of
+from musicbert_plugin.generation.prompts import PREFIXES, make_prompt, request_ids
 from musicbert_plugin.generation.sampling import Search
 from musicbert_plugin.tasks.music_task import MusicTask
 
@@ -308,7 +300,7 @@ class AttributeToMusicTask(MusicTask):
         """
         if getattr(args, "score_reference", False):
             return super().build_generator(models, args)
-        return FairseqComposer(self, models, args)
+        return FairseqMusicGenerator(self, models, args)
 
     def build_dataset_for_inference(
         self, src_tokens: list[Tensor], src_lengths: list[int], **unused: Any
@@ -321,8 +313,8 @@ class AttributeToMusicTask(MusicTask):
         return self.cfg.tokens_per_sample
 
 
-class FairseqComposer:
-    """The composer, called as fairseq calls a sequence generator."""
+class FairseqMusicGenerator:
+    """The conditional generator, called as fairseq calls a sequence generator."""
 
     def __init__(self, task: AttributeToMusicTask, models: list[Any], args: Any) -> None:
         cfg = task.cfg
@@ -357,16 +349,14 @@ class FairseqComposer:
         self.task, self.pad = task, task.dictionary.pad()
         self.eos = task.dictionary.eos()
         self.symbols_to_strip_from_output = {self.eos, task.dictionary.bos(), self.pad}
-        self.composer = Composer(
+        self.generator = ConditionalGenerator(
             models[0],
             words=task.dictionary.symbols,
             layout=layout,
-            limits=Limits(cfg.exact_bars, cfg.only_instruments, not cfg.no_grammar),
-            prompt=read_prompt(cfg.prompt, layout, task.meter)
-            if cfg.prompt
-            else Prompt(meter=task.meter or DEFAULT_METER),
+            constraints=Constraints(cfg.exact_bars, cfg.only_instruments, not cfg.no_grammar),
+            prompt=make_prompt(cfg.prompt or None, layout, task.meter),
         )
-        meter = self.composer.prompt.meter
+        meter = self.generator.prompt.meter
         if layout == NOTES and meter != DEFAULT_METER:
             logger.warning("no word tells the meter of the bars: preprocess.remi decode --meter %d/%d", *meter)
 
@@ -402,7 +392,7 @@ class FairseqComposer:
             # fairseq-interactive passes nothing but tokens, in the order of its lines.
             lines = [self.task.lines_answered + row for row in range(len(prefixes))]
             self.task.lines_answered += len(prefixes)
-        found = self.composer.compose(prefixes, self.search, lines=lines, count=self.count, keep=self.keep)
+        found = self.generator.generate(prefixes, self.search, lines=lines, count=self.count, keep=self.keep)
         for line, pieces in zip(lines, found, strict=True):
             if any(piece.cut for piece in pieces):
                 logger.warning("H-%d was ended by --max-len-b %d", line, self.search.max_length)
@@ -412,7 +402,7 @@ class FairseqComposer:
         scores = torch.from_numpy(piece.scores)
         return {
             "tokens": torch.from_numpy(piece.ids),
-            "score": float(scores.sum()) / max(1, len(scores) - len(self.composer.prompt.ids)),
+            "score": float(scores.sum()) / max(1, len(scores) - len(self.generator.prompt.ids)),
             "attention": None,
             "alignment": None,
             "positional_scores": scores,
