@@ -45,10 +45,10 @@ import torch
 from fairseq.file_io import PathManager
 from omegaconf.errors import ConfigKeyError, ValidationError
 
-from musicbert_plugin.compat.checkpoint_configuration import check_configuration
+from musicbert_plugin.compat.checkpoint_configuration import checked_configuration
 from musicbert_plugin.compat.error_messages import one_sentence, report_hydra_job
 from musicbert_plugin.errors import CheckpointError, OptionError
-from musicbert_plugin.files import UNFINISHED, atomic_path
+from musicbert_plugin.files import atomic_path
 
 logger = logging.getLogger(__name__)
 
@@ -184,7 +184,7 @@ def load_safely(file: Any, *args: Any, **options: Any) -> Any:
 
     ``weights_only`` is passed explicitly, since a default can be switched off by TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD.
     Raises CheckpointError for a file that holds a type which is not allow-listed, is damaged, is something else, or
-    names what :func:`check_configuration` refuses; and where torch itself is not safe.
+    names what :func:`checked_configuration` refuses; and where torch itself is not safe.
     """
     name = getattr(file, "name", file)
     require_safe_torch(name)
@@ -208,7 +208,7 @@ def load_safely(file: Any, *args: Any, **options: Any) -> Any:
         # fairseq rewrites the configuration of older files, and fails on one that it does not understand
         state["args"] = state["cfg"] = None
     else:
-        check_configuration(state, name)
+        state["args"], state["cfg"] = checked_configuration(state, name)
     return state
 
 
@@ -245,7 +245,7 @@ def load_checkpoints_safely() -> None:
     """Let ``fairseq.checkpoint_utils``, which reads every checkpoint, load by :func:`load_safely`.
 
     A training that goes on (``fairseq.trainer``) builds nothing from the file and may go on from any: stock models of
-    fairseq, whose names :func:`check_configuration` refuses, keep training and resuming as they did.
+    fairseq, whose names :func:`checked_configuration` refuses, keep training and resuming as they did.
     """
     module: Any = fairseq.checkpoint_utils
     if not _has_view(module, "torch"):
@@ -298,11 +298,11 @@ def go_on_from_the_newest_whole_checkpoint() -> None:
         if cfg.restore_file == LAST_CHECKPOINT and os.path.isdir(cfg.save_dir):
             suffix = trainer.checkpoint_suffix or ""
             last = Path(cfg.save_dir, LAST_CHECKPOINT.replace(".pt", f"{suffix}.pt"))
-            newest = newest_whole_checkpoint(last, suffix)
+            begins_with = None if cfg.finetune_from_model is None else Path(cfg.finetune_from_model)
+            newest = newest_whole_checkpoint(last, suffix, begins_with) if not cfg.no_last_checkpoints else None
             if newest is not None and newest != last:
-                logger.warning(
-                    f"{last} is {'older' if _is_whole(last) else 'not complete'}; this training goes on from {newest}."
-                )
+                state = "missing" if not last.exists() else "older" if _is_whole(last) else "not complete"
+                logger.warning(f"{last} is {state}; this training goes on from {newest}.")
                 cfg = copy.copy(cfg)
                 # fairseq puts the suffix back, and takes a file to fine-tune only where there is none to go on from
                 cfg.restore_file = str(newest.with_name(newest.name.replace(f"{suffix}.pt", ".pt")))
@@ -316,7 +316,7 @@ def go_on_from_the_newest_whole_checkpoint() -> None:
 LAST_CHECKPOINT = "checkpoint_last.pt"
 
 
-def newest_whole_checkpoint(last: Path, suffix: str = "") -> Path | None:
+def newest_whole_checkpoint(last: Path, suffix: str = "", begins_with: Path | None = None) -> Path | None:
     """The checkpoint that a training in the folder of ``last`` goes on from.
 
     Parameters
@@ -325,11 +325,13 @@ def newest_whole_checkpoint(last: Path, suffix: str = "") -> Path | None:
         ``checkpoint_last.pt`` with the suffix of the process, which may be missing or cut off.
     suffix : str
         What the names of this process's files carry before ``.pt``.
+    begins_with : Path, optional
+        The file that a training which has no checkpoint yet is fine-tuned from.
 
     Returns
     -------
     Path or None
-        None where the folder has no checkpoint of a training that was interrupted: the training begins anew.
+        None where the folder has no checkpoint to go on from: the training begins anew.
 
     Raises
     ------
@@ -337,14 +339,14 @@ def newest_whole_checkpoint(last: Path, suffix: str = "") -> Path | None:
         If ``last`` is cut off and there is no other.
     """
     exists, whole = last.is_file(), _is_whole(last)
-    if not exists and not last.with_name(last.name + UNFINISHED).exists():
-        return None
     written = last.stat().st_mtime_ns if exists and whole else -1
     others = [
         path
         for path in last.parent.glob(f"checkpoint*{suffix}.pt")
         if path != last and path.stat().st_mtime_ns > written and _is_whole(path)
     ]
+    if not exists:
+        others = [path for path in others if _is_of_this_training(path, begins_with)]
     candidates = [last, *others] if exists and whole else others
     if not candidates:
         if not exists:
@@ -354,6 +356,20 @@ def newest_whole_checkpoint(last: Path, suffix: str = "") -> Path | None:
             "or name another file with --restore-file."
         )
     return max(candidates, key=lambda path: (_updates(path) if len(candidates) > 1 else 0, path.stat().st_mtime_ns))
+
+
+def _is_of_this_training(path: Path, begins_with: Path | None) -> bool:
+    """Whether a checkpoint in a folder without ``checkpoint_last.pt`` is one that a killed training has left there.
+
+    It holds the state of an optimizer; and where the training is to be fine-tuned from a file, which may lie in the
+    same folder, its name has a number, as those have that a training writes by the way.
+    """
+    if begins_with is not None and not re.match(r"checkpoint_?\d", path.name):
+        return False
+    try:
+        return bool(_read_weights(path).get("last_optimizer_state"))
+    except CheckpointError:
+        return False
 
 
 def _is_whole(path: Path) -> bool:
