@@ -27,7 +27,6 @@ for a first MFCC of -1,000, whose deviation is about a hundred.
 from __future__ import annotations
 
 import csv
-import json
 import logging
 import os
 from collections.abc import Iterator
@@ -37,13 +36,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from musicbert_plugin.data.indexed_dataset import Parts
+from musicbert_plugin.data.dataset_folder import KINDS, check_folder
+from musicbert_plugin.data.indexed_dataset import IndexedDataset
 from musicbert_plugin.errors import DatasetError
 from musicbert_plugin.files import shown, unescaped
 
 logger = logging.getLogger(__name__)
 
-FORMAT = 1
 KIND = "spectrogram"
 FIXED_COLUMNS = ("clip", "frames")
 RECORDING_COLUMNS = ("recording", "bytes")
@@ -56,7 +55,7 @@ class Spectrograms:
 
     Attributes
     ----------
-    clip_names : list of str [N]
+    names : list of str [N]
     frames : int64 [N]
         Length T of each clip.
     labels : dict of str to list of str [N]
@@ -100,7 +99,7 @@ class Spectrograms:
                 kept = _unchanged(path, rows) if folder.on_the_fly else np.arange(len(rows))
             self.kept = kept
             rows = [rows[line] for line in kept.tolist()]
-            self.clip_names = [row[0] for row in rows]
+            self.names = [row[0] for row in rows]
             self.frames: NDArray[np.int64] = np.array([int(row[1]) for row in rows], np.int64)
         except (OSError, ValueError, csv.Error) as error:
             reason = getattr(error, "strerror", None) or error
@@ -108,9 +107,9 @@ class Spectrograms:
         self.recordings = [unescaped(row[2]) for row in rows] if folder.on_the_fly else []
         self.labels = {column: [row[at] for row in rows] for at, column in enumerate(header) if at >= len(fixed)}
         self._front_end: Any = None
-        self._parts: Parts | None = None
+        self._parts: IndexedDataset | None = None
         if not folder.on_the_fly:
-            self._parts = Parts(folder.path / name)
+            self._parts = IndexedDataset(folder.path / name)
             if not np.array_equal(self._parts.sizes, self.frames * folder.num_features):
                 raise DatasetError(
                     f"{folder.path / name}.bin and {path.name} tell of different clips; build the dataset again."
@@ -132,7 +131,7 @@ class Spectrograms:
         count = int(self.frames[index])
         stop = count if stop is None else stop
         if not 0 <= start <= stop <= count:
-            raise DatasetError(f"{self.clip_names[index]}: frames {start} to {stop} of a clip of {count} frames.")
+            raise DatasetError(f"{self.names[index]}: frames {start} to {stop} of a clip of {count} frames.")
         width = self.folder.num_features
         if start == stop:
             return np.zeros((0, width), np.float32)
@@ -147,7 +146,7 @@ class Spectrograms:
 
             self._front_end = FrontEnd.of(self.folder.front_end)
         path, frames = self.recordings[index], int(self.frames[index])
-        return self._front_end.read(path, frames, start, stop, self.clip_names[index])
+        return self._front_end.read(path, frames, start, stop, self.names[index])
 
     def __getitem__(self, index: int) -> NDArray[np.float32]:
         return self.read(index)
@@ -226,20 +225,13 @@ class SpectrogramFolder:
         self.path = Path(path)
         self._kept: dict[str, NDArray[np.int64]] = {}
         file = self.path / "config.json"
-        build = f"'python -m preprocess.audio build SRC --dest {self.path}'"
-        if not self.path.is_dir():
-            raise DatasetError(f"{path} is not a folder: it should be a feature folder, as {build} makes it.")
-        if not file.is_file():
-            raise DatasetError(f"{file} is missing, so {path} is no finished feature folder; {build} makes one.")
+        config = check_folder(self.path, KIND)
+        if config is None:
+            raise DatasetError(
+                f"{file} is missing, so {path} is no finished feature folder; '{KINDS[KIND]} SRC --dest {path}' makes "
+                "one."
+            )
         try:
-            config: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
-            number, kind = config["format"], config["kind"]
-            if not isinstance(number, int) or not 1 <= number <= FORMAT:
-                raise DatasetError(
-                    f"{path} has dataset format {number}, but this version reads format {FORMAT}; update the plugin."
-                )
-            if kind != KIND:
-                raise DatasetError(f"{path} holds data of kind {kind!r}, but this task reads kind {KIND!r}.")
             self.config = config
             self.front_end: dict[str, Any] = config["front_end"]
             self.feature_names: list[str] = config["feature_names"]

@@ -296,9 +296,9 @@ def _of_lines(options: argparse.Namespace) -> Answers:
         raise OptionError(f"{options.hyp} answers request {lost[0]}, and there are {len(asked)} requests.")
     layout = None
     if options.data:
-        from musicbert_plugin.data.prompted_folder import check_prompted_folder
+        from musicbert_plugin.data.dataset_folder import check_remi_folder
 
-        layout = check_prompted_folder(options.data).layout
+        layout = check_remi_folder(options.data).layout
     scores, repaired = _decoded([remi.from_words(words) for _, words in lines.music], options.meter, layout)
     groups = [number for number, _ in lines.music]
     return Answers(np.stack([asked[number] for number in groups]), scores, groups, repaired)
@@ -326,13 +326,14 @@ def read_requests(path: Path) -> Classes:
 
 def _of_split(options: argparse.Namespace) -> dict[int, Classes]:
     """The request of each sample of a split, by its number, as the task shows it in validation."""
-    from musicbert_plugin.data.prefix_lm_dataset import VALIDATION_EPOCH, AttributedMusic
-    from musicbert_plugin.data.prompted_folder import check_prompted_folder
+    from musicbert_plugin.data.dataset_folder import check_remi_folder
+    from musicbert_plugin.data.epoch_rng import VALIDATION_EPOCH
+    from musicbert_plugin.data.prefix_lm_dataset import AttributedMusic
 
-    folder = check_prompted_folder(options.data)
+    folder = check_remi_folder(options.data)
     if folder.pairs(options.gen_subset):
         raise OptionError(f"{options.data} holds pairs, not attributes: evaluate pairs measures them.")
-    samples = AttributedMusic(folder.path / options.gen_subset, mask=options.attribute_mask, seed=options.seed)
+    samples = AttributedMusic(folder.path / options.gen_subset, dropout=options.attribute_mask, seed=options.seed)
     check_not_empty(samples.music, options)
     count = min(len(samples.music), options.limit or len(samples.music))
     return {number: classes_of_ids(samples.sample(number, VALIDATION_EPOCH)[0]) for number in range(count)}

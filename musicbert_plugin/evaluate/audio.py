@@ -133,12 +133,11 @@ def _measure_reconstruction(hub: MusiCoderHub, options: argparse.Namespace) -> R
     import torch
     from fairseq import utils
 
-    from musicbert_plugin.criterions.spectrogram_reconstruction import REGIONS, SOURCES, error_sums
+    from musicbert_plugin.criterions.spectrogram_reconstruction import SOURCES, TARGET_KINDS, error_sums
+    from musicbert_plugin.plots.reconstruction import draw_sample, restore_sample
     from musicbert_plugin.tasks.spectrogram_reconstruction import (
         SpectrogramReconstructionTask,
         SpectrogramReconstructionTaskConfig,
-        draw_sample,
-        restore_sample,
     )
 
     task = SpectrogramReconstructionTask(
@@ -165,7 +164,7 @@ def _measure_reconstruction(hub: MusiCoderHub, options: argparse.Namespace) -> R
             batch = utils.apply_to_sample(lambda tensor: tensor.to(hub.device), batch)
             output = hub.model(**batch["net_input"])
             total = total + error_sums(
-                output[0], hub.model.get_targets(batch, output), batch["region"], batch["net_input"]["lengths"]
+                output[0], hub.model.get_targets(batch, output), batch["target_mask"], batch["net_input"]["lengths"]
             )
     counts, *sums = total.tolist()
     values: dict[str, Any] = {
@@ -175,13 +174,13 @@ def _measure_reconstruction(hub: MusiCoderHub, options: argparse.Namespace) -> R
         "windows": len(dataset),
     }
     rows = []
-    for region, suffix in enumerate(REGIONS):
-        if not counts[region]:
+    for kind, suffix in enumerate(TARGET_KINDS):
+        if not counts[kind]:
             continue
-        mse = {name: errors[region] / counts[region] for name, errors in zip(SOURCES, sums, strict=True)}
+        mse = {name: errors[kind] / counts[kind] for name, errors in zip(SOURCES, sums, strict=True)}
         ratios = {f"vs_{name}": mse["mse"] / mse[name] if mse[name] else float("nan") for name in SOURCES[1:]}
-        values[suffix.strip("_") or "all"] = {"cells": int(counts[region]), **mse, **ratios}
-        rows.append([suffix.strip("_") or "all", f"{int(counts[region]):,}", *(f"{mse[name]:.4f}" for name in SOURCES)])
+        values[suffix.strip("_") or "all"] = {"cells": int(counts[kind]), **mse, **ratios}
+        rows.append([suffix.strip("_") or "all", f"{int(counts[kind]):,}", *(f"{mse[name]:.4f}" for name in SOURCES)])
         rows[-1] += [f"{ratio:.3f}" for ratio in ratios.values()]
     header = ["masked", "cells", "model", "clip mean", "interpolation", "/ clip mean", "/ interpolation"]
     if options.reconstruct:
@@ -195,7 +194,7 @@ def _measure_reconstruction(hub: MusiCoderHub, options: argparse.Namespace) -> R
         for number, window in enumerate(chosen.tolist()):
             sample = dataset.collater([dataset[window]])
             clip, start, _ = dataset.windows.span(window)
-            name = dataset.windows.clips.clip_names[clip]
+            name = dataset.windows.split.names[clip]
             values["examples"].append(
                 {"clip": name, "start": start / task.folder.frame_rate}
                 | _write_example(options.dest, number, restore_sample(hub.model, sample))
@@ -220,13 +219,13 @@ def _write_example(folder: Path, number: int, example: dict[str, np.ndarray]) ->
             ("input", example["masked"]),
             ("original", example["original"]),
             ("reconstruction", example["restored"]),
-            ("mask", example["region"] > 0),
+            ("mask", example["target_mask"] > 0),
         ):
             with atomic_path(folder / f"{number}_{name}.npy") as unfinished, unfinished.open("wb") as file:
                 np.save(file, array)
     except OSError as error:
         raise OptionError(f"{folder}: examples cannot be written ({error.strerror}).") from None
-    masked = example["region"] > 0
+    masked = example["target_mask"] > 0
     error_ = (example["restored"] - example["original"])[masked]
     return {
         "masked_cells": int(masked.sum()),
@@ -239,7 +238,7 @@ def _write_example(folder: Path, number: int, example: dict[str, np.ndarray]) ->
 
 def _measure_labels(hub: MusiCoderHub, options: argparse.Namespace) -> Report:
     """Each task's metrics on a split, and those of its baseline."""
-    from musicbert_plugin.criterions.audio_multitask import METRICS, clip_scores
+    from musicbert_plugin.criterions.label_scores import METRICS, label_scores
     from musicbert_plugin.data.labels import column_of, read_cells
     from musicbert_plugin.data.spectrogram_folder import SpectrogramFolder
 
@@ -261,15 +260,15 @@ def _measure_labels(hub: MusiCoderHub, options: argparse.Namespace) -> Report:
         if options.head not in (None, task.name):
             continue
         where = str(folder.path / options.gen_subset)
-        labels, present = read_cells(task, column_of(task, clips.labels, where), where, names=clips.clip_names)
+        labels, present = read_cells(task, column_of(task, clips.labels, where), where, names=clips.names)
         labels = np.where(present, task.standardise(labels), 0.0)
         outputs = np.array([list(answer[task.name].values()) for answer in answers])
         outputs = task.standardise(outputs)
         seen, seen_present = read_cells(task, column_of(task, train.labels, "train"), "", quiet=True)
         constant = np.tile(_constant_answer(task, seen, seen_present), (len(clips), 1))
         scores = {
-            "model": clip_scores(outputs, labels, present, task),
-            "baseline": clip_scores(constant, labels, present, task),
+            "model": label_scores(outputs, labels, present, task),
+            "baseline": label_scores(constant, labels, present, task),
         }
         values[task.name] = {"type": task.type, "labelled": int(present.any(1).sum()), **scores}
         for metric in METRICS[task.type]:

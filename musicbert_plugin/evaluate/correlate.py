@@ -150,9 +150,9 @@ def evaluate(options: argparse.Namespace) -> Report:
 
 def _paired(clips: Spectrograms, others: Spectrograms, options: argparse.Namespace) -> list[Any]:
     """For each clip, a function that gives its features out of the other folder."""
-    clip_of = {name: number for number, name in enumerate(others.clip_names)}
+    clip_of = {name: number for number, name in enumerate(others.names)}
     functions = []
-    for clip, name in enumerate(clips.clip_names):
+    for clip, name in enumerate(clips.names):
         if name not in clip_of or others.frames[clip_of[name]] != clips.frames[clip]:
             raise DatasetError(
                 f"--against {options.against} has no clip {name!r} of {clips.frames[clip]} frames in its split "

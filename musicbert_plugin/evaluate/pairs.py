@@ -148,9 +148,9 @@ def _of_lines(options: argparse.Namespace) -> list[tuple[Ids, Ids]]:
 def _split(options: argparse.Namespace) -> tuple[Any, tuple[str, ...]]:
     """The samples of the split, and the words of the dictionary."""
     from musicbert_plugin.data.condition_pairs import ConditionPairs
-    from musicbert_plugin.data.prompted_folder import check_prompted_folder
+    from musicbert_plugin.data.dataset_folder import check_remi_folder
 
-    folder = check_prompted_folder(options.data)
+    folder = check_remi_folder(options.data)
     if not folder.pairs(options.gen_subset):
         raise OptionError(f"{options.data} holds attributes, not pairs: evaluate attributes measures them.")
     samples = ConditionPairs(folder.path, options.gen_subset)

@@ -305,7 +305,7 @@ def _labelled(
             if cell.lower() not in UNLABELLED and clips.frames[clip] > 0:
                 where.append((clips, clip))
                 cells.append(cell)
-                names.append(clips.clip_names[clip])
+                names.append(clips.names[clip])
                 group = clips.labels[options.group][clip].strip() if options.group else ""
                 groups.append(f"{name} {clip}" if group.lower() in UNLABELLED else f"group {group}")
     if not cells:

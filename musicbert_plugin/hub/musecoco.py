@@ -26,7 +26,7 @@ from torch import Tensor
 from musicbert_plugin.codecs import remi
 from musicbert_plugin.codecs.score import Score
 from musicbert_plugin.compat.fairseq import require_safe_torch
-from musicbert_plugin.data.prompted_folder import read_dictionary
+from musicbert_plugin.data.dataset_folder import read_dictionary
 from musicbert_plugin.errors import CheckpointError, OptionError
 from musicbert_plugin.files import atomic_path
 from musicbert_plugin.generation.generator import ConditionalGenerator, Constraints, candidates_of

@@ -36,7 +36,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from musicbert_plugin.criterions.audio_multitask import outputs_of
+from musicbert_plugin.criterions.label_scores import outputs_of
 from musicbert_plugin.data.labels import LabelTask
 from musicbert_plugin.data.spectrogram_folder import SpectrogramFolder
 from musicbert_plugin.data.spectrogram_windows import MIN_FRAMES, count_end_to_end
@@ -279,13 +279,14 @@ class MusiCoderHub:
         if self.model.reconstruction_head is None:
             raise CheckpointError("the model has no head for reconstruction; a pre-trained checkpoint is expected.")
         source = torch.from_numpy(self.spectrogram(spectrogram))
-        zeroed = torch.from_numpy(np.ascontiguousarray(hidden, dtype=bool))
+        input_mask = torch.from_numpy(np.ascontiguousarray(hidden, dtype=bool))
         out = source.clone()
         for window, kept in _windows(len(source), self.window, self.model.frame_stack):
-            restored = self.model(source[None, window].to(self.device), zeroed=zeroed[None, window].to(self.device))[0]
+            shown, mask = (x[None, window].to(self.device) for x in (source, input_mask))
+            restored = self.model(shown, input_mask=mask)[0]
             local = slice(kept.start - window.start, kept.stop - window.start)
             out[kept] = self.model.restore_units(restored)[0, local].cpu()
-        return torch.where(zeroed, out, source).numpy()
+        return torch.where(input_mask, out, source).numpy()
 
     def _joined(self, recording: Recording, layers: tuple[int, ...] | None) -> list[np.ndarray]:
         """States of these layers (None: the final ones), joined over windows: a list of [S, D]."""

@@ -1,9 +1,9 @@
 """Task ``attribute_to_music``: a language model of music behind attributes, or behind a condition of one's own.
 
 Lu et al. 2023, "MuseCoco: Generating Symbolic Music from Text" (arXiv 2306.00110), section 3.3.  The data are dataset
-folders (see ``data.prompted_folder``) of ``preprocess.remi build`` (music and its attributes) or ``preprocess.remi
+folders (see ``data.dataset_folder``) of ``preprocess.remi build`` (music and its attributes) or ``preprocess.remi
 pairs`` (condition and music).  What a batch holds is in ``data.prefix``; which attributes it tells, in
-``data.attribute_masking``.
+``data.attribute_dropout``.
 
 A split whose name begins with "train" is masked anew in every epoch; any other is alike in every epoch.
 
@@ -19,28 +19,27 @@ both write music with the plugin's own generator (``generation``).
 import logging
 from argparse import Namespace
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, Optional
 
 import torch
-from fairseq import utils
 from fairseq.data import Dictionary, FairseqDataset
 from fairseq.dataclass import ChoiceEnum, FairseqDataclass
-from fairseq.tasks import FairseqTask, register_task
+from fairseq.tasks import register_task
 from omegaconf import II, open_dict
 from torch import Tensor
 
 from musicbert_plugin.codecs.octuple import DEFAULT_METER
 from musicbert_plugin.codecs.remi import LAYOUTS, NOTES, dictionary_words, parse_meter
-from musicbert_plugin.data.attribute_masking import MASKS
+from musicbert_plugin.data.attribute_dropout import DROPOUTS
 from musicbert_plugin.data.condition_pairs import ConditionPairs
+from musicbert_plugin.data.dataset_folder import check_remi_folder
 from musicbert_plugin.data.pair_augmentation import AUGMENTATIONS
-from musicbert_plugin.data.prefix_lm_dataset import LOSS_ON, AttributedMusic, PrefixedMusic, Prompts, read_prefix
-from musicbert_plugin.data.prompted_folder import check_prompted_folder
+from musicbert_plugin.data.prefix_lm_dataset import LOSS_ON, AttributedMusic, PrefixLMDataset, Prompts, read_prefix
 from musicbert_plugin.errors import OptionError
 from musicbert_plugin.generation.generator import ConditionalGenerator, Constraints, Piece, candidates_of
 from musicbert_plugin.generation.prompts import PREFIXES, make_prompt, request_ids
 from musicbert_plugin.generation.sampling import Search
+from musicbert_plugin.tasks.music_task import MusicTask
 
 logger = logging.getLogger(__name__)
 
@@ -49,7 +48,7 @@ POSITION_MODES = ("zero-prefix", "zero-prefix-shifted", "all")
 LAYOUT_CHOICES = ChoiceEnum((AUTO, *LAYOUTS))
 POSITION_CHOICES = ChoiceEnum((AUTO, *POSITION_MODES))
 LOSS_CHOICES = ChoiceEnum(LOSS_ON)
-MASK_CHOICES = ChoiceEnum(MASKS)
+DROPOUT_CHOICES = ChoiceEnum(DROPOUTS)
 PREFIX_CHOICES = ChoiceEnum((AUTO, *PREFIXES))
 KEEP_CHOICES = ChoiceEnum((AUTO, "all", "best"))
 
@@ -75,8 +74,8 @@ class AttributeToMusicTaskConfig(FairseqDataclass):
         metadata={"help": "where positions begin; auto: as in the checkpoint, or else at <sep> (zero-prefix)"},
     )
     loss_on: LOSS_CHOICES = field(default="target", metadata={"help": "whether the prefix is learned too (all)"})
-    attribute_mask: MASK_CHOICES = field(
-        default="steps", metadata={"help": "which attributes are told: a drawn number, each by chance, or all"}
+    attribute_mask: DROPOUT_CHOICES = field(
+        default="steps", metadata={"help": "which attributes are visible: a drawn number, each by chance, or all"}
     )
     attribute_mask_prob: float = field(
         default=0.4, metadata={"help": "probability that --attribute-mask probability hides a command word"}
@@ -141,7 +140,7 @@ class AttributeToMusicTaskConfig(FairseqDataclass):
     tokens_per_sample: int = field(default=8192, metadata={"help": "longest row, prefix included"})
     persistent_workers: bool = field(
         default=False,
-        metadata={"help": "let loader processes outlive their epoch (of no use: each epoch starts new ones)"},
+        metadata={"help": "without effect; each epoch of training starts new loader processes"},
     )
     seed: int = II("common.seed")
 
@@ -155,7 +154,7 @@ def dictionary_of(words: tuple[str, ...]) -> Dictionary:
 
 
 @register_task("attribute_to_music", dataclass=AttributeToMusicTaskConfig)
-class AttributeToMusicTask(FairseqTask):
+class AttributeToMusicTask(MusicTask):
     """Music behind prefixes; see the module."""
 
     cfg: AttributeToMusicTaskConfig
@@ -163,6 +162,8 @@ class AttributeToMusicTask(FairseqTask):
 
     def __init__(self, cfg: AttributeToMusicTaskConfig) -> None:
         super().__init__(cfg)
+        # fairseq keeps hold of persistent processes alone, which is what MusicTask needs to end them.
+        cfg.persistent_workers = True
         self.layout: Optional[str] = None if str(cfg.layout) == AUTO else str(cfg.layout)  # noqa: UP045
         self.position_mode = POSITION_MODES[0] if str(cfg.position_mode) == AUTO else str(cfg.position_mode)
         self.prefix = PREFIXES[0] if str(cfg.prefix) == AUTO else str(cfg.prefix)
@@ -171,20 +172,15 @@ class AttributeToMusicTask(FairseqTask):
         self.lines_read = self.lines_answered = 0
         words = tuple(dictionary_words())
         if cfg.data:
-            folder = Path(utils.split_paths(cfg.data)[0])
+            folder = self.shard("valid")
             if (folder / "dict.txt").is_file() or (folder / "config.json").is_file():
-                checked = check_prompted_folder(folder)
+                checked = check_remi_folder(folder)
                 words = checked.words
                 self.of_folder = {"prefix": PREFIXES[checked.pairs("train")]}
                 if checked.layout:
                     self.of_folder["layout"] = checked.layout
         self.dictionary = dictionary_of(words)
         self.separator = self.dictionary.index("<sep>")
-
-    @classmethod
-    def setup_task(cls, cfg: AttributeToMusicTaskConfig, **unused: Any) -> "AttributeToMusicTask":
-        """Make the task."""
-        return cls(cfg)
 
     def build_model(self, cfg: Any, from_checkpoint: bool = False) -> Any:
         """Make the model, and settle what belongs to it: as asked for, or the checkpoint's, or the dataset's."""
@@ -201,8 +197,7 @@ class AttributeToMusicTask(FairseqTask):
         return super().build_model(cfg, from_checkpoint)
 
     def load_dataset(self, split: str, epoch: int = 1, combine: bool = False, **options: Any) -> None:
-        """Open one split; of several folders, training takes folder (epoch - 1) mod their number, any other split the
-        first.
+        """Open one split.
 
         Raises
         ------
@@ -213,11 +208,10 @@ class AttributeToMusicTask(FairseqTask):
         """
         if not self.cfg.data:
             raise OptionError("No dataset folder was given: it is the first argument, as preprocess.remi makes it.")
-        paths = utils.split_paths(self.cfg.data)
         train = split.startswith("train")
-        folder = check_prompted_folder(paths[(epoch - 1) % len(paths)] if train else paths[0])
+        folder = check_remi_folder(self.shard(split, epoch))
         if folder.words != tuple(self.dictionary.symbols[self.dictionary.nspecial :]):
-            raise OptionError(f"{folder.path} has another dictionary than {paths[0]}: shards share one.")
+            raise OptionError(f"{folder.path} has another dictionary than {self.shard('valid')}: shards share one.")
         if folder.layout and self.layout and folder.layout != self.layout:
             raise OptionError(
                 f"{folder.path} holds music in layout {folder.layout}, but the model's is {self.layout}: the same is "
@@ -235,11 +229,11 @@ class AttributeToMusicTask(FairseqTask):
         else:
             samples = AttributedMusic(
                 folder.path / split,
-                mask=str(self.cfg.attribute_mask),
-                mask_prob=self.cfg.attribute_mask_prob,
+                dropout=str(self.cfg.attribute_mask),
+                dropout_prob=self.cfg.attribute_mask_prob,
                 seed=self.cfg.seed,
             )
-        self.datasets[split] = PrefixedMusic(
+        self.datasets[split] = PrefixLMDataset(
             samples,
             separator=self.separator,
             position_mode=self.position_mode,
@@ -317,14 +311,6 @@ class AttributeToMusicTask(FairseqTask):
     def max_positions(self) -> int:
         """Longest row, prefix included."""
         return self.cfg.tokens_per_sample
-
-    @property
-    def source_dictionary(self) -> Dictionary:
-        return self.dictionary
-
-    @property
-    def target_dictionary(self) -> Dictionary:
-        return self.dictionary
 
 
 class FairseqMusicGenerator:

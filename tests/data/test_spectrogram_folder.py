@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 import pytest
 
+from musicbert_plugin.data.indexed_dataset import IndexedDatasetWriter
 from musicbert_plugin.data.spectrogram_folder import SpectrogramFolder
 from musicbert_plugin.errors import DatasetError
-from preprocess.storage import BinaryWriter
 
 
 @pytest.fixture
@@ -40,7 +40,7 @@ def spectrogram_folder(tmp_path: Path) -> Callable[..., Path]:
         clips, done = {}, 0
         for split in ("train", "valid", "test"):
             clips[split] = []
-            writer = BinaryWriter(folder / split, "uint16")
+            writer = IndexedDatasetWriter(folder / split, "uint16")
             with (folder / f"{split}.clips.csv").open("w", newline="", encoding="utf-8") as file:
                 table = csv.writer(file, lineterminator="\n")
                 table.writerow(["clip", "frames", *columns])
@@ -78,7 +78,7 @@ def test_a_folder_tells_its_splits_clips_and_frames(spectrogram_folder):
     train, valid, test = (folder.split(name) for name in ("train", "valid", "test"))
     assert (len(train), len(valid), len(test)) == (2, 1, 0)
     assert train.frames.tolist() == [400, 250] and train.frames.dtype == np.int64
-    assert train.clip_names == ["train-0.wav", "train-1.wav"] and valid.clip_names == ["valid-2.wav"]
+    assert train.names == ["train-0.wav", "train-1.wav"] and valid.names == ["valid-2.wav"]
     assert folder.num_features == len(train.feature_names) == 96
     assert train.frame_rate == 22050 / 512
     assert folder.blocks == {"mel": (0, 96)}

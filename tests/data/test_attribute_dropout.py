@@ -4,7 +4,7 @@ import numpy as np
 
 from musicbert_plugin.codecs.attributes import KEYS, NA, NO, SLOT_CLASSES, SLOT_KEY, YES
 from musicbert_plugin.codecs.remi import COMMANDS
-from musicbert_plugin.data.attribute_masking import mask_attributes
+from musicbert_plugin.data.attribute_dropout import drop_attributes
 
 MULTIPLE = np.array([COMMANDS[key][1] > 0 for key in SLOT_KEY])
 DRAWS = 4000
@@ -17,7 +17,7 @@ def known(seed=0):
 
 def drawn(law, classes, p=0.4):
     generator = np.random.default_rng(5)
-    return np.stack([mask_attributes(classes, generator, law, p) for _ in range(DRAWS)])
+    return np.stack([drop_attributes(classes, generator, law, p) for _ in range(DRAWS)])
 
 
 def test_steps_tell_as_many_attributes_as_the_law_says():
