@@ -34,6 +34,7 @@ from torch import Tensor, nn
 from musicbert_plugin.data.spectrogram_masking import CHANNELS, FRAMES, PATCHES
 from musicbert_plugin.errors import OptionError
 from musicbert_plugin.modules.interpolation import channel_means, interpolate_gaps
+from musicbert_plugin.modules.packed_batch import padding_mask
 
 LOSS_CHOICES = ChoiceEnum(("huber", "l1", "l2"))
 TARGET_KINDS = {"": 0, "_frames": FRAMES, "_channels": CHANNELS, "_patches": PATCHES}
@@ -75,9 +76,7 @@ def error_sums(estimate: Tensor, target: Tensor, target_mask: Tensor, lengths: S
         target_mask: uint8 [B, T, F].
         lengths: frames of each clip.
     """
-    length_B = torch.tensor(lengths, device=target.device)
-    exists_BT = torch.arange(target.shape[1], device=target.device) < length_B[:, None]
-    visible = (target_mask == 0) & exists_BT[..., None]
+    visible = (target_mask == 0) & ~padding_mask(lengths, target.shape[1], target.device)[..., None]
     errors = [
         torch.ones_like(target),
         (estimate.float() - target).square(),

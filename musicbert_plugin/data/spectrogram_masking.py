@@ -8,8 +8,8 @@ ways, alone or together.  Every masked cell is a target, even where the model se
   distinct frames: spans never overlap, lie a frame apart where there is room, and the last one is cut to what is left
   (or left out if less than the shortest span is left).  Every arrangement of the spans is equally likely.  Each span is
   set to zero (70 %), replaced with another stretch of the same window (20 %), or kept (10 %), independently.  Because
-  the last span is cut, spans are shorter than their distribution: for ``geometric``, p 0.1, 2 to 43 (mean 10.49), windows
-  of 200, 512 and 1,292 frames have spans of about 8.5, 9.6 and 10.1 frames on average.
+  the last span is cut, spans are shorter than their distribution: for ``geometric``, p 0.1, 2 to 43 (mean 10.49),
+  windows of 200, 512 and 1,292 frames have spans of about 8.5, 9.6 and 10.1 frames on average.
 * **Channels** (contiguous channel masking): one block of neighbouring channels is zero in all frames.  Its width is
   drawn first, uniform on 0 .. share * H, and then its start, uniform on what fits.  H is the number of channels between
   ``first_channel`` and ``last_channel``.

@@ -8,7 +8,7 @@ original reads: names and shapes of all parameters are the original's.  Its lang
 embedding, since the published weights are not.
 
 Shapes: B rows, T = 8 L sub-tokens, L octuples per row, F = 8 fields, D model dimensions, V vocabulary, C classes,
-S pieces per row, N octuples that exist, M masked fields.
+S segments per row, N octuples that are not padding, M masked fields.
 """
 
 # No "from __future__ import annotations": fairseq reads the types of a dataclass's fields, not their text.
@@ -127,10 +127,10 @@ class MusicBERTEncoder(FairseqEncoder):
         if masked_tokens is not None and not features_only and not return_all_hiddens:
             x = self._masked_features(src_tokens, masked_tokens, segment_lengths)
             return self.lm_head(x), {"inner_states": None, "octuple_states": None}
-        x, pieces, states = encoder(src_tokens, segment_lengths, keep_all=return_all_hiddens)
-        x_BLD = pieces.restore(x)
+        x, packed, states = encoder(src_tokens, segment_lengths, keep_all=return_all_hiddens)
+        x_BLD = packed.restore(x)
         extra = {
-            "inner_states": [pieces.restore(state) for state in states] if return_all_hiddens else None,
+            "inner_states": [packed.restore(state) for state in states] if return_all_hiddens else None,
             "octuple_states": x_BLD,
         }
         features = project(x_BLD).view(rows, subtokens, -1)
@@ -144,12 +144,12 @@ class MusicBERTEncoder(FairseqEncoder):
         needed_BL = masked_BLF.any(2)
         index_M = masked_BLF.flatten().nonzero().flatten()
         groups = group_fields(index_M % FIELDS)
-        x, pieces, _ = self.sentence_encoder(src_tokens, segment_lengths, needed_BL=needed_BL)
-        if pieces.kept_N is None:
+        x, packed, _ = self.sentence_encoder(src_tokens, segment_lengths, needed_BL=needed_BL)
+        if packed.kept_N is None:
             kept = needed_BL.flatten()
         else:
             # A masked field of an octuple that counts as padding gets the features of a zero state.
-            kept = torch.zeros_like(needed_BL.flatten()).index_copy(0, pieces.kept_N, pieces.flatten(needed_BL))
+            kept = torch.zeros_like(needed_BL.flatten()).index_copy(0, packed.kept_N, packed.flatten(needed_BL))
             x = torch.cat([x, x.new_zeros(1, x.shape[1])])
         place = torch.where(kept, kept.cumsum(0) - 1, len(x) - 1)
         return project_fields(x, place[index_M // FIELDS], groups, self.sentence_encoder.upsampling[0])
@@ -160,10 +160,10 @@ class MusicBERTEncoder(FairseqEncoder):
             len(src_tokens), src_tokens.shape[1] // FIELDS, dtype=torch.bool, device=src_tokens.device
         )
         needed_BL[:, 0] = True
-        x, pieces, _ = self.sentence_encoder(src_tokens, segment_lengths, needed_BL=needed_BL)
+        x, packed, _ = self.sentence_encoder(src_tokens, segment_lengths, needed_BL=needed_BL)
         if len(x) < len(src_tokens):
-            exists_B = src_tokens[:, 0] != self.sentence_encoder.pad
-            x = x.new_zeros(len(src_tokens), x.shape[1]).index_copy(0, exists_B.nonzero().flatten(), x)
+            kept_B = src_tokens[:, 0] != self.sentence_encoder.pad
+            x = x.new_zeros(len(src_tokens), x.shape[1]).index_copy(0, kept_B.nonzero().flatten(), x)
         return x
 
     def max_positions(self) -> int:

@@ -35,6 +35,7 @@ from musicbert_plugin.errors import CheckpointError, OptionError
 from musicbert_plugin.models.presets import Size, register_sizes
 from musicbert_plugin.modules.frame_encoder import FrameEncoder
 from musicbert_plugin.modules.interpolation import interpolate_gaps
+from musicbert_plugin.modules.packed_batch import padding_mask
 from musicbert_plugin.modules.pooled_heads import POOLINGS, PooledHeads
 from musicbert_plugin.modules.random_codes import RandomCodes
 
@@ -285,8 +286,8 @@ class MusiCoderModel(BaseFairseqModel):
         out = self.reconstruction_head(x_BSD)
         if self.correction:
             shown = torch.ones_like(x, dtype=torch.bool) if input_mask is None else ~input_mask
-            exists_BT = torch.arange(frames, device=x.device) < torch.tensor(lengths, device=x.device)[:, None]
-            out = self.unstack(out, frames).float() + interpolate_gaps(x, shown & exists_BT[..., None])
+            visible = shown & ~padding_mask(lengths, frames, x.device)[..., None]
+            out = self.unstack(out, frames).float() + interpolate_gaps(x, visible)
         else:
             out = self.unstack(out, frames)
         if self.code_head is not None:
@@ -299,10 +300,7 @@ class MusiCoderModel(BaseFairseqModel):
         if r == 1:
             return x_BTF, tuple(lengths)
         if min(lengths) < x_BTF.shape[1]:
-            exists_BT = (
-                torch.arange(x_BTF.shape[1], device=x_BTF.device) < torch.tensor(lengths, device=x_BTF.device)[:, None]
-            )
-            x_BTF = x_BTF * exists_BT[..., None].to(x_BTF.dtype)
+            x_BTF = x_BTF.masked_fill(padding_mask(lengths, x_BTF.shape[1], x_BTF.device)[..., None], 0.0)
         x_BTF = F.pad(x_BTF, (0, 0, 0, -x_BTF.shape[1] % r))
         return x_BTF.unflatten(1, (-1, r)).flatten(2), tuple(-(-n // r) for n in lengths)
 
