@@ -24,7 +24,6 @@ from __future__ import annotations
 import argparse
 import base64
 import hashlib
-import json
 import re
 import shutil
 from collections import Counter
@@ -32,19 +31,19 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
+from musicbert_plugin.codecs.conditions import CONDITION_WORDS, PAIR_WORDS, RENAMED_WORDS, condition_of
+from musicbert_plugin.data.dataset_folder import write_config
+from musicbert_plugin.data.indexed_dataset import WRITERS, IndexedDatasetWriter, TextWriter
 from musicbert_plugin.files import escaped
 from preprocess.engine.cli import DONE, add_options, option, options_of, run_command, say
 from preprocess.engine.midi import MidiKind, MidiLimits
 from preprocess.engine.pipeline import BuildOptions, Companion, Destination, build
 from preprocess.engine.splits import SPLITS
-from preprocess.storage import WRITERS, BinaryWriter, TextWriter
 
 LAYOUTS = ("bar-tempo", "position-tempo", "notes")
 WINDOWS = 3  # per piece, at most
 TOO_LONG, EMPTY = "windows too long", "no windows"
 SLOTS = 63
-NEW_WORDS = ("PITCH", "INS", "HIST", "X-0", "X-1", "X-2")
-DEFAULT_RENAMES = tuple((f"d-{96 + at}", word) for at, word in enumerate(NEW_WORDS))
 
 
 @dataclass
@@ -358,45 +357,11 @@ class PairKind(BarsKind):
 
     def line(self, item: Any) -> str:
         """The words; fairseq-preprocess appends ``</s>`` itself."""
-        return " ".join(pair_words()[one] for one in item[:-1].tolist())
+        return " ".join(PAIR_WORDS[token] for token in item[:-1].tolist())
 
     def dictionary(self) -> bytes:
         """``dict.txt``, some unused words of which have new names."""
-        return "".join(f"{word} 1\n" for word in pair_words()[4:]).encode()
-
-
-def pair_words() -> tuple[str, ...]:
-    """The words of the dictionary of pairs, by id."""
-    from musicbert_plugin.codecs.remi import WORDS
-
-    renamed = dict(DEFAULT_RENAMES)
-    return tuple(renamed.get(word, word) for word in WORDS)
-
-
-def condition_of(target: Any, history: Any) -> Any:
-    """The condition, uint16 [T], that a bar answers: its pitches, its instruments, and the bar before it.
-
-    Parameters
-    ----------
-    target, history : uint16 [T]
-        Ids of two bars in the layout ``notes``, each with its ``b-1``.
-    """
-    import numpy as np
-
-    from musicbert_plugin.codecs.remi import DURATION, INSTRUMENT, ONSET, PITCH
-
-    pitch_word, instrument_word, history_word = range(DURATION + 96, DURATION + 99)
-    is_onset = (target >= ONSET) & (target < INSTRUMENT)
-    is_pitch = (target >= PITCH) & (target < DURATION)
-    onset = np.cumsum(is_onset)
-    # distinct (onset, pitch), pitches descending; an onset itself sorts before all of its pitches
-    keys = np.concatenate((onset[is_onset] << 16, onset[is_pitch].astype(np.int64) << 16 | (65535 - target[is_pitch])))
-    keys = np.unique(keys)
-    low = keys & 65535
-    content = np.where(low == 0, target[is_onset][(keys >> 16) - 1], 65535 - low)
-    instruments = np.unique(target[(target >= INSTRUMENT) & (target < PITCH)])
-    parts = ([pitch_word], content, [instrument_word], instruments, [history_word], history)
-    return np.concatenate(parts).astype(np.uint16)
+        return "".join(f"{word} 1\n" for word in PAIR_WORDS[4:]).encode()
 
 
 class Conditions(Companion):
@@ -404,14 +369,14 @@ class Conditions(Companion):
 
     def __init__(self, format: str) -> None:
         self._format = format
-        suffixes = BinaryWriter.suffixes if format == "bin" else TextWriter.suffixes
+        suffixes = IndexedDatasetWriter.suffixes if format == "bin" else TextWriter.suffixes
         self.files = tuple(f"{split}_input{suffix}" for split in SPLITS for suffix in suffixes)
         self._writers: dict[str, Any] = {}
         self._too_long, self._lost = 0, Counter[str]()
 
     def begin(self, out: Path) -> None:
         """Open a file for each split."""
-        make: Any = (lambda stem: BinaryWriter(stem, "uint16")) if self._format == "bin" else TextWriter
+        make: Any = (lambda stem: IndexedDatasetWriter(stem, "uint16")) if self._format == "bin" else TextWriter
         self._writers = {split: make(out / f"{split}_input") for split in SPLITS}
         self._too_long, self._lost = 0, Counter()
 
@@ -420,12 +385,11 @@ class Conditions(Companion):
         import numpy as np
 
         whole = np.frombuffer(base64.b64decode(extra["conditions"]), np.uint16)
-        words = pair_words()
         for condition in np.split(whole, np.cumsum(extra["lengths"])[:-1]):
             if self._format == "bin":
                 self._writers[split].add(condition)
             else:
-                self._writers[split].add_line(" ".join(words[one] for one in condition[:-1].tolist()))
+                self._writers[split].add_line(" ".join(PAIR_WORDS[token] for token in condition[:-1].tolist()))
         self._too_long += extra.get("too_long", 0)
         self._lost.update(extra.get("lost", {}))
         return {key: extra[key] for key in ("too_long", "lost") if key in extra}
@@ -505,7 +469,7 @@ def _own_dictionary(path: Path, renames: list[tuple[str, str]] | None) -> tuple[
         twice = next(word for word, count in Counter(rows).items() if count > 1)
         raise OptionError(f"{path}: the word {twice} has more than one row; each needs one of its own.")
     if renames is None:
-        renames = [(old, new) for old, new in DEFAULT_RENAMES if old in present and new not in present]
+        renames = [(old, new) for old, new in RENAMED_WORDS.items() if old in present and new not in present]
     words = renamed_dictionary(rows, renames, str(path))
     if "<sep>" not in words:
         raise OptionError(f"{path}: a row <sep> is needed, the word between a condition and its answer.")
@@ -598,14 +562,13 @@ def own_pairs(
         path = folder / f"{stem}.txt"
         content.update(hashlib.sha256(path.read_bytes()).digest() if path.is_file() else b"-")
     settings = {
-        "kind": "remi_pairs",
         "layout": options.layout,
         "max_tokens": options.max_tokens,
         "dictionary_sha256": hashlib.sha256(dictionary).hexdigest(),
         "renamed": dict(renames),
     }
     source = {"source": [str(folder)], "source_sha256": content.hexdigest(), "format": general.format}
-    description = {**settings, **source}
+    description = {"kind": "remi_pairs", **settings, **source}
     suffixes = WRITERS[general.format].suffixes
     names = [f"{stem}{suffix}" for stem in stems for suffix in suffixes] + ["dict.txt", "config.json"]
     destination = Destination(Path(general.dest), description, names)
@@ -620,13 +583,12 @@ def own_pairs(
         counts, too_long = _write_own(out, pairs, words, general.format, options.max_tokens)
         (out / "dict.txt").write_bytes(dictionary)
         config = {
-            "format": 1,
             **settings,
             "pairs_too_long": too_long,
             "build": description,
             "splits": {split: {"items": counts[split]} for split in SPLITS},
         }
-        (out / "config.json").write_text(json.dumps(config, indent=2) + "\n")
+        write_config(out, "remi_pairs", config)
         destination.publish()
         destination.clean()
     except OSError as error:
@@ -703,7 +665,7 @@ def parser() -> argparse.ArgumentParser:
         action="append",
         metavar="OLD=NEW",
         help="with one's own lines: a new word for a row of dict.txt (default: d-96 to d-101 become "
-        f"{', '.join(NEW_WORDS)})",
+        f"{', '.join(CONDITION_WORDS)})",
     )
     add_options(one, BuildOptions)
     add_options(one, PairOptions)

@@ -19,7 +19,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from musicbert_plugin.codecs.attributes import KEYS, NO, NOT_GIVEN, SLOT_KEY, YES
+from musicbert_plugin.codecs.attributes import KEYS, NA, NO, SLOT_KEY, YES
 from musicbert_plugin.codecs.remi import COMMANDS
 
 DROPOUTS = ("steps", "probability", "none")
@@ -32,7 +32,7 @@ _PROBABILITY_KEEPS = np.array([COMMANDS[key][1] == 0 for key in SLOT_KEY])
 
 def steps_dropout(classes: NDArray[np.uint8], generator: np.random.Generator) -> NDArray[np.uint8]:
     """A class vector [63] of which some attributes are visible; see the module."""
-    out = NOT_GIVEN.copy()
+    out = NA.copy()
     visible = generator.choice(len(KEYS), generator.choice(STEP_COUNTS), replace=False)
     for key in visible:
         slots = np.flatnonzero(SLOT_KEY == key)
@@ -49,7 +49,7 @@ def steps_dropout(classes: NDArray[np.uint8], generator: np.random.Generator) ->
 def probability_dropout(classes: NDArray[np.uint8], generator: np.random.Generator, p: float) -> NDArray[np.uint8]:
     """A class vector [63] in which each word is NA with probability ``p``, and absent members are NA."""
     absent = (classes == NO) & ~_PROBABILITY_KEEPS
-    return np.where((generator.random(len(classes)) < p) | absent, NOT_GIVEN, classes).astype(np.uint8)
+    return np.where((generator.random(len(classes)) < p) | absent, NA, classes).astype(np.uint8)
 
 
 def drop_attributes(

@@ -11,9 +11,10 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from musicbert_plugin.codecs.conditions import PairWords
 from musicbert_plugin.codecs.remi import EOS
-from musicbert_plugin.data.indexed_dataset import Parts
-from musicbert_plugin.data.pair_augmentation import PairWords, augment
+from musicbert_plugin.data.indexed_dataset import IndexedDataset
+from musicbert_plugin.data.pair_augmentation import augment
 from musicbert_plugin.data.prefix_lm_dataset import ended
 from musicbert_plugin.errors import DatasetError
 
@@ -47,7 +48,7 @@ class ConditionPairs:
         seed: int = 1,
     ) -> None:
         self.words, self.augmentations, self.seed = PairWords.of(words), tuple(augmentations), seed
-        self.conditions, self.music = Parts(folder / f"{split}_input"), Parts(folder / split)
+        self.conditions, self.music = IndexedDataset(folder / f"{split}_input"), IndexedDataset(folder / split)
         if len(self.conditions) != len(self.music):
             raise DatasetError(
                 f"{folder}: {split}_input has {len(self.conditions)} lines and {split} has {len(self.music)}, but line "

@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 
 from musicbert_plugin.codecs.octuple import BAR, BARS, BOS, EOS, FIELD_OFFSETS, FIELD_SIZES, FIELDS, MASK
 from musicbert_plugin.data.epoch_dataset import EpochDataset
-from musicbert_plugin.data.indexed_dataset import JoinedParts, Parts
+from musicbert_plugin.data.indexed_dataset import ConcatIndexedDataset, IndexedDataset
 from musicbert_plugin.errors import DatasetError, OptionError
 
 NOTES_PER_WINDOW = 1000
@@ -56,7 +56,7 @@ class PieceWindows(EpochDataset):
 
     Parameters
     ----------
-    parts : Parts or JoinedParts
+    parts : IndexedDataset or ConcatIndexedDataset
     tokens_per_sample : int
         Longest row, in sub-tokens.
     windows : {"drawn", "stored"}
@@ -78,7 +78,7 @@ class PieceWindows(EpochDataset):
 
     def __init__(
         self,
-        parts: Parts | JoinedParts,
+        parts: IndexedDataset | ConcatIndexedDataset,
         *,
         tokens_per_sample: int,
         windows: str = "drawn",

@@ -26,148 +26,27 @@ Everything depends on (seed, epoch, index) alone, and each augmentation draws fo
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Collection
+from dataclasses import replace
 
 import numpy as np
-from numpy.typing import NDArray
 
-from musicbert_plugin.codecs.remi import BAR_END, INSTRUMENT, ONSET, PITCH, SIZES, TEMPO
+from musicbert_plugin.codecs.conditions import (
+    Ids,
+    Pair,
+    PairWords,
+    notes_of,
+    read_pair,
+    without_programs,
+    write_condition,
+)
+from musicbert_plugin.codecs.remi import INSTRUMENT, PITCH
 from musicbert_plugin.codecs.score import DRUMS
 from musicbert_plugin.data.epoch_rng import epoch_rng
 
-Ids = NDArray[np.int64]
 AUGMENTATIONS = ("inst_slight", "drum", "bass", "hist", "inst", "denoise", "content")
 BASSES = (32, 33, 43, 70)
 _STREAM = 16  # above those of ``prefix_lm_dataset``
-
-
-@dataclass(frozen=True)
-class PairWords:
-    """Ids of the words of conditions; None where the dictionary lacks one."""
-
-    pitch: int | None
-    instruments: int | None
-    history: int | None
-    deleted: int | None
-    added: int | None
-
-    @classmethod
-    def of(cls, words: Sequence[str]) -> PairWords:
-        """From a dictionary, by id."""
-        number = {word: at for at, word in enumerate(words)}
-        return cls(*(number.get(word) for word in ("PITCH", "INS", "HIST", "X-1", "X-2")))
-
-
-@dataclass(frozen=True, eq=False)
-class Pair:
-    """A pair in its parts; ``None`` for a part that the condition lacks.
-
-    ``content``: (onset, pitch) [n, 2], ids, in their order; ``instruments``: each ``i`` with what follows it;
-    ``notes``: (onset, program, pitch) [n, 3] of the music; ``told``: those that the content was made of, which may be
-    more; ``hidden``: programs that have left the content.
-    """
-
-    head: Ids
-    content: Ids | None
-    instruments: tuple[Ids, ...] | None
-    history: Ids | None
-    music: Ids
-    notes: Ids
-    told: Ids
-    hidden: frozenset[int] = frozenset()
-
-    @property
-    def programs(self) -> list[int]:
-        """Of the music, ascending."""
-        return np.unique(self.notes[:, 1]).tolist()
-
-    def others(self) -> list[int]:
-        """Programs but for the melody; none if there is no melody."""
-        melodic = self.notes[self.notes[:, 1] != DRUMS]
-        if not len(melodic):
-            return []
-        programs, place = np.unique(melodic[:, 1], return_inverse=True)
-        melody = programs[(np.bincount(place, melodic[:, 2]) / np.bincount(place)).argmax()]
-        return [program for program in self.programs if program != melody]
-
-
-def _is(ids: Ids, first: int, letter: str) -> NDArray[np.bool_]:
-    return (ids >= first) & (ids < first + SIZES[letter])
-
-
-def _latest(here: NDArray[np.bool_]) -> Ids:
-    return np.maximum.accumulate(np.where(here, np.arange(len(here)), -1))
-
-
-def _program_of(ids: Ids) -> Ids:
-    """The program that each word belongs to, from its ``i`` to the next ``o``, ``i`` or ``b-1``; -1 outside."""
-    starts = _is(ids, INSTRUMENT, "i")
-    last, ends = _latest(starts), _latest(_is(ids, ONSET, "o") | (ids == BAR_END))
-    return np.where(last > ends, ids[last] - INSTRUMENT, -1)
-
-
-def _notes(ids: Ids) -> Ids:
-    places = np.flatnonzero(_is(ids, PITCH, "p"))
-    onset = _latest(_is(ids, ONSET, "o"))[places]
-    program = _program_of(ids)[places]
-    whole = (onset >= 0) & (program >= 0)
-    return np.stack([ids[onset], program, ids[places]], 1)[whole]
-
-
-def _without(ids: Ids, programs: Collection[int]) -> Ids:
-    """Music without these programs, and without positions that only they had."""
-    ids = ids[~np.isin(_program_of(ids), list(programs))]
-    # An onset has an instrument behind it, or, in one layout, a tempo and then an instrument.
-    instrument = np.append(_is(ids, INSTRUMENT, "i"), [False, False])
-    tempo = np.append(_is(ids, TEMPO, "t"), False)
-    left = _is(ids, ONSET, "o") & ~(instrument[1:-1] | (tempo[1:] & instrument[2:]))
-    return ids[~(left | (np.append(False, left[:-1])[: len(ids)] & tempo[:-1]))]
-
-
-def read_pair(condition: Ids, music: Ids, words: PairWords) -> Pair | None:
-    """A pair in its parts; None if the condition has another form."""
-    marks = [words.pitch, words.instruments, words.history]
-    places = [np.flatnonzero(condition == mark) if mark is not None else np.zeros(0, np.int64) for mark in marks]
-    if any(len(place) > 1 for place in places):
-        return None
-    begins = [int(place[0]) if len(place) else -1 for place in places]
-    there = [begin for begin in begins if begin >= 0]
-    if not there or there != sorted(there):
-        return None
-    ends = dict(zip(there, [*there[1:], len(condition)], strict=True))
-    parts = [condition[begin + 1 : ends[begin]] if begin >= 0 else None for begin in begins]
-    content, instruments, history = parts
-    pairs = None
-    if content is not None:
-        onset, pitch = _is(content, ONSET, "o"), _is(content, PITCH, "p")
-        if not (onset | pitch).all() or (len(content) and not onset[0]):
-            return None
-        pairs = np.stack([content[_latest(onset)], content], 1)[pitch]
-    split = None
-    if instruments is not None:
-        starts = _is(instruments, INSTRUMENT, "i")
-        if len(instruments) and not starts[0]:
-            return None
-        split = tuple(np.split(instruments, np.flatnonzero(starts)[1:])) if len(instruments) else ()
-    notes = _notes(music)
-    pair = Pair(condition[: there[0]], pairs, split, history, music, notes, notes)
-    return pair if np.array_equal(write_condition(pair, words), condition) else None
-
-
-def write_condition(pair: Pair, words: PairWords) -> Ids:
-    """The condition of a pair."""
-    out = [pair.head]
-    if pair.content is not None:
-        onset, pitch = pair.content[:, 0], pair.content[:, 1]
-        first = np.append(True, onset[1:] != onset[:-1])[: len(onset)]
-        merged = np.stack([np.where(first, onset, -1), pitch], 1).ravel()
-        out += [np.array([words.pitch]), merged[merged >= 0]]
-    if pair.instruments is not None:
-        out += [np.array([words.instruments]), *pair.instruments]
-    if pair.history is not None:
-        out += [np.array([words.history]), pair.history]
-    return np.concatenate(out).astype(np.int64)
 
 
 # ------------------------------------------------------------------------------------------------------------- changes
@@ -182,7 +61,7 @@ def hide(pair: Pair, programs: Collection[int]) -> Pair:
     if pair.content is None:
         return pair
     hidden = pair.hidden | set(programs)
-    notes, keys = pair.told, _keys(*pair.content.T)
+    notes, keys = pair.described_notes, _keys(*pair.content.T)
     gone = np.isin(notes[:, 1], list(hidden))
     played = _keys(notes[:, 0], notes[:, 2])
     lost = np.isin(keys, played[gone]) & ~np.isin(keys, played[~gone])
@@ -194,8 +73,8 @@ def delete(pair: Pair, programs: Collection[int]) -> Pair:
     instruments = pair.instruments
     if instruments is not None:
         instruments = tuple(one for one in instruments if int(one[0]) - INSTRUMENT not in programs)
-    music = _without(pair.music, programs)
-    return replace(pair, instruments=instruments, music=music, notes=_notes(music))
+    music = without_programs(pair.music, programs)
+    return replace(pair, instruments=instruments, music=music, notes=notes_of(music))
 
 
 def _third(random: np.random.Generator) -> int:
@@ -228,7 +107,7 @@ def _drum(pair: Pair, random: np.random.Generator, words: PairWords) -> Pair:
     if pair.content is not None and pair.instruments is not None:
         pair = _delete_or_hide(pair, _present(pair, (DRUMS,)), random)
     if random.random() < 0.5 and pair.history is not None:
-        pair = replace(pair, history=_without(pair.history, (DRUMS,)))
+        pair = replace(pair, history=without_programs(pair.history, (DRUMS,)))
     return pair
 
 
@@ -257,7 +136,7 @@ def _inst(pair: Pair, random: np.random.Generator, words: PairWords) -> Pair:
 def _denoise(pair: Pair, random: np.random.Generator, words: PairWords) -> Pair:
     if random.random() >= 0.5 or pair.content is None:
         return pair
-    notes = pair.told
+    notes = pair.described_notes
     others = np.isin(notes[:, 1], pair.others())
     _, group, count = np.unique(notes[:, 0] * 256 + notes[:, 1], return_inverse=True, return_counts=True)
     leaving = np.minimum(random.poisson(count // 2), count - 1)

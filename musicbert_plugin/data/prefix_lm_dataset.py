@@ -41,7 +41,7 @@ from musicbert_plugin.codecs.remi import EOS, PAD
 from musicbert_plugin.data.attribute_dropout import drop_attributes
 from musicbert_plugin.data.epoch_dataset import EpochDataset
 from musicbert_plugin.data.epoch_rng import epoch_rng
-from musicbert_plugin.data.indexed_dataset import Parts
+from musicbert_plugin.data.indexed_dataset import IndexedDataset
 from musicbert_plugin.errors import DatasetError
 
 LOSS_ON = ("target", "all")
@@ -76,7 +76,7 @@ class AttributedMusic:
     """
 
     def __init__(self, stem: Path, *, dropout: str = "steps", dropout_prob: float = 0.4, seed: int = 1) -> None:
-        self.music = Parts(stem)
+        self.music = IndexedDataset(stem)
         path = Path(f"{stem}.attributes.npy")
         try:
             self.classes = np.load(path, mmap_mode="r")

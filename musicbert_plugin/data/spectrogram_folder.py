@@ -27,7 +27,6 @@ for a first MFCC of -1,000, whose deviation is about a hundred.
 from __future__ import annotations
 
 import csv
-import json
 import logging
 import os
 from collections.abc import Iterator
@@ -37,13 +36,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from musicbert_plugin.data.indexed_dataset import Parts
+from musicbert_plugin.data.dataset_folder import KINDS, check_folder
+from musicbert_plugin.data.indexed_dataset import IndexedDataset
 from musicbert_plugin.errors import DatasetError
 from musicbert_plugin.files import shown, unescaped
 
 logger = logging.getLogger(__name__)
 
-FORMAT = 1
 KIND = "spectrogram"
 FIXED_COLUMNS = ("clip", "frames")
 RECORDING_COLUMNS = ("recording", "bytes")
@@ -108,9 +107,9 @@ class Spectrograms:
         self.recordings = [unescaped(row[2]) for row in rows] if folder.on_the_fly else []
         self.labels = {column: [row[at] for row in rows] for at, column in enumerate(header) if at >= len(fixed)}
         self._front_end: Any = None
-        self._parts: Parts | None = None
+        self._parts: IndexedDataset | None = None
         if not folder.on_the_fly:
-            self._parts = Parts(folder.path / name)
+            self._parts = IndexedDataset(folder.path / name)
             if not np.array_equal(self._parts.sizes, self.frames * folder.num_features):
                 raise DatasetError(
                     f"{folder.path / name}.bin and {path.name} tell of different clips; build the dataset again."
@@ -226,20 +225,13 @@ class SpectrogramFolder:
         self.path = Path(path)
         self._kept: dict[str, NDArray[np.int64]] = {}
         file = self.path / "config.json"
-        build = f"'python -m preprocess.audio build SRC --dest {self.path}'"
-        if not self.path.is_dir():
-            raise DatasetError(f"{path} is not a folder: it should be a feature folder, as {build} makes it.")
-        if not file.is_file():
-            raise DatasetError(f"{file} is missing, so {path} is no finished feature folder; {build} makes one.")
+        config = check_folder(self.path, KIND)
+        if config is None:
+            raise DatasetError(
+                f"{file} is missing, so {path} is no finished feature folder; '{KINDS[KIND]} SRC --dest {path}' makes "
+                "one."
+            )
         try:
-            config: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
-            number, kind = config["format"], config["kind"]
-            if not isinstance(number, int) or not 1 <= number <= FORMAT:
-                raise DatasetError(
-                    f"{path} has dataset format {number}, but this version reads format {FORMAT}; update the plugin."
-                )
-            if kind != KIND:
-                raise DatasetError(f"{path} holds data of kind {kind!r}, but this task reads kind {KIND!r}.")
             self.config = config
             self.front_end: dict[str, Any] = config["front_end"]
             self.feature_names: list[str] = config["feature_names"]

@@ -50,9 +50,9 @@ def majority_values(folder: Path) -> np.ndarray:
     DatasetError
         If there are no training notes.
     """
-    from musicbert_plugin.data.indexed_dataset import Parts
+    from musicbert_plugin.data.indexed_dataset import IndexedDataset
 
-    parts = Parts(folder / "train")
+    parts = IndexedDataset(folder / "train")
     counts = np.zeros(VOCABULARY_SIZE, np.int64)
     for index in range(len(parts)):
         counts += np.bincount(parts.read(index), minlength=VOCABULARY_SIZE)

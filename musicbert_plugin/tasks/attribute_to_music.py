@@ -1,7 +1,7 @@
 """Task ``attribute_to_music``: a language model of music behind attributes, or behind a condition of one's own.
 
 Lu et al. 2023, "MuseCoco: Generating Symbolic Music from Text" (arXiv 2306.00110), section 3.3.  The data are dataset
-folders (see ``data.prompted_folder``) of ``preprocess.remi build`` (music and its attributes) or ``preprocess.remi
+folders (see ``data.dataset_folder``) of ``preprocess.remi build`` (music and its attributes) or ``preprocess.remi
 pairs`` (condition and music).  What a batch holds is in ``data.prefix``; which attributes it tells, in
 ``data.attribute_dropout``.
 
@@ -12,7 +12,7 @@ options, the checkpoint keeps them, and whatever is done with it later uses them
 ``language_modeling_control`` is the one that the published checkpoints carry.
 
 ``fairseq-interactive`` reads one request per line, ``fairseq-generate`` takes the prefix of each sample of a split;
-both write music with the plugin's own generator (``composition``).
+both write music with the plugin's own generator (``generation``).
 """
 
 # No "from __future__ import annotations": fairseq reads the types of a dataclass's fields, not their text.
@@ -32,20 +32,12 @@ from musicbert_plugin.codecs.octuple import DEFAULT_METER
 from musicbert_plugin.codecs.remi import LAYOUTS, NOTES, dictionary_words, parse_meter
 from musicbert_plugin.data.attribute_dropout import DROPOUTS
 from musicbert_plugin.data.condition_pairs import ConditionPairs
+from musicbert_plugin.data.dataset_folder import check_remi_folder
 from musicbert_plugin.data.pair_augmentation import AUGMENTATIONS
 from musicbert_plugin.data.prefix_lm_dataset import LOSS_ON, AttributedMusic, PrefixLMDataset, Prompts, read_prefix
-from musicbert_plugin.data.prompted_folder import check_prompted_folder
 from musicbert_plugin.errors import OptionError
-from musicbert_plugin.generation.generator import (
-    PREFIXES,
-    Composer,
-    Limits,
-    Piece,
-    Prompt,
-    candidates_of,
-    read_prompt,
-    request_ids,
-)
+from musicbert_plugin.generation.generator import ConditionalGenerator, Constraints, Piece, candidates_of
+from musicbert_plugin.generation.prompts import PREFIXES, make_prompt, request_ids
 from musicbert_plugin.generation.sampling import Search
 from musicbert_plugin.tasks.music_task import MusicTask
 
@@ -182,7 +174,7 @@ class AttributeToMusicTask(MusicTask):
         if cfg.data:
             folder = self.shard("valid")
             if (folder / "dict.txt").is_file() or (folder / "config.json").is_file():
-                checked = check_prompted_folder(folder)
+                checked = check_remi_folder(folder)
                 words = checked.words
                 self.of_folder = {"prefix": PREFIXES[checked.pairs("train")]}
                 if checked.layout:
@@ -217,7 +209,7 @@ class AttributeToMusicTask(MusicTask):
         if not self.cfg.data:
             raise OptionError("No dataset folder was given: it is the first argument, as preprocess.remi makes it.")
         train = split.startswith("train")
-        folder = check_prompted_folder(self.shard(split, epoch))
+        folder = check_remi_folder(self.shard(split, epoch))
         if folder.words != tuple(self.dictionary.symbols[self.dictionary.nspecial :]):
             raise OptionError(f"{folder.path} has another dictionary than {self.shard('valid')}: shards share one.")
         if folder.layout and self.layout and folder.layout != self.layout:
@@ -308,7 +300,7 @@ class AttributeToMusicTask(MusicTask):
         """
         if getattr(args, "score_reference", False):
             return super().build_generator(models, args)
-        return FairseqComposer(self, models, args)
+        return FairseqMusicGenerator(self, models, args)
 
     def build_dataset_for_inference(
         self, src_tokens: list[Tensor], src_lengths: list[int], **unused: Any
@@ -321,8 +313,8 @@ class AttributeToMusicTask(MusicTask):
         return self.cfg.tokens_per_sample
 
 
-class FairseqComposer:
-    """The composer, called as fairseq calls a sequence generator."""
+class FairseqMusicGenerator:
+    """The conditional generator, called as fairseq calls a sequence generator."""
 
     def __init__(self, task: AttributeToMusicTask, models: list[Any], args: Any) -> None:
         cfg = task.cfg
@@ -357,16 +349,14 @@ class FairseqComposer:
         self.task, self.pad = task, task.dictionary.pad()
         self.eos = task.dictionary.eos()
         self.symbols_to_strip_from_output = {self.eos, task.dictionary.bos(), self.pad}
-        self.composer = Composer(
+        self.generator = ConditionalGenerator(
             models[0],
             words=task.dictionary.symbols,
             layout=layout,
-            limits=Limits(cfg.exact_bars, cfg.only_instruments, not cfg.no_grammar),
-            prompt=read_prompt(cfg.prompt, layout, task.meter)
-            if cfg.prompt
-            else Prompt(meter=task.meter or DEFAULT_METER),
+            constraints=Constraints(cfg.exact_bars, cfg.only_instruments, not cfg.no_grammar),
+            prompt=make_prompt(cfg.prompt or None, layout, task.meter),
         )
-        meter = self.composer.prompt.meter
+        meter = self.generator.prompt.meter
         if layout == NOTES and meter != DEFAULT_METER:
             logger.warning("no word tells the meter of the bars: preprocess.remi decode --meter %d/%d", *meter)
 
@@ -402,7 +392,7 @@ class FairseqComposer:
             # fairseq-interactive passes nothing but tokens, in the order of its lines.
             lines = [self.task.lines_answered + row for row in range(len(prefixes))]
             self.task.lines_answered += len(prefixes)
-        found = self.composer.compose(prefixes, self.search, lines=lines, count=self.count, keep=self.keep)
+        found = self.generator.generate(prefixes, self.search, lines=lines, count=self.count, keep=self.keep)
         for line, pieces in zip(lines, found, strict=True):
             if any(piece.cut for piece in pieces):
                 logger.warning("H-%d was ended by --max-len-b %d", line, self.search.max_length)
@@ -412,7 +402,7 @@ class FairseqComposer:
         scores = torch.from_numpy(piece.scores)
         return {
             "tokens": torch.from_numpy(piece.ids),
-            "score": float(scores.sum()) / max(1, len(scores) - len(self.composer.prompt.ids)),
+            "score": float(scores.sum()) / max(1, len(scores) - len(self.generator.prompt.ids)),
             "attention": None,
             "alignment": None,
             "positional_scores": scores,

@@ -30,7 +30,7 @@ from omegaconf import II, MISSING
 
 from musicbert_plugin.codecs.octuple import MASK, dictionary_lines
 from musicbert_plugin.data.dataset_folder import WINDOWS, check_octuple_folder
-from musicbert_plugin.data.indexed_dataset import open_parts
+from musicbert_plugin.data.indexed_dataset import open_indexed_dataset
 from musicbert_plugin.data.octuple_dataset import MaskedOctuples
 from musicbert_plugin.data.octuple_masking import MASK_UNITS, MaskingProbabilities, OctupleMasking, parse_strategies
 from musicbert_plugin.data.octuple_windows import PieceWindows
@@ -134,7 +134,7 @@ class OctupleMaskedLmTask(MusicTask):
         folder = self.shard(split, epoch)
         declared = check_octuple_folder(folder)
         windows = PieceWindows(
-            open_parts(folder / split, combine),
+            open_indexed_dataset(folder / split, combine),
             tokens_per_sample=self.cfg.tokens_per_sample,
             windows=declared if str(self.cfg.windows) == "auto" else str(self.cfg.windows),
             train=split.startswith("train"),

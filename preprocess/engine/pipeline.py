@@ -49,6 +49,8 @@ from typing import Any
 
 import numpy as np
 
+from musicbert_plugin.data.dataset_folder import read_config, write_config
+from musicbert_plugin.data.indexed_dataset import WRITERS
 from musicbert_plugin.errors import DatasetError, OptionError, ScoreError
 from musicbert_plugin.files import escaped
 from preprocess.engine.cli import DONE, SOME_FAILED, option, say
@@ -65,9 +67,7 @@ from preprocess.engine.splits import (
     read_splits,
 )
 from preprocess.engine.workers import Assignment, Kind, Records, examine_all
-from preprocess.storage import WRITERS
 
-FORMAT = 1
 WORK = ".build"
 DUPLICATES = ("keep", "exact", "near")
 RETRIED = ("timeout", "crashed")
@@ -186,7 +186,7 @@ class Destination:
         config = self.folder / "config.json"
         if not config.is_file():
             return False
-        self._compare(json.loads(config.read_text()).get("build", {}), "a dataset")
+        self._compare(read_config(config).get("build", {}), "a dataset")
         return all((self.folder / name).is_file() for name in self._names)
 
     def _compare(self, other: dict[str, Any], what: str) -> None:
@@ -696,8 +696,6 @@ def _build(
     if dictionary:
         (out / "dict.txt").write_bytes(dictionary)
     config = {
-        "format": FORMAT,
-        "kind": kind.name,
         **kind.settings(),
         **({"dictionary_sha256": hashlib.sha256(dictionary).hexdigest()} if dictionary else {}),
         **companion.finish(),
@@ -709,7 +707,7 @@ def _build(
         "left_out": dict(sorted(summary.reasons.items())),
         "versions": {"python": platform.python_version(), "numpy": np.__version__, **(records.versions or {})},
     }
-    (out / "config.json").write_text(json.dumps(config, indent=2) + "\n")
+    write_config(out, kind.name, config)
     records.close()
     destination.publish()
     if not lost:

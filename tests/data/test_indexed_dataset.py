@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from musicbert_plugin.data.indexed_dataset import Parts, open_parts
+from musicbert_plugin.data.indexed_dataset import IndexedDataset, open_indexed_dataset
 from musicbert_plugin.errors import DatasetError
 
 
@@ -23,7 +23,7 @@ def test_items_and_slices_equal_what_fairseq_reads(tmp_path: Path, registered: N
     for size in (16, 0, 8, 1000):
         builder.add_item(torch.from_numpy(rng.integers(0, 120, size)))
     builder.finalize(str(tmp_path / "train.idx"))
-    reference, parts = MMapIndexedDataset(str(tmp_path / "train")), Parts(tmp_path / "train")
+    reference, parts = MMapIndexedDataset(str(tmp_path / "train")), IndexedDataset(tmp_path / "train")
     assert len(parts) == len(reference)
     assert parts.sizes.tolist() == reference.sizes.tolist()
     for index in (0, 2, 3):
@@ -35,28 +35,28 @@ def test_items_and_slices_equal_what_fairseq_reads(tmp_path: Path, registered: N
 
 
 def test_what_is_read_may_be_changed_without_touching_the_file(octuple_folder: Callable[..., Path]) -> None:
-    parts = Parts(octuple_folder(train=[20]) / "train")
+    parts = IndexedDataset(octuple_folder(train=[20]) / "train")
     before = parts[0]
     parts[0][:] = 5
     assert (parts[0] == before).all()
 
 
 def test_a_loader_process_opens_the_files_itself(octuple_folder: Callable[..., Path]) -> None:
-    parts = Parts(octuple_folder(train=[2000, 30]) / "train")
+    parts = IndexedDataset(octuple_folder(train=[2000, 30]) / "train")
     message = pickle.dumps(parts)
     assert len(message) < 1000
     assert (pickle.loads(message)[1] == parts[1]).all()
 
 
 def test_an_empty_split_has_an_empty_bin(octuple_folder: Callable[..., Path]) -> None:
-    assert len(Parts(octuple_folder(test=[]) / "test")) == 0
+    assert len(IndexedDataset(octuple_folder(test=[]) / "test")) == 0
 
 
 def test_numbered_splits_are_joined_where_that_is_asked_for(octuple_folder: Callable[..., Path]) -> None:
     folder = octuple_folder(train=[20, 30], train1=[5], train2=[7, 8, 9], train4=[1])
-    assert len(open_parts(folder / "train")) == 2
-    joined = open_parts(folder / "train", combine=True)
-    alone = [Parts(folder / name) for name in ("train", "train1", "train2")]
+    assert len(open_indexed_dataset(folder / "train")) == 2
+    joined = open_indexed_dataset(folder / "train", combine=True)
+    alone = [IndexedDataset(folder / name) for name in ("train", "train1", "train2")]
     items = [parts[index] for parts in alone for index in range(len(parts))]
     assert len(joined) == len(items) == 6
     assert joined.sizes.tolist() == [len(item) for item in items]
@@ -87,4 +87,4 @@ def test_a_broken_container_is_told_in_one_sentence(
     folder = octuple_folder(train=[20, 30])
     damage(folder)
     with pytest.raises(DatasetError, match=sentence):
-        Parts(folder / "train")
+        IndexedDataset(folder / "train")

@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from musicbert_plugin.codecs.octuple import BOS, EOS, MASK, PAD
-from musicbert_plugin.data.indexed_dataset import Parts
+from musicbert_plugin.data.indexed_dataset import IndexedDataset
 from musicbert_plugin.data.octuple_masking import MaskingProbabilities, OctupleMasking
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ def open_rows(
     from musicbert_plugin.data.octuple_windows import PieceWindows
 
     size = 8 * 104
-    windows = PieceWindows(Parts(folder / split), tokens_per_sample=size, train=split == "train", seed=seed)
+    windows = PieceWindows(IndexedDataset(folder / split), tokens_per_sample=size, train=split == "train", seed=seed)
     return MaskedOctuples(windows, OctupleMasking(probabilities, strategies), tokens_per_sample=size, pack=pack)
 
 

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from musicbert_plugin.codecs.octuple import BAR, BOS, EOS, FIELD_OFFSETS
-from musicbert_plugin.data.indexed_dataset import Parts
+from musicbert_plugin.data.indexed_dataset import IndexedDataset
 from musicbert_plugin.errors import DatasetError, OptionError
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ Folder = Callable[..., Path]
 def open_windows(folder: Path, split: str = "train", **options: object) -> PieceWindows:
     from musicbert_plugin.data.octuple_windows import PieceWindows
 
-    return PieceWindows(Parts(folder / split), **{"tokens_per_sample": 8 * 102, **options})  # type: ignore[arg-type]
+    return PieceWindows(IndexedDataset(folder / split), **{"tokens_per_sample": 8 * 102, **options})  # type: ignore[arg-type]
 
 
 def notes_of(window: np.ndarray) -> np.ndarray:

@@ -7,15 +7,8 @@ import numpy as np
 import pytest
 
 from musicbert_plugin.codecs import remi
-from musicbert_plugin.data.pair_augmentation import (
-    AUGMENTATIONS,
-    PairWords,
-    augment,
-    delete,
-    hide,
-    read_pair,
-    write_condition,
-)
+from musicbert_plugin.codecs.conditions import PairWords, read_pair, without_programs, write_condition
+from musicbert_plugin.data.pair_augmentation import AUGMENTATIONS, augment, delete, hide
 
 WORDS = list(remi.WORDS)
 for _at, _word in enumerate(("PITCH", "INS", "HIST", "X-0", "X-1", "X-2")):
@@ -250,9 +243,7 @@ def test_pairs_depend_on_seed_epoch_and_index_alone():
 
 
 def test_other_layouts_lose_the_onsets_that_nothing_is_left_of():
-    from musicbert_plugin.data.pair_augmentation import _without
-
     line = "s-9 o-0 t-35 i-128 p-164 d-6 v-20 o-12 t-35 i-0 p-60 d-6 v-20 i-128 p-164 d-6 v-20 b-1"
-    assert words(_without(ids(line), (128,))) == "s-9 o-12 t-35 i-0 p-60 d-6 v-20 b-1"
+    assert words(without_programs(ids(line), (128,))) == "s-9 o-12 t-35 i-0 p-60 d-6 v-20 b-1"
     line = "s-9 t-35 o-0 i-128 p-164 d-6 v-20 b-1"
-    assert words(_without(ids(line), (128,))) == "s-9 t-35 b-1"
+    assert words(without_programs(ids(line), (128,))) == "s-9 t-35 b-1"

@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 import pytest
 
+from musicbert_plugin.data.indexed_dataset import IndexedDatasetWriter
 from musicbert_plugin.data.spectrogram_folder import SpectrogramFolder
 from musicbert_plugin.errors import DatasetError
-from preprocess.storage import BinaryWriter
 
 
 @pytest.fixture
@@ -40,7 +40,7 @@ def spectrogram_folder(tmp_path: Path) -> Callable[..., Path]:
         clips, done = {}, 0
         for split in ("train", "valid", "test"):
             clips[split] = []
-            writer = BinaryWriter(folder / split, "uint16")
+            writer = IndexedDatasetWriter(folder / split, "uint16")
             with (folder / f"{split}.clips.csv").open("w", newline="", encoding="utf-8") as file:
                 table = csv.writer(file, lineterminator="\n")
                 table.writerow(["clip", "frames", *columns])

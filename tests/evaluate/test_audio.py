@@ -352,7 +352,8 @@ def test_options_of_evaluating_sound_are_checked(checkpoint, folder, tmp_path, c
 
 
 def test_groups_are_never_on_both_sides_of_a_probe():
-    from musicbert_plugin.evaluate.probe import fold_of_groups, paired_interval, probe
+    from musicbert_plugin.evaluate.probe import fold_of_groups, probe
+    from musicbert_plugin.metrics.bootstrap import bootstrap_interval
 
     rng = np.random.default_rng(0)
     groups, labels = rng.integers(0, 12, 80), rng.integers(0, 3, 80)
@@ -360,9 +361,10 @@ def test_groups_are_never_on_both_sides_of_a_probe():
     assert all(len(set(fold[groups == group])) == 1 for group in range(12)) and len(set(fold)) == 3
     vectors = np.eye(3)[labels] + 0.1 * rng.normal(size=(80, 3))
     assert (probe(vectors, labels, groups, fold, "single", 1) == labels).mean() > 0.95
-    mean, low, high = paired_interval(np.where(groups < 6, 1.0, 0.0), groups, 1)
-    assert low < mean < high
-    assert paired_interval(np.full(80, 0.25), groups, 1) == (0.25, 0.25, 0.25)
+    gains = np.where(groups < 6, 1.0, 0.0)
+    low, high = bootstrap_interval(gains, groups=groups, seed=1)
+    assert low < gains.mean() < high
+    assert bootstrap_interval(np.full(80, 0.25), groups=groups, seed=1) == (0.25, 0.25)
 
 
 # ---------------------------------------------------------------------------------------------------------------- hub

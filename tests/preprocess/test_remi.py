@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 
 from musicbert_plugin.codecs import attributes, remi, requests
+from musicbert_plugin.codecs.conditions import CONDITION_WORDS, PAIR_WORDS, condition_of
 from musicbert_plugin.codecs.remi_grammar import RemiGrammar
 from musicbert_plugin.codecs.score import DRUMS, Score, midi_bytes, read_midi
 from musicbert_plugin.errors import OptionError
@@ -131,7 +132,7 @@ def test_text_holds_the_same_words(folder: Path, tmp_path: Path) -> None:
 def test_a_condition_tells_pitches_instruments_and_the_bar_before() -> None:
     target = remi.from_words("o-0 i-0 p-64 d-12 p-60 d-12 i-33 p-60 d-1 i-128 p-164 d-1 o-6 i-0 p-67 d-12 b-1")
     history = remi.from_words("o-3 i-0 p-50 d-2 b-1")
-    words = [command.pair_words()[one] for one in command.condition_of(target, history).tolist()]
+    words = [PAIR_WORDS[token] for token in condition_of(target, history).tolist()]
     assert " ".join(words) == ("PITCH o-0 p-164 p-64 p-60 o-6 p-67 INS i-0 i-33 i-128 HIST o-3 i-0 p-50 d-2 b-1")
 
 
@@ -144,7 +145,7 @@ def test_pairs_are_neighbouring_bars_and_give_the_same_as_lines(folder: Path, tm
         assert items(tmp_path / "bin" / name) == items(tmp_path / "own" / name) and items(tmp_path / "own" / name)
     assert (tmp_path / "bin" / "dict.txt").read_bytes() == (tmp_path / "own" / "dict.txt").read_bytes()
     words = (tmp_path / "bin" / "dict.txt").read_text().splitlines()
-    assert len(words) == 1249 and words[515 + 96 : 515 + 102] == [f"{word} 1" for word in command.NEW_WORDS]
+    assert len(words) == 1249 and words[515 + 96 : 515 + 102] == [f"{word} 1" for word in CONDITION_WORDS]
     line = json.loads((tmp_path / "bin" / "manifest.jsonl").read_text().splitlines()[0])
     ids, ends = remi.encode_grid(remi.grid_for(read_midi(folder / line["file"]), remi.NOTES), remi.NOTES)
     bars = np.split(ids, ends[:-1])

@@ -118,7 +118,7 @@ def test_a_full_disk_is_one_sentence(
     def full(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("preprocess.storage.copy_bytes", full)
+    monkeypatch.setattr("musicbert_plugin.data.indexed_dataset.copy_bytes", full)
     status, said = build(corpus(5), tmp_path / "data", "--split-ratios", EVEN)
     assert (status, said.count("\n")) == (2, 1)
     assert "No space left" in said

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from preprocess.storage import MAGIC, BinaryWriter, copy_bytes
+from musicbert_plugin.data.indexed_dataset import MAGIC, IndexedDatasetWriter, copy_bytes
 
 
 def test_fairseq_reads_the_items_that_were_written(tmp_path: Path, registered: None) -> None:
@@ -16,7 +16,7 @@ def test_fairseq_reads_the_items_that_were_written(tmp_path: Path, registered: N
 
     random = np.random.default_rng(0)
     items = [random.integers(0, 65000, size).astype(np.uint16) for size in (5, 1, 0, 300, 7)]
-    writer = BinaryWriter(tmp_path / "train", "uint16")
+    writer = IndexedDatasetWriter(tmp_path / "train", "uint16")
     for item in items:
         writer.add(item)
     writer.close()
@@ -29,7 +29,7 @@ def test_fairseq_reads_the_items_that_were_written(tmp_path: Path, registered: N
 
 def test_the_index_is_written_in_blocks_of_any_number(tmp_path: Path) -> None:
     sizes = np.random.default_rng(1).integers(1, 9, 700_000)  # several blocks
-    writer = BinaryWriter(tmp_path / "a", "uint16")
+    writer = IndexedDatasetWriter(tmp_path / "a", "uint16")
     writer.add_sizes(sizes)
     writer.close()
     index = (tmp_path / "a.idx").read_bytes()
@@ -41,7 +41,7 @@ def test_the_index_is_written_in_blocks_of_any_number(tmp_path: Path) -> None:
 
 
 def test_an_empty_split_is_an_empty_file_and_an_index_of_no_items(tmp_path: Path) -> None:
-    BinaryWriter(tmp_path / "test", "uint16").close()
+    IndexedDatasetWriter(tmp_path / "test", "uint16").close()
     assert (tmp_path / "test.bin").read_bytes() == b""
     assert (tmp_path / "test.idx").read_bytes() == MAGIC + struct.pack("<QBQ", 1, 8, 0)
 
