@@ -43,6 +43,7 @@ from musicbert_plugin.data.epoch_dataset import EpochDataset
 from musicbert_plugin.data.epoch_rng import epoch_rng
 from musicbert_plugin.data.indexed_dataset import IndexedDataset
 from musicbert_plugin.errors import DatasetError
+from musicbert_plugin.modules.position_offset import position_offset
 
 LOSS_ON = ("target", "all")
 MASK_STREAM, ORDER_STREAM = range(2)
@@ -109,11 +110,6 @@ def read_prefix(condition: NDArray[np.int64], separator: int) -> NDArray[np.int6
     return np.concatenate([[EOS], condition, [separator]])
 
 
-def begin_of_positions(separator_place: int, mode: str) -> int:
-    """The place where positions begin, of a row whose ``<sep>`` stands there."""
-    return 0 if mode == "all" else separator_place - (mode == "zero-prefix-shifted")
-
-
 class PrefixLMDataset(EpochDataset):
     """The batches of the module's table.
 
@@ -161,7 +157,7 @@ class PrefixLMDataset(EpochDataset):
             "id": int(index),
             "source": row[:-1],
             "target": target,
-            "sep_pos": begin_of_positions(len(prefix) - 1, self.position_mode),
+            "sep_pos": position_offset(len(prefix) - 1, self.position_mode),
             "start": start,
         }
 

@@ -19,14 +19,13 @@ from typing import Any, Optional
 
 import torch
 import torch.nn.functional as F
-from fairseq.dataclass import FairseqDataclass
 from fairseq.models import FairseqEncoder, FairseqEncoderModel, register_model
 from omegaconf import II
 from torch import Tensor, nn
 
 from musicbert_plugin.codecs.octuple import FIELD_OFFSETS, FIELD_SIZES, VOCABULARY_SIZE
 from musicbert_plugin.errors import OptionError
-from musicbert_plugin.models.presets import Size, register_sizes
+from musicbert_plugin.models.presets import EncoderConfig, Size, register_sizes
 from musicbert_plugin.modules.heads import ClassificationHead, LanguageModelHead, group_fields, project_fields
 from musicbert_plugin.modules.octuple_encoder import FIELDS, OctupleEncoder
 
@@ -34,20 +33,10 @@ logger = logging.getLogger(__name__)
 
 
 @dataclass
-class MusicBERTConfig(FairseqDataclass):
+class MusicBERTConfig(EncoderConfig):
     """Sizes and regularisation; the defaults are the base size."""
 
-    encoder_layers: int = field(default=12, metadata={"help": "number of Transformer layers"})
-    encoder_embed_dim: int = field(default=768, metadata={"help": "model dimensions"})
-    encoder_ffn_embed_dim: int = field(default=3072, metadata={"help": "inner dimensions of the feed-forward network"})
-    encoder_attention_heads: int = field(default=12, metadata={"help": "number of attention heads"})
-    dropout: float = field(
-        default=0.1, metadata={"help": "dropout after embedding, attention and feed-forward network"}
-    )
-    attention_dropout: float = field(default=0.1, metadata={"help": "dropout of attention weights"})
-    activation_dropout: float = field(default=0.0, metadata={"help": "dropout inside the feed-forward network"})
     pooler_dropout: float = field(default=0.0, metadata={"help": "dropout of classification heads"})
-    encoder_layerdrop: float = field(default=0.0, metadata={"help": "probability of leaving out a layer in training"})
     encoder_layers_to_keep: Optional[str] = field(  # noqa: UP045 (fairseq reads the annotation)
         default=None,
         metadata={"help": "comma-separated layers to keep of a checkpoint trained with --encoder-layerdrop"},
@@ -57,10 +46,6 @@ class MusicBERTConfig(FairseqDataclass):
         metadata={
             "help": "size of the position table less two (the published models have 8192); default: tokens per sample"
         },
-    )
-    checkpoint_activations: bool = field(
-        default=False,
-        metadata={"help": "recompute each layer in the backward pass: less memory, about a third more time"},
     )
     compile_layers: bool = field(
         default=False, metadata={"help": "run each layer through torch.compile (meant for a GPU)"}

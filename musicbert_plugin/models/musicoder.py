@@ -20,19 +20,18 @@ G codebooks, K codes, C classes.
 
 # No "from __future__ import annotations": fairseq reads the types of a dataclass's fields, not their text.
 import logging
-from argparse import Namespace
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 import torch.nn.functional as F
-from fairseq.dataclass import ChoiceEnum, FairseqDataclass
+from fairseq.dataclass import ChoiceEnum
 from fairseq.models import BaseFairseqModel, register_model
 from torch import Tensor, nn
 
 from musicbert_plugin.errors import CheckpointError, OptionError
-from musicbert_plugin.models.presets import Size, register_sizes
+from musicbert_plugin.models.presets import EncoderConfig, Size, register_sizes
 from musicbert_plugin.modules.frame_encoder import FrameEncoder
 from musicbert_plugin.modules.interpolation import interpolate_gaps
 from musicbert_plugin.modules.packed_batch import padding_mask
@@ -60,19 +59,10 @@ POOLING_CHOICES = ChoiceEnum(POOLINGS)
 
 
 @dataclass
-class MusiCoderConfig(FairseqDataclass):
+class MusiCoderConfig(EncoderConfig):
     """Sizes, regularisation and heads; the defaults are the base size."""
 
     encoder_layers: int = field(default=4, metadata={"help": "number of Transformer layers"})
-    encoder_embed_dim: int = field(default=768, metadata={"help": "model dimensions"})
-    encoder_ffn_embed_dim: int = field(default=3072, metadata={"help": "inner dimensions of the feed-forward network"})
-    encoder_attention_heads: int = field(default=12, metadata={"help": "number of attention heads"})
-    dropout: float = field(
-        default=0.1, metadata={"help": "dropout after the input, attention and feed-forward network"}
-    )
-    attention_dropout: float = field(default=0.1, metadata={"help": "dropout of attention weights"})
-    activation_dropout: float = field(default=0.0, metadata={"help": "dropout inside the feed-forward network"})
-    encoder_layerdrop: float = field(default=0.0, metadata={"help": "probability of leaving out a layer in training"})
     frame_stack: int = field(default=1, metadata={"help": "consecutive frames that are one position of the encoder"})
     positions: POSITIONS_CHOICES = field(
         default="conv", metadata={"help": "convolution over neighbouring frames, sinusoids, or both"}
@@ -90,10 +80,6 @@ class MusiCoderConfig(FairseqDataclass):
     )
     codebooks: int = field(default=1, metadata={"help": "random projections, each with its own codes"})
     code_dim: int = field(default=16, metadata={"help": "dimensions of a random projection"})
-    checkpoint_activations: bool = field(
-        default=False,
-        metadata={"help": "recompute each layer in the backward pass: less memory, about a third more time"},
-    )
     # Fine-tuning (task audio_multitask) only:
     pooling: POOLING_CHOICES = field(
         default="mean", metadata={"help": "how a clip's frames become one vector (fine-tuning)"}
@@ -201,8 +187,7 @@ class MusiCoderModel(BaseFairseqModel):
         Raises:
             OptionError: for sizes that cannot be.
         """
-        if isinstance(cfg, Namespace):
-            cfg = MusiCoderConfig.from_namespace(cfg)
+        cfg = MusiCoderConfig.from_namespace(cfg)
         if cfg.frame_stack < 1:
             raise OptionError(f"--frame-stack {cfg.frame_stack}: a position is at least one frame")
         for name, smallest in SMALLEST_SIZES.items():

@@ -39,12 +39,12 @@ from musicbert_plugin.errors import OptionError
 from musicbert_plugin.generation.generator import ConditionalGenerator, Constraints, Piece, candidates_of
 from musicbert_plugin.generation.prompts import PREFIXES, make_prompt, request_ids
 from musicbert_plugin.generation.sampling import Search
+from musicbert_plugin.modules.position_offset import POSITION_MODES
 from musicbert_plugin.tasks.music_task import MusicTask
 
 logger = logging.getLogger(__name__)
 
 AUTO = "auto"
-POSITION_MODES = ("zero-prefix", "zero-prefix-shifted", "all")
 LAYOUT_CHOICES = ChoiceEnum((AUTO, *LAYOUTS))
 POSITION_CHOICES = ChoiceEnum((AUTO, *POSITION_MODES))
 LOSS_CHOICES = ChoiceEnum(LOSS_ON)
