@@ -177,7 +177,7 @@ def test_several_strategies_and_units_reach_the_masking(octuple_folder: Folder) 
     task = make_task(octuple_folder(train=[60]), mask_strategy="bar+element", mask_unit="bar", mask_prob=0.5)
     assert task.masking.strategies == ("bar", "element")
     assert task.masking.mask_unit == "bar"
-    assert task.masking.law.mask_prob == 0.5
+    assert task.masking.probabilities.mask_prob == 0.5
 
 
 def test_without_masks_training_goes_on_and_no_number_is_undefined(
