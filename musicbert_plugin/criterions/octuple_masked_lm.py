@@ -1,4 +1,4 @@
-"""Masked cross-entropy over octuples, told field by field.
+"""Masked cross-entropy over octuples, reported per field.
 
 The loss is the sum over all masked tokens of -ln p(true token), in float32; its denominator (``sample_size``) is the
 number of masked tokens.  fairseq divides the summed gradient by the summed denominator, so one worker that accumulates
@@ -7,9 +7,8 @@ two batches and two workers with a batch each take the same step.
 Logged, in fairseq's manner, as sums that may be added over batches and workers:
 
 * ``loss`` (bits per masked token, frames included) and ``ppl`` = 2 ** loss;
-* ``loss_<field>`` (bits) and ``acc_<field>`` for each of the eight fields, and ``acc`` over all of them: of notes
-  alone, since the frame octuples' eight ``<s>`` or ``</s>`` are no music and easy to guess; while validating also
-  ``ppl_<field>``;
+* ``loss_<field>`` (bits) and ``acc_<field>`` for each of the eight fields, and ``acc`` over all of them, of notes
+  alone: the eight ``<s>`` or ``</s>`` of the frame octuples are easy to predict; in validation also ``ppl_<field>``;
 * ``notes/s``, all workers together;
 * ``mfu`` (training on a GPU): percent of the peak of dense bf16 arithmetic, 989 TFLOP/s for each of the GPUs (an H100
   or H200), that the matrix products and attention of the forward pass, times three, amount to.
@@ -42,7 +41,7 @@ class OctupleMaskedLmConfig(FairseqDataclass):
 
 
 def _sums_per_field(nll: Tensor, is_right: Tensor, target: Tensor, field: Tensor) -> Tensor:
-    """Count, summed loss and right guesses of each field: float64 [3, 8].  Frame tokens count for no field."""
+    """Count, summed loss and correct predictions of each field: float64 [3, 8].  Frame tokens are left out."""
     is_note = (target != BOS) & (target != EOS)
     values = torch.stack([torch.ones_like(nll), nll, is_right.to(nll.dtype)]).double() * is_note
     return values.new_zeros(3, len(FIELDS)).index_add_(1, field, values)

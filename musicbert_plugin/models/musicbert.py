@@ -136,8 +136,8 @@ class MusicBERTEncoder(FairseqEncoder):
             # A masked field of an octuple that counts as padding gets the features of a zero state.
             kept = torch.zeros_like(needed_BL.flatten()).index_copy(0, packed.kept_N, packed.flatten(needed_BL))
             x = torch.cat([x, x.new_zeros(1, x.shape[1])])
-        place = torch.where(kept, kept.cumsum(0) - 1, len(x) - 1)
-        return project_fields(x, place[index_M // FIELDS], groups, self.sentence_encoder.upsampling[0])
+        row = torch.where(kept, kept.cumsum(0) - 1, len(x) - 1)
+        return project_fields(x, row[index_M // FIELDS], groups, self.sentence_encoder.upsampling[0])
 
     def _first_states(self, src_tokens: Tensor, segment_lengths: Tensor | None) -> Tensor:
         """[B, D] final states of each row's first octuple."""
@@ -178,14 +178,18 @@ class MusicBERTModel(FairseqEncoderModel):
     def build_model(cls, args: Any, task: Any) -> "MusicBERTModel":
         """Make a model for a task's dictionary.
 
-        Args:
-            args: the configuration; or, from older files and named presets, a Namespace (or any object) with its
-                fields.
-            task: a fairseq task with ``source_dictionary``.
+        Parameters
+        ----------
+        args : MusicBERTConfig, or any object with its fields
+            A Namespace comes from older files and named presets.
+        task : FairseqTask
+            With ``source_dictionary``.
 
-        Raises:
-            OptionError: if ``freeze_encoder_layers`` is not in 0 .. encoder_layers, or the file of an older model asks
-                for another activation function.
+        Raises
+        ------
+        OptionError
+            If ``freeze_encoder_layers`` is not in 0 .. encoder_layers, or the file of an older model asks for another
+            activation function.
         """
         for name, only in (("activation_fn", "gelu"), ("pooler_activation_fn", "tanh")):
             if getattr(args, name, only) != only:
@@ -216,20 +220,29 @@ class MusicBERTModel(FairseqEncoderModel):
     ) -> tuple[Tensor, dict[str, Any]]:
         """Run the model.
 
-        Args:
-            src_tokens: ids [B, T]; an octuple whose bar slot is padding is padding.
-            features_only: return features instead of logits.
-            return_all_hiddens: put the states after the embedding and after each layer into ``extra``.
-            classification_head_name: return the logits of this head.
-            masked_tokens: bool [B, T]; return logits for these sub-tokens only.
-            segment_lengths: int [B, S], octuples of each piece packed into a row, zeros on the right; None: one piece
-                per row.
+        Parameters
+        ----------
+        src_tokens : Tensor
+            Ids [B, T]; an octuple whose bar slot is padding is padding.
+        features_only : bool
+            Return features instead of logits.
+        return_all_hiddens : bool
+            Put the states after the embedding and after each layer into the dict.
+        classification_head_name : str, optional
+            Return the logits of this head.
+        masked_tokens : bool Tensor [B, T], optional
+            Return logits for these sub-tokens only.
+        segment_lengths : int Tensor [B, S], optional
+            Octuples of each segment packed into a row, zeros on the right; by default a row is one segment.
 
-        Returns:
-            one of: logits [B, T, V]; with ``masked_tokens`` logits [M, V] in row-major order of the mask; with
-            ``features_only`` features [B, T, D]; with a head its logits [B, C].  And a dict with ``"inner_states"``
-            (list of layers + 1 states [B, L, D], or None) and ``"octuple_states"`` (the last state [B, L, D], or None
-            where only a part was computed).  States are zero at padding.
+        Returns
+        -------
+        output : Tensor
+            Logits [B, T, V]; with ``masked_tokens`` logits [M, V] in row-major order of the mask; with
+            ``features_only`` features [B, T, D]; with a head its logits [B, C].
+        extra : dict
+            ``"inner_states"`` (list of layers + 1 states [B, L, D], or None) and ``"octuple_states"`` (the last state
+            [B, L, D], or None where only a part was computed).  States are zero at padding.
         """
         head = None if classification_head_name is None else self.classification_heads[classification_head_name]
         x, extra = self.encoder(
@@ -250,7 +263,7 @@ class MusicBERTModel(FairseqEncoderModel):
 
     @property
     def supported_targets(self) -> set[str]:
-        """What fairseq's tasks ask a masked model for."""
+        """Kind of targets, by fairseq's name: the input itself."""
         return {"self"}
 
     def max_positions(self) -> int:
@@ -276,12 +289,17 @@ class MusicBERTModel(FairseqEncoderModel):
         Everything is counted that the published model computes: the down-projection, all layers for all octuples, the
         whole up-projection, the language-model head for the masked fields.  A training step counts three times as much.
 
-        Args:
-            shape: (B, L), or the octuples of every piece as an integer tensor of any shape (zeros don't count).
-            n_masked: number of masked fields.
+        Parameters
+        ----------
+        shape : (B, L), or integer Tensor of any shape
+            Octuples of each segment; zeros are ignored.
+        n_masked : int
+            Number of masked fields.
 
-        Returns:
-            operations, a multiplication and an addition counted as two.
+        Returns
+        -------
+        float
+            Operations; a multiplication and an addition count as two.
         """
         lengths = (
             shape.double().flatten() if isinstance(shape, Tensor) else torch.tensor([float(shape[1])] * int(shape[0]))
