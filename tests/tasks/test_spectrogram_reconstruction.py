@@ -173,10 +173,10 @@ def test_validation_of_a_file_gives_what_training_said(fairseq_command, folder, 
 
 def test_mask_options_change_a_preset(folder):
     task = make_task(
-        folder, masking="frames", span_law="uniform", min_span=3, max_span=4, corruption="1,0,0", frame_share=0.4
+        folder, masking="frames", span_law="uniform", min_span=3, max_span=4, fill="1,0,0", frame_share=0.4
     )
-    assert (task.masking.spans.law, task.masking.spans.shortest, task.masking.spans.longest) == ("uniform", 3, 4)
-    assert task.masking.fill.zero == 1 and task.masking.frame_share == 0.4 and task.masking.channels == 0
+    assert (task.masking.spans.kind, task.masking.spans.shortest, task.masking.spans.longest) == ("uniform", 3, 4)
+    assert task.masking.corruption.zero == 1 and task.masking.frame_share == 0.4 and task.masking.channels == 0
     with pytest.raises(OptionError, match="--first-channel is 9"):
         make_task(folder, first_channel=9)
 
