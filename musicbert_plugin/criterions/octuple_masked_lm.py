@@ -30,6 +30,7 @@ from fairseq.logging import metrics
 from torch import Tensor, nn
 
 from musicbert_plugin.codecs.octuple import BOS, EOS, FIELDS, PAD
+from musicbert_plugin.criterions.logged_sums import log_mean, total
 
 PEAK_FLOPS = 989e12  # dense bf16 of one H100 or H200 (SXM), per second
 BACKWARD_FACTOR = 3  # the backward pass costs two forward passes
@@ -85,26 +86,19 @@ class OctupleMaskedLmCriterion(FairseqCriterion):
     @classmethod
     def reduce_metrics(cls, logging_outputs: list[dict[str, Any]]) -> None:
         """Sum what batches and workers logged, and turn sums into means."""
-
-        def total(key: str) -> float:
-            return float(sum(output.get(key, 0) for output in logging_outputs))
-
-        # A mean over no tokens is logged as 0 with weight 0, which changes no average.
-        sample_size = total("sample_size")
-        metrics.log_scalar("loss", total("loss") / math.log(2) / (sample_size or 1), sample_size, round=3)
+        log_mean("loss", total(logging_outputs, "loss") / math.log(2), total(logging_outputs, "sample_size"), digits=3)
         metrics.log_derived("ppl", lambda meters: utils.get_perplexity(meters["loss"].avg))
         counts, losses, rights = sum(output["sums_per_field"] for output in logging_outputs).tolist()
-        notes = sum(counts)
-        metrics.log_scalar("acc", sum(rights) / (notes or 1), notes, priority=21, round=4)
+        log_mean("acc", sum(rights), sum(counts), priority=21)
         for name, count, loss, right in zip(FIELDS, counts, losses, rights, strict=True):
-            metrics.log_scalar(f"loss_{name}", loss / math.log(2) / (count or 1), count, priority=40, round=3)
-            metrics.log_scalar(f"acc_{name}", right / (count or 1), count, priority=50, round=4)
-            if total("evaluating"):
+            log_mean(f"loss_{name}", loss / math.log(2), count, priority=40, digits=3)
+            log_mean(f"acc_{name}", right, count, priority=50)
+            if total(logging_outputs, "evaluating"):
                 metrics.log_derived(f"ppl_{name}", _perplexity_of(f"loss_{name}"), priority=45)
-        metrics.log_speed("notes/s", total("n_notes"), priority=90, round=1)
-        if total("flops"):
+        metrics.log_speed("notes/s", total(logging_outputs, "n_notes"), priority=90, round=1)
+        if total(logging_outputs, "flops"):
             peak = PEAK_FLOPS * distributed_utils.get_data_parallel_world_size()
-            metrics.log_speed("_flops", total("flops"))
+            metrics.log_speed("_flops", total(logging_outputs, "flops"))
             metrics.log_derived("mfu", lambda meters: round(100 * float(meters["_flops"].avg) / peak, 1), priority=91)
 
     @staticmethod

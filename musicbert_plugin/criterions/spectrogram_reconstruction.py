@@ -31,6 +31,7 @@ from fairseq.dataclass import ChoiceEnum, FairseqDataclass
 from fairseq.logging import metrics
 from torch import Tensor, nn
 
+from musicbert_plugin.criterions.logged_sums import log_mean, total
 from musicbert_plugin.data.spectrogram_masking import CHANNELS, FRAMES, PATCHES
 from musicbert_plugin.errors import OptionError
 from musicbert_plugin.modules.interpolation import channel_means, interpolate_gaps
@@ -143,26 +144,20 @@ class SpectrogramReconstructionCriterion(FairseqCriterion):
     @classmethod
     def reduce_metrics(cls, logging_outputs: list[dict[str, Any]]) -> None:
         """Sum what batches and workers logged, and turn sums into means and ratios."""
-
-        def total(key: str) -> float:
-            return float(sum(output.get(key, 0) for output in logging_outputs))
-
-        # A mean over no cells is logged as 0 with weight 0, which changes no average.
-        cells = total("sample_size")
-        metrics.log_scalar("loss", total("loss") / (cells or 1), cells, round=4)
+        log_mean("loss", total(logging_outputs, "loss"), total(logging_outputs, "sample_size"))
         counts, *sums = sum(output["sums"] for output in logging_outputs).tolist()
         for kind, suffix in enumerate(TARGET_KINDS):
             if suffix and not counts[kind]:
                 continue
             for source, values in zip(SOURCES, sums, strict=True):
-                metrics.log_scalar(source + suffix, values[kind] / (counts[kind] or 1), counts[kind], 20, round=4)
+                log_mean(source + suffix, values[kind], counts[kind], priority=20)
             for baseline in SOURCES[1:]:
                 metrics.log_derived(f"vs_{baseline}{suffix}", _ratio(f"mse{suffix}", baseline + suffix), priority=30)
         if any("code_sums" in output for output in logging_outputs):
             positions, nll, right = sum(output["code_sums"] for output in logging_outputs).tolist()
-            metrics.log_scalar("loss_code", nll / (positions or 1), positions, priority=40, round=4)
-            metrics.log_scalar("acc_code", right / (positions or 1), positions, priority=40, round=4)
-        metrics.log_speed("frames/s", total("ntokens"), priority=90, round=1)
+            log_mean("loss_code", nll, positions, priority=40)
+            log_mean("acc_code", right, positions, priority=40)
+        metrics.log_speed("frames/s", total(logging_outputs, "ntokens"), priority=90, round=1)
 
     @staticmethod
     def logging_outputs_can_be_summed() -> bool:

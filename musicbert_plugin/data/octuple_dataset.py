@@ -32,7 +32,7 @@ from torch.nn.utils.rnn import pad_sequence
 from musicbert_plugin.codecs.octuple import PAD
 from musicbert_plugin.data.epoch_dataset import EpochDataset
 from musicbert_plugin.data.octuple_masking import OctupleMasking
-from musicbert_plugin.data.octuple_windows import FRAME, MASK_STREAM, ROW_STREAM, WIDTH, PieceWindows
+from musicbert_plugin.data.octuple_windows import FRAME, MASK_STREAM, ROW_STREAM, WIDTH, OctupleWindows
 from musicbert_plugin.data.packing import plan_rows
 
 
@@ -41,7 +41,7 @@ class MaskedOctuples(EpochDataset):
 
     Parameters
     ----------
-    windows : PieceWindows
+    windows : OctupleWindows
     masking : OctupleMasking
     tokens_per_sample : int
         Longest row, in sub-tokens.
@@ -52,7 +52,7 @@ class MaskedOctuples(EpochDataset):
     ORDER = (1, ROW_STREAM)
 
     def __init__(
-        self, windows: PieceWindows, masking: OctupleMasking, *, tokens_per_sample: int, pack: bool = True
+        self, windows: OctupleWindows, masking: OctupleMasking, *, tokens_per_sample: int, pack: bool = True
     ) -> None:
         super().__init__(train=windows.train, seed=windows.seed)
         self.windows = windows

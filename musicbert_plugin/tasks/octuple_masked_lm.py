@@ -33,7 +33,7 @@ from musicbert_plugin.data.dataset_folder import WINDOWS, check_octuple_folder
 from musicbert_plugin.data.indexed_dataset import open_indexed_dataset
 from musicbert_plugin.data.octuple_dataset import MaskedOctuples
 from musicbert_plugin.data.octuple_masking import MASK_UNITS, MaskingProbabilities, OctupleMasking, parse_strategies
-from musicbert_plugin.data.octuple_windows import PieceWindows
+from musicbert_plugin.data.octuple_windows import OctupleWindows
 from musicbert_plugin.errors import OptionError
 from musicbert_plugin.tasks.music_task import MusicTask
 
@@ -135,7 +135,7 @@ class OctupleMaskedLmTask(MusicTask):
         """
         folder = self.shard(split, epoch)
         declared = check_octuple_folder(folder)
-        windows = PieceWindows(
+        windows = OctupleWindows(
             open_indexed_dataset(folder / split, combine),
             tokens_per_sample=self.cfg.tokens_per_sample,
             windows=declared if str(self.cfg.windows) == "auto" else str(self.cfg.windows),
@@ -146,7 +146,7 @@ class OctupleMaskedLmTask(MusicTask):
         logger.info(
             "%s: %d items, %d windows of %d notes in %d rows, %.1f%% of each row in use",
             folder / split,
-            len(windows.parts),
+            len(windows.items),
             len(windows),
             rows.note_count,
             len(rows),
