@@ -24,7 +24,7 @@ from typing import Any
 
 from musicbert_plugin.errors import OptionError
 from preprocess.engine.cli import add_options, option, options_of, run_command, say
-from preprocess.engine.midi import MidiKind, MidiLimits
+from preprocess.engine.midi import MidiLimits, MidiSpec
 
 DRAWN, STORED = "drawn", "stored"
 WINDOW_NOTES, WINDOW_STEP = 1000, 250
@@ -45,8 +45,8 @@ class OctupleOptions(MidiLimits):
 
 
 @dataclass(frozen=True)
-class OctupleKind(MidiKind):
-    """How a MIDI file becomes items of OctupleMIDI; see ``workers.Kind``."""
+class OctupleSpec(MidiSpec):
+    """How a MIDI file becomes items of OctupleMIDI; see ``dataset_spec.DatasetSpec``."""
 
     windows: str = DRAWN
     only_4_4: bool = False
@@ -59,15 +59,15 @@ class OctupleKind(MidiKind):
         if not 0 <= self.max_onset_perplexity < float("inf"):
             raise OptionError(f"--max-onset-perplexity {self.max_onset_perplexity}: 0 (no limit) or more is needed.")
 
-    def examine(self, data: bytes, name: str) -> Any:
+    def read_piece(self, data: bytes, name: str) -> Any:
         """The piece in a MIDI file, or a :class:`ScoreError`."""
         from musicbert_plugin.codecs import octuple
-        from preprocess.engine.workers import Piece
+        from preprocess.engine.dataset_spec import Piece
 
         score = self.read(data, name)
         octuples = octuple.encode(score, octuple.REACH if self.windows == DRAWN else octuple.PUBLISHED_END)
         self._filter(octuples, name)
-        identity = self.identity(score)
+        fingerprint = self.fingerprint(score)
         if self.windows == DRAWN:
             items = [octuple.frame(part) for part in octuple.split_bars(octuples)]
             content = hashlib.sha256(items[0].data)
@@ -79,7 +79,7 @@ class OctupleKind(MidiKind):
             items = [octuple.frame(window) for window in stored_windows(octuples, self.seed, exact)]
         out_of_reach = len(score) - len(octuples)
         lost = {"note out of reach": out_of_reach} if out_of_reach else {}
-        return Piece(len(octuples), items, exact, identity, lost=lost, repaired=score.repaired)
+        return Piece(len(octuples), items, exact, fingerprint, lost=lost, repaired=score.repaired)
 
     def _filter(self, octuples: Any, name: str) -> None:
         import numpy as np
@@ -227,7 +227,7 @@ def main(arguments: list[str]) -> int:
     from preprocess.engine.pipeline import BuildOptions, build
 
     options = options_of(namespace, BuildOptions)
-    kind = OctupleKind(**asdict(options_of(namespace, OctupleOptions)), seed=options.seed)
+    kind = OctupleSpec(**asdict(options_of(namespace, OctupleOptions)), seed=options.seed)
     return build(namespace.source, kind, options)
 
 

@@ -19,8 +19,8 @@ class MidiLimits:
 
 
 @dataclass(frozen=True)
-class MidiKind:
-    """The part of a ``workers.Kind`` that is the same for all token schemes."""
+class MidiSpec:
+    """The part of a ``workers.DatasetSpec`` that is the same for all token schemes."""
 
     max_bytes: int = 2 * 2**20
     max_notes: int = 200_000
@@ -55,12 +55,12 @@ class MidiKind:
 
         return read_midi(data, name=name, budget=Budget(self.max_bytes, self.max_notes, self.max_events))
 
-    def identity(self, score: Any) -> Any:
+    def fingerprint(self, score: Any) -> Any:
         """What makes it the same piece as another; see ``copies``."""
         from musicbert_plugin.codecs.score import DRUMS
-        from preprocess.engine.near_duplicates import identify
+        from preprocess.engine.near_duplicates import fingerprint_of
 
-        return identify(score.onset, score.pitch, score.program == DRUMS, score.resolution)
+        return fingerprint_of(score.onset, score.pitch, score.program == DRUMS, score.resolution)
 
     def limits(self) -> dict[str, int]:
         """The limits, as settings."""
