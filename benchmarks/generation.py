@@ -61,18 +61,18 @@ def main() -> None:
     options = parser.parse_args()
     torch.set_num_threads(1)
     model = random_model(options.size)
-    from musicbert_plugin.generation.generator import Composer
+    from musicbert_plugin.generation.generator import ConditionalGenerator
     from musicbert_plugin.generation.sampling import Search
 
     reread = {length: reread_seconds(model, length, options.rounds) for length in LENGTHS}
-    composer = Composer(model, words=WORDS, layout="bar-tempo")
+    generator = ConditionalGenerator(model, words=WORDS, layout="bar-tempo")
     prefix = command_ids(parse_request("piano violin key=minor bars=16"))
 
     def write(rows: int) -> float:
         # The minimum keeps every row going to the end.
         search = Search(sampling=True, top_k=15, min_length=options.tokens, max_length=options.tokens)
         begin = time.process_time()
-        pieces = composer.compose([prefix] * rows, search)
+        pieces = generator.generate([prefix] * rows, search)
         seconds = time.process_time() - begin
         return sum(len(piece.ids) for some in pieces for piece in some) / seconds
 
@@ -81,7 +81,7 @@ def main() -> None:
         for rows, found in rates.items():
             found.append(write(rows))
     best = {rows: max(found) for rows, found in rates.items()}
-    early, late = step_seconds(composer, PLACES)
+    early, late = step_seconds(generator, PLACES)
     result = {
         "benchmark": "generation",
         "model": f"linear_transformer_lm_{options.size}",
@@ -111,9 +111,9 @@ def reread_seconds(model: torch.nn.Module, length: int, rounds: int) -> float:
         return min(spent(lambda: model(tokens)) for _ in range(rounds))
 
 
-def step_seconds(composer, places: tuple[int, int]) -> list[float]:
+def step_seconds(generator, places: tuple[int, int]) -> list[float]:
     """Median CPU-seconds of a recurrent step at these places of a piece, measured in turn around them."""
-    decoder = composer.generator.decoder
+    decoder = generator.generator.decoder
     token = torch.tensor([10])
     times = []
     decoder.start([torch.tensor([2])], [0], max(places) + 200)

@@ -151,7 +151,7 @@ def overfit(folder: Path, options: argparse.Namespace) -> dict[str, Any]:
 
     source = SpectrogramFolder(folder)
     clips = source.split("valid")
-    clip = next(number for number, name in enumerate(clips.clip_names) if options.clip in name)
+    clip = next(number for number, name in enumerate(clips.names) if options.clip in name)
     features = clips.read(clip, 0, 200).astype(np.float16)
     single = options.work / "one_clip"
     single.mkdir(exist_ok=True)
@@ -161,7 +161,7 @@ def overfit(folder: Path, options: argparse.Namespace) -> dict[str, Any]:
         for _ in range(copies):
             builder.add_item(words)
         builder.finalize(str(single / f"{split}.idx"))
-        rows = [f"{clips.clip_names[clip]},{len(features)}" for _ in range(copies)]
+        rows = [f"{clips.names[clip]},{len(features)}" for _ in range(copies)]
         (single / f"{split}.clips.csv").write_text("\n".join(["clip,frames", *rows]) + "\n")
     (single / "config.json").write_text(json.dumps(source.config))
     masks = ("--masking", "frames", "--span-p", 0.2, "--min-span", 2, "--max-span", 7)
@@ -171,7 +171,7 @@ def overfit(folder: Path, options: argparse.Namespace) -> dict[str, Any]:
     )  # fmt: skip
     uniform = ("--masking", "frames", "--span-law", "uniform", "--min-span", 2, "--max-span", 6)
     return found | {
-        "clip": clips.clip_names[clip],
+        "clip": clips.names[clip],
         "spans 2-6": measure(single, options.work / "overfit", *uniform)["all"],
     }
 

@@ -28,8 +28,8 @@ from benchmarks.training_step import cpu_name
 from musicbert_plugin.codecs import remi
 from musicbert_plugin.codecs.attributes import (
     KEYS,
+    NA,
     NO,
-    NOT_GIVEN,
     SLOT_CLASSES,
     SLOT_KEY,
     SLOT_OF,
@@ -53,11 +53,11 @@ def draw_requests(samples: np.ndarray, count: int, seed: int) -> np.ndarray:
     random = np.random.default_rng(seed)
     instruments = np.flatnonzero(SLOT_KEY == KEYS.index("I1s2"))
     sounding = (samples[:, instruments] == YES).mean(0) >= LEAST_SHARE
-    requests = np.tile(NOT_GIVEN, (count, 1))
+    requests = np.tile(NA, (count, 1))
     for request in requests:
         for name in random.choice(ASKED, random.integers(FEWEST, MOST + 1), replace=False).tolist():
             if name in ("sounds", "silent"):
-                free = instruments[sounding & (request[instruments] == NOT_GIVEN[instruments])]
+                free = instruments[sounding & (request[instruments] == NA[instruments])]
                 if len(free):
                     request[random.choice(free)] = YES if name == "sounds" else NO
                 continue
@@ -71,7 +71,7 @@ def draw_requests(samples: np.ndarray, count: int, seed: int) -> np.ndarray:
 
 def heard(scores: list[Score]) -> tuple[np.ndarray, np.ndarray]:
     """Class vectors, uint8 [N, 63], and whether there is music, bool [N]."""
-    found = np.tile(NOT_GIVEN, (len(scores), 1))
+    found = np.tile(NA, (len(scores), 1))
     valid = np.zeros(len(scores), bool)
     for number, score in enumerate(scores):
         try:

@@ -175,7 +175,7 @@ class FrontEnd:
         return self.sample_rate / self.hop
 
     @property
-    def whole_clip(self) -> bool:
+    def whole_recording(self) -> bool:
         """Whether a frame depends on frames far away, so that a part of a clip can't be computed alone."""
         return self.stack or self.normalisation == "clip"
 
@@ -235,7 +235,7 @@ class FrontEnd:
         RecordingError
             The file can't be decoded, or is shorter than ``frames``.
         """
-        if self.whole_clip:
+        if self.whole_recording:
             features = self.extract(decode(path, self.sample_rate, name=name))
             self._check_length(len(features), frames, name or str(path))
             return features[start:stop]

@@ -53,11 +53,11 @@ KEYS = tuple(key for key, _, _ in COMMANDS)
 SLOT_KEY = np.array([at for at, (_, members, _) in enumerate(COMMANDS) for _ in range(max(members, 1))])  # [63]
 SLOTS = len(SLOT_KEY)  # 63
 SLOT_CLASSES = np.array([COMMANDS[at][2] for at in SLOT_KEY])
-NOT_GIVEN = (SLOT_CLASSES - 1).astype(np.uint8)  # the class vector that says nothing
+NA = (SLOT_CLASSES - 1).astype(np.uint8)  # the class vector in which every attribute is NA
 SLOT_ID = SEPARATOR + 1 + np.concatenate(([0], np.cumsum(SLOT_CLASSES)[:-1]))  # id of every slot's class 0
 SLOT_OF = {key: int(np.flatnonzero(SLOT_KEY == at)[0]) for at, key in enumerate(KEYS)}  # first slot of every attribute
 YES, NO = 0, 1
-OF_MEMBERS = np.array([COMMANDS[at][1] > 0 for at in SLOT_KEY])  # slots that say yes or no of one member
+MULTI_LABEL = np.array([COMMANDS[at][1] > 0 for at in SLOT_KEY])  # slots of one label, which is yes, no or NA
 NOT_EXTRACTED = np.isin(SLOT_KEY, [KEYS.index(key) for key in ("S2s1", "S4", "ST1", "EM1")])  # no music tells these
 
 INSTRUMENTS = (
@@ -310,7 +310,7 @@ def read_given(path: str) -> dict[str, dict[str, Any]]:
 
 def class_vector(values: Mapping[str, Any]) -> np.ndarray:
     """The class vector, uint8 [63], of values as :func:`extract` gives them."""
-    out = NOT_GIVEN.copy()
+    out = NA.copy()
 
     def put(key: str, number: int | None) -> None:
         if number is not None and number >= 0:
@@ -394,7 +394,9 @@ def programs_of(classes: np.ndarray) -> np.ndarray:
 
 
 def __getattr__(name: str) -> Any:
-    """Names that moved to :mod:`musicbert_plugin.codecs.requests`, where they were imported from before 0.2."""
+    """Older names: of constants that were renamed, and of what moved to :mod:`musicbert_plugin.codecs.requests`."""
+    if name in ("NOT_GIVEN", "OF_MEMBERS"):
+        return {"NOT_GIVEN": NA, "OF_MEMBERS": MULTI_LABEL}[name]
     if name in ("INSTRUMENT_WORDS", "accepted_words", "parse_request", "request_words"):
         from musicbert_plugin.codecs import requests
 

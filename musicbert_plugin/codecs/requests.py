@@ -22,8 +22,8 @@ from musicbert_plugin.codecs.attributes import (
     LONGEST_PIECE,
     METERS,
     MODES,
+    NA,
     NO,
-    NOT_GIVEN,
     OTHER_METER,
     SECONDS,
     SLOT_CLASSES,
@@ -89,7 +89,7 @@ def parse_request(line: str) -> np.ndarray:
             before = said.setdefault(slot, (number, detail, word))
             if before[0] != number or (before[1] and detail and before[1] != detail):
                 raise OptionError(f"{before[2]} and {word} contradict each other; give one of them.")
-    out = NOT_GIVEN.copy()
+    out = NA.copy()
     for slot, (number, _, _) in said.items():
         out[slot] = number
     return out
@@ -147,7 +147,7 @@ def request_words(classes: np.ndarray, values: Mapping[str, Any] | None = None) 
     """
     values = values or {}
     words = []
-    for slot in np.flatnonzero(classes != NOT_GIVEN).tolist():
+    for slot in np.flatnonzero(classes != NA).tolist():
         key, number = KEYS[SLOT_KEY[slot]], int(classes[slot])
         member = slot - SLOT_OF[key]
         if key == "I1s2":

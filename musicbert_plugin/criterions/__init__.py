@@ -1,5 +1,4 @@
-"""Criterions, one registered name per file.  fairseq does not import this folder of a user directory: ``tasks``
-does."""
+"""Criterions, one registered name per file.  fairseq does not import this folder; ``tasks`` does."""
 
 # isort: off
 from musicbert_plugin.criterions import octuple_masked_lm  # noqa: F401  (registration)

@@ -33,10 +33,10 @@ from torch import Tensor, nn
 
 from musicbert_plugin.data.spectrogram_masking import CHANNELS, FRAMES, PATCHES
 from musicbert_plugin.errors import OptionError
-from musicbert_plugin.modules.interpolation import clip_means, interpolate_gaps
+from musicbert_plugin.modules.interpolation import channel_means, interpolate_gaps
 
 LOSS_CHOICES = ChoiceEnum(("huber", "l1", "l2"))
-REGIONS = {"": 0, "_frames": FRAMES, "_channels": CHANNELS, "_patches": PATCHES}
+TARGET_KINDS = {"": 0, "_frames": FRAMES, "_channels": CHANNELS, "_patches": PATCHES}
 """Suffix of a metric to the exact bits of its cells; 0 for all masked cells."""
 SOURCES = ("mse", "mean", "interp")
 
@@ -60,31 +60,31 @@ def cell_loss(estimate: Tensor, target: Tensor, kind: str, delta: float = 1.0) -
     return torch.where(error <= delta, 0.5 * error.square(), delta * (error - 0.5 * delta))
 
 
-def region_sums(values: Tensor, region: Tensor) -> Tensor:
-    """Sums of per-cell values over each of :data:`REGIONS`, float64 [4]."""
-    sums = [values[region == bits if bits else region > 0].sum(dtype=torch.float64) for bits in REGIONS.values()]
-    return torch.stack(sums)
+def masked_sums(values: Tensor, target_mask: Tensor) -> Tensor:
+    """Sums of per-cell values over each of :data:`TARGET_KINDS`, float64 [4]."""
+    masks = (target_mask == bits if bits else target_mask > 0 for bits in TARGET_KINDS.values())
+    return torch.stack([values[mask].sum(dtype=torch.float64) for mask in masks])
 
 
 @torch.no_grad()
-def error_sums(estimate: Tensor, target: Tensor, region: Tensor, lengths: Sequence[int]) -> Tensor:
-    """Cells, and summed squared errors of a model and of both baselines, per region: float64 [4, 4].
+def error_sums(estimate: Tensor, target: Tensor, target_mask: Tensor, lengths: Sequence[int]) -> Tensor:
+    """Cells, and summed squared errors of a model and of both baselines, per target_mask: float64 [4, 4].
 
     Args:
         estimate, target: [B, T, F], standardised.
-        region: uint8 [B, T, F].
+        target_mask: uint8 [B, T, F].
         lengths: frames of each clip.
     """
     length_B = torch.tensor(lengths, device=target.device)
     exists_BT = torch.arange(target.shape[1], device=target.device) < length_B[:, None]
-    visible = (region == 0) & exists_BT[..., None]
+    visible = (target_mask == 0) & exists_BT[..., None]
     errors = [
         torch.ones_like(target),
         (estimate.float() - target).square(),
-        (clip_means(target, visible) - target).square(),
+        (channel_means(target, visible) - target).square(),
         (interpolate_gaps(target, visible) - target).square(),
     ]
-    return torch.stack([region_sums(values, region) for values in errors])
+    return torch.stack([masked_sums(values, target_mask) for values in errors])
 
 
 @register_criterion("spectrogram_reconstruction", dataclass=SpectrogramReconstructionConfig)
@@ -105,8 +105,8 @@ class SpectrogramReconstructionCriterion(FairseqCriterion):
         """Loss (a scalar, summed over masked cells), number of masked cells, and what to log."""
         net_output = model(**sample["net_input"])
         estimate, extra = net_output
-        target, region = model.get_targets(sample, net_output), sample["region"]
-        masked = region > 0
+        target, target_mask = model.get_targets(sample, net_output), sample["target_mask"]
+        masked = target_mask > 0
         loss = cell_loss(estimate[masked], target[masked], self.kind, self.delta).sum()
         sample_size = sample["n_targets"]
         logging_output = {
@@ -114,7 +114,7 @@ class SpectrogramReconstructionCriterion(FairseqCriterion):
             "ntokens": sample["ntokens"],
             "nsentences": sample["nsentences"],
             "sample_size": sample_size,
-            "sums": error_sums(estimate.detach(), target, region, sample["net_input"]["lengths"]),
+            "sums": error_sums(estimate.detach(), target, target_mask, sample["net_input"]["lengths"]),
         }
         if extra["code_logits"] is not None:
             code_loss, code_sums = self._code_loss(model, sample, extra)
@@ -125,7 +125,7 @@ class SpectrogramReconstructionCriterion(FairseqCriterion):
 
     def _code_loss(self, model: nn.Module, sample: dict[str, Any], extra: dict[str, Any]) -> tuple[Tensor, Tensor]:
         """Cross-entropy of the codes of masked positions, in cells; and positions, its sum and right guesses [3]."""
-        masked_BTF = (sample["region"] & FRAMES) > 0
+        masked_BTF = (sample["target_mask"] & FRAMES) > 0
         masked_BS = model.stack(masked_BTF, sample["net_input"]["lengths"])[0].any(-1)
         code_NG = model.code_targets(sample["target"], sample["net_input"]["lengths"])[masked_BS]
         logits_NGK = extra["code_logits"][masked_BS].float()
@@ -145,7 +145,7 @@ class SpectrogramReconstructionCriterion(FairseqCriterion):
         cells = total("sample_size")
         metrics.log_scalar("loss", total("loss") / (cells or 1), cells, round=4)
         counts, *sums = sum(output["sums"] for output in logging_outputs).tolist()
-        for place, suffix in enumerate(REGIONS):
+        for place, suffix in enumerate(TARGET_KINDS):
             if suffix and not counts[place]:
                 continue
             for source, values in zip(SOURCES, sums, strict=True):
@@ -165,7 +165,7 @@ class SpectrogramReconstructionCriterion(FairseqCriterion):
 
 def _ratio(numerator: str, denominator: str) -> Callable[[metrics.MetersDict], float]:
     def ratio(meters: metrics.MetersDict) -> float:
-        # None: nothing of this region since the meters were last reset
+        # None: nothing of this target_mask since the meters were last reset
         above, below = meters[numerator].avg, meters[denominator].avg
         return round(float(above) / float(below), 4) if above is not None and below else float("nan")
 

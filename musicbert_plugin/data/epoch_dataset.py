@@ -1,26 +1,77 @@
-"""Batches that leave no row out."""
+"""The base of datasets that are drawn anew in every epoch of training and are the same in every other epoch."""
 
 from __future__ import annotations
+
+from typing import ClassVar
 
 import numpy as np
 from fairseq.data import FairseqDataset, data_utils
 from numpy.typing import NDArray
 
+from musicbert_plugin.data.epoch_rng import VALIDATION_EPOCH, epoch_rng
 
-class WholeBatches(FairseqDataset):
-    """A dataset whose rows all come to training and to measuring; ``num_tokens_vec`` is the subclass's."""
+
+class EpochDataset(FairseqDataset):
+    """A dataset with an epoch, an order by length, and batches that leave no row out.
+
+    A subclass sets ``sizes``, int [N], before it calls :meth:`set_epoch` at the end of its constructor.
+
+    Parameters
+    ----------
+    train : bool
+        Whether each epoch is drawn anew.
+    seed : int
+    """
+
+    ORDER: ClassVar[tuple[int, int]] = (0, 2)
+    """Index and stream of the random numbers that order rows of one length."""
+
+    sizes: NDArray[np.int64]
+    """Tokens (or frames) of each row, the same in every epoch."""
+
+    def __init__(self, *, train: bool, seed: int) -> None:
+        super().__init__()
+        self.train, self.seed = train, seed
+        self.epoch = -1
+
+    def set_epoch(self, epoch: int) -> None:
+        """Draw an epoch of training; every other split is always in epoch 0."""
+        epoch = epoch if self.train else VALIDATION_EPOCH
+        if epoch != self.epoch:
+            self.epoch = epoch
+            self.draw_epoch()
+
+    def draw_epoch(self) -> None:
+        """Draw what the dataset holds ready for :attr:`epoch`."""
+
+    def rng(self, index: int, stream: int) -> np.random.Generator:
+        """Random numbers of one index in the present epoch, for one purpose."""
+        return epoch_rng(self.seed, self.epoch, index, stream)
+
+    @property
+    def can_reuse_epoch_itr_across_epochs(self) -> bool:
+        """False in training: loader processes hold copies that would stay in the epoch in which they started."""
+        return not self.train
+
+    def __len__(self) -> int:
+        return len(self.sizes)
 
     def num_tokens_vec(self, indices: NDArray[np.int64]) -> NDArray[np.int64]:
-        """Tokens (or frames) of rows, int [K]."""
-        raise NotImplementedError
+        """Tokens (or frames) of rows, which ``--max-tokens`` counts, int [K]."""
+        return self.sizes[indices]
 
     def num_tokens(self, index: int) -> int:
-        """Tokens (or frames) of a row, which ``--max-tokens`` counts."""
-        return int(self.num_tokens_vec(np.array([index]))[0])
+        """Tokens (or frames) of one row."""
+        return int(self.sizes[index])
 
     def size(self, index: int) -> int:
-        """The same: what a row's length is compared with."""
-        return self.num_tokens(index)
+        """Length of a row, which is compared with the longest that a model takes."""
+        return int(self.sizes[index])
+
+    def ordered_indices(self) -> NDArray[np.int64]:
+        """Rows by length, so that a batch has little padding; in training, rows of one length in random order."""
+        rows = self.rng(*self.ORDER).permutation(len(self)) if self.train else np.arange(len(self))
+        return rows[np.argsort(self.sizes[rows], kind="stable")]
 
     def batch_by_size(
         self,

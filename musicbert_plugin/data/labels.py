@@ -1,5 +1,4 @@
-"""Labels of clips: what ``tasks.yaml`` says about the columns of a feature folder, and the batches of multi-task
-learning.
+"""Labels: the columns that ``tasks.yaml`` asks for, and the numbers that their cells stand for.
 
 A ``tasks.yaml`` names the tasks that are learnt at once::
 
@@ -11,8 +10,8 @@ A ``tasks.yaml`` names the tasks that are learnt at once::
 ==============  ====================================================================================================
 key             meaning
 ==============  ====================================================================================================
-``type``        ``single``: a clip has one class; ``multi``: any number of tags; ``regression``: numbers
-``column``      column of the folder's labels (default: the task's name)
+``type``        ``single``: an item has one class; ``multi``: any number of tags; ``regression``: numbers
+``column``      column of the dataset's labels (default: the task's name)
 ``classes``     class or tag names (default: those of the training split, sorted)
 ``names``       regression: names of the numbers
 ``loss``        single: ``cross_entropy``; multi: ``bce``; regression: ``mse`` (default), ``huber`` or ``l1``
@@ -20,25 +19,11 @@ key             meaning
 ``pos_weight``  multi: weight of a tag that is present against one that is absent (default 1)
 ==============  ====================================================================================================
 
-A cell is a class name; tags joined by ``/``, where ``/`` alone says that a listener found none of them; or numbers
-joined by ``/``.  An empty cell (or number), or ``nan``, is *unlabelled*: it takes part in nothing, and never counts
-as zero.  A cell that names no class, or no number where one is due, is told in a sentence and then unlabelled.
+A cell is a class name; tags joined by ``/``, where ``/`` alone means that the item has none of them; or numbers joined
+by ``/``.  An empty cell (or number), or ``nan``, is *unlabelled*: it is left out of losses and metrics and never counts
+as zero.  A cell that cannot be read is reported in a warning and is then unlabelled.
 
-Numbers are learnt with mean 0 and deviation 1 over the labelled clips of the training split.
-
-A window of a clip (``clip_windows``) has the clip's labels.  A batch of B windows:
-
-====================  ====================  ============================================================================
-key                   type                  meaning
-====================  ====================  ============================================================================
-id, clip              int64 [B]             index of each window and of its clip
-net_input.source      float16 [B, T, F]     features, zero on padding
-net_input.lengths     tuple of B ints       frames of each window (on the host)
-labels                dict of float64       [B, K] per task: the class number (single, K = 1), 0 or 1 per tag, or the
-                                            standardised numbers; 0 where unlabelled
-present               dict of bool          [B, K] per task: what is labelled
-nsentences, ntokens   int                   windows, and frames that are not padding
-====================  ====================  ============================================================================
+Numbers are standardised to mean 0 and deviation 1 over the labelled items of the training split.
 """
 
 from __future__ import annotations
@@ -53,13 +38,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from torch import nn
-from torch.nn.utils.rnn import pad_sequence
 
-from musicbert_plugin.data.spectrogram_dataset import WindowDataset
-from musicbert_plugin.data.spectrogram_windows import ClipWindows
 from musicbert_plugin.errors import DatasetError, OptionError
 
 logger = logging.getLogger(__name__)
@@ -67,8 +48,8 @@ logger = logging.getLogger(__name__)
 LOSSES = {"single": ("cross_entropy",), "multi": ("bce",), "regression": ("mse", "huber", "l1")}
 SEPARATOR = "/"
 UNLABELLED = ("", "nan", "none", "null")
-RESERVED = frozenset(vars(nn.ModuleDict()))  # attributes of an instance; the class has others
-_TOLD = 5  # sentences about bad cells of one column; the others are counted
+RESERVED = frozenset(dir(nn.ModuleDict()))  # a task's head is an entry of a ModuleDict
+_MAX_WARNINGS = 5  # per column; further unreadable cells are counted
 
 
 @dataclass(frozen=True)
@@ -102,16 +83,16 @@ class LabelTask:
 
     @property
     def label_count(self) -> int:
-        """K, numbers that label a clip."""
+        """K, numbers that label an item."""
         return 1 if self.type == "single" else self.size
 
     def settings(self) -> dict[str, Any]:
-        """What :meth:`of` makes this task of again; plain values, for a checkpoint."""
+        """Plain values for a checkpoint; :meth:`of` is the inverse."""
         return {key: list(value) if isinstance(value, tuple) else value for key, value in asdict(self).items()}
 
     @classmethod
     def of(cls, settings: dict[str, Any]) -> LabelTask:
-        """The task of :meth:`settings`."""
+        """The task with these :meth:`settings`."""
         return cls(**{key: tuple(value) if isinstance(value, list) else value for key, value in settings.items()})
 
     def parse(self, cell: str) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
@@ -130,10 +111,10 @@ class LabelTask:
             parts = [part.strip() for part in cell.split(SEPARATOR)]
             if len(parts) != self.size:
                 raise ValueError(f"{self.size} numbers joined by '{SEPARATOR}' are accepted")
-            for place, part in enumerate(parts):
+            for index, part in enumerate(parts):
                 if part.lower() not in UNLABELLED:
-                    values[place] = _number(part)
-                    present[place] = True
+                    values[index] = _number(part)
+                    present[index] = True
             return values, present
         names = [part.strip() for part in cell.split(SEPARATOR)] if self.type == "multi" else [cell]
         unknown = [name for name in names if name and name not in self.classes]
@@ -148,7 +129,12 @@ class LabelTask:
         return values, present
 
     def learn(self, cells: Sequence[str]) -> LabelTask:
-        """The task with what the training split tells: names if none were given, mean and deviation of numbers.
+        """Complete the task from the training split: names if none were given, mean and deviation of numbers.
+
+        Parameters
+        ----------
+        cells : sequence of str
+            The task's column of the training split.
 
         Raises
         ------
@@ -159,12 +145,12 @@ class LabelTask:
         labelled = [cell.strip() for cell in cells if cell.strip().lower() not in UNLABELLED]
         if not labelled:
             raise DatasetError(
-                f"task {self.name}: no clip of the training split has a label in column {self.column!r}."
+                f"task {self.name}: no item of the training split has a label in column {self.column!r}."
             )
         if not task.classes:
             if self.type == "regression":
                 widths = Counter(cell.count(SEPARATOR) + 1 for cell in labelled)
-                count = max(widths, key=lambda width: (widths[width], -width))  # one odd cell decides nothing
+                count = max(widths, key=lambda width: (widths[width], -width))  # the most frequent one
                 names = [self.name] if count == 1 else [f"{self.name} {number}" for number in range(count)]
             else:
                 parts = [cell.split(SEPARATOR) if self.type == "multi" else [cell] for cell in labelled]
@@ -178,7 +164,7 @@ class LabelTask:
             task = replace(task, classes=tuple(names))
         elif self.type != "regression" and not read_cells(task, cells, "", quiet=True)[1].any():
             raise DatasetError(
-                f"task {self.name}: no clip of the training split has one of its classes ({', '.join(task.classes[:8])}"
+                f"task {self.name}: no item of the training split has one of its classes ({', '.join(task.classes[:8])}"
                 f"{', ...' if task.size > 8 else ''}) in column {self.column!r}; its first label is {labelled[0]!r}."
             )
         elif self.type == "single" and task.size < 2:
@@ -188,7 +174,7 @@ class LabelTask:
             table = np.where(present, values, np.nan)
             if not present.any(axis=0).all():
                 lacking = task.classes[int(np.flatnonzero(~present.any(axis=0))[0])]
-                raise DatasetError(f"task {self.name}: no clip of the training split has a number for {lacking!r}.")
+                raise DatasetError(f"task {self.name}: no item of the training split has a number for {lacking!r}.")
             deviation = np.nanstd(table, axis=0)
             task = replace(
                 task,
@@ -198,7 +184,7 @@ class LabelTask:
         return task
 
     def standardise(self, values: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Numbers in their own units, [..., K], as they are learnt; labels of other types stay."""
+        """Standardise numbers in their own units, [..., K]; labels of other types stay as they are."""
         return (values - np.array(self.mean)) / np.array(self.deviation) if self.type == "regression" else values
 
     def restore_units(self, values: NDArray[np.floating[Any]]) -> NDArray[np.float64]:
@@ -217,12 +203,12 @@ def _number(text: str) -> float:
 
 
 def read_tasks(path: str | Path) -> list[LabelTask]:
-    """The tasks that a ``tasks.yaml`` names.
+    """Read the tasks of a ``tasks.yaml``.
 
     Raises
     ------
     OptionError
-        If the file cannot be read or says something that is not in this module's table.
+        If the file cannot be read or holds something that is not in this module's table.
     """
     import yaml
 
@@ -243,8 +229,8 @@ def _read_task(path: str, name: str, entry: Any) -> LabelTask:
     where = f"{path}, task {name}"
     if not re.fullmatch(r"\w[\w-]*", name):
         raise OptionError(f"{where}: a name of letters, digits, '_' and '-' is accepted.")
-    if name in RESERVED or hasattr(nn.ModuleDict, name):
-        raise OptionError(f"{where}: {name!r} is a name that PyTorch keeps for itself; call the task otherwise.")
+    if name in RESERVED:
+        raise OptionError(f"{where}: {name!r} is a name that PyTorch keeps for itself; give the task another name.")
     if not isinstance(entry, dict) or entry.get("type") not in LOSSES:
         given = entry.get("type") if isinstance(entry, dict) else entry
         raise OptionError(f"{where}: the type is {given!r}, but it is one of {', '.join(LOSSES)}.")
@@ -271,25 +257,33 @@ def _read_task(path: str, name: str, entry: Any) -> LabelTask:
 def read_cells(
     task: LabelTask, cells: Sequence[str], where: str, *, names: Sequence[str] | None = None, quiet: bool = False
 ) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
-    """Labels of all clips in their own units, and which are present: float64 and bool, [N, K].
+    """Labels of all items in their own units, and which are present: float64 and bool, [N, K].
 
-    A cell that cannot be read is unlabelled; the first of them are told in a warning each (``where`` names the file,
-    ``names`` the clips).
+    Parameters
+    ----------
+    task : LabelTask
+    cells : sequence of str [N]
+    where : str
+        The file that warnings name.
+    names : sequence of str [N], optional
+        Names of the items, for warnings.
+    quiet : bool
+        Whether cells that cannot be read, which are unlabelled, pass without a warning.
     """
     values = np.zeros((len(cells), task.label_count))
     present = np.zeros(values.shape, bool)
     bad = 0
-    for clip, cell in enumerate(cells):
+    for index, cell in enumerate(cells):
         try:
-            values[clip], present[clip] = task.parse(cell)
+            values[index], present[index] = task.parse(cell)
         except ValueError as error:
             bad += 1
-            if bad <= _TOLD and not quiet:
-                name = names[clip] if names else f"clip {clip}"
+            if bad <= _MAX_WARNINGS and not quiet:
+                name = names[index] if names else f"item {index}"
                 logger.warning(
                     "%s: %s has %r in column %r, but %s; it counts as unlabelled", where, name, cell, task.column, error
                 )
-    if bad > _TOLD and not quiet:
+    if bad > _MAX_WARNINGS and not quiet:
         logger.warning("%s: %d cells of column %r in all cannot be read", where, bad, task.column)
     return values, present
 
@@ -306,51 +300,3 @@ def column_of(task: LabelTask, labels: dict[str, list[str]], where: str) -> list
         known = ", ".join(labels) or "none at all"
         raise DatasetError(f"{where} has no label column {task.column!r} for task {task.name}; it has {known}.")
     return labels[task.column]
-
-
-class LabelledSpectrograms(WindowDataset):
-    """Windows with the labels of their clips; see the module.
-
-    Parameters
-    ----------
-    windows : ClipWindows
-        Of clips with ``labels`` and ``clip_names``.
-    tasks : list of LabelTask
-    where : str
-        The file that messages name.
-    """
-
-    def __init__(self, windows: ClipWindows, tasks: Sequence[LabelTask], where: str) -> None:
-        super().__init__(windows)
-        self.tasks = list(tasks)
-        clips = windows.clips
-        self.labels: dict[str, NDArray[np.float64]] = {}
-        self.present: dict[str, NDArray[np.bool_]] = {}
-        for task in self.tasks:
-            cells = column_of(task, clips.labels, where)
-            values, present = read_cells(task, cells, where, names=clips.clip_names)
-            self.labels[task.name] = np.where(present, task.standardise(values), 0.0)
-            self.present[task.name] = present
-
-    def __getitem__(self, index: int) -> dict[str, Any]:
-        return {"id": int(index), "source": torch.from_numpy(self.windows[int(index)])}
-
-    def collater(self, samples: list[dict[str, Any]]) -> dict[str, Any]:
-        """The batch that this module's table describes; an empty dict for no samples."""
-        if not samples:
-            return {}
-        window = np.array([sample["id"] for sample in samples])
-        clip = self.windows.clip[window]
-        lengths = tuple(len(sample["source"]) for sample in samples)
-        return {
-            "id": torch.from_numpy(window),
-            "clip": torch.from_numpy(clip),
-            "net_input": {
-                "source": pad_sequence([sample["source"] for sample in samples], batch_first=True),
-                "lengths": lengths,
-            },
-            "labels": {name: torch.from_numpy(table[clip]) for name, table in self.labels.items()},
-            "present": {name: torch.from_numpy(table[clip]) for name, table in self.present.items()},
-            "nsentences": len(samples),
-            "ntokens": sum(lengths),
-        }

@@ -26,20 +26,17 @@ from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
 from musicbert_plugin.codecs.octuple import PAD
-from musicbert_plugin.data.epoch_dataset import WholeBatches
+from musicbert_plugin.data.epoch_dataset import EpochDataset
 from musicbert_plugin.data.octuple_masking import OctupleMasking
-from musicbert_plugin.data.octuple_windows import FRAME, MASK_STREAM, ROW_STREAM, WIDTH, PieceWindows, generator
+from musicbert_plugin.data.octuple_windows import FRAME, MASK_STREAM, ROW_STREAM, WIDTH, PieceWindows
 from musicbert_plugin.data.packing import plan_rows
 
-VALIDATION_EPOCH = 0  # fairseq counts from 1: no training epoch shares its random numbers
 
-
-class MaskedOctuples(WholeBatches):
+class MaskedOctuples(EpochDataset):
     """Rows of masked windows.
 
     Parameters
@@ -52,37 +49,24 @@ class MaskedOctuples(WholeBatches):
         Whether windows may share a row.
     """
 
+    ORDER = (1, ROW_STREAM)
+
     def __init__(
         self, windows: PieceWindows, masking: OctupleMasking, *, tokens_per_sample: int, pack: bool = True
     ) -> None:
-        super().__init__()
+        super().__init__(train=windows.train, seed=windows.seed)
         self.windows = windows
         self.masking = masking
         self.pack = pack
         self.longest_row = tokens_per_sample // WIDTH
         self.plan = plan_rows(windows.lengths, self.longest_row, pack)
-        self.epoch = -1
+        self.sizes = self.plan.row_lengths.astype(np.int64) * WIDTH
         self.set_epoch(1)
 
-    def set_epoch(self, epoch: int) -> None:
-        """Draw the windows, masks and rows of an epoch; without effect on validation, which is the same in every
-        epoch."""
-        train = self.windows.train
-        self.windows.set_epoch(epoch)
-        epoch = epoch if train else VALIDATION_EPOCH
-        if epoch != self.epoch:
-            self.epoch = epoch
-            self._in_slot = self.plan.assign(self.windows.lengths, self._row_generator(0) if train else None)
-
-    def _row_generator(self, purpose: int) -> np.random.Generator:
-        return generator(self.windows.seed, self.epoch, purpose, ROW_STREAM)
-
-    @property
-    def can_reuse_epoch_itr_across_epochs(self) -> bool:
-        return self.windows.can_reuse_epoch_itr_across_epochs
-
-    def __len__(self) -> int:
-        return len(self.plan)
+    def draw_epoch(self) -> None:
+        """Draw the windows, and which of them share a row."""
+        self.windows.set_epoch(self.epoch)
+        self._in_slot = self.plan.assign(self.windows.lengths, self.rng(0, ROW_STREAM) if self.train else None)
 
     @property
     def note_count(self) -> int:
@@ -94,24 +78,11 @@ class MaskedOctuples(WholeBatches):
         """Share of the longest row that the average row holds."""
         return float(self.plan.row_lengths.mean()) / self.longest_row
 
-    @property
-    def sizes(self) -> NDArray[np.int64]:
-        return self.plan.row_lengths.astype(np.int64) * WIDTH
-
-    def num_tokens_vec(self, indices: NDArray[np.int64]) -> NDArray[np.int64]:
-        return self.plan.row_lengths[indices].astype(np.int64) * WIDTH
-
-    def ordered_indices(self) -> NDArray[np.int64]:
-        """Rows by length, so that a batch has little padding; in training, rows of one length in random order."""
-        rows = self._row_generator(1).permutation(len(self)) if self.windows.train else np.arange(len(self))
-        return rows[np.argsort(self.plan.row_lengths[rows], kind="stable")]
-
     def __getitem__(self, index: int) -> dict[str, Any]:
         row = int(index)
         sources, targets = [], []
         for window in self._in_slot[self.plan.first_slot[row] : self.plan.first_slot[row + 1]].tolist():
-            rng = generator(self.windows.seed, self.epoch, window, MASK_STREAM)
-            source, target = self.masking(self.windows[window], rng)
+            source, target = self.masking(self.windows[window], self.rng(window, MASK_STREAM))
             sources.append(source)
             targets.append(target)
         return {

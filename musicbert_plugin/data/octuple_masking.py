@@ -53,7 +53,7 @@ BAR, PROGRAM, WIDTH = FIELDS.index("bar"), FIELDS.index("program"), len(FIELDS)
 
 
 @dataclass(frozen=True)
-class MaskingLaw:
+class MaskingProbabilities:
     """Probabilities of the four states of a unit.
 
     Parameters
@@ -91,10 +91,10 @@ class MaskingLaw:
         return random, random + self.mask_prob * self.leave_unmasked_prob, self.mask_prob
 
 
-def draw_states(units: int, law: MaskingLaw, rng: np.random.Generator) -> NDArray[np.uint8]:
+def draw_states(units: int, probabilities: MaskingProbabilities, rng: np.random.Generator) -> NDArray[np.uint8]:
     """Draw the state of each of ``units`` units, independently: uint8 [units] of KEPT, MASKED, UNCHANGED, RANDOM."""
     uniform = rng.random(units, dtype=np.float32)
-    random, unchanged, masked = law.thresholds
+    random, unchanged, masked = probabilities.thresholds
     # A number below k thresholds has state k: RANDOM lies below all three, KEPT below none.
     states = (uniform < masked).view(np.uint8)
     states += uniform < unchanged
@@ -202,7 +202,7 @@ class OctupleMasking:
         For an unknown strategy or unit.
     """
 
-    law: MaskingLaw = MaskingLaw()
+    probabilities: MaskingProbabilities = MaskingProbabilities()
     strategies: tuple[str, ...] = ("bar",)
     mask_unit: str = "bar-instrument"
 
@@ -223,7 +223,7 @@ class OctupleMasking:
         several = len(self.strategies) > 1
         strategy = self.strategies[rng.integers(len(self.strategies)) if several else 0]
         units, count = octuple_units(tokens, strategy, self.mask_unit)
-        states = draw_states(count, self.law, rng)[units].reshape(tokens.shape)
+        states = draw_states(count, self.probabilities, rng)[units].reshape(tokens.shape)
         return apply_states(tokens, states, rng, mask=MASK, pad=PAD, words=(FIELD_OFFSETS[0], MASK))
 
 

@@ -20,10 +20,10 @@ epoch.
 from __future__ import annotations
 
 import numpy as np
-from fairseq.data import FairseqDataset
 from numpy.typing import NDArray
 
 from musicbert_plugin.codecs.octuple import BAR, BARS, BOS, EOS, FIELD_OFFSETS, FIELD_SIZES, FIELDS, MASK
+from musicbert_plugin.data.epoch_dataset import EpochDataset
 from musicbert_plugin.data.indexed_dataset import ConcatIndexedDataset, IndexedDataset
 from musicbert_plugin.errors import DatasetError, OptionError
 
@@ -33,11 +33,6 @@ FRAME = 2  # octuples: <s> and </s>
 LOWEST, SIZES = np.array(FIELD_OFFSETS), np.array(FIELD_SIZES)  # ids of each field: LOWEST to LOWEST + SIZES - 1
 
 WINDOW_STREAM, MASK_STREAM, ROW_STREAM = range(3)
-
-
-def generator(seed: int, epoch: int, index: int, stream: int) -> np.random.Generator:
-    """Random numbers that belong to one sample of one epoch and to one purpose, and to nothing else."""
-    return np.random.default_rng((seed % 2**63, epoch, index, stream))
 
 
 def notes_per_window(tokens_per_sample: int) -> int:
@@ -56,7 +51,7 @@ def notes_per_window(tokens_per_sample: int) -> int:
     return notes
 
 
-class PieceWindows(FairseqDataset):
+class PieceWindows(EpochDataset):
     """The windows of one split, framed: item i is int64 [8 (m + 2)] with m notes.
 
     Parameters
@@ -90,15 +85,13 @@ class PieceWindows(FairseqDataset):
         train: bool = True,
         seed: int = 1,
     ) -> None:
-        super().__init__()
+        super().__init__(train=train, seed=seed)
         self.parts = parts
-        self.seed = seed
-        self.train = train
         self.drawn = windows == "drawn"
-        self.epoch = 1
         self.notes_per_window = notes_per_window(tokens_per_sample)
         self._check_sizes(tokens_per_sample)
         self._plan()
+        self.set_epoch(1)
         for part in (0, len(parts) - 1):
             self._read(part, 0, int(parts.sizes[part]) // WIDTH - FRAME)
 
@@ -140,25 +133,8 @@ class PieceWindows(FairseqDataset):
 
     @property
     def sizes(self) -> NDArray[np.int64]:
+        """Sub-tokens of each window, int64 [N]."""
         return self.lengths.astype(np.int64) * WIDTH
-
-    def num_tokens(self, index: int) -> int:
-        return int(self.lengths[index]) * WIDTH
-
-    def size(self, index: int) -> int:
-        return self.num_tokens(index)
-
-    def num_tokens_vec(self, indices: NDArray[np.int64]) -> NDArray[np.int64]:
-        return self.lengths[indices].astype(np.int64) * WIDTH
-
-    @property
-    def can_reuse_epoch_itr_across_epochs(self) -> bool:
-        """False while training: the loader's workers hold copies that would stay in the epoch they were started in."""
-        return not self.train
-
-    def set_epoch(self, epoch: int) -> None:
-        if self.train:
-            self.epoch = epoch
 
     def __getitem__(self, index: int) -> NDArray[np.int64]:
         index = int(index)
@@ -168,7 +144,7 @@ class PieceWindows(FairseqDataset):
         part = int(np.searchsorted(self._first, index, side="right")) - 1
         if not self.train:
             return self._read(part, (index - int(self._first[part])) * self.notes_per_window, notes)[0]
-        rng = generator(self.seed, self.epoch, index, WINDOW_STREAM)
+        rng = self.rng(index, WINDOW_STREAM)
         spare = int(self.parts.sizes[part]) // WIDTH - FRAME - notes
         start = int(rng.integers(-(notes // 2), spare + notes // 2 + 1)) if spare else 0
         window, first_bar, last_bar = self._read(part, min(max(start, 0), spare), notes)

@@ -42,10 +42,11 @@ from musicbert_plugin.codecs.conditions import (
 )
 from musicbert_plugin.codecs.remi import INSTRUMENT, PITCH
 from musicbert_plugin.codecs.score import DRUMS
+from musicbert_plugin.data.epoch_rng import epoch_rng
 
 AUGMENTATIONS = ("inst_slight", "drum", "bass", "hist", "inst", "denoise", "content")
 BASSES = (32, 33, 43, 70)
-_STREAM = 16  # above those of ``prefix``
+_STREAM = 16  # above those of ``prefix_lm_dataset``
 
 
 # ------------------------------------------------------------------------------------------------------------- changes
@@ -198,6 +199,6 @@ def augment(
         return condition, music
     for number, name in enumerate(AUGMENTATIONS):
         if name in names:
-            random = np.random.default_rng(np.random.SeedSequence([seed, epoch, index, _STREAM + number]))
+            random = epoch_rng(seed, epoch, index, _STREAM + number)
             pair = _CHANGES[name](pair, random, words)
     return write_condition(pair, words), pair.music

@@ -38,19 +38,14 @@ from torch.nn.utils.rnn import pad_sequence
 
 from musicbert_plugin.codecs.attributes import SLOTS, command_ids
 from musicbert_plugin.codecs.remi import EOS, PAD
-from musicbert_plugin.data.attribute_masking import mask_attributes
-from musicbert_plugin.data.epoch_dataset import WholeBatches
+from musicbert_plugin.data.attribute_dropout import drop_attributes
+from musicbert_plugin.data.epoch_dataset import EpochDataset
+from musicbert_plugin.data.epoch_rng import epoch_rng
 from musicbert_plugin.data.indexed_dataset import IndexedDataset
 from musicbert_plugin.errors import DatasetError
 
 LOSS_ON = ("target", "all")
-VALIDATION_EPOCH = 0  # fairseq counts from 1: no training epoch shares its random numbers
-MASK_STREAM, ORDER_STREAM, AUGMENT_STREAM = range(3)
-
-
-def generator(seed: int, epoch: int, index: int, stream: int) -> np.random.Generator:
-    """Random numbers that depend on these four alone."""
-    return np.random.default_rng(np.random.SeedSequence([seed, epoch, index, stream]))
+MASK_STREAM, ORDER_STREAM = range(2)
 
 
 class Samples(Protocol):
@@ -70,7 +65,8 @@ class AttributedMusic:
     ----------
     stem : path of the split, without ``.bin``
         Beside the music lies ``STEM.attributes.npy``, the class vectors uint8 [N, 63], mapped, not read.
-    mask, mask_prob : see ``attribute_masking``
+    dropout, dropout_prob : str, float
+        Which attributes are visible, see ``attribute_dropout``.
     seed : int
 
     Raises
@@ -79,7 +75,7 @@ class AttributedMusic:
         If a file is missing, or the two disagree.
     """
 
-    def __init__(self, stem: Path, *, mask: str = "steps", mask_prob: float = 0.4, seed: int = 1) -> None:
+    def __init__(self, stem: Path, *, dropout: str = "steps", dropout_prob: float = 0.4, seed: int = 1) -> None:
         self.music = IndexedDataset(stem)
         path = Path(f"{stem}.attributes.npy")
         try:
@@ -94,12 +90,12 @@ class AttributedMusic:
                 f"{path} holds {self.classes.dtype} {list(self.classes.shape)}, but {stem}.bin has {len(self.music)} "
                 f"samples, so uint8 [{len(self.music)}, {SLOTS}] is expected: build the dataset again."
             )
-        self.mask, self.mask_prob, self.seed = mask, mask_prob, seed
+        self.dropout, self.dropout_prob, self.seed = dropout, dropout_prob, seed
         self.sizes = np.asarray(self.music.sizes, np.int64) + SLOTS
 
     def sample(self, index: int, epoch: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        random = generator(self.seed, epoch, index, MASK_STREAM)
-        classes = mask_attributes(np.asarray(self.classes[index]), random, self.mask, self.mask_prob)
+        random = epoch_rng(self.seed, epoch, index, MASK_STREAM)
+        classes = drop_attributes(np.asarray(self.classes[index]), random, self.dropout, self.dropout_prob)
         return command_ids(classes), ended(self.music.read(index))
 
 
@@ -118,7 +114,7 @@ def begin_of_positions(separator_place: int, mode: str) -> int:
     return 0 if mode == "all" else separator_place - (mode == "zero-prefix-shifted")
 
 
-class PrefixedMusic(WholeBatches):
+class PrefixLMDataset(EpochDataset):
     """The batches of the module's table.
 
     Parameters
@@ -133,6 +129,8 @@ class PrefixedMusic(WholeBatches):
         Of the order of samples of one length.
     """
 
+    ORDER = (0, ORDER_STREAM)
+
     def __init__(
         self,
         samples: Samples,
@@ -143,37 +141,14 @@ class PrefixedMusic(WholeBatches):
         train: bool = False,
         seed: int = 1,
     ) -> None:
-        super().__init__()
+        super().__init__(train=train, seed=seed)
         self.samples = samples
         self.separator = separator
         self.position_mode = position_mode
         self.loss_on = loss_on
-        self.train = train
-        self.seed = seed
-        self.epoch = VALIDATION_EPOCH
-        # Two more before the music, and its end is not read.
+        # </s> and <sep> before the music are read, the last </s> is not.
         self.sizes = samples.sizes + 1
-
-    def set_epoch(self, epoch: int) -> None:
-        """Draw anew; without effect on validation."""
-        self.epoch = epoch if self.train else VALIDATION_EPOCH
-
-    @property
-    def can_reuse_epoch_itr_across_epochs(self) -> bool:
-        return not self.train
-
-    def __len__(self) -> int:
-        return len(self.sizes)
-
-    def num_tokens_vec(self, indices: NDArray[np.int64]) -> NDArray[np.int64]:
-        return self.sizes[indices]
-
-    def ordered_indices(self) -> NDArray[np.int64]:
-        """By length, so that a batch has little padding; in training, samples of one length in random order."""
-        order = np.arange(len(self))
-        if self.train:
-            order = generator(self.seed, self.epoch, 0, ORDER_STREAM).permutation(order)
-        return order[np.argsort(self.sizes[order], kind="stable")]
+        self.set_epoch(1)
 
     def __getitem__(self, index: int) -> dict[str, Any]:
         condition, music = self.samples.sample(int(index), self.epoch)
@@ -209,22 +184,17 @@ class PrefixedMusic(WholeBatches):
         }
 
 
-class Prompts(WholeBatches):
+class Prompts(EpochDataset):
     """Prefixes to continue, in the order in which they came: batches of ``src_tokens`` and ``src_lengths``."""
 
     def __init__(self, prefixes: Sequence[Tensor]) -> None:
-        super().__init__()
+        super().__init__(train=False, seed=0)
         self.prefixes = prefixes
         self.sizes = np.array([len(prefix) for prefix in prefixes], np.int64)
 
-    def __len__(self) -> int:
-        return len(self.sizes)
-
     def ordered_indices(self) -> NDArray[np.int64]:
+        """The given order."""
         return np.arange(len(self))
-
-    def num_tokens_vec(self, indices: NDArray[np.int64]) -> NDArray[np.int64]:
-        return self.sizes[indices]
 
     def __getitem__(self, index: int) -> int:
         return int(index)

@@ -1,8 +1,8 @@
 """Masked spectrograms: the batches of spectrogram reconstruction.
 
-An item is a window of a clip (``clip_windows``), masked on its own (``spectrogram_masking``).  What it holds depends on
-(seed, epoch, index) alone: masks are fresh in each training epoch and the same in every validation, where all masked
-cells are zero, so that a model sees no more of the answer than the baselines it is compared with.
+A row is a window (``spectrogram_windows``), masked on its own (``spectrogram_masking``).  Masks are drawn anew in each
+training epoch and are the same in every validation, where all masked cells are zero, so that a model sees no more of
+the target than the baselines it is compared with.
 
 Features stay as stored, in half precision and in their own units; the model standardises them, since its mean and
 deviation travel with its weights.  A batch of B windows, the longest of T frames, of F features:
@@ -11,11 +11,11 @@ deviation travel with its weights.  A batch of B windows, the longest of T frame
 key                   type                   meaning
 ====================  =====================  ===========================================================================
 id                    int64 [B]              index of each window
-net_input.source      float16 [B, T, F]      what the model sees but for the zeros; zero on padding
-net_input.zeroed      bool [B, T, F]         cells that the model sees as zero
+net_input.source      float16 [B, T, F]      the model's input before ``input_mask``; zero on padding
+net_input.input_mask  bool [B, T, F]         cells that the model sees as zero
 net_input.lengths     tuple of B ints        frames of each window (on the host)
 target                float16 [B, T, F]      the features
-region                uint8 [B, T, F]        0 where nothing is to be restored and on padding, else the bits FRAMES,
+target_mask           uint8 [B, T, F]        0 where nothing is to be restored and on padding, else the bits FRAMES,
                                              CHANNELS, PATCHES
 nsentences, ntokens   int                    windows, and frames that are not padding
 n_targets             int                    cells to be restored
@@ -26,55 +26,32 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
-from musicbert_plugin.data.epoch_dataset import WholeBatches
+from musicbert_plugin.data.epoch_dataset import EpochDataset
 from musicbert_plugin.data.spectrogram_masking import SpectrogramMasking
-from musicbert_plugin.data.spectrogram_windows import MASK_STREAM, ORDER_STREAM, ClipWindows, generator
+from musicbert_plugin.data.spectrogram_windows import MASK_STREAM, SpectrogramWindows
 
 
-class WindowDataset(WholeBatches):
-    """What every dataset of windows shares: epochs, order and batches by frames.
+class WindowDataset(EpochDataset):
+    """Base of the datasets over spectrogram windows: epochs, order, and batches by frames.
 
     Parameters
     ----------
-    windows : ClipWindows
+    windows : SpectrogramWindows
     """
 
-    def __init__(self, windows: ClipWindows) -> None:
-        super().__init__()
+    def __init__(self, windows: SpectrogramWindows) -> None:
+        super().__init__(train=windows.train, seed=windows.seed)
         self.windows = windows
+        self.sizes = windows.sizes
+        self.set_epoch(1)
 
-    def set_epoch(self, epoch: int) -> None:
-        """Draw the windows of an epoch; without effect on validation."""
-        self.windows.set_epoch(epoch)
-
-    @property
-    def can_reuse_epoch_itr_across_epochs(self) -> bool:
-        """Batches are those of the first epoch, in another order; windows and masks change all the same."""
-        return not self.windows.train
-
-    def __len__(self) -> int:
-        return len(self.windows)
-
-    @property
-    def sizes(self) -> NDArray[np.int64]:
-        return self.windows.lengths
-
-    def num_tokens_vec(self, indices: NDArray[np.int64]) -> NDArray[np.int64]:
-        return self.windows.lengths[indices]
-
-    def ordered_indices(self) -> NDArray[np.int64]:
-        """Windows by length, so that a batch has little padding; in training those of one length in random order."""
-        windows = self.windows
-        order = np.arange(len(self))
-        if windows.train:
-            order = generator(windows.seed, windows.epoch, 0, ORDER_STREAM).permutation(len(self))
-        return order[np.argsort(windows.lengths[order], kind="stable")]
+    def draw_epoch(self) -> None:
+        """Draw the windows."""
+        self.windows.set_epoch(self.epoch)
 
 
 class MaskedSpectrograms(WindowDataset):
@@ -82,45 +59,44 @@ class MaskedSpectrograms(WindowDataset):
 
     Parameters
     ----------
-    windows : ClipWindows
+    windows : SpectrogramWindows
     masking : SpectrogramMasking
     """
 
-    def __init__(self, windows: ClipWindows, masking: SpectrogramMasking) -> None:
+    def __init__(self, windows: SpectrogramWindows, masking: SpectrogramMasking) -> None:
         super().__init__(windows)
         self.masking = masking if windows.train else masking.hidden
 
     def __getitem__(self, index: int) -> dict[str, Any]:
         window = int(index)
-        clip = self.windows[window]
-        rng = generator(self.windows.seed, self.windows.epoch, window, MASK_STREAM)
-        source, zeroed, region = self.masking(clip, rng)
+        target = self.windows[window]
+        source, input_mask, target_mask = self.masking(target, self.rng(window, MASK_STREAM))
         return {
             "id": window,
             "source": torch.from_numpy(source),
-            "zeroed": torch.from_numpy(zeroed),
-            "target": torch.from_numpy(clip),
-            "region": torch.from_numpy(region),
+            "input_mask": torch.from_numpy(input_mask),
+            "target": torch.from_numpy(target),
+            "target_mask": torch.from_numpy(target_mask),
         }
 
     def collater(self, samples: list[dict[str, Any]]) -> dict[str, Any]:
-        """The batch that this module's table describes; an empty dict for no samples."""
+        """The batch of the module's table; an empty dict for no samples."""
         if not samples:
             return {}
         lengths = tuple(len(sample["target"]) for sample in samples)
-        region = _padded(samples, "region")
+        target_mask = _padded(samples, "target_mask")
         return {
             "id": torch.tensor([sample["id"] for sample in samples]),
             "net_input": {
                 "source": _padded(samples, "source"),
-                "zeroed": _padded(samples, "zeroed"),
+                "input_mask": _padded(samples, "input_mask"),
                 "lengths": lengths,
             },
             "target": _padded(samples, "target"),
-            "region": region,
+            "target_mask": target_mask,
             "nsentences": len(samples),
             "ntokens": sum(lengths),
-            "n_targets": int(torch.count_nonzero(region)),
+            "n_targets": int(torch.count_nonzero(target_mask)),
         }
 
 

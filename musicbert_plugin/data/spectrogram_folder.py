@@ -55,7 +55,7 @@ class Spectrograms:
 
     Attributes
     ----------
-    clip_names : list of str [N]
+    names : list of str [N]
     frames : int64 [N]
         Length T of each clip.
     labels : dict of str to list of str [N]
@@ -99,7 +99,7 @@ class Spectrograms:
                 kept = _unchanged(path, rows) if folder.on_the_fly else np.arange(len(rows))
             self.kept = kept
             rows = [rows[line] for line in kept.tolist()]
-            self.clip_names = [row[0] for row in rows]
+            self.names = [row[0] for row in rows]
             self.frames: NDArray[np.int64] = np.array([int(row[1]) for row in rows], np.int64)
         except (OSError, ValueError, csv.Error) as error:
             reason = getattr(error, "strerror", None) or error
@@ -131,7 +131,7 @@ class Spectrograms:
         count = int(self.frames[index])
         stop = count if stop is None else stop
         if not 0 <= start <= stop <= count:
-            raise DatasetError(f"{self.clip_names[index]}: frames {start} to {stop} of a clip of {count} frames.")
+            raise DatasetError(f"{self.names[index]}: frames {start} to {stop} of a clip of {count} frames.")
         width = self.folder.num_features
         if start == stop:
             return np.zeros((0, width), np.float32)
@@ -146,7 +146,7 @@ class Spectrograms:
 
             self._front_end = FrontEnd.of(self.folder.front_end)
         path, frames = self.recordings[index], int(self.frames[index])
-        return self._front_end.read(path, frames, start, stop, self.clip_names[index])
+        return self._front_end.read(path, frames, start, stop, self.names[index])
 
     def __getitem__(self, index: int) -> NDArray[np.float32]:
         return self.read(index)

@@ -31,9 +31,9 @@ from numpy.typing import NDArray
 from musicbert_plugin.codecs import remi
 from musicbert_plugin.codecs.attributes import (
     KEYS,
+    MULTI_LABEL,
+    NA,
     NOT_EXTRACTED,
-    NOT_GIVEN,
-    OF_MEMBERS,
     SLOT_KEY,
     class_vector,
     classes_of_ids,
@@ -50,10 +50,10 @@ from musicbert_plugin.evaluate.generated_music import add_search_arguments, comp
 from musicbert_plugin.metrics.attribute_accuracy import (
     accuracy_per_attribute,
     attribute_sample_accuracy,
-    bootstrap_interval,
-    judged,
     sample_accuracy,
+    score_slots,
 )
+from musicbert_plugin.metrics.bootstrap import bootstrap_interval
 
 Classes = NDArray[np.uint8]
 PANELS = 8  # of a picture, at most
@@ -105,7 +105,7 @@ def evaluate(options: argparse.Namespace) -> Report:
     found = [_heard(score, options) for score in answers.scores]
     values = measure(
         answers.requests,
-        np.stack([NOT_GIVEN if one is None else one for one in found]),
+        np.stack([NA if one is None else one for one in found]),
         np.array([one is not None for one in found]),
         chords=options.chords,
         legacy=options.legacy,
@@ -154,13 +154,13 @@ def measure(
     ignored = NOT_EXTRACTED if chords else NOT_EXTRACTED | CHORDS
 
     def accuracy_by(asked: Classes) -> NDArray[np.float64]:
-        scored, right = judged(asked, found, NOT_GIVEN, OF_MEMBERS, ignored, BARS if legacy else None)
+        scored, right = score_slots(asked, found, NA, MULTI_LABEL, ignored, BARS if legacy else None)
         return sample_accuracy(scored, right, valid, legacy=legacy)
 
     accuracies = accuracy_by(requested)
     by_chance = accuracy_by_others(requested, accuracy_by)
     options: dict[str, Any] = {"draws": draws, "seed": seed}
-    scored, right = judged(requested, found, NOT_GIVEN, OF_MEMBERS, ignored, BARS if legacy else None)
+    scored, right = score_slots(requested, found, NA, MULTI_LABEL, ignored, BARS if legacy else None)
     right &= valid[:, None]
     counts = accuracy_per_attribute(scored, right, SLOT_KEY)
     attributes = {}
@@ -327,12 +327,13 @@ def read_requests(path: Path) -> tuple[Classes, list[int]]:
 def _of_split(options: argparse.Namespace) -> dict[int, Classes]:
     """What the task tells of each sample of a split, by its number; the same in every run."""
     from musicbert_plugin.data.dataset_folder import check_remi_folder
-    from musicbert_plugin.data.prefix_lm_dataset import VALIDATION_EPOCH, AttributedMusic
+    from musicbert_plugin.data.epoch_rng import VALIDATION_EPOCH
+    from musicbert_plugin.data.prefix_lm_dataset import AttributedMusic
 
     folder = check_remi_folder(options.data)
     if folder.pairs(options.gen_subset):
         raise OptionError(f"{options.data} holds pairs, not attributes: evaluate pairs measures them.")
-    samples = AttributedMusic(folder.path / options.gen_subset, mask=options.attribute_mask, seed=options.seed)
+    samples = AttributedMusic(folder.path / options.gen_subset, dropout=options.attribute_mask, seed=options.seed)
     count = min(len(samples.music), options.limit or len(samples.music))
     if not count:
         raise DatasetError(f"{options.data}: the split {options.gen_subset!r} is empty.")

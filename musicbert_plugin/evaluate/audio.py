@@ -139,12 +139,11 @@ def _measure_reconstruction(hub: MusiCoderHub, options: argparse.Namespace) -> R
     import torch
     from fairseq import utils
 
-    from musicbert_plugin.criterions.spectrogram_reconstruction import REGIONS, SOURCES, error_sums
+    from musicbert_plugin.criterions.spectrogram_reconstruction import SOURCES, TARGET_KINDS, error_sums
+    from musicbert_plugin.plots.reconstruction import draw_sample, restore_sample
     from musicbert_plugin.tasks.spectrogram_reconstruction import (
         SpectrogramReconstructionTask,
         SpectrogramReconstructionTaskConfig,
-        draw_sample,
-        restore_sample,
     )
 
     task = SpectrogramReconstructionTask(
@@ -172,7 +171,7 @@ def _measure_reconstruction(hub: MusiCoderHub, options: argparse.Namespace) -> R
             batch = utils.apply_to_sample(lambda tensor: tensor.to(hub.device), batch)
             output = hub.model(**batch["net_input"])
             total = total + error_sums(
-                output[0], hub.model.get_targets(batch, output), batch["region"], batch["net_input"]["lengths"]
+                output[0], hub.model.get_targets(batch, output), batch["target_mask"], batch["net_input"]["lengths"]
             )
     counts, *sums = total.tolist()
     values: dict[str, Any] = {
@@ -182,7 +181,7 @@ def _measure_reconstruction(hub: MusiCoderHub, options: argparse.Namespace) -> R
         "windows": len(dataset),
     }
     rows = []
-    for place, suffix in enumerate(REGIONS):
+    for place, suffix in enumerate(TARGET_KINDS):
         if not counts[place]:
             continue
         mse = {name: errors[place] / counts[place] for name, errors in zip(SOURCES, sums, strict=True)}
@@ -202,7 +201,7 @@ def _measure_reconstruction(hub: MusiCoderHub, options: argparse.Namespace) -> R
         for number, window in enumerate(chosen.tolist()):
             sample = dataset.collater([dataset[window]])
             clip, start, _ = dataset.windows.span(window)
-            name = dataset.windows.clips.clip_names[clip]
+            name = dataset.windows.split.names[clip]
             values["examples"].append(
                 {"clip": name, "start": start / task.folder.frame_rate}
                 | _write_example(options.dest, number, restore_sample(hub.model, sample))
@@ -227,13 +226,13 @@ def _write_example(folder: Path, number: int, example: dict[str, np.ndarray]) ->
             ("input", example["masked"]),
             ("original", example["original"]),
             ("reconstruction", example["restored"]),
-            ("mask", example["region"] > 0),
+            ("mask", example["target_mask"] > 0),
         ):
             with atomic_path(folder / f"{number}_{name}.npy") as unfinished, unfinished.open("wb") as file:
                 np.save(file, array)
     except OSError as error:
         raise OptionError(f"{folder}: examples cannot be written ({error.strerror}).") from None
-    masked = example["region"] > 0
+    masked = example["target_mask"] > 0
     error_ = (example["restored"] - example["original"])[masked]
     return {
         "masked_cells": int(masked.sum()),
@@ -246,7 +245,7 @@ def _write_example(folder: Path, number: int, example: dict[str, np.ndarray]) ->
 
 def _measure_labels(hub: MusiCoderHub, options: argparse.Namespace) -> Report:
     """Each task's metrics on a split, and those of always giving one answer."""
-    from musicbert_plugin.criterions.audio_multitask import METRICS, clip_scores
+    from musicbert_plugin.criterions.label_scores import METRICS, label_scores
     from musicbert_plugin.data.labels import column_of, read_cells
     from musicbert_plugin.data.spectrogram_folder import SpectrogramFolder
 
@@ -270,15 +269,15 @@ def _measure_labels(hub: MusiCoderHub, options: argparse.Namespace) -> Report:
         if options.head not in (None, task.name):
             continue
         where = str(folder.path / options.gen_subset)
-        labels, present = read_cells(task, column_of(task, clips.labels, where), where, names=clips.clip_names)
+        labels, present = read_cells(task, column_of(task, clips.labels, where), where, names=clips.names)
         labels = np.where(present, task.standardise(labels), 0.0)
         outputs = np.array([list(answer[task.name].values()) for answer in answers])
         outputs = task.standardise(outputs)
         seen, seen_present = read_cells(task, column_of(task, train.labels, "train"), "", quiet=True)
         constant = np.tile(_constant_answer(task, seen, seen_present), (len(clips), 1))
         scores = {
-            "model": clip_scores(outputs, labels, present, task),
-            "baseline": clip_scores(constant, labels, present, task),
+            "model": label_scores(outputs, labels, present, task),
+            "baseline": label_scores(constant, labels, present, task),
         }
         values[task.name] = {"type": task.type, "labelled": int(present.any(1).sum()), **scores}
         for metric in METRICS[task.type]:

@@ -164,9 +164,9 @@ def fresh_copy(hub: MusiCoderHub) -> Any:
 
 def _paired(clips: Spectrograms, others: Spectrograms, options: argparse.Namespace) -> list[Any]:
     """For each clip, a function that gives its features out of the other folder."""
-    place = {name: number for number, name in enumerate(others.clip_names)}
+    place = {name: number for number, name in enumerate(others.names)}
     functions = []
-    for clip, name in enumerate(clips.clip_names):
+    for clip, name in enumerate(clips.names):
         if name not in place or others.frames[place[name]] != clips.frames[clip]:
             raise DatasetError(
                 f"--against {options.against} has no clip {name!r} of {clips.frames[clip]} frames in its split "

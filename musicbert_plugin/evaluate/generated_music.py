@@ -50,7 +50,7 @@ def load_hub(options: argparse.Namespace) -> MuseCocoHub:
     return MuseCocoHub.from_pretrained(options.path, device=device)
 
 
-def compose(hub: MuseCocoHub, prefixes: Sequence[Ids], options: argparse.Namespace, **limits: Any) -> list[Ids]:
+def compose(hub: MuseCocoHub, prefixes: Sequence[Ids], options: argparse.Namespace, **constraints: Any) -> list[Ids]:
     """The music, int64 [T] each, that a model writes behind prefixes (without ``</s>`` and ``<sep>``).
 
     Parameters
@@ -59,10 +59,10 @@ def compose(hub: MuseCocoHub, prefixes: Sequence[Ids], options: argparse.Namespa
     prefixes : sequence of int64 [n]
     options : Namespace
         Those of :func:`add_search_arguments`.
-    limits
-        As ``composition.Limits`` takes them, besides the grammar.
+    **constraints
+        Fields of :class:`~.generation.generator.Constraints`, besides the grammar.
     """
-    from musicbert_plugin.generation.generator import Composer, Limits, Prompt, candidates_of
+    from musicbert_plugin.generation.generator import Constraints, candidates_of
     from musicbert_plugin.generation.sampling import Search
 
     for name in ("beam", "max_length", "batch_size"):
@@ -78,23 +78,10 @@ def compose(hub: MuseCocoHub, prefixes: Sequence[Ids], options: argparse.Namespa
         max_length=options.max_length,
         seed=options.seed,
     )
-    count = candidates_of(options.num_candidates, str(hub.model.args.prefix), search)
-    layout = str(hub.model.args.layout)
-    composer = Composer(
-        hub.model,
-        words=hub.words,
-        layout=layout,
-        limits=Limits(grammar=not options.no_grammar, **limits),
-        prompt=Prompt(meter=remi.parse_meter(options.meter)),
-    )
-    together = max(1, options.batch_size // max(count, options.beam))
-    music: list[Ids] = []
-    for begin in range(0, len(prefixes), together):
-        some = prefixes[begin : begin + together]
-        lines = list(range(begin, begin + len(some)))
-        found = composer.compose(some, search, lines=lines, count=count, keep=1)
-        music += [pieces[0].ids for pieces in found]
-    return music
+    count = candidates_of(options.num_candidates, hub.prefix, search)
+    generator = hub.generator(Constraints(grammar=not options.no_grammar, **constraints), meter=options.meter)
+    pieces = generator.generate_best(prefixes, search, count=count, batch_size=options.batch_size)
+    return [piece.ids for piece in pieces]
 
 
 # --------------------------------------------------------------------------------------------------------------- lines

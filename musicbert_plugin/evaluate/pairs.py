@@ -24,7 +24,7 @@ from musicbert_plugin.data.fairseq_output import read_lines
 from musicbert_plugin.errors import DatasetError, OptionError
 from musicbert_plugin.evaluate import Report
 from musicbert_plugin.evaluate.generated_music import add_search_arguments, compose, ids_reader, load_hub
-from musicbert_plugin.metrics.attribute_accuracy import bootstrap_interval
+from musicbert_plugin.metrics.bootstrap import bootstrap_interval
 from musicbert_plugin.metrics.remi_bars import average, compare
 
 Ids = NDArray[np.int64]
@@ -85,7 +85,7 @@ def measure(
     metrics = {
         name: {
             "mean": mean,
-            "interval": _interval(np.array([bar[name] for bar in compared]), np.array(of_line), draws, seed),
+            "interval": bootstrap_interval([bar[name] for bar in compared], groups=of_line, draws=draws, seed=seed),
         }
         for name, mean in average(compared).items()
     }
@@ -96,14 +96,6 @@ def measure(
         "without_repairs": whole / len(pairs),
         "metrics": metrics,
     }
-
-
-def _interval(bars: NDArray[np.float64], of_line: Ids, draws: int, seed: int) -> tuple[float, float]:
-    """Of the mean over bars (float64 [N]; NaN ones are left out), by drawing lines (int64 [N]), each with its bars."""
-    there = ~np.isnan(bars)
-    counts, sums = np.bincount(of_line[there]), np.bincount(of_line[there], bars[there])
-    lines = counts > 0
-    return bootstrap_interval(sums[lines] / counts[lines], weights=counts[lines], draws=draws, seed=seed)
 
 
 def bars_of(ids: Ids) -> list[NDArray[np.int64]]:

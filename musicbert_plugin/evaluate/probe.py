@@ -17,7 +17,7 @@ numbers         ``--regression``: ridge regression          R2 and CCC, mean ove
                                                                                                        saved, variances
 ==============  ==========================================  =========================================  ================
 
-Tags and numbers are joined by ``/`` (``data.audio_labels``); a clip that lacks one of its numbers takes no part.
+Tags and numbers are joined by ``/`` (``data.labels``); a clip that lacks one of its numbers takes no part.
 
 With the layers of the checkpoint are compared, pooled and probed alike: the raw features, and an encoder of the same
 size with fresh weights (mean over ``--random-encoders`` draws).  Differences to both come with a 95 % interval from a
@@ -38,16 +38,17 @@ from musicbert_plugin.data.labels import SEPARATOR, UNLABELLED, LabelTask, read_
 from musicbert_plugin.errors import DatasetError, OptionError
 from musicbert_plugin.evaluate import Report
 from musicbert_plugin.metrics import classification, regression
+from musicbert_plugin.metrics.bootstrap import bootstrap_interval
+from musicbert_plugin.metrics.means import mean_of_defined
 
 if TYPE_CHECKING:
     from musicbert_plugin.data.spectrogram_folder import SpectrogramFolder
 
 STRENGTHS = (0.001, 0.01, 0.1, 1.0)
 """Inverse regularisation among which the inner folds choose."""
-DRAWS = 10_000
 METRICS = {"single": "accuracy", "multi": "roc_auc", "regression": "r2"}
 CONSTANTS = {"single": "majority", "multi": "shares", "regression": "mean"}
-"""What someone answers who has only counted."""
+"""Names of the baselines."""
 GAINS = {
     "single": "accuracy",
     "multi": "log-likelihood (nats per tag)",
@@ -169,10 +170,10 @@ def _score(labels: NDArray[Any], answer: NDArray[Any], fold: NDArray[np.int64], 
     if kind == "single":
         return classification.accuracy(labels, answer)
     if kind == "regression":
-        return classification.mean_of_defined(regression.r2(labels, answer))
+        return mean_of_defined(regression.r2(labels, answer))
     # Probabilities of different folds come from different models: they are compared within a fold only.
     areas = [classification.roc_auc(labels[fold == part] > 0.5, answer[fold == part]) for part in np.unique(fold)]
-    return classification.mean_of_defined(areas)
+    return mean_of_defined(areas)
 
 
 def _goodness(labels: NDArray[Any], answer: NDArray[Any], kind: str) -> NDArray[np.float64]:
@@ -184,18 +185,6 @@ def _goodness(labels: NDArray[Any], answer: NDArray[Any], kind: str) -> NDArray[
         return -((answer - labels) ** 2 / variance).mean(axis=1)
     likelihood = np.where(labels > 0.5, answer, 1 - answer).clip(_UNLIKELY, 1 - _UNLIKELY)
     return np.log(likelihood).mean(axis=1)
-
-
-def paired_interval(
-    gain: NDArray[np.float64], groups: NDArray[Any], seed: int, draws: int = DRAWS
-) -> tuple[float, float, float]:
-    """Mean of per-clip gains and its 95 % interval, from a bootstrap over groups (clips of a group come together)."""
-    _, place = np.unique(groups, return_inverse=True)
-    sums, counts = np.bincount(place, weights=gain), np.bincount(place)
-    drawn = np.random.default_rng(seed).integers(len(counts), size=(draws, len(counts)))
-    means = sums[drawn].sum(axis=1) / counts[drawn].sum(axis=1)
-    low, high = np.percentile(means, [2.5, 97.5])
-    return float(gain.mean()), float(low), float(high)
 
 
 def evaluate(options: argparse.Namespace) -> Report:
@@ -275,12 +264,13 @@ def evaluate(options: argparse.Namespace) -> Report:
                 (("gain_over_raw", "raw features"), ("gain_over_random", f"random encoder, {name}"))
             ):
                 if other in goodness:
-                    gain = paired_interval(goodness[name] - goodness[other], groups, options.seed)
+                    gains = goodness[name] - goodness[other]
+                    gain = (float(gains.mean()), *bootstrap_interval(gains, groups=groups, seed=options.seed))
                     values[key][name] = dict(zip(("mean", "low", "high"), gain, strict=True))
                     cells[place] = f"{gain[0]:+.3f} [{gain[1]:+.3f}, {gain[2]:+.3f}]"
         rows.append([name, f"{score:.3f}", *cells])
     if kind == "regression":
-        values["ccc"] = over_encoders(lambda answer: classification.mean_of_defined(regression.ccc(labels, answer)))
+        values["ccc"] = over_encoders(lambda answer: mean_of_defined(regression.ccc(labels, answer)))
         header.insert(2, "ccc")
         for row in rows:
             row.insert(2, f"{values['ccc'][row[0]]:.3f}" if row[0] in values["ccc"] else "")
@@ -322,7 +312,7 @@ def _labelled(
             if cell.lower() not in UNLABELLED and clips.frames[clip] > 0:
                 where.append((clips, clip))
                 cells.append(cell)
-                names.append(clips.clip_names[clip])
+                names.append(clips.names[clip])
                 group = clips.labels[options.group][clip].strip() if options.group else ""
                 groups.append(f"{name} {clip}" if group.lower() in UNLABELLED else f"group {group}")
     if not cells:

@@ -1,12 +1,12 @@
-"""One token at a time from a linear-attention decoder: each costs the same, whatever came before.
+"""Recurrent inference of a linear-attention decoder: every token takes the same time, whatever its position.
 
 Katharopoulos et al. 2020, section 3.4: the past of a row is one matrix per layer and head.  Prefixes are read in one
 parallel pass (:meth:`~.linear_decoder.LinearDecoder.prefill`); then every token is one pass of few operations over
 preallocated memory, with query, key and value as one product.
 
-Most of the time goes into reading the weights, and into multiplying them with few rows (:class:`_Maps`).  They lie in
-memory as the products read them fastest, and the decoder's parameters become views of that: values and shapes stay, and
-nothing is stored twice.
+Most of the time goes into reading the weights and multiplying them with few rows (:class:`FusedLinear`).  The weights
+are laid out in memory as the products read them fastest, and the decoder's parameters become views of them: values and
+shapes stay, and nothing is stored twice.
 
 Shapes: B rows, D model dimensions, V vocabulary, H heads, K dimensions of a head, P = H K, W = K + 1; G = B H; I inputs
 and O = N C outputs of a linear map, in N blocks.
@@ -22,23 +22,26 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from musicbert_plugin.modules.linear_attention import EPSILON
+from musicbert_plugin.modules.linear_attention import feature_map, step_features
 from musicbert_plugin.modules.linear_decoder import LinearDecoder, LinearDecoderLayer
 
 
-class _Maps:
-    """Linear maps of the same input as one, with float32 weights on a CPU read in place.
+class FusedLinear:
+    """Linear layers of the same input as one, whose float32 weights on a CPU are read in place.
 
-    A library that multiplies matrices copies them into an order of its own first, which for few rows takes longer than
-    the product.  A batch of small products, one for each block of outputs, is computed in place: below 16 rows fastest
-    with a row's outputs side by side, from there on with an output's rows side by side.  So weights lie in memory as
-    they always do, [O, I].  More than 16 rows are worth the copy: then, as in half precision and on other devices, they
-    are turned around, [I, O], and multiplied at once.  (AVX-512, I and O of 512 to 2,048: 2 to 16 rows take three
-    quarters of the time of a product at once; 64 rows would take a third longer.)
+    A library for matrix products first copies the weights into an order of its own, which for few rows takes longer
+    than the product.  A batch of small products, one for each block of outputs, is computed in place: below 16 rows
+    fastest with the outputs of a row contiguous, from there on with the rows of an output contiguous.  Weights are then
+    stored as usual, [O, I].  For more than 16 rows the copy pays: then, as in half precision and on other devices, they
+    are transposed, [I, O], and multiplied at once.  (AVX-512, I and O of 512 to 2,048: 2 to 16 rows take three quarters
+    of the time of a product at once; 64 rows would take a third longer.)
 
-    Args:
-        linears: maps of the same input.
-        block: C; divides the outputs of each.
+    Parameters
+    ----------
+    *linears : nn.Linear
+        Layers of the same input.
+    block : int
+        C; it divides the number of outputs of each layer.
     """
 
     SIDE_BY_SIDE = 15
@@ -51,13 +54,13 @@ class _Maps:
             linear.bias if linear.bias is not None else first.weight.new_zeros(linear.out_features)
             for linear in linears
         ]
-        self.bias = torch.cat([one.data for one in bias])
-        self.turned = False
+        self.bias = torch.cat([part.data for part in bias])
+        self.transposed = False
         self._hold(torch.cat([linear.weight.data for linear in linears]) if others else first.weight.data.contiguous())
 
     def _hold(self, weight: Tensor) -> None:
         self.weight = weight
-        weight_OI = weight.t() if self.turned else weight
+        weight_OI = weight.t() if self.transposed else weight
         parts = weight_OI.split([linear.out_features for linear in self.linears])
         for linear, part in zip(self.linears, parts, strict=True):
             linear.weight.data = part
@@ -67,16 +70,16 @@ class _Maps:
         self.bias_N1C = self.bias_NC1.transpose(1, 2)
 
     def prepare(self, rows: int) -> None:
-        """Let the weights lie as so many rows need them."""
-        turned = rows > self.IN_BLOCKS or self.weight.dtype != torch.float32 or self.weight.device.type != "cpu"
-        if turned != self.turned:
-            self.turned = turned
+        """Lay out the weights for so many rows."""
+        transposed = rows > self.IN_BLOCKS or self.weight.dtype != torch.float32 or self.weight.device.type != "cpu"
+        if transposed != self.transposed:
+            self.transposed = transposed
             self._hold(self.weight.t().contiguous())
 
     def memory(self, rows: int) -> tuple[Tensor, Tensor]:
-        """What a call with so many rows writes to; and the same as [B, N, C]."""
+        """The output memory of a call with so many rows; and the same as [B, N, C]."""
         count, block, _ = self.weight_NCI.shape
-        if self.turned:
+        if self.transposed:
             out = self.weight.new_empty(rows, count * block)
             return out, out.view(rows, count, block)
         if rows == 1:
@@ -89,9 +92,9 @@ class _Maps:
         return out, out.permute(2, 0, 1)
 
     def __call__(self, x_BI: Tensor, out: Tensor) -> None:
-        """Write to what :meth:`memory` gave."""
+        """Compute the layers; ``out`` is memory that :meth:`memory` returned."""
         rows, inputs = x_BI.shape
-        if self.turned:
+        if self.transposed:
             torch.addmm(self.bias, x_BI, self.weight, out=out)
         elif rows == 1:
             torch.addmv(self.bias, self.weight, x_BI.view(inputs), out=out)
@@ -104,13 +107,12 @@ class _Maps:
 
 def _block(size: int) -> int:
     """The divisor nearest to 64, with which products in blocks are fastest (32 to 256 are nearly so)."""
-    return min(
-        (divisor for divisor in range(1, size + 1) if size % divisor == 0), key=lambda one: abs(math.log(one / 64))
-    )
+    divisors = (divisor for divisor in range(1, size + 1) if size % divisor == 0)
+    return min(divisors, key=lambda divisor: abs(math.log(divisor / 64)))
 
 
 def _norm(norm: nn.LayerNorm) -> tuple[Any, Tensor, Tensor, float]:
-    """What ``torch.layer_norm`` asks for, behind its input."""
+    """The arguments of ``torch.layer_norm`` after its input."""
     return norm.normalized_shape, norm.weight.data, norm.bias.data, norm.eps
 
 
@@ -120,15 +122,15 @@ class _Layer:
     def __init__(self, layer: LinearDecoderLayer) -> None:
         attention = layer.self_attn
         self.attention_norm, self.ffn_norm = _norm(layer.self_attn_layer_norm), _norm(layer.final_layer_norm)
-        self.qkv = _Maps(attention.q_proj, attention.k_proj, attention.v_proj, block=attention.head_dim)
-        self.out = _Maps(attention.out_proj, block=_block(attention.out_proj.out_features))
-        self.fc1 = _Maps(layer.fc1, block=_block(layer.fc1.out_features))
-        self.fc2 = _Maps(layer.fc2, block=_block(layer.fc2.out_features))
-        self.maps = self.qkv, self.out, self.fc1, self.fc2
+        self.qkv = FusedLinear(attention.q_proj, attention.k_proj, attention.v_proj, block=attention.head_dim)
+        self.out = FusedLinear(attention.out_proj, block=_block(attention.out_proj.out_features))
+        self.fc1 = FusedLinear(layer.fc1, block=_block(layer.fc1.out_features))
+        self.fc2 = FusedLinear(layer.fc2, block=_block(layer.fc2.out_features))
+        self.linears = self.qkv, self.out, self.fc1, self.fc2
 
 
-class _Memory:
-    """What a step of B rows writes to; all layers use the same."""
+class Workspace:
+    """Memory that a step of B rows writes to; all layers use the same."""
 
     def __init__(self, rows: int, heads: int, size: int, layer: _Layer) -> None:
         options = {"dtype": torch.float32, "device": layer.qkv.weight.device}
@@ -145,7 +147,6 @@ class _Memory:
         self.w_G1W = torch.ones(rows * heads, 1, size + 1, **options)
         self.w_v = self.w_G1W.view(rows, heads, size + 1)[..., :-1]
         self.o_G1W = torch.empty_like(self.w_G1W)
-        self.numerator, self.denominator = self.o_G1W[..., :-1], self.o_G1W[..., -1:]
         self.y_G1K = torch.empty(rows * heads, 1, size, **options)
         self.y_BP = self.y_G1K.view(rows, heads * size)
 
@@ -153,8 +154,10 @@ class _Memory:
 class RecurrentDecoder:
     """A decoder with the state of a batch of rows; without gradients.
 
-    Args:
-        decoder: in evaluation mode; any floating type.
+    Parameters
+    ----------
+    decoder : LinearDecoder
+        In evaluation mode; of any floating type.
     """
 
     def __init__(self, decoder: LinearDecoder) -> None:
@@ -163,26 +166,33 @@ class RecurrentDecoder:
         self.heads, self.size = attention.heads, attention.head_dim
         with torch.no_grad():
             self.layers = [_Layer(layer) for layer in decoder.layers]
-            self.output = _Maps(decoder.output_projection, block=_block(decoder.output_projection.out_features))
+            self.output = FusedLinear(decoder.output_projection, block=_block(decoder.output_projection.out_features))
             self.norm = _norm(decoder.layer_norm)
             self.embedding = decoder.embed_tokens.weight.data
         self.scale = math.sqrt(self.embedding.shape[1])
         self.states: list[Tensor] = []
         self.rows_B = torch.empty(0, dtype=torch.int64)
-        self._memory: dict[int, _Memory] = {}
+        self._workspaces: dict[int, Workspace] = {}
 
     @torch.inference_mode()
     def start(self, prefixes: Sequence[Tensor], begins: Sequence[int], longest: int, copies: int = 1) -> Tensor:
-        """Read prefixes, and forget what was there before.
+        """Read prefixes; the state of earlier ones is discarded.
 
-        Args:
-            prefixes: int64 [L] each, L >= 1, of any lengths.
-            begins: the place where the positions of each begin.
-            longest: no more tokens than this will follow.
-            copies: how many rows continue each prefix; they come one after the other.
+        Parameters
+        ----------
+        prefixes : sequence of int64 Tensor [L]
+            Of any lengths L >= 1.
+        begins : sequence of int
+            The index in each prefix at which positions begin.
+        longest : int
+            The largest number of tokens that will follow.
+        copies : int
+            Rows that continue each prefix; they are consecutive.
 
-        Returns:
-            logits [B, V] behind each row's prefix, B = copies * number of prefixes.
+        Returns
+        -------
+        Tensor [B, V]
+            Logits of the token after each row's prefix, B = copies * number of prefixes.
         """
         device = self.embedding.device
         lengths = torch.tensor([len(prefix) for prefix in prefixes])
@@ -194,29 +204,29 @@ class RecurrentDecoder:
         positions.ensure(int((lengths - begin).max()) + longest)
         logits, states = self.decoder.prefill(tokens.to(device), begin.to(device))
         self.rows_B = (lengths - begin + positions.FIRST).to(device)
-        self.states, self._memory = states, {}
+        self.states, self._workspaces = states, {}
         if copies > 1:
             index = torch.arange(len(prefixes), device=device).repeat_interleave(copies)
             self.select(index)
             logits = logits.index_select(0, index)
         with torch.inference_mode(False), torch.no_grad():  # parameters stay ordinary tensors
-            for maps in (self.output, *(maps for layer in self.layers for maps in layer.maps)):
-                maps.prepare(len(logits))
+            for linear in (self.output, *(linear for layer in self.layers for linear in layer.linears)):
+                linear.prepare(len(logits))
         return logits
 
     @torch.inference_mode()
     def select(self, index_B: Tensor) -> None:
-        """Go on with these rows, in this order (some may be gone, some there several times); copies all states."""
+        """Continue with these rows, in this order; rows may be omitted or repeated.  All states are copied."""
         self.states = [state.index_select(0, index_B) for state in self.states]
         self.rows_B = self.rows_B.index_select(0, index_B)
 
     @torch.inference_mode()
     def step(self, tokens_B: Tensor) -> Tensor:
-        """Take one more token per row; logits [B, V] of the next."""
+        """Add one token to each row; returns the logits [B, V] of the next."""
         rows, heads, size = len(tokens_B), self.heads, self.size
-        if rows not in self._memory:
-            self._memory = {rows: _Memory(rows, heads, size, self.layers[0])}
-        memory, norm = self._memory[rows], torch.layer_norm
+        if rows not in self._workspaces:
+            self._workspaces = {rows: Workspace(rows, heads, size, self.layers[0])}
+        memory, norm = self._workspaces[rows], torch.layer_norm
         half = self.embedding.dtype != torch.float32
         x = torch.add(
             self.decoder.embed_positions.table.index_select(0, self.rows_B),
@@ -227,13 +237,10 @@ class RecurrentDecoder:
         for layer, state_BHKW in zip(self.layers, self.states, strict=True):
             layer.qkv(norm(x, *layer.attention_norm), memory.qkv)
             qk = memory.qk.float() if half else memory.qk
-            # phi(x) = exp(min(x, 0)) + max(x, 0)
-            torch.clamp(qk, max=0, out=memory.low).exp_()
-            torch.clamp(qk, min=0, out=memory.features).add_(memory.low)
+            feature_map(qk, out=memory.features, low=memory.low)
             memory.w_v.copy_(memory.v)
             state = state_BHKW.view(rows * heads, size, size + 1)
-            torch.bmm(memory.p_G1K, state.baddbmm_(memory.r_GK1, memory.w_G1W), out=memory.o_G1W)
-            torch.div(memory.numerator, memory.denominator.add_(EPSILON), out=memory.y_G1K)
+            step_features(memory.p_G1K, memory.r_GK1, memory.w_G1W, state, o_G1W=memory.o_G1W, out=memory.y_G1K)
             layer.out(memory.y_BP.to(x.dtype) if half else memory.y_BP, memory.out)
             x_BNC.add_(memory.out_BNC)
             layer.fc1(norm(x, *layer.ffn_norm), memory.fc1)

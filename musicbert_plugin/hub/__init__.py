@@ -15,7 +15,7 @@ import musicbert_plugin
 musicbert_plugin.register()
 
 from musicbert_plugin.hub.musecoco import MuseCocoHub  # noqa: E402  (everything below needs fairseq with the plugin)
-from musicbert_plugin.hub.musicbert import Filled, MusicBERTHub  # noqa: E402
+from musicbert_plugin.hub.musicbert import Filled, MaskPredictions, MusicBERTHub  # noqa: E402
 from musicbert_plugin.hub.musicoder import MusiCoderHub  # noqa: E402
 
-__all__ = ["Filled", "MuseCocoHub", "MusiCoderHub", "MusicBERTHub"]
+__all__ = ["Filled", "MaskPredictions", "MuseCocoHub", "MusiCoderHub", "MusicBERTHub"]

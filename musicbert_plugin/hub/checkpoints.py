@@ -1,22 +1,93 @@
-"""Weights alone: files in the safetensors format, and checkpoints without their optimizer or their other heads."""
+"""Files of weights: loading checkpoints, writing smaller ones, and the safetensors format."""
 
 from __future__ import annotations
 
+import contextlib
 import zipfile
-from collections.abc import Mapping
+from argparse import Namespace
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import safetensors.torch
 import torch
+from fairseq.models import ARCH_CONFIG_REGISTRY, ARCH_MODEL_NAME_REGISTRY
+from omegaconf import MISSING, DictConfig, OmegaConf
 from safetensors import SafetensorError
 from torch import Tensor
 
+from musicbert_plugin.compat.fairseq import load_safely
 from musicbert_plugin.errors import CheckpointError, OptionError
 from musicbert_plugin.files import atomic_path
 
 HEADS = "clip_heads.heads"
-"""Where a model of labelled clips keeps its heads."""
+"""Module of a model of labelled recordings that holds its heads."""
+
+
+class Configuration(NamedTuple):
+    """What a checkpoint says of its model and of the task that it was trained for."""
+
+    model: Namespace
+    """All options of the model; those that the file leaves open have the values of its architecture."""
+    task: Namespace
+
+
+def load(path: str | Path, model: str) -> tuple[Configuration, dict[str, Tensor], dict[str, Any]]:
+    """Load a checkpoint, of any age; its tensors stay in the file until they are used, where the format allows it.
+
+    Parameters
+    ----------
+    path : path
+        One ``.pt`` file.
+    model : str
+        Registered name of the expected model.
+
+    Returns
+    -------
+    configuration : Configuration
+    state : dict
+        The state dict of the model.
+    task_state : dict
+        Empty if the file has none.
+
+    Raises
+    ------
+    CheckpointError
+        The file is missing, carries more than weights, or holds another model.
+    """
+    checkpoint = load_mapped(path)
+    if checkpoint.get("args") is not None:
+        options = task = checkpoint["args"]
+    elif checkpoint.get("cfg") is not None:
+        options, task = checkpoint["cfg"].get("model"), checkpoint["cfg"].get("task")
+    else:
+        raise CheckpointError(f"{path} has neither 'cfg' nor 'args', so it doesn't say what model it holds.")
+    options = _namespace(options)
+    name = getattr(options, "_name", None) or getattr(options, "arch", None)
+    if not isinstance(name, str) or ARCH_MODEL_NAME_REGISTRY.get(name) != model:
+        known = ", ".join(sorted(arch for arch, owner in ARCH_MODEL_NAME_REGISTRY.items() if owner == model))
+        raise CheckpointError(f"{path} holds a model of the architecture {name!r}, but one of {known} is expected.")
+    ARCH_CONFIG_REGISTRY[name](options)
+    return Configuration(options, _namespace(task)), checkpoint["model"], checkpoint.get("task_state") or {}
+
+
+def _namespace(options: Any) -> Namespace:
+    """A section of a configuration, whatever its type; values that were never given are left out."""
+    if isinstance(options, Namespace):
+        return Namespace(**vars(options))
+    if isinstance(options, DictConfig):
+        options = OmegaConf.to_container(options)
+    return Namespace(**{str(key): value for key, value in (options or {}).items() if value != MISSING})
+
+
+@contextlib.contextmanager
+def fitting(path: str | Path) -> Iterator[None]:
+    """Name the file of weights that a model does not accept: raises CheckpointError."""
+    try:
+        yield
+    except (RuntimeError, CheckpointError) as error:
+        reason = " ".join(str(error).split())
+        raise CheckpointError(f"{path} doesn't fit the model that it describes: {reason[:300]}.") from error
 
 
 def read_safetensors(path: str | Path) -> dict[str, Tensor]:
@@ -125,8 +196,6 @@ def load_mapped(path: str | Path) -> dict[str, Any]:
     CheckpointError
         If it is missing, carries more than weights, or is something else.
     """
-    from musicbert_plugin.compat.fairseq import load_safely
-
     if not Path(path).is_file():
         raise CheckpointError(f"{path} is not a file; the path of one checkpoint (.pt) is expected.")
     mapped = zipfile.is_zipfile(path)

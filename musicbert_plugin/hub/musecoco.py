@@ -19,50 +19,50 @@ from collections.abc import Sequence
 from os import PathLike
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
 
 import torch
-from fairseq.models import ARCH_CONFIG_REGISTRY
-from omegaconf import MISSING, DictConfig, OmegaConf
 from torch import Tensor
 
 from musicbert_plugin.codecs import remi
-from musicbert_plugin.codecs.octuple import DEFAULT_METER
 from musicbert_plugin.codecs.score import Score
 from musicbert_plugin.compat.fairseq import require_safe_torch
 from musicbert_plugin.data.dataset_folder import read_dictionary
 from musicbert_plugin.errors import CheckpointError, OptionError
 from musicbert_plugin.files import atomic_path
-from musicbert_plugin.generation.generator import (
-    Composer,
-    Limits,
-    Prompt,
-    candidates_of,
-    prompt_of,
-    read_prompt,
-    request_ids,
-)
+from musicbert_plugin.generation.generator import ConditionalGenerator, Constraints, candidates_of
+from musicbert_plugin.generation.prompts import make_prompt, request_ids
 from musicbert_plugin.generation.sampling import Search
-from musicbert_plugin.hub.checkpoints import load_mapped, read_safetensors, write_safetensors
+from musicbert_plugin.hub.checkpoints import fitting, load, read_safetensors, write_safetensors
 from musicbert_plugin.models.linear_transformer_lm import SIZES, LinearTransformerLM
 from musicbert_plugin.tasks.attribute_to_music import dictionary_of
 
-ARCHITECTURE = "linear_transformer_lm"
 OUTPUT, HUGGING_FACE_OUTPUT = "decoder.output_projection.weight", "lm_head.weight"
 
 
 class MuseCocoHub:
-    """A model in evaluation mode, and what is needed to ask it for music.
+    """A model in evaluation mode that generates music from requests.
 
-    Attributes:
-        model: the ``LinearTransformerLM``.
-        words: its dictionary, by id.
+    Attributes
+    ----------
+    model : LinearTransformerLM
+    words : tuple of str
+        Its dictionary, by id.
     """
 
     def __init__(self, model: LinearTransformerLM, words: Sequence[str]) -> None:
         self.model = model.eval()
         self.words = tuple(words)
-        self._composer: Composer | None = None
+        self._generator: ConditionalGenerator | None = None
+
+    @property
+    def layout(self) -> str:
+        """The token layout of the model's music."""
+        return str(self.model.args.layout)
+
+    @property
+    def prefix(self) -> str:
+        """The kind of the model's prefixes, ``attributes`` or ``conditions``."""
+        return str(self.model.args.prefix)
 
     @classmethod
     def from_pretrained(
@@ -75,15 +75,26 @@ class MuseCocoHub:
     ) -> MuseCocoHub:
         """Load a ``.pt`` file or a Hugging Face folder; on the CPU, weights stay in the file until they are used.
 
-        Args:
-            dtype: of the weights; None: as they are stored.
-            position_mode: another than the checkpoint's (released samples were made with ``zero-prefix-shifted``).
+        Parameters
+        ----------
+        path : path
+        device : str or torch.device
+        dtype : torch.dtype, optional
+            Type of the weights; None: as they are stored.
+        position_mode : str, optional
+            Overrides the checkpoint's (released samples were made with ``zero-prefix-shifted``).
 
-        Raises:
-            CheckpointError: if it is missing, carries more than weights, is no such model, or needs a ``dict.txt``.
+        Raises
+        ------
+        CheckpointError
+            The file is missing, carries more than weights, holds another model, or needs a ``dict.txt``.
         """
         path = Path(path)
-        options, weights = _from_folder(path) if path.is_dir() else _from_file(path)
+        if path.is_dir():
+            options, weights = _from_folder(path)
+        else:
+            configuration, weights, _ = load(path, "linear_transformer_lm")
+            options = configuration.model
         words = _dictionary(path if path.is_dir() else path.parent, path, weights)
         if position_mode is not None:
             options.position_mode = position_mode
@@ -91,11 +102,8 @@ class MuseCocoHub:
         with torch.device("meta"):
             model = LinearTransformerLM.build_model(options, task)
         weights = {name: value.to(dtype) if dtype else value for name, value in weights.items()}
-        try:
+        with fitting(path):
             torch.nn.Module.load_state_dict(model, weights, strict=True, assign=True)
-        except RuntimeError as error:
-            reason = " ".join(str(error).split())
-            raise CheckpointError(f"{path} doesn't fit the model that it describes: {reason[:300]}.") from error
         model.decoder.embed_positions.make_table()
         model.requires_grad_(False)
         return cls(model.to(device), words)
@@ -151,29 +159,40 @@ class MuseCocoHub:
     ) -> list[Score]:
         """New music, one score per request.
 
-        Args:
-            requests: lines of words (see ``codecs.requests.parse_request``); or, for a model of one's own pairs,
-                conditions in words of its dictionary.
-            prompt: music that every piece begins with: a file (see ``composition.read_prompt``), or a score.
-            meter: N/D, of bars where no word tells it; by default that of a prompt of MIDI or a score, or else 4/4.
-            num_candidates: so many are written for each request, and the one with the largest share of the requested
-                attributes is given (of equal ones the more probable).  By default 4, or 1 where nothing can be chosen:
-                for a model of pairs, which has no attributes, with ``top_k`` 1 and with beams.
-            seed: a request's random numbers depend on it, the place of the request and the candidate alone.
-            beam: more than 1 searches instead of sampling.
-            top_k, top_p, temperature: of sampling; ``top_k`` 1 is greedy.
-            min_length, max_length: words after the prompt.
-            exact_bars, only_instruments, grammar: see ``composition.Limits``.
-            batch_size: rows at a time, a row for each candidate or beam; the result does not depend on it.
+        Parameters
+        ----------
+        requests : sequence of str
+            Lines of words (see :func:`~.codecs.requests.parse_request`), or, for a model of custom pairs, conditions in
+            words of its dictionary.
+        prompt : path or Score, optional
+            Music that every piece begins with; for files see :func:`~.generation.prompts.read_prompt`.
+        meter : str, optional
+            N/D, time signature of bars without a time-signature token; by default that of the prompt if it is MIDI or a
+            score, else 4/4.
+        num_candidates : int, optional
+            Pieces that are generated for each request, of which the one with the largest share of the requested
+            attributes is returned (of equal ones the more probable).  By default 4, or 1 where there is nothing to
+            choose: for a model of pairs, which has no attributes, with ``top_k`` 1 and with beam search.
+        seed : int
+            The random numbers of a request depend only on the seed, the index of the request and the candidate.
+        beam : int
+            More than 1 searches instead of sampling.
+        top_k, top_p, temperature
+            Of sampling; ``top_k`` 1 is greedy.
+        min_length, max_length : int
+            Words after the prompt.
+        exact_bars, only_instruments, grammar
+            See :class:`~.generation.generator.Constraints`.
+        batch_size : int
+            Rows at a time, one for each candidate or beam; the result does not depend on it.
 
-        Raises:
-            OptionError: if a request means nothing, or limits cannot be kept.
+        Raises
+        ------
+        OptionError
+            A word of a request is unknown, or the constraints cannot be satisfied.
         """
         if isinstance(requests, str):
             raise OptionError("requests is one string, but a list of them is accepted: one for each piece.")
-        if batch_size < 1:
-            raise OptionError(f"batch_size {batch_size}: 1 or more is accepted.")
-        layout = str(self.model.args.layout)
         search = Search(
             beam=beam,
             sampling=beam == 1,
@@ -184,53 +203,26 @@ class MuseCocoHub:
             max_length=max_length,
             seed=seed,
         )
-        prefix = str(self.model.args.prefix)
-        count = candidates_of(num_candidates, prefix, search)
-        if self._composer is None:
-            self._composer = Composer(self.model, words=self.words, layout=layout)
-        composer = copy.copy(self._composer)
-        composer.limits = Limits(exact_bars, only_instruments, grammar)
-        given = None if meter is None else remi.parse_meter(meter)
-        if prompt is None:
-            composer.prompt = Prompt(meter=given or DEFAULT_METER)
-        elif isinstance(prompt, Score):
-            composer.prompt = prompt_of(prompt, layout, given)
-        else:
-            composer.prompt = read_prompt(str(prompt), layout, given)
-        prefixes = [request_ids(request, self.words, prefix) for request in requests]
-        together = max(1, batch_size // max(count, beam))
-        scores = []
-        for begin in range(0, len(prefixes), together):
-            lines = list(range(begin, min(begin + together, len(prefixes))))
-            some = [prefixes[line] for line in lines]
-            found = composer.compose(some, search, lines=lines, count=count, keep=1)
-            bar_meter = composer.prompt.meter
-            scores += [remi.decode_with_repairs(pieces[0].ids, bar_meter, layout)[0] for pieces in found]
-        return scores
+        generator = self.generator(Constraints(exact_bars, only_instruments, grammar), prompt, meter)
+        prefixes = [request_ids(request, self.words, self.prefix) for request in requests]
+        count = candidates_of(num_candidates, self.prefix, search)
+        pieces = generator.generate_best(prefixes, search, count=count, batch_size=batch_size)
+        return [remi.decode_with_repairs(piece.ids, generator.prompt.meter, self.layout)[0] for piece in pieces]
 
-
-def _from_file(path: Path) -> tuple[Namespace, dict[str, Tensor]]:
-    state = load_mapped(path)
-    if state.get("args") is not None:
-        options = Namespace(**_items(state["args"]))
-    elif state.get("cfg") is not None:
-        options = Namespace(**_items(state["cfg"]["model"]))
-    else:
-        raise CheckpointError(f"{path} has neither 'cfg' nor 'args', so it doesn't say what model it holds.")
-    name = getattr(options, "_name", None) or getattr(options, "arch", None)
-    if not isinstance(name, str) or not name.startswith(ARCHITECTURE) or name not in ARCH_CONFIG_REGISTRY:
-        known = ", ".join(SIZES)
-        raise CheckpointError(f"{path} holds a model of the architecture {name!r}, but one of {known} is expected.")
-    ARCH_CONFIG_REGISTRY[name](options)
-    return options, state["model"]
-
-
-def _items(options: Any) -> dict[str, Any]:
-    if isinstance(options, Namespace):
-        return dict(vars(options))
-    if isinstance(options, DictConfig):
-        options = OmegaConf.to_container(options)
-    return {str(key): value for key, value in (options or {}).items() if value != MISSING}
+    def generator(
+        self,
+        constraints: Constraints,
+        prompt: str | PathLike[str] | Score | None = None,
+        meter: str | None = None,
+    ) -> ConditionalGenerator:
+        """The model with constraints and a prompt, see :meth:`generate`."""
+        if self._generator is None:
+            self._generator = ConditionalGenerator(self.model, words=self.words, layout=self.layout)
+        generator = copy.copy(self._generator)
+        generator.constraints = constraints
+        music = prompt if prompt is None or isinstance(prompt, Score) else Path(prompt)
+        generator.prompt = make_prompt(music, self.layout, None if meter is None else remi.parse_meter(meter))
+        return generator
 
 
 def _from_folder(path: Path) -> tuple[Namespace, dict[str, Tensor]]:

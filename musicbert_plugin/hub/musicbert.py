@@ -20,7 +20,6 @@ Shapes: N notes of a piece, T = 8 (N + 2) framed token ids, L layers, D model di
 from __future__ import annotations
 
 import logging
-from argparse import Namespace
 from collections.abc import Iterable, Mapping, Sequence
 from os import PathLike
 from pathlib import Path
@@ -30,16 +29,14 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 import torch.nn.functional as F
-from fairseq.models import ARCH_CONFIG_REGISTRY
-from omegaconf import MISSING, DictConfig, OmegaConf
 from torch import Tensor
 
 from musicbert_plugin.codecs import octuple
 from musicbert_plugin.codecs.octuple import BAR, BARS, FIELD_OFFSETS, FIELD_SIZES, MASK
 from musicbert_plugin.codecs.score import Score, read_midi
-from musicbert_plugin.compat.fairseq import load_safely
 from musicbert_plugin.errors import CheckpointError, OptionError, ScoreError
 from musicbert_plugin.generation import infilling
+from musicbert_plugin.hub.checkpoints import fitting, load
 from musicbert_plugin.models.musicbert import MusicBERTModel
 from musicbert_plugin.tasks.octuple_masked_lm import octuple_dictionary
 
@@ -51,8 +48,8 @@ LONGEST_ROW = 1024
 """Octuples per row, frame included, that the published models were trained with: later positions were never trained."""
 
 
-class Filled(NamedTuple):
-    """What :meth:`MusicBERTHub.fill_mask` found."""
+class MaskPredictions(NamedTuple):
+    """Predictions of :meth:`MusicBERTHub.fill_mask`."""
 
     octuples: np.ndarray
     """[N, 8], the most probable value in every masked field."""
@@ -60,6 +57,9 @@ class Filled(NamedTuple):
     """[M, k], the most probable values of each masked field, best first; in row-major order of the mask."""
     probabilities: np.ndarray
     """[M, k], their probabilities among the values of the field."""
+
+
+Filled = MaskPredictions  # its older name
 
 
 class MusicBERTHub:
@@ -90,20 +90,18 @@ class MusicBERTHub:
                 ``dict.txt`` or ``labels.txt`` that doesn't fit.
         """
         path = Path(path)
-        if not path.is_file():
-            raise CheckpointError(f"{path} is not a file; the path of one checkpoint (.pt) is expected.")
-        _check_dictionary(path.with_name("dict.txt"))
-        state = load_safely(str(path), map_location="cpu")
-        cfg, task = _configurations(path, state)
+        if path.is_file():
+            _check_dictionary(path.with_name("dict.txt"))
+        (cfg, task), state, task_state = load(path, "musicbert")
         cfg.load_checkpoint_heads, cfg.freeze_encoder_layers = True, 0
         cfg.checkpoint_activations = cfg.compile_layers = False
-        model = MusicBERTModel.build_model(cfg, _task_like(task))
-        try:
-            model.load_state_dict(state["model"], strict=True)
-        except RuntimeError as error:
-            reason = " ".join(str(error).split())
-            raise CheckpointError(f"{path} doesn't fit the model that it describes: {reason[:300]}.") from error
-        return cls(model.to(device), _label_names(path, state, task, model))
+        # what build_model asks a task for
+        like = SimpleNamespace(source_dictionary=octuple_dictionary(), cfg=task, max_positions=lambda: 8 * LONGEST_ROW)
+        model = MusicBERTModel.build_model(cfg, like)
+        with fitting(path):
+            model.load_state_dict(state, strict=True)
+        names = task_state.get("label_names") or getattr(task, "label_names", None)
+        return cls(model.to(device), _label_names(path, names, model))
 
     @property
     def device(self) -> torch.device:
@@ -232,17 +230,28 @@ class MusicBERTHub:
 
     # ---------------------------------------------------------------------------------------------------- predictions
 
-    def fill_mask(self, music: Music, mask: np.ndarray | Tensor | None = None, topk: int = 1) -> Filled:
-        """Guess masked fields, all at once, each from its own vocabulary.
+    def fill_mask(
+        self, music: Music, mask: np.ndarray | Tensor | None = None, top_k: int = 1, *, topk: int | None = None
+    ) -> MaskPredictions:
+        """Predict masked fields, all at once, each from its own vocabulary.
 
-        Args:
-            music: a piece that the model sees at once, of at most 256 bars.
-            mask: bool [N, 8], the fields to mask and guess; may be left out if ``music`` is token ids with masks in it.
-            topk: how many values to return for each, 1 to 32 (the fewest that a field has).
+        Parameters
+        ----------
+        music : path, Score, octuples or token ids
+            A piece that the model sees at once, of at most 256 bars.
+        mask : bool [N, 8], optional
+            The fields to mask and predict; may be omitted if ``music`` is token ids that hold masks.
+        top_k : int
+            How many values to return for each, 1 to 32 (the size of the smallest vocabulary).
+        topk : int, optional
+            Older name of ``top_k``.
 
-        Raises:
-            OptionError: if the mask doesn't fit or the piece is too long.
+        Raises
+        ------
+        OptionError
+            The mask doesn't fit or the piece is too long.
         """
+        top_k = top_k if topk is None else topk
         if mask is None:
             octuples, mask = _without_masks(music)
         else:
@@ -251,17 +260,17 @@ class MusicBERTHub:
             raise OptionError(f"the mask is {mask.dtype} {mask.shape}, but bool {octuples.shape} is expected.")
         if len(octuples) > self.window or np.ptp(octuples[:, BAR]) >= BARS:
             raise OptionError(f"fill_mask takes up to {self.window} notes in {BARS} bars; cut the piece or use infill.")
-        if not 1 <= topk <= min(FIELD_SIZES):
-            raise OptionError(f"topk is {topk}, but 1 to {min(FIELD_SIZES)} is accepted.")
-        values = np.empty((*octuples.shape, topk), np.int64)
-        probabilities = np.empty((*octuples.shape, topk))
+        if not 1 <= top_k <= min(FIELD_SIZES):
+            raise OptionError(f"top_k is {top_k}, but 1 to {min(FIELD_SIZES)} is accepted.")
+        values = np.empty((*octuples.shape, top_k), np.int64)
+        probabilities = np.empty((*octuples.shape, top_k))
         shown = _with_bars_in_reach(octuples, octuples)
         for field, log_p in enumerate(self._predict(shown, mask, mask)):
-            best = np.argsort(-log_p, axis=1, kind="stable")[:, :topk]
+            best = np.argsort(-log_p, axis=1, kind="stable")[:, :top_k]
             values[mask[:, field], field] = best
             probabilities[mask[:, field], field] = np.exp(np.take_along_axis(log_p, best, 1))
         values[:, BAR] += (octuples[:, BAR] - shown[:, BAR])[:, None]
-        return Filled(np.where(mask, values[..., 0], octuples), values[mask], probabilities[mask])
+        return MaskPredictions(np.where(mask, values[..., 0], octuples), values[mask], probabilities[mask])
 
     def infill(
         self,
@@ -375,40 +384,9 @@ def _check_dictionary(path: Path) -> None:
         )
 
 
-def _configurations(path: Path, state: dict[str, Any]) -> tuple[Namespace, Any]:
-    """The model's options with every field of its architecture, and the task's, of old and new files."""
-    if state.get("args") is not None:
-        cfg = task = state["args"]
-    elif state.get("cfg") is not None:
-        cfg, task = state["cfg"]["model"], state["cfg"]["task"]
-    else:
-        raise CheckpointError(f"{path} has neither 'cfg' nor 'args', so it doesn't say what model it holds.")
-    options = Namespace(**_items(cfg))
-    name = getattr(options, "_name", None) or getattr(options, "arch", None)
-    if not isinstance(name, str) or not name.startswith("musicbert") or name not in ARCH_CONFIG_REGISTRY:
-        known = ", ".join(sorted(arch for arch in ARCH_CONFIG_REGISTRY if arch.startswith("musicbert")))
-        raise CheckpointError(f"{path} holds a model of the architecture {name!r}, but one of {known} is expected.")
-    ARCH_CONFIG_REGISTRY[name](options)
-    return options, SimpleNamespace(**_items(task))
-
-
-def _items(options: Any) -> dict[str, Any]:
-    if isinstance(options, Namespace):
-        return dict(vars(options))
-    if isinstance(options, DictConfig):
-        options = OmegaConf.to_container(options)
-    return {str(key): value for key, value in (options or {}).items() if value != MISSING}
-
-
-def _task_like(options: Any) -> Any:
-    """What ``build_model`` asks a task for."""
-    return SimpleNamespace(source_dictionary=octuple_dictionary(), cfg=options, max_positions=lambda: 8 * LONGEST_ROW)
-
-
-def _label_names(path: Path, state: dict[str, Any], task: Any, model: MusicBERTModel) -> dict[str, list[str]]:
-    """Class names by head, checked against the heads' sizes."""
+def _label_names(path: Path, found: Any, model: MusicBERTModel) -> dict[str, list[str]]:
+    """Class names by head, those found in the checkpoint or else beside it, checked against the heads' sizes."""
     sizes = {name: head.out_proj.out_features for name, head in model.classification_heads.items()}
-    found = (state.get("task_state") or {}).get("label_names") or getattr(task, "label_names", None)
     source = f"label_names of {path}"
     beside = path.with_name("labels.txt")
     if not found and sizes and beside.is_file():

@@ -36,15 +36,14 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from fairseq.models import ARCH_CONFIG_REGISTRY, ARCH_MODEL_NAME_REGISTRY
 from torch import Tensor
 
-from musicbert_plugin.compat.fairseq import load_safely
-from musicbert_plugin.criterions.audio_multitask import outputs_of
+from musicbert_plugin.criterions.label_scores import outputs_of
 from musicbert_plugin.data.labels import LabelTask
 from musicbert_plugin.data.spectrogram_windows import MIN_FRAMES, count_end_to_end
 from musicbert_plugin.errors import CheckpointError, DatasetError, OptionError
-from musicbert_plugin.models.musicoder import MusiCoderConfig, MusiCoderModel
+from musicbert_plugin.hub.checkpoints import fitting, load
+from musicbert_plugin.models.musicoder import MusiCoderModel
 
 WINDOW = 1292
 """Frames that a model sees at once: 30 seconds of 43 frames each."""
@@ -111,25 +110,19 @@ class MusiCoderHub:
             CheckpointError: if the file is missing, carries more than weights, or is no MusiCoder.
         """
         path = Path(path)
-        if not path.is_file():
-            raise CheckpointError(f"{path} is not a file; the path of one checkpoint (.pt) is expected.")
-        state = load_safely(str(path), map_location="cpu")
-        description = state.get("task_state") or {}
-        mean = state["model"].get("feature_mean")
-        cfg = _configuration(path, state)
-        if mean is None:
+        (cfg, task), state, description = load(path, "musicoder")
+        cfg.checkpoint_activations = False
+        if "feature_mean" not in state:
             raise CheckpointError(f"{path} holds no model of spectrograms; a musicoder checkpoint is expected.")
-        tasks = [LabelTask.of(settings) for settings in description.get("label_tasks", ())]
-        task = SimpleNamespace(feature_mean=mean, feature_std=state["model"]["feature_std"])
-        if tasks:
-            task.head_sizes = {each.name: each.size for each in tasks}
-        model = MusiCoderModel.build_model(cfg, task)
-        try:
-            model.load_state_dict(state["model"], strict=True)
-        except (RuntimeError, CheckpointError) as error:
-            reason = " ".join(str(error).split())
-            raise CheckpointError(f"{path} doesn't fit the model that it describes: {reason[:300]}.") from error
-        trained = _settings(state, "task") if tasks and window is None else {}
+        sizes = {each.name: each.size for each in map(LabelTask.of, description.get("label_tasks", ()))}
+        # what build_model asks a task for
+        like = SimpleNamespace(feature_mean=state["feature_mean"], feature_std=state["feature_std"])
+        if sizes:
+            like.head_sizes = sizes
+        model = MusiCoderModel.build_model(cfg, like)
+        with fitting(path):
+            model.load_state_dict(state, strict=True)
+        trained = vars(task) if sizes and window is None else {}
         return cls(
             model.float().to(device),
             description,
@@ -247,13 +240,14 @@ class MusiCoderHub:
         if self.model.reconstruction_head is None:
             raise CheckpointError("the model has no head for reconstruction; a pre-trained checkpoint is expected.")
         source = torch.from_numpy(self.spectrogram(spectrogram))
-        zeroed = torch.from_numpy(np.ascontiguousarray(hidden, dtype=bool))
+        input_mask = torch.from_numpy(np.ascontiguousarray(hidden, dtype=bool))
         out = source.clone()
         for window, kept in _windows(len(source), self.window, self.model.frame_stack):
-            restored = self.model(source[None, window].to(self.device), zeroed=zeroed[None, window].to(self.device))[0]
+            shown, mask = (x[None, window].to(self.device) for x in (source, input_mask))
+            restored = self.model(shown, input_mask=mask)[0]
             local = slice(kept.start - window.start, kept.stop - window.start)
             out[kept] = self.model.restore_units(restored)[0, local].cpu()
-        return torch.where(zeroed, out, source).numpy()
+        return torch.where(input_mask, out, source).numpy()
 
     def _joined(self, recording: Recording, layers: tuple[int, ...] | None) -> list[np.ndarray]:
         """States of these layers (None: the final ones), joined over windows: a list of [S, D]."""
@@ -295,23 +289,3 @@ def _windows(frames: int, window: int, r: int) -> Iterator[tuple[slice, slice]]:
         end = frames if number == len(starts) - 1 else start + window - quarter
         yield slice(start, stop), slice(begin, end)
         begin = end
-
-
-def _settings(state: dict[str, Any], part: str) -> Any:
-    """One part of a checkpoint's configuration, empty where it has none."""
-    return (state.get("cfg") or {}).get(part) or {}
-
-
-def _configuration(path: Path, state: dict[str, Any]) -> MusiCoderConfig:
-    """The model's configuration out of a checkpoint."""
-    cfg = _settings(state, "model")
-    name = cfg.get("_name") if hasattr(cfg, "get") else getattr(cfg, "_name", None)
-    if not cfg or ARCH_MODEL_NAME_REGISTRY.get(name, name) != "musicoder":
-        raise CheckpointError(f"{path} is a model {name!r}; musicoder_* or m3bert_* is expected.")
-    given = {key: cfg[key] for key in MusiCoderConfig.__dataclass_fields__ if key in cfg}
-    config = SimpleNamespace(**given)
-    if name in ARCH_CONFIG_REGISTRY:
-        ARCH_CONFIG_REGISTRY[name](config)
-    full = MusiCoderConfig(**vars(config))
-    full.checkpoint_activations = False
-    return full

@@ -1,25 +1,25 @@
-"""Classification metrics: how well are the classes of clips guessed, one of several or any number of them?
+"""Classification metrics: how well are classes of recordings predicted?
 
 Aim
 ---
-Two kinds of tasks occur in music tagging.  A clip has exactly one class (genre, composer): the guess is right or not,
-and rare classes count as much as frequent ones only if one says so.  Or a clip has any number of tags (moods,
-instruments): each tag is a ranking of all clips, and the question is whether clips with the tag come first.
+Two kinds of tasks occur in music tagging.  Either an excerpt has exactly one class (genre, composer), which is
+predicted or not; or it has any number of tags (moods, instruments), and each tag ranks all excerpts: those with the tag
+should come first.
 
 Conventions
 -----------
 Classes are numbered from 0.  ``reference`` and ``estimate`` are integers [N].  Tags are ``reference`` bool [N, C] and
-``score`` float [N, C], of which only the order within a column matters.  A number that cannot be said is NaN: the
-ROC area of a tag that all clips or none have; a mean leaves NaN out, and is NaN without anything else.
+``score`` float [N, C], of which only the order within a column matters.  Undefined
+numbers are NaN: the ROC area of a tag that all excerpts or none have.  Means leave NaN out.
 
 Metrics
 -------
-* :func:`accuracy`: share of clips guessed right.
+* :func:`accuracy`: share of correct predictions.
 * :func:`macro_f1`: mean over classes of the harmonic mean of precision and recall [1]_; over the classes that occur in
   the reference or the estimate.
-* :func:`roc_auc`: probability that a clip with the tag is ranked above one without, ties counting half [2]_.
+* :func:`roc_auc`: probability that an excerpt with the tag is ranked above one without, ties counting half [2]_.
 * :func:`pr_auc`: average precision, the area under the step function of precision over recall [3]_.
-* :func:`majority_class`: what someone would answer who has only counted.
+* :func:`majority_class`: the majority baseline.
 
 References
 ----------
@@ -33,6 +33,10 @@ from __future__ import annotations
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+
+from musicbert_plugin.metrics.means import mean_of_defined
+
+__all__ = ["accuracy", "macro_f1", "majority_class", "mean_of_defined", "pr_auc", "roc_auc"]
 
 
 def validate_classes(reference: ArrayLike, estimate: ArrayLike) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
@@ -53,7 +57,7 @@ def validate_classes(reference: ArrayLike, estimate: ArrayLike) -> tuple[NDArray
             raise ValueError(f"{name} has the class {values.min()}; classes are numbered from 0.")
         arrays.append(values.astype(np.int64))
     if len(arrays[0]) != len(arrays[1]):
-        raise ValueError(f"reference has {len(arrays[0])} clips, but estimate has {len(arrays[1])}.")
+        raise ValueError(f"reference has {len(arrays[0])} excerpts, but estimate has {len(arrays[1])}.")
     return arrays[0], arrays[1]
 
 
@@ -72,12 +76,12 @@ def validate_tags(reference: ArrayLike, score: ArrayLike) -> tuple[NDArray[np.bo
     if not np.isin(truth, (0, 1)).all():
         raise ValueError("reference holds other values than 0 and 1.")
     if np.isnan(values).any():
-        raise ValueError("score holds NaN, which has no place in an order.")
+        raise ValueError("score holds NaN, which cannot be ranked.")
     return truth.astype(bool), values
 
 
 def accuracy(reference: ArrayLike, estimate: ArrayLike) -> float:
-    """Share of clips guessed right.
+    """Share of correct predictions.
 
     Parameters
     ----------
@@ -85,7 +89,7 @@ def accuracy(reference: ArrayLike, estimate: ArrayLike) -> float:
 
     Returns
     -------
-    float, 0 to 1, NaN without clips
+    float, 0 to 1, NaN without excerpts
 
     Examples
     --------
@@ -105,7 +109,7 @@ def macro_f1(reference: ArrayLike, estimate: ArrayLike) -> float:
 
     Returns
     -------
-    float, 0 to 1, NaN without clips
+    float, 0 to 1, NaN without excerpts
     """
     truth, guess = validate_classes(reference, estimate)
     if not len(truth):
@@ -134,7 +138,7 @@ def roc_auc(reference: ArrayLike, score: ArrayLike) -> NDArray[np.float64]:
 
     Returns
     -------
-    float64 [C], 0 to 1 (0.5 is chance), NaN for a tag that all clips or none have
+    float64 [C], 0 to 1 (0.5 is chance), NaN for a tag that all excerpts or none have
 
     Examples
     --------
@@ -164,7 +168,7 @@ def pr_auc(reference: ArrayLike, score: ArrayLike) -> NDArray[np.float64]:
 
     Returns
     -------
-    float64 [C], 0 to 1 (the share of clips with the tag is chance), NaN for a tag that no clip has
+    float64 [C], 0 to 1 (the share of excerpts with the tag is chance), NaN for a tag that no clip has
     """
     truth, values = validate_tags(reference, score)
     areas = np.full(truth.shape[1], np.nan)
@@ -179,13 +183,6 @@ def pr_auc(reference: ArrayLike, score: ArrayLike) -> NDArray[np.float64]:
     return areas
 
 
-def mean_of_defined(values: ArrayLike) -> float:
-    """Mean of what is not NaN; NaN without anything."""
-    numbers = np.asarray(values, dtype=np.float64)
-    numbers = numbers[~np.isnan(numbers)]
-    return float(numbers.mean()) if numbers.size else float("nan")
-
-
 def majority_class(reference: ArrayLike) -> int:
     """The most frequent class (of several, the smallest).
 
@@ -197,9 +194,9 @@ def majority_class(reference: ArrayLike) -> int:
     Raises
     ------
     ValueError
-        Without clips.
+        Without excerpts.
     """
     truth, _ = validate_classes(reference, reference)
     if not len(truth):
-        raise ValueError("there are no clips, so no class is the most frequent one.")
+        raise ValueError("there are no excerpts, so no class is the most frequent one.")
     return int(np.bincount(truth).argmax())

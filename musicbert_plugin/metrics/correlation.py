@@ -1,20 +1,20 @@
-"""Correlation of hidden units with features: what do the units of a layer follow?
+"""Correlation of the hidden units of a layer with features of the sound.
 
 Aim
 ---
-A unit of a trained encoder may rise and fall with loudness, with brightness, or with one pitch class.  Pearson's
-correlation over the frames of a clip says how closely; over many clips the correlations are averaged on Fisher's scale,
-on which their errors are about equal, so that one long clip does not decide and signs may cancel.
+A unit of a trained encoder may follow loudness, brightness, or a pitch class.  Pearson's correlation over the frames of
+an excerpt measures how closely.  The correlations of many excerpts are averaged on Fisher's scale, on which their
+errors are about equal.
 
 Conventions
 -----------
-``units`` is float [T, U] and ``features`` float [T, F], T frames of one clip; correlations are float64 [U, F].  A
-unit or a feature that does not change within a clip has no correlation there: NaN, left out of averages.
+``units`` is float [T, U] and ``features`` float [T, F], T frames of one excerpt; correlations are float64 [U, F].  A
+unit or a feature that is constant within an excerpt has no correlation there: NaN, left out of averages.
 
 Metrics
 -------
-* :func:`pearson`: all correlations of a clip at once, as one matrix product of standardised columns.
-* :class:`MeanCorrelation`: average over clips, on Fisher's scale [1]_, weighted by frames less three.
+* :func:`pearson`: all correlations of an excerpt at once, as one matrix product of standardised columns.
+* :class:`MeanCorrelation`: average over excerpts, on Fisher's scale [1]_, weighted by frames less three.
 
 References
 ----------
@@ -27,7 +27,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-_SMALLEST_SPREAD = 1e-9  # relative to a column's size: below it, a column is constant but for rounding
+_SMALLEST_SPREAD = 1e-9  # relative to a column's size: below it, a column is constant up to rounding
 _LARGEST = 1 - 1e-7  # keeps Fisher's z finite
 
 
@@ -57,7 +57,7 @@ def _standardised(x: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def pearson(units: ArrayLike, features: ArrayLike) -> NDArray[np.float64]:
-    """Pearson's correlation of every unit with every feature over the frames of a clip.
+    """Pearson's correlation of every unit with every feature over the frames of an excerpt.
 
     Parameters
     ----------
@@ -80,7 +80,7 @@ def pearson(units: ArrayLike, features: ArrayLike) -> NDArray[np.float64]:
 
 
 class MeanCorrelation:
-    """Average of the correlations of many clips: tanh of the weighted mean of their inverse hyperbolic tangents."""
+    """Average of the correlations of many excerpts: tanh of the weighted mean of their inverse hyperbolic tangents."""
 
     def __init__(self) -> None:
         self._sum: NDArray[np.float64] | None = None
@@ -88,7 +88,7 @@ class MeanCorrelation:
         self.clips = 0
 
     def add(self, correlation: ArrayLike, frames: int) -> None:
-        """Add a clip's correlations [U, F], measured over so many frames; fewer than four frames say nothing."""
+        """Add the correlations of an excerpt [U, F] of so many frames; fewer than four frames are ignored."""
         r = np.asarray(correlation, dtype=np.float64)
         if frames < 4:
             return
@@ -102,12 +102,12 @@ class MeanCorrelation:
 
     @property
     def value(self) -> NDArray[np.float64]:
-        """The average, float64 [U, F]; NaN where no clip had a correlation.
+        """The average, float64 [U, F]; NaN where no excerpt had a correlation.
 
         Raises
         ------
         ValueError
-            Before the first clip.
+            Before the first excerpt.
         """
         if self._sum is None or self._weight is None:
             raise ValueError("there are no clips of four frames or more to average over.")

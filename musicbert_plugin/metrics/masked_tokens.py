@@ -1,11 +1,11 @@
-"""Masked-token metrics: how well are hidden tokens of an octuple sequence guessed, and how much of that is habit?
+"""Masked-token metrics of octuple sequences, per field, and the majority baseline.
 
 Aim
 ---
-A masked language model of OctupleMIDI names, for each masked token, a probability for every word.  Two numbers sum that
-up for each of the eight fields: how often the likeliest word is right (accuracy), and between how many equally likely
-words the model would seem to hesitate (perplexity).  Both are easy to overrate, since most fields repeat: whoever
-always says "4/4" is nearly always right about meters.  The majority-token baseline is what such habit gains.
+A masked language model of OctupleMIDI gives, for each masked token, a probability of every word.  Two numbers per field
+summarise them: how often the most probable word is right (accuracy), and the number of equally probable words that
+would be as uncertain (perplexity).  Most fields repeat: always predicting "4/4" is nearly always right about time
+signatures.  Accuracies are therefore compared with the majority baseline.
 
 Conventions
 -----------
@@ -16,10 +16,10 @@ the value NaN.
 
 Metrics
 -------
-* :func:`accuracy`: share of tokens guessed right, for each field.
+* :func:`accuracy`: share of tokens predicted correctly, for each field.
 * :func:`perplexity`: exponential of the mean negative log-likelihood, for each field [1]_.
 * :func:`majority_tokens` and :func:`majority_accuracy`: the most frequent token of each field in the training data, and
-  the accuracy of always answering it.
+  the accuracy of always predicting it.
 
 References
 ----------
@@ -79,14 +79,14 @@ def _mean_per_field(values: NDArray[np.float64], field: NDArray[np.int_]) -> NDA
 
 
 def accuracy(reference: ArrayLike, estimate: ArrayLike, field: ArrayLike) -> NDArray[np.float64]:
-    """Share of tokens guessed right, for each field.
+    """Share of tokens predicted correctly, for each field.
 
     Parameters
     ----------
     reference : int [N]
         True tokens.
     estimate : int [N]
-        Guessed tokens.
+        Predicted tokens.
     field : int [N], 0 to 7
         Field of each token.
 
@@ -148,12 +148,12 @@ def majority_tokens(octuples: ArrayLike) -> NDArray[np.int64]:
 
 
 def majority_accuracy(octuples: ArrayLike, tokens: ArrayLike) -> NDArray[np.float64]:
-    """Accuracy, for each field, of always answering that field's majority token.
+    """Accuracy, for each field, of always predicting that field's majority token.
 
     Parameters
     ----------
     octuples : int [N, 8]
-        Of the data to be guessed.
+        Of the data to be predicted.
     tokens : int [8]
         From :func:`majority_tokens`.
 

@@ -24,4 +24,5 @@ def mean_of_defined(values: ArrayLike) -> float:
     1.5
     """
     numbers = np.asarray(values, dtype=np.float64)
-    return float("nan") if np.isnan(numbers).all() else float(np.nanmean(numbers))
+    numbers = numbers[~np.isnan(numbers)]
+    return float(numbers.mean()) if numbers.size else float("nan")

@@ -1,16 +1,16 @@
-"""Regression metrics: how well are numbers guessed (valence, arousal, tempo), and how much of that is their mean?
+"""Regression metrics: how well are numbers predicted (valence, arousal, tempo)?
 
 Aim
 ---
-A guess of a number may follow its ups and downs and yet miss its level or its range, or the other way round.  The
-coefficient of determination compares its error with that of always answering the mean; the concordance correlation
-coefficient asks at once for the same ups and downs, the same level and the same range.
+A prediction may follow the variation of a quantity and yet miss its level or its range, or the other way round.  The
+coefficient of determination compares its error with that of always predicting the mean; the concordance correlation
+coefficient measures agreement of variation, level and range at once.
 
 Conventions
 -----------
 ``reference`` and ``estimate`` are float [N] or [N, D], D quantities side by side; a result has one number per quantity,
-float64 [D] (D = 1 for [N]).  NaN stands for what cannot be said: no clips, or a reference without variance (for R2; and
-for CCC if the estimate has none either and agrees).
+float64 [D] (D = 1 for [N]).  A result is undefined, NaN, without rows, for a reference without variance (R2; and CCC
+if the estimate has none either and agrees).
 
 Metrics
 -------
@@ -60,7 +60,7 @@ def r2(reference: ArrayLike, estimate: ArrayLike) -> NDArray[np.float64]:
 
     Returns
     -------
-    float64 [D], at most 1, NaN without clips or where the reference is constant
+    float64 [D], at most 1, NaN without rows or where the reference is constant
 
     Examples
     --------
@@ -83,7 +83,7 @@ def ccc(reference: ArrayLike, estimate: ArrayLike) -> NDArray[np.float64]:
 
     Returns
     -------
-    float64 [D], -1 to 1, NaN without clips or where both are constant and equal
+    float64 [D], -1 to 1, NaN without rows or where both are constant and equal
     """
     truth, guess = validate(reference, estimate)
     if not len(truth):
@@ -94,7 +94,7 @@ def ccc(reference: ArrayLike, estimate: ArrayLike) -> NDArray[np.float64]:
 
 
 def rmse(reference: ArrayLike, estimate: ArrayLike) -> NDArray[np.float64]:
-    """Root of the mean squared error of each quantity, float64 [D], NaN without clips."""
+    """Root of the mean squared error of each quantity, float64 [D], NaN without rows."""
     truth, guess = validate(reference, estimate)
     if not len(truth):
         return np.full(truth.shape[1], np.nan)

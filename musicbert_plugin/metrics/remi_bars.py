@@ -1,9 +1,9 @@
-"""How like one bar is to another: instruments, pitches, rhythm, melody, bass and drums of a generated and a true bar.
+"""Similarity of a generated bar to the true one: instruments, pitches, rhythm, melody, bass and drums.
 
 Aim
 ---
-A model that rearranges or continues music answers each condition with a bar; each metric compares that bar, ``output``,
-with the one that stood there, ``target``, in one respect.  They are averaged over bars.
+A model that rearranges or continues music generates bars; each metric compares a generated bar, ``output``, with the
+true one, ``target``, in one respect.  Metrics are averaged over bars.
 
 Conventions
 -----------
@@ -51,6 +51,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from musicbert_plugin.metrics.means import mean_of_defined
+
 POSITION, INSTRUMENT, PITCH, DURATION = range(4)
 DRUMS = 128
 BASS = (32, 33, 43, 70)
@@ -83,11 +85,11 @@ def edit_distance(first: ArrayLike, second: ArrayLike) -> int:
     2
     """
     a, b = np.asarray(first), np.asarray(second)
-    places = np.arange(len(b) + 1)
-    row = places.copy()
-    for one in a:
-        new = np.concatenate(([row[0] + 1], np.minimum(row[1:] + 1, row[:-1] + (b != one))))
-        row = np.minimum.accumulate(new - places) + places  # insertions, one after the other
+    column = np.arange(len(b) + 1)
+    row = column.copy()
+    for element in a:
+        new = np.concatenate(([row[0] + 1], np.minimum(row[1:] + 1, row[:-1] + (b != element))))
+        row = np.minimum.accumulate(new - column) + column  # insertions, one after the other
     return int(row[-1])
 
 
@@ -101,8 +103,8 @@ def common_subsequence(first: ArrayLike, second: ArrayLike) -> int:
     """
     a, b = np.asarray(first), np.asarray(second)
     row = np.zeros(len(b) + 1, np.int64)
-    for one in a:
-        row[1:] = np.maximum.accumulate(np.maximum(row[1:], row[:-1] + (b == one)))
+    for element in a:
+        row[1:] = np.maximum.accumulate(np.maximum(row[1:], row[:-1] + (b == element)))
     return int(row[-1])
 
 
@@ -114,10 +116,10 @@ def word_error_rate(output: ArrayLike, target: ArrayLike) -> float:
     >>> word_error_rate([1, 2], [1, 2, 3, 4])
     0.5
     """
-    wanted = np.asarray(target)
-    if len(wanted) == 0:
+    true = np.asarray(target)
+    if len(true) == 0:
         return float(len(np.asarray(output)) > 0)
-    return edit_distance(output, wanted) / len(wanted)
+    return edit_distance(output, true) / len(true)
 
 
 def sequence_overlap_rate(output: ArrayLike, target: ArrayLike) -> float:
@@ -128,12 +130,12 @@ def sequence_overlap_rate(output: ArrayLike, target: ArrayLike) -> float:
     >>> sequence_overlap_rate([1, 9, 3], [1, 2, 3, 4])
     0.6666666666666666
     """
-    given, wanted = np.asarray(output), np.asarray(target)
-    if len(given) == 0:
+    generated, true = np.asarray(output), np.asarray(target)
+    if len(generated) == 0:
         return 1.0
-    if len(wanted) == 0:
+    if len(true) == 0:
         return 0.0
-    return common_subsequence(given, wanted) / min(len(given), len(wanted))
+    return common_subsequence(generated, true) / min(len(generated), len(true))
 
 
 def pitch_sequence(bar: Bar) -> NDArray[np.int64]:
@@ -158,7 +160,10 @@ def groove(bar: Bar) -> NDArray[np.int64]:
 def voices(bar: Bar) -> NDArray[np.int64]:
     """Instruments of a bar [N, 4]: melodic ones from the highest mean pitch down (equal ones by number), then drums."""
     instruments = np.unique(bar[:, INSTRUMENT])
-    height = [bar[bar[:, INSTRUMENT] == one, PITCH].mean() if one != DRUMS else -1.0 for one in instruments]
+    height = [
+        -1.0 if instrument == DRUMS else bar[bar[:, INSTRUMENT] == instrument, PITCH].mean()
+        for instrument in instruments
+    ]
     return instruments[np.argsort(-np.array(height), kind="stable")] if len(instruments) else instruments
 
 
@@ -205,30 +210,27 @@ def compare(output: ArrayLike, target: ArrayLike) -> dict[str, float]:
     Returns
     -------
     dict
-        From the names of the module's table to float; NaN where instruments are shared by neither.
+        From the names of the module's table to float; NaN where the bars share no instrument.
     """
     validate(output, target)
-    given, wanted = np.asarray(output, np.int64), np.asarray(target, np.int64)
+    generated, true = np.asarray(output, np.int64), np.asarray(target, np.int64)
     return {
-        "bar_inst_iou": instrument_overlap(given, wanted),
-        "bar_pitch_wer": word_error_rate(pitch_sequence(given), pitch_sequence(wanted)),
-        "bar_pitch_sor": sequence_overlap_rate(pitch_sequence(given), pitch_sequence(wanted)),
-        "bar_voice_wer": word_error_rate(voices(given), voices(wanted)),
-        "bar_groove_wer": word_error_rate(groove(given), groove(wanted)),
-        "bar_groove_sor": sequence_overlap_rate(groove(given), groove(wanted)),
-        "bar_melody_wer": word_error_rate(melody(given), melody(wanted)),
-        "bar_melody_sor": sequence_overlap_rate(melody(given), melody(wanted)),
-        "bass_wer": word_error_rate(pitch_sequence(_track(given, BASS)), pitch_sequence(_track(wanted, BASS))),
-        "drum_wer": word_error_rate(pitch_sequence(_track(given, (DRUMS,))), pitch_sequence(_track(wanted, (DRUMS,)))),
-        **_of_shared_instruments(given, wanted),
+        "bar_inst_iou": instrument_overlap(generated, true),
+        "bar_pitch_wer": word_error_rate(pitch_sequence(generated), pitch_sequence(true)),
+        "bar_pitch_sor": sequence_overlap_rate(pitch_sequence(generated), pitch_sequence(true)),
+        "bar_voice_wer": word_error_rate(voices(generated), voices(true)),
+        "bar_groove_wer": word_error_rate(groove(generated), groove(true)),
+        "bar_groove_sor": sequence_overlap_rate(groove(generated), groove(true)),
+        "bar_melody_wer": word_error_rate(melody(generated), melody(true)),
+        "bar_melody_sor": sequence_overlap_rate(melody(generated), melody(true)),
+        **{
+            name: word_error_rate(pitch_sequence(_track(generated, programs)), pitch_sequence(_track(true, programs)))
+            for name, programs in (("bass_wer", BASS), ("drum_wer", (DRUMS,)))
+        },
+        **_of_shared_instruments(generated, true),
     }
 
 
 def average(bars: list[dict[str, float]]) -> dict[str, float]:
     """The mean of every metric over bars in which it is not NaN; NaN where there is none."""
-    out = {}
-    for name in bars[0] if bars else ():
-        values = np.array([bar[name] for bar in bars])
-        values = values[~np.isnan(values)]
-        out[name] = float(values.mean()) if len(values) else float("nan")
-    return out
+    return {name: mean_of_defined([bar[name] for bar in bars]) for name in (bars[0] if bars else ())}

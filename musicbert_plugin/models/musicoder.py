@@ -35,7 +35,7 @@ from musicbert_plugin.errors import CheckpointError, OptionError
 from musicbert_plugin.models.presets import Size, register_sizes
 from musicbert_plugin.modules.frame_encoder import FrameEncoder
 from musicbert_plugin.modules.interpolation import interpolate_gaps
-from musicbert_plugin.modules.pooled_heads import POOLINGS, ClipHeads
+from musicbert_plugin.modules.pooled_heads import POOLINGS, PooledHeads
 from musicbert_plugin.modules.random_codes import RandomCodes
 
 logger = logging.getLogger(__name__)
@@ -176,7 +176,7 @@ class MusiCoderModel(BaseFairseqModel):
                 self.quantizer = RandomCodes(stacked, cfg.codes, cfg.code_dim, cfg.codebooks)
                 self.code_head = nn.Linear(dim, cfg.codebooks * cfg.codes)
         else:
-            self.clip_heads = ClipHeads(
+            self.clip_heads = PooledHeads(
                 dim,
                 cfg.encoder_layers,
                 heads,
@@ -245,7 +245,7 @@ class MusiCoderModel(BaseFairseqModel):
         self,
         source: Tensor,
         lengths: Sequence[int] | None = None,
-        zeroed: Tensor | None = None,
+        input_mask: Tensor | None = None,
         features_only: bool = False,
         return_all_hiddens: bool = False,
         **unused: Any,
@@ -255,7 +255,7 @@ class MusiCoderModel(BaseFairseqModel):
         Args:
             source: features [B, T, F] in their own units, any float type.
             lengths: frames of each clip, 1 .. T; None: all rows are full.
-            zeroed: bool [B, T, F]; cells that are seen as zero once standardised.
+            input_mask: bool [B, T, F]; cells that are seen as zero once standardised.
             features_only: return the encoder's states instead of the head's output.
             return_all_hiddens: put the states after the input and after each layer into ``extra``.
 
@@ -268,8 +268,8 @@ class MusiCoderModel(BaseFairseqModel):
         rows, frames, _ = source.shape
         lengths = (frames,) * rows if lengths is None else tuple(int(n) for n in lengths)
         x = self.standardise(source)
-        if zeroed is not None:
-            x = x.masked_fill(zeroed, 0.0)
+        if input_mask is not None:
+            x = x.masked_fill(input_mask, 0.0)
         dtype = self.encoder.input.weight.dtype
         stacked, positions = self.stack(x, lengths)
         x_BSD, states = self.encoder(stacked.to(dtype), positions)
@@ -284,7 +284,7 @@ class MusiCoderModel(BaseFairseqModel):
             return self.clip_heads(x_BSD, states, positions), extra
         out = self.reconstruction_head(x_BSD)
         if self.correction:
-            shown = torch.ones_like(x, dtype=torch.bool) if zeroed is None else ~zeroed
+            shown = torch.ones_like(x, dtype=torch.bool) if input_mask is None else ~input_mask
             exists_BT = torch.arange(frames, device=x.device) < torch.tensor(lengths, device=x.device)[:, None]
             out = self.unstack(out, frames).float() + interpolate_gaps(x, shown & exists_BT[..., None])
         else:

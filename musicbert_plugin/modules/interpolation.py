@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 
-def clip_means(x_BTF: Tensor, visible_BTF: Tensor) -> Tensor:
+def channel_means(x_BTF: Tensor, visible_BTF: Tensor) -> Tensor:
     """Each channel's mean over the visible cells of the clip; of a channel without any, the mean of the whole clip.
 
     Args:

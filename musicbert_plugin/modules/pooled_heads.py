@@ -1,12 +1,12 @@
-"""What stands on a frame encoder when clips are labelled: a mix of layers, pooling over real frames, a head per task.
+"""Heads for labelled items on any encoder: a mix of its layers, pooling over positions, and one head per task.
 
-* Mix: the last state, one layer's, or a mean of all of them with learned weights (softmax; each state is brought to
-  mean 0 and deviation 1 per frame first, so that a weight means something).
-* Pooling: the mean over a clip's frames; mean and maximum side by side; or a mean weighted by learned attention.
+* Mix: the last state, one layer's, or a mean of all of them with learned weights (softmax; each state is normalised to
+  mean 0 and deviation 1 per position first, so that weights are comparable).
+* Pooling: the mean over an item's positions; mean and maximum side by side; or a mean weighted by learned attention.
 
-Padding takes part in none of them.
+Padding is ignored.
 
-Shapes: B clips, S positions per row, D model dimensions, L layers, C outputs.
+Shapes: B items, S positions per row, D model dimensions, L layers, C outputs.
 """
 
 from __future__ import annotations
@@ -28,22 +28,24 @@ def exists(positions: Sequence[int], width: int, device: torch.device) -> Tensor
 
 
 def layer_number(layer_mix: str, layers: int) -> int | None:
-    """The layer that ``--layer-mix`` names: -1 for the last, None for a learned mix.
+    """The layer that ``layer_mix`` names: -1 for the last, None for a learned mix.
 
-    Raises:
-        OptionError: if it names none.
+    Raises
+    ------
+    OptionError
+        If it names none.
     """
     if layer_mix in ("last", "learned"):
         return -1 if layer_mix == "last" else None
     if not layer_mix.isdigit() or int(layer_mix) > layers:
         raise OptionError(
-            f"--layer-mix is {layer_mix!r}, but it is last, learned, or a layer's number from 0 (the input) to {layers}"
+            f"layer_mix is {layer_mix!r}, but it is last, learned, or a layer's number from 0 (the input) to {layers}"
         )
     return int(layer_mix)
 
 
 class Pooling(nn.Module):
-    """[B, S, D] to one vector per clip, [B, D] or (mean+max) [B, 2 D]."""
+    """[B, S, D] to one vector per item, [B, D] or (mean+max) [B, 2 D]."""
 
     def __init__(self, dim: int, kind: str) -> None:
         super().__init__()
@@ -64,12 +66,21 @@ class Pooling(nn.Module):
         return torch.cat([mean_BD, largest_BD], 1)
 
 
-class ClipHeads(nn.Module):
-    """One head per task on a pooled clip.
+class PooledHeads(nn.Module):
+    """One head per task on the pooled states of an item.
 
-    Args:
-        sizes: outputs of each task, by name.
-        hidden: dimensions of a tanh layer in each head; 0 for linear heads.
+    Parameters
+    ----------
+    dim, layers : int
+        Of the encoder.
+    sizes : dict of str to int
+        Outputs of each task, by name.
+    pooling : {"mean", "attention", "mean+max"}
+    layer_mix : str
+        ``"last"``, ``"learned"``, or a layer's number from 0 (the input).
+    dropout : float
+    hidden : int
+        Dimensions of a tanh layer in each head; 0 for linear heads.
     """
 
     def __init__(
@@ -100,10 +111,14 @@ class ClipHeads(nn.Module):
     def forward(self, last_BSD: Tensor, states: Sequence[Tensor], positions: Sequence[int]) -> dict[str, Tensor]:
         """Logits [B, C] of each task, by name.
 
-        Args:
-            last_BSD: the encoder's final states.
-            states: the states after the input and after each layer.
-            positions: real positions of each row.
+        Parameters
+        ----------
+        last_BSD : Tensor
+            The encoder's final states.
+        states : sequence of Tensor
+            The states after the input and after each layer.
+        positions : sequence of int
+            Positions of each row that are not padding.
         """
         exists_BS = exists(positions, last_BSD.shape[1], last_BSD.device)
         pooled = self.dropout(self.pooling(self._mixed(last_BSD, states), exists_BS))

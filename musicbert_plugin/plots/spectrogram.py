@@ -54,7 +54,7 @@ def draw_spectrograms(
     masked: NDArray[np.floating[Any]],
     original: NDArray[np.floating[Any]],
     restored: NDArray[np.floating[Any]],
-    region: NDArray[np.integer[Any]],
+    target_mask: NDArray[np.integer[Any]],
     frame_rate: float,
     frequencies: NDArray[np.floating[Any]] | None = None,
     title: str = "",
@@ -69,7 +69,7 @@ def draw_spectrograms(
         A file whose suffix names the format (``.png``, ``.svg``, ``.pdf``).
     masked, original, restored : float [T, F]
         In ln units (``dB``), or in the unit that is named; ``masked`` is NaN where the model saw nothing.
-    region : int [T, F]
+    target_mask : int [T, F]
         Not 0 where cells were to be restored; unmasked cells of ``restored`` are shown as in ``original``.
     frame_rate : float
         Frames per second.
@@ -91,7 +91,7 @@ def draw_spectrograms(
     OptionError
         matplotlib is not installed, or the file cannot be written.
     """
-    hidden = region > 0
+    hidden = target_mask > 0
     scale = DECIBELS if unit == "dB" else 1.0
     levels = {
         "masked input": masked * scale,

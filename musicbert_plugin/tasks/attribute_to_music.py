@@ -3,7 +3,7 @@
 Lu et al. 2023, "MuseCoco: Generating Symbolic Music from Text" (arXiv 2306.00110), section 3.3.  The data are dataset
 folders (see ``data.dataset_folder``) of ``preprocess.remi build`` (music and its attributes) or ``preprocess.remi
 pairs`` (condition and music).  What a batch holds is in ``data.prefix``; which attributes it tells, in
-``data.attribute_masking``.
+``data.attribute_dropout``.
 
 A split whose name begins with "train" is masked anew in every epoch; any other is alike in every epoch.
 
@@ -12,43 +12,34 @@ options, the checkpoint keeps them, and whatever is done with it later uses them
 ``language_modeling_control`` is the one that the published checkpoints carry.
 
 ``fairseq-interactive`` reads one request per line, ``fairseq-generate`` takes the prefix of each sample of a split;
-both write music with the plugin's own generator (``composition``).
+both write music with the plugin's own generator (``generation``).
 """
 
 # No "from __future__ import annotations": fairseq reads the types of a dataclass's fields, not their text.
 import logging
 from argparse import Namespace
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, Optional
 
 import torch
-from fairseq import utils
 from fairseq.data import Dictionary, FairseqDataset
 from fairseq.dataclass import ChoiceEnum, FairseqDataclass
-from fairseq.tasks import FairseqTask, register_task
+from fairseq.tasks import register_task
 from omegaconf import II, open_dict
 from torch import Tensor
 
 from musicbert_plugin.codecs.octuple import DEFAULT_METER
 from musicbert_plugin.codecs.remi import LAYOUTS, NOTES, dictionary_words, parse_meter
-from musicbert_plugin.data.attribute_masking import MASKS
+from musicbert_plugin.data.attribute_dropout import DROPOUTS
 from musicbert_plugin.data.condition_pairs import ConditionPairs
 from musicbert_plugin.data.dataset_folder import check_remi_folder
 from musicbert_plugin.data.pair_augmentation import AUGMENTATIONS
-from musicbert_plugin.data.prefix_lm_dataset import LOSS_ON, AttributedMusic, PrefixedMusic, Prompts, read_prefix
+from musicbert_plugin.data.prefix_lm_dataset import LOSS_ON, AttributedMusic, PrefixLMDataset, Prompts, read_prefix
 from musicbert_plugin.errors import OptionError
-from musicbert_plugin.generation.generator import (
-    PREFIXES,
-    Composer,
-    Limits,
-    Piece,
-    Prompt,
-    candidates_of,
-    read_prompt,
-    request_ids,
-)
+from musicbert_plugin.generation.generator import ConditionalGenerator, Constraints, Piece, candidates_of
+from musicbert_plugin.generation.prompts import PREFIXES, make_prompt, request_ids
 from musicbert_plugin.generation.sampling import Search
+from musicbert_plugin.tasks.music_task import MusicTask
 
 logger = logging.getLogger(__name__)
 
@@ -57,7 +48,7 @@ POSITION_MODES = ("zero-prefix", "zero-prefix-shifted", "all")
 LAYOUT_CHOICES = ChoiceEnum((AUTO, *LAYOUTS))
 POSITION_CHOICES = ChoiceEnum((AUTO, *POSITION_MODES))
 LOSS_CHOICES = ChoiceEnum(LOSS_ON)
-MASK_CHOICES = ChoiceEnum(MASKS)
+DROPOUT_CHOICES = ChoiceEnum(DROPOUTS)
 PREFIX_CHOICES = ChoiceEnum((AUTO, *PREFIXES))
 KEEP_CHOICES = ChoiceEnum((AUTO, "all", "best"))
 
@@ -83,8 +74,8 @@ class AttributeToMusicTaskConfig(FairseqDataclass):
         metadata={"help": "where positions begin; auto: as in the checkpoint, or else at <sep> (zero-prefix)"},
     )
     loss_on: LOSS_CHOICES = field(default="target", metadata={"help": "whether the prefix is learned too (all)"})
-    attribute_mask: MASK_CHOICES = field(
-        default="steps", metadata={"help": "which attributes are told: a drawn number, each by chance, or all"}
+    attribute_mask: DROPOUT_CHOICES = field(
+        default="steps", metadata={"help": "which attributes are visible: a drawn number, each by chance, or all"}
     )
     attribute_mask_prob: float = field(
         default=0.4, metadata={"help": "probability that --attribute-mask probability hides a command word"}
@@ -149,7 +140,7 @@ class AttributeToMusicTaskConfig(FairseqDataclass):
     tokens_per_sample: int = field(default=8192, metadata={"help": "longest row, prefix included"})
     persistent_workers: bool = field(
         default=False,
-        metadata={"help": "let loader processes outlive their epoch (of no use: each epoch starts new ones)"},
+        metadata={"help": "without effect; each epoch of training starts new loader processes"},
     )
     seed: int = II("common.seed")
 
@@ -163,7 +154,7 @@ def dictionary_of(words: tuple[str, ...]) -> Dictionary:
 
 
 @register_task("attribute_to_music", dataclass=AttributeToMusicTaskConfig)
-class AttributeToMusicTask(FairseqTask):
+class AttributeToMusicTask(MusicTask):
     """Music behind prefixes; see the module."""
 
     cfg: AttributeToMusicTaskConfig
@@ -171,6 +162,8 @@ class AttributeToMusicTask(FairseqTask):
 
     def __init__(self, cfg: AttributeToMusicTaskConfig) -> None:
         super().__init__(cfg)
+        # fairseq keeps hold of persistent processes alone, which is what MusicTask needs to end them.
+        cfg.persistent_workers = True
         self.layout: Optional[str] = None if str(cfg.layout) == AUTO else str(cfg.layout)  # noqa: UP045
         self.position_mode = POSITION_MODES[0] if str(cfg.position_mode) == AUTO else str(cfg.position_mode)
         self.prefix = PREFIXES[0] if str(cfg.prefix) == AUTO else str(cfg.prefix)
@@ -179,7 +172,7 @@ class AttributeToMusicTask(FairseqTask):
         self.lines_read = self.lines_answered = 0
         words = tuple(dictionary_words())
         if cfg.data:
-            folder = Path(utils.split_paths(cfg.data)[0])
+            folder = self.shard("valid")
             if (folder / "dict.txt").is_file() or (folder / "config.json").is_file():
                 checked = check_remi_folder(folder)
                 words = checked.words
@@ -188,11 +181,6 @@ class AttributeToMusicTask(FairseqTask):
                     self.of_folder["layout"] = checked.layout
         self.dictionary = dictionary_of(words)
         self.separator = self.dictionary.index("<sep>")
-
-    @classmethod
-    def setup_task(cls, cfg: AttributeToMusicTaskConfig, **unused: Any) -> "AttributeToMusicTask":
-        """Make the task."""
-        return cls(cfg)
 
     def build_model(self, cfg: Any, from_checkpoint: bool = False) -> Any:
         """Make the model, and settle what belongs to it: as asked for, or the checkpoint's, or the dataset's."""
@@ -209,8 +197,7 @@ class AttributeToMusicTask(FairseqTask):
         return super().build_model(cfg, from_checkpoint)
 
     def load_dataset(self, split: str, epoch: int = 1, combine: bool = False, **options: Any) -> None:
-        """Open one split; of several folders, training takes folder (epoch - 1) mod their number, any other split the
-        first.
+        """Open one split.
 
         Raises
         ------
@@ -221,11 +208,10 @@ class AttributeToMusicTask(FairseqTask):
         """
         if not self.cfg.data:
             raise OptionError("No dataset folder was given: it is the first argument, as preprocess.remi makes it.")
-        paths = utils.split_paths(self.cfg.data)
         train = split.startswith("train")
-        folder = check_remi_folder(paths[(epoch - 1) % len(paths)] if train else paths[0])
+        folder = check_remi_folder(self.shard(split, epoch))
         if folder.words != tuple(self.dictionary.symbols[self.dictionary.nspecial :]):
-            raise OptionError(f"{folder.path} has another dictionary than {paths[0]}: shards share one.")
+            raise OptionError(f"{folder.path} has another dictionary than {self.shard('valid')}: shards share one.")
         if folder.layout and self.layout and folder.layout != self.layout:
             raise OptionError(
                 f"{folder.path} holds music in layout {folder.layout}, but the model's is {self.layout}: the same is "
@@ -243,11 +229,11 @@ class AttributeToMusicTask(FairseqTask):
         else:
             samples = AttributedMusic(
                 folder.path / split,
-                mask=str(self.cfg.attribute_mask),
-                mask_prob=self.cfg.attribute_mask_prob,
+                dropout=str(self.cfg.attribute_mask),
+                dropout_prob=self.cfg.attribute_mask_prob,
                 seed=self.cfg.seed,
             )
-        self.datasets[split] = PrefixedMusic(
+        self.datasets[split] = PrefixLMDataset(
             samples,
             separator=self.separator,
             position_mode=self.position_mode,
@@ -314,7 +300,7 @@ class AttributeToMusicTask(FairseqTask):
         """
         if getattr(args, "score_reference", False):
             return super().build_generator(models, args)
-        return FairseqComposer(self, models, args)
+        return FairseqMusicGenerator(self, models, args)
 
     def build_dataset_for_inference(
         self, src_tokens: list[Tensor], src_lengths: list[int], **unused: Any
@@ -326,17 +312,9 @@ class AttributeToMusicTask(FairseqTask):
         """Longest row, prefix included."""
         return self.cfg.tokens_per_sample
 
-    @property
-    def source_dictionary(self) -> Dictionary:
-        return self.dictionary
 
-    @property
-    def target_dictionary(self) -> Dictionary:
-        return self.dictionary
-
-
-class FairseqComposer:
-    """The composer, called as fairseq calls a sequence generator."""
+class FairseqMusicGenerator:
+    """The conditional generator, called as fairseq calls a sequence generator."""
 
     def __init__(self, task: AttributeToMusicTask, models: list[Any], args: Any) -> None:
         cfg = task.cfg
@@ -371,16 +349,14 @@ class FairseqComposer:
         self.task, self.pad = task, task.dictionary.pad()
         self.eos = task.dictionary.eos()
         self.symbols_to_strip_from_output = {self.eos, task.dictionary.bos(), self.pad}
-        self.composer = Composer(
+        self.generator = ConditionalGenerator(
             models[0],
             words=task.dictionary.symbols,
             layout=layout,
-            limits=Limits(cfg.exact_bars, cfg.only_instruments, not cfg.no_grammar),
-            prompt=read_prompt(cfg.prompt, layout, task.meter)
-            if cfg.prompt
-            else Prompt(meter=task.meter or DEFAULT_METER),
+            constraints=Constraints(cfg.exact_bars, cfg.only_instruments, not cfg.no_grammar),
+            prompt=make_prompt(cfg.prompt or None, layout, task.meter),
         )
-        meter = self.composer.prompt.meter
+        meter = self.generator.prompt.meter
         if layout == NOTES and meter != DEFAULT_METER:
             logger.warning("no word tells the meter of the bars: preprocess.remi decode --meter %d/%d", *meter)
 
@@ -416,7 +392,7 @@ class FairseqComposer:
             # fairseq-interactive passes nothing but tokens, in the order of its lines.
             lines = [self.task.lines_answered + row for row in range(len(prefixes))]
             self.task.lines_answered += len(prefixes)
-        found = self.composer.compose(prefixes, self.search, lines=lines, count=self.count, keep=self.keep)
+        found = self.generator.generate(prefixes, self.search, lines=lines, count=self.count, keep=self.keep)
         for line, pieces in zip(lines, found, strict=True):
             if any(piece.cut for piece in pieces):
                 logger.warning("H-%d was ended by --max-len-b %d", line, self.search.max_length)
@@ -426,7 +402,7 @@ class FairseqComposer:
         scores = torch.from_numpy(piece.scores)
         return {
             "tokens": torch.from_numpy(piece.ids),
-            "score": float(scores.sum()) / max(1, len(scores) - len(self.composer.prompt.ids)),
+            "score": float(scores.sum()) / max(1, len(scores) - len(self.generator.prompt.ids)),
             "attention": None,
             "alignment": None,
             "positional_scores": scores,

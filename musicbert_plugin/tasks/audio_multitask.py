@@ -1,10 +1,10 @@
-"""Task ``audio_multitask``: learn several labels of clips at once, M3BERT's fine-tuning.
+"""Task ``audio_multitask``: learn several labels of recordings at once, M3BERT's fine-tuning.
 
-The data are a feature folder with labels (``data.spectrograms``) and a ``tasks.yaml`` (``data.audio_labels``), by
-default the one in the folder.  Clips may have labels for some of the tasks only.
+The data are a feature folder with labels (``data.spectrogram_folder``) and a ``tasks.yaml`` (``data.labels``), by
+default the one in the folder.  Recordings may have labels for some of the tasks only.
 
-Start from a pre-trained file with ``--finetune-from-model``; give the same ``--arch``.  A checkpoint holds the tasks
-with their class names, so that it can be used on new recordings alone.
+Start from a pre-trained file with ``--finetune-from-model`` and the same ``--arch``.  A checkpoint holds the tasks with
+their class names, so that it can be applied to new recordings without the data.
 """
 
 # No "from __future__ import annotations": fairseq reads the types of a dataclass's fields, not their text.
@@ -16,7 +16,8 @@ from fairseq.dataclass import FairseqDataclass
 from fairseq.tasks import register_task
 from omegaconf import II, MISSING
 
-from musicbert_plugin.data.labels import LabelledSpectrograms, LabelTask, column_of, read_tasks
+from musicbert_plugin.data.labelled_spectrograms import LabelledSpectrograms
+from musicbert_plugin.data.labels import LabelTask, column_of, read_tasks
 from musicbert_plugin.data.spectrogram_windows import MIN_FRAMES
 from musicbert_plugin.tasks.spectrogram_reconstruction import SpectrogramTask
 
@@ -33,16 +34,16 @@ class AudioMultitaskConfig(FairseqDataclass):
     tasks_file: Optional[str] = field(
         default=None, metadata={"help": "what is learnt (default: tasks.yaml in the data folder)"}
     )
-    max_frames: int = field(default=1292, metadata={"help": "longest window of a clip, in frames (0: whole clips)"})
+    max_frames: int = field(default=1292, metadata={"help": "longest window, in frames (0: whole recordings)"})
     min_frames: int = field(
-        default=MIN_FRAMES, metadata={"help": "shortest window at the end of a longer clip, in validation"}
+        default=MIN_FRAMES, metadata={"help": "shortest window at the end of a longer recording, in validation"}
     )
     seed: int = II("common.seed")
 
 
 @register_task("audio_multitask", dataclass=AudioMultitaskConfig)
 class AudioMultitaskTask(SpectrogramTask):
-    """Multi-task learning on labelled clips; see the module."""
+    """Multi-task learning on labelled recordings; see the module."""
 
     cfg: AudioMultitaskConfig
 
@@ -60,11 +61,11 @@ class AudioMultitaskTask(SpectrogramTask):
 
     @property
     def description(self) -> dict[str, Any]:
-        """What made the features, and the tasks, as plain values."""
+        """Front-end of the features, and the tasks, as plain values."""
         return super().description | {"label_tasks": [task.settings() for task in self.label_tasks]}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Take the tasks of a checkpoint: its classes and units, not those of the data at hand."""
+        """Load the tasks of a checkpoint: its classes and units replace those of the data."""
         super().load_state_dict(state_dict)
         if "label_tasks" in state_dict:
             self.label_tasks = [LabelTask.of(settings) for settings in state_dict["label_tasks"]]

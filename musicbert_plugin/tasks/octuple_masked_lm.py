@@ -12,10 +12,8 @@ epoch. Several folders, joined by colons, are one shard per epoch; validation an
 # No "from __future__ import annotations": fairseq reads the types of a dataclass's fields, not their text.
 import logging
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
-from fairseq import utils
 from fairseq.data import (
     Dictionary,
     FairseqDataset,
@@ -27,17 +25,17 @@ from fairseq.data import (
 )
 from fairseq.data.iterators import EpochBatchIterator
 from fairseq.dataclass import ChoiceEnum, FairseqDataclass
-from fairseq.tasks import FairseqTask, register_task
+from fairseq.tasks import register_task
 from omegaconf import II, MISSING
 
 from musicbert_plugin.codecs.octuple import MASK, dictionary_lines
 from musicbert_plugin.data.dataset_folder import WINDOWS, check_octuple_folder
 from musicbert_plugin.data.indexed_dataset import open_indexed_dataset
-from musicbert_plugin.data.loader_processes import end_loader_processes
 from musicbert_plugin.data.octuple_dataset import MaskedOctuples
-from musicbert_plugin.data.octuple_masking import MASK_UNITS, MaskingLaw, OctupleMasking, parse_strategies
+from musicbert_plugin.data.octuple_masking import MASK_UNITS, MaskingProbabilities, OctupleMasking, parse_strategies
 from musicbert_plugin.data.octuple_windows import PieceWindows
 from musicbert_plugin.errors import OptionError
+from musicbert_plugin.tasks.music_task import MusicTask
 
 logger = logging.getLogger(__name__)
 
@@ -110,7 +108,7 @@ def octuple_dictionary() -> Dictionary:
 
 
 @register_task("octuple_masked_lm", dataclass=OctupleMaskedLmTaskConfig)
-class OctupleMaskedLmTask(FairseqTask):
+class OctupleMaskedLmTask(MusicTask):
     """Masked language modelling of octuples; see the module."""
 
     cfg: OctupleMaskedLmTaskConfig
@@ -119,19 +117,12 @@ class OctupleMaskedLmTask(FairseqTask):
     def __init__(self, cfg: OctupleMaskedLmTaskConfig) -> None:
         super().__init__(cfg)
         self.dictionary = octuple_dictionary()
-        law = MaskingLaw(cfg.mask_prob, cfg.random_token_prob, cfg.leave_unmasked_prob)
-        self.masking = OctupleMasking(law, parse_strategies(cfg.mask_strategy), str(cfg.mask_unit))
+        probabilities = MaskingProbabilities(cfg.mask_prob, cfg.random_token_prob, cfg.leave_unmasked_prob)
+        self.masking = OctupleMasking(probabilities, parse_strategies(cfg.mask_strategy), str(cfg.mask_unit))
         self.pack = parse_switch("--pack", cfg.pack)
-        self._training_epoch: EpochBatchIterator | None = None
-
-    @classmethod
-    def setup_task(cls, cfg: OctupleMaskedLmTaskConfig, **unused: Any) -> "OctupleMaskedLmTask":
-        """Make the task; fairseq's tools also tell where the options come from, which makes no difference here."""
-        return cls(cfg)
 
     def load_dataset(self, split: str, epoch: int = 1, combine: bool = False, **unused: Any) -> None:
-        """Open one split; of several folders, training takes folder (epoch - 1) mod their number, any other split the
-        first.
+        """Open one split.
 
         With ``combine``, which fairseq asks for in training, ``train1``, ``train2``, ... belong to it too.
 
@@ -140,15 +131,13 @@ class OctupleMaskedLmTask(FairseqTask):
         DatasetError
             If the folder cannot be trained on.
         """
-        paths = utils.split_paths(self.cfg.data)
-        train = split.startswith("train")
-        folder = Path(paths[(epoch - 1) % len(paths)] if train else paths[0])
+        folder = self.shard(split, epoch)
         declared = check_octuple_folder(folder)
         windows = PieceWindows(
             open_indexed_dataset(folder / split, combine),
             tokens_per_sample=self.cfg.tokens_per_sample,
             windows=declared if str(self.cfg.windows) == "auto" else str(self.cfg.windows),
-            train=train,
+            train=split.startswith("train"),
             seed=self.cfg.seed,
         )
         rows = MaskedOctuples(windows, self.masking, tokens_per_sample=self.cfg.tokens_per_sample, pack=self.pack)
@@ -171,7 +160,7 @@ class OctupleMaskedLmTask(FairseqTask):
         max_positions: int | None = None,
         **options: Any,
     ) -> EpochBatchIterator:
-        """fairseq's iterator over an epoch's batches; ends the loader processes of the training epoch before it.
+        """The batches of an epoch, see ``MusicTask``.
 
         Raises
         ------
@@ -185,12 +174,7 @@ class OctupleMaskedLmTask(FairseqTask):
                     f"{option} is {limit}, but rows have up to {longest} sub-tokens; raise it, or lower "
                     f"--tokens-per-sample, which is {self.cfg.tokens_per_sample}."
                 )
-        if not self.can_reuse_epoch_itr(dataset):
-            end_loader_processes(self._training_epoch)
-        iterator = super().get_batch_iterator(dataset, max_tokens, max_sentences, max_positions, **options)
-        if not self.can_reuse_epoch_itr(dataset):
-            self._training_epoch = iterator
-        return iterator
+        return super().get_batch_iterator(dataset, max_tokens, max_sentences, max_positions, **options)
 
     def build_dataset_for_inference(
         self, src_tokens: list[Any], src_lengths: list[int], **unused: Any
@@ -206,11 +190,3 @@ class OctupleMaskedLmTask(FairseqTask):
     def max_positions(self) -> int:
         """Longest row, in sub-tokens."""
         return self.cfg.tokens_per_sample
-
-    @property
-    def source_dictionary(self) -> Dictionary:
-        return self.dictionary
-
-    @property
-    def target_dictionary(self) -> Dictionary:
-        return self.dictionary

@@ -24,23 +24,24 @@ from typing import Any, Optional
 
 import numpy as np
 import torch
-from fairseq import utils
 from fairseq.dataclass import ChoiceEnum, FairseqDataclass
 from fairseq.distributed import utils as distributed_utils
-from fairseq.tasks import FairseqTask, register_task
+from fairseq.tasks import register_task
 from omegaconf import II, MISSING
 from torch import nn
 
 from musicbert_plugin.data.spectrogram_dataset import MaskedSpectrograms
 from musicbert_plugin.data.spectrogram_folder import SpectrogramFolder
-from musicbert_plugin.data.spectrogram_masking import PRESETS, SPAN_LAWS, SpectrogramMasking, parse_fill
-from musicbert_plugin.data.spectrogram_windows import MIN_FRAMES, ClipWindows
+from musicbert_plugin.data.spectrogram_masking import PRESETS, SPAN_DISTRIBUTIONS, SpectrogramMasking, parse_corruption
+from musicbert_plugin.data.spectrogram_windows import MIN_FRAMES, SpectrogramWindows
 from musicbert_plugin.errors import DatasetError, OptionError
+from musicbert_plugin.plots.reconstruction import draw_sample
+from musicbert_plugin.tasks.music_task import MusicTask
 
 logger = logging.getLogger(__name__)
 
 MASKING_CHOICES = ChoiceEnum(PRESETS)
-SPAN_LAW_CHOICES = ChoiceEnum(SPAN_LAWS)
+SPAN_DISTRIBUTION_CHOICES = ChoiceEnum(SPAN_DISTRIBUTIONS)
 
 
 # ruff: noqa: UP045 (fairseq reads Optional)
@@ -53,20 +54,22 @@ class SpectrogramReconstructionTaskConfig(FairseqDataclass):
         metadata={"help": "feature folder made by preprocess.audio; several joined by ':' are one shard per epoch"},
     )
     masking: MASKING_CHOICES = field(
-        default="mixed", metadata={"help": "how clips are masked; the options below change what it says"}
+        default="mixed", metadata={"help": "how windows are masked; the options below override it"}
     )
-    max_frames: int = field(default=512, metadata={"help": "longest window of a clip, in frames (0: whole clips)"})
+    max_frames: int = field(default=512, metadata={"help": "longest window, in frames (0: whole recordings)"})
     min_frames: int = field(
-        default=MIN_FRAMES, metadata={"help": "shortest window at the end of a longer clip, in validation"}
+        default=MIN_FRAMES, metadata={"help": "shortest window at the end of a longer recording, in validation"}
     )
-    frames_prob: Optional[float] = field(default=None, metadata={"help": "share of clips with masked frames"})
-    channels_prob: Optional[float] = field(default=None, metadata={"help": "share of clips with masked channels"})
+    frames_prob: Optional[float] = field(default=None, metadata={"help": "share of windows with masked frames"})
+    channels_prob: Optional[float] = field(default=None, metadata={"help": "share of windows with masked channels"})
     patches_prob: Optional[float] = field(
-        default=None, metadata={"help": "share of clips with masked patches, and nothing else"}
+        default=None, metadata={"help": "share of windows with masked patches, and nothing else"}
     )
-    frame_share: Optional[float] = field(default=None, metadata={"help": "share of a clip's frames that are masked"})
-    span_law: Optional[SPAN_LAW_CHOICES] = field(default=None, metadata={"help": "law of the spans' lengths"})
-    span_p: Optional[float] = field(default=None, metadata={"help": "parameter of the geometric law"})
+    frame_share: Optional[float] = field(default=None, metadata={"help": "share of a window's frames that are masked"})
+    span_law: Optional[SPAN_DISTRIBUTION_CHOICES] = field(
+        default=None, metadata={"help": "distribution of the spans' lengths"}
+    )
+    span_p: Optional[float] = field(default=None, metadata={"help": "parameter of the geometric distribution"})
     min_span: Optional[int] = field(default=None, metadata={"help": "shortest span of masked frames"})
     max_span: Optional[int] = field(default=None, metadata={"help": "longest span of masked frames"})
     fill: Optional[str] = field(
@@ -104,8 +107,8 @@ def masking_of(cfg: Any, folder: SpectrogramFolder) -> SpectrogramMasking:
     def given(**options: Any) -> dict[str, Any]:
         return {name: value for name, value in options.items() if value is not None}
 
-    law = None if cfg.span_law is None else str(cfg.span_law)
-    spans = replace(masking.spans, **given(law=law, p=cfg.span_p, shortest=cfg.min_span, longest=cfg.max_span))
+    kind = None if cfg.span_law is None else str(cfg.span_law)
+    spans = replace(masking.spans, **given(kind=kind, p=cfg.span_p, shortest=cfg.min_span, longest=cfg.max_span))
     changed = given(
         frames=cfg.frames_prob,
         channels=cfg.channels_prob,
@@ -116,7 +119,7 @@ def masking_of(cfg: Any, folder: SpectrogramFolder) -> SpectrogramMasking:
         last_channel=cfg.last_channel,
         patch_share=cfg.patch_share,
         patch_size=cfg.patch_size,
-        fill=None if cfg.fill is None else parse_fill(cfg.fill),
+        corruption=None if cfg.fill is None else parse_corruption(cfg.fill),
     )
     masking = replace(masking, spans=spans, **changed)
     if not any(
@@ -127,7 +130,7 @@ def masking_of(cfg: Any, folder: SpectrogramFolder) -> SpectrogramMasking:
         )
     ):
         raise OptionError(
-            "nothing would be masked: of frames, channels and patches, one at least needs a share of the clips "
+            "nothing would be masked: of frames, channels and patches, one at least needs a share of the windows "
             "(--frames-prob, --channels-prob, --patches-prob) and of their cells (--frame-share, --channel-share, "
             "--patch-share) above 0."
         )
@@ -139,7 +142,7 @@ def masking_of(cfg: Any, folder: SpectrogramFolder) -> SpectrogramMasking:
     return masking
 
 
-class SpectrogramTask(FairseqTask):
+class SpectrogramTask(MusicTask):
     """What the tasks on feature folders share: the folder, its mean and deviation, and the front-end in checkpoints."""
 
     accepted_models = ("musicoder",)
@@ -147,18 +150,13 @@ class SpectrogramTask(FairseqTask):
     def __init__(self, cfg: Any) -> None:
         super().__init__(cfg)
         if cfg.max_frames < 0:
-            raise OptionError(f"--max-frames is {cfg.max_frames}, but it is at least 0 (whole clips).")
+            raise OptionError(f"--max-frames is {cfg.max_frames}, but it is at least 0 (whole recordings).")
         if cfg.min_frames < 1:
             raise OptionError(f"--min-frames is {cfg.min_frames}, but a window has at least 1 frame.")
-        self.folder = SpectrogramFolder(utils.split_paths(cfg.data)[0])
+        self.folder = SpectrogramFolder(self.shard("valid"))
         self.feature_mean, self.feature_std = self.folder.mean, self.folder.std
         settings = json.dumps(self.folder.front_end, sort_keys=True).encode()
         self.front_end_hash = int.from_bytes(hashlib.sha256(settings).digest()[:6], "big")
-
-    @classmethod
-    def setup_task(cls, cfg: Any, **unused: Any) -> "SpectrogramTask":
-        """Make the task; fairseq's tools also tell where the options come from, which makes no difference here."""
-        return cls(cfg)
 
     @property
     def description(self) -> dict[str, Any]:
@@ -189,47 +187,38 @@ class SpectrogramTask(FairseqTask):
                 f"with {theirs}; build the data with the latter."
             )
 
-    def open_windows(self, split: str, epoch: int) -> ClipWindows:
-        """The windows of one split; of several folders, training takes folder (epoch - 1) mod their number.
+    def open_windows(self, split: str, epoch: int) -> SpectrogramWindows:
+        """The windows of one split.
 
         Raises
         ------
         DatasetError
             If the folder cannot be read or its features are not those of the first folder.
         """
-        paths = utils.split_paths(self.cfg.data)
         train = split.startswith("train")
-        path = Path(paths[(epoch - 1) % len(paths)] if train else paths[0])
+        path = self.shard(split, epoch)
         folder = self.folder if path == self.folder.path else SpectrogramFolder(path)
         if folder.feature_names != self.folder.feature_names or folder.front_end != self.folder.front_end:
             raise DatasetError(f"{folder.path} was made with another front-end than {self.folder.path}.")
-        clips = folder.split(split)
-        if not len(clips):
+        items = folder.split(split)
+        if not len(items):
             hint = "" if train else "; --disable-validation trains without any"
-            raise DatasetError(f"{folder.path}: the split {split!r} has no clips{hint}.")
-        windows = ClipWindows(
-            clips, max_frames=self.cfg.max_frames, min_frames=self.cfg.min_frames, train=train, seed=self.cfg.seed
+            raise DatasetError(f"{folder.path}: the split {split!r} has no items{hint}.")
+        windows = SpectrogramWindows(
+            items, max_frames=self.cfg.max_frames, min_frames=self.cfg.min_frames, train=train, seed=self.cfg.seed
         )
         logger.info(
-            "%s: %d clips, %d windows of %d frames (%.1f minutes)",
+            "%s: %d items, %d windows of %d frames (%.1f minutes)",
             folder.path / split,
-            len(clips),
+            len(items),
             len(windows),
-            windows.lengths.sum(),
-            windows.lengths.sum() / folder.frame_rate / 60,
+            windows.sizes.sum(),
+            windows.sizes.sum() / folder.frame_rate / 60,
         )
         return windows
 
     def max_positions(self) -> None:
         """Windows of any length."""
-        return None
-
-    @property
-    def source_dictionary(self) -> None:
-        return None
-
-    @property
-    def target_dictionary(self) -> None:
         return None
 
 
@@ -295,15 +284,15 @@ class SpectrogramReconstructionTask(SpectrogramTask):
             If matplotlib is missing or the folder cannot be written.
         """
         dataset = self.dataset(split)
-        # Spread over the split, so that the pictures show different clips; the same ones every time.
+        # Spread over the split, so that the pictures show different recordings; the same ones every time.
         chosen = np.unique(np.linspace(0, len(dataset) - 1, min(self.cfg.pictures, len(dataset))).round().astype(int))
         directory = Path(self.cfg.picture_dir or Path(self.cfg.save_dir) / "pictures")
         of_split = "" if split == "valid" else f"{split}_"
         files = []
         for number, window in enumerate(chosen.tolist()):
-            clip, start, _ = dataset.windows.span(window)
+            item, start, _ = dataset.windows.span(window)
             files.append(directory / f"{of_split}{number}_update{num_updates}.png")
-            name = Path(dataset.windows.clips.clip_names[clip]).name
+            name = Path(dataset.windows.split.names[item]).name
             picture = draw_sample(
                 model,
                 dataset.collater([dataset[window]]),
@@ -326,49 +315,3 @@ class SpectrogramReconstructionTask(SpectrogramTask):
             self._board = SummaryWriter(str(Path(self.cfg.tensorboard_logdir) / "pictures"))
         self._board.add_image(tag, picture, num_updates, dataformats="HWC")
         self._board.flush()
-
-
-@torch.no_grad()
-def restore_sample(model: nn.Module, sample: dict[str, Any]) -> dict[str, np.ndarray]:
-    """The first clip of a batch in its own units: ``masked`` (NaN: hidden), ``original``, ``restored``, ``region``.
-
-    Each [T, F] without padding; the model is left in the mode in which it was.
-    """
-    was_training = model.training
-    model.eval()
-    device = model.feature_mean.device
-    net_input = utils.apply_to_sample(lambda tensor: tensor.to(device), sample["net_input"])
-    restored = model.restore_units(model(**net_input)[0])[0].cpu().numpy()
-    model.train(was_training)
-    frames = sample["net_input"]["lengths"][0]
-    masked = sample["net_input"]["source"][0].float().masked_fill(sample["net_input"]["zeroed"][0], float("nan"))
-    return {
-        "masked": masked[:frames].numpy(),
-        "original": sample["target"][0, :frames].float().numpy(),
-        "restored": restored[:frames],
-        "region": sample["region"][0, :frames].numpy(),
-    }
-
-
-def draw_sample(
-    model: nn.Module,
-    sample: dict[str, Any],
-    folder: SpectrogramFolder,
-    path: Path | None,
-    title: str = "",
-    start: float = 0.0,
-) -> np.ndarray:
-    """Draw the first clip of a batch (its log-mel bands), and save the picture; returns its pixels, uint8 [H, W, 3]."""
-    from musicbert_plugin.plots.spectrogram import draw_spectrograms, mel_columns, unit_of
-
-    columns = mel_columns(folder.feature_names)
-    panels = {name: values[:, columns] for name, values in restore_sample(model, sample).items()}
-    return draw_spectrograms(
-        path,
-        **panels,
-        frame_rate=folder.frame_rate,
-        frequencies=folder.frequencies[columns],
-        title=title,
-        start=start,
-        unit=unit_of(folder.front_end, folder.feature_names),
-    )

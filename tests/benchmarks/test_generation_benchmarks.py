@@ -30,7 +30,7 @@ def test_generation_is_measured_at_both_batch_sizes(run, monkeypatch):
 
 def test_varied_requests_ask_for_what_samples_have():
     from benchmarks.varied_requests import draw_requests
-    from musicbert_plugin.codecs.attributes import NO, NOT_GIVEN, SLOT_OF, YES, parse_request
+    from musicbert_plugin.codecs.attributes import NA, NO, SLOT_OF, YES, parse_request
 
     lines = ["piano violin meter=4/4 key=major bars=4", "piano no-violin meter=3/4 key=minor bars=8", "piano meter=3/4"]
     samples = np.stack([parse_request(line) for line in lines] * 10)
@@ -38,8 +38,8 @@ def test_varied_requests_ask_for_what_samples_have():
     assert np.array_equal(requests, draw_requests(samples, 50, seed=3))
     assert len(np.unique(requests, axis=0)) > 20
     piano, meter = SLOT_OF["I1s2"], SLOT_OF["TS1s1"]
-    assert set(requests[:, meter].tolist()) == {0, 2, int(NOT_GIVEN[meter])}
+    assert set(requests[:, meter].tolist()) == {0, 2, int(NA[meter])}
     assert {YES, NO} <= set(requests[:, piano].tolist())
     silent = np.flatnonzero((samples != YES).all(0)[piano : piano + 28]) + piano
-    assert (requests[:, silent] == NOT_GIVEN[silent]).all(), "an instrument that no sample has"
-    assert ((requests != NOT_GIVEN).sum(1) <= 6).all()
+    assert (requests[:, silent] == NA[silent]).all(), "an instrument that no sample has"
+    assert ((requests != NA).sum(1) <= 6).all()

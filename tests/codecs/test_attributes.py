@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from musicbert_plugin.codecs import attributes, remi, requests
-from musicbert_plugin.codecs.attributes import KEYS, NOT_GIVEN, SLOT_CLASSES, SLOTS, class_vector, extract
+from musicbert_plugin.codecs.attributes import KEYS, NA, SLOT_CLASSES, SLOTS, class_vector, extract
 from musicbert_plugin.codecs.score import DRUMS, Score
 from musicbert_plugin.errors import OptionError
 
@@ -25,12 +25,12 @@ def notes(onsets: list[int], pitch: object = 60, program: object = 0, **options:
 
 def test_there_are_63_commands_and_they_have_the_published_ids() -> None:
     assert SLOTS == 63 and attributes.SLOT_ID[0] == 985
-    assert [remi.WORDS[one] for one in attributes.command_ids(NOT_GIVEN)[[0, 28, 29, 62]]] == [
+    assert [remi.WORDS[one] for one in attributes.command_ids(NA)[[0, 28, 29, 62]]] == [
         "I1s2_0_2", "I4_28", "C1_4", "TM1_5"
     ]  # fmt: skip
     assert int(attributes.SLOT_ID[-1] + SLOT_CLASSES[-1]) == remi.VOCABULARY_SIZE
-    ids = attributes.command_ids(NOT_GIVEN)
-    np.testing.assert_array_equal(attributes.classes_of_ids(ids), NOT_GIVEN)
+    ids = attributes.command_ids(NA)
+    np.testing.assert_array_equal(attributes.classes_of_ids(ids), NA)
     with pytest.raises(ValueError, match="63"):
         attributes.classes_of_ids(ids[::-1])
 
@@ -143,7 +143,7 @@ def test_what_the_caller_knows_is_spelled_as_here_and_checked() -> None:
 
 
 def test_given_values_replace_those_of_class_vectors() -> None:
-    classes = np.stack([class_vector(values_of(notes([0]))), NOT_GIVEN])
+    classes = np.stack([class_vector(values_of(notes([0]))), NA])
     told = attributes.with_given(classes, {"EM1": "Q2", "S4": ["Blues"]})
     assert requests.request_words(told[1]).count("S4_") == 21
     assert (told[:, attributes.SLOT_OF["EM1"]] == 1).all()

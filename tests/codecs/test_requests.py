@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from musicbert_plugin.codecs import attributes, remi, requests
-from musicbert_plugin.codecs.attributes import NOT_GIVEN, SLOT_CLASSES, class_vector, extract
+from musicbert_plugin.codecs.attributes import NA, SLOT_CLASSES, class_vector, extract
 from musicbert_plugin.codecs.score import Score
 from musicbert_plugin.errors import OptionError
 
@@ -31,12 +31,12 @@ def test_a_request_in_words() -> None:
         "piano violin no-drum key=minor tempo=slow bars=16 meter=3/4 genre=Classical,new_age seconds=31 emotion=tense"
     )
     classes = requests.parse_request(line)
-    told = {remi.WORDS[one] for one in attributes.command_ids(classes)[classes != NOT_GIVEN]}
+    told = {remi.WORDS[one] for one in attributes.command_ids(classes)[classes != NA]}
     assert told == {
         "I1s2_0_0", "I1s2_6_0", "I1s2_27_1", "K1_1", "T1s1_0", "B1s1_3", "TS1s1_2", "S4_11_0", "S4_0_0", "TM1_2",
         "EM1_1",
     }  # fmt: skip
-    assert (requests.parse_request("") == NOT_GIVEN).all()
+    assert (requests.parse_request("") == NA).all()
 
 
 @pytest.mark.parametrize(

@@ -27,7 +27,7 @@ def dataset(folder: Path, items: list[np.ndarray], conditions: list[np.ndarray] 
                     builder.add_item(torch.as_tensor(row))
                 builder.finalize(str(folder / f"{stem}.idx"))
         if conditions is None:
-            np.save(folder / f"{split}.attributes.npy", np.tile(attributes.NOT_GIVEN, (len(items), 1)))
+            np.save(folder / f"{split}.attributes.npy", np.tile(attributes.NA, (len(items), 1)))
     return folder
 
 

@@ -35,12 +35,12 @@ def make_batch(rows, seed=0, frames=(30, 18, 25, 12)):
     """A collated batch of the clips numbered ``rows``, each masked by itself."""
     from musicbert_plugin.data.spectrogram_dataset import MaskedSpectrograms
     from musicbert_plugin.data.spectrogram_masking import SpectrogramMasking
-    from musicbert_plugin.data.spectrogram_windows import ClipWindows
+    from musicbert_plugin.data.spectrogram_windows import SpectrogramWindows
 
     rng = np.random.default_rng(seed)
     clips = [rng.normal(size=(n, 6)).astype(np.float32) * 2 for n in frames]
     reader = SimpleNamespace(frames=np.array(frames), read=lambda i, a=0, b=None: clips[i][a:b].copy())
-    windows = ClipWindows(reader, max_frames=0, train=True, seed=3)
+    windows = SpectrogramWindows(reader, max_frames=0, train=True, seed=3)
     data = MaskedSpectrograms(windows, SpectrogramMasking.preset("musicoder", 6))
     return data.collater([data[row] for row in rows])
 
@@ -53,16 +53,16 @@ def test_defect_2_the_loss_is_over_masked_cells_alone_whatever_the_batch(kind, d
     out = model(**batch["net_input"])[0].detach().double()
     target = (batch["target"].double() - 0.3) / 2
     total = 0.0
-    for cell in (batch["region"] > 0).nonzero().tolist():
+    for cell in (batch["target_mask"] > 0).nonzero().tolist():
         error = abs(float(out[tuple(cell)] - target[tuple(cell)]))
         total += {
             "l1": error,
             "l2": error**2 / 2,
             "huber": error**2 / 2 if error <= delta else delta * (error - delta / 2),
         }[kind]
-    assert sample_size == int((batch["region"] > 0).sum())
+    assert sample_size == int((batch["target_mask"] > 0).sum())
     assert float(loss) == pytest.approx(total, rel=1e-5)
-    changed = {**batch, "target": torch.where(batch["region"] > 0, batch["target"], 99.0)}
+    changed = {**batch, "target": torch.where(batch["target_mask"] > 0, batch["target"], 99.0)}
     assert float(criterion(model, changed)[0]) == float(loss)
 
 
@@ -85,27 +85,27 @@ def test_defect_18_any_split_into_batches_gives_the_same_gradient():
 
 
 def test_baselines_see_only_what_is_not_masked_and_errors_are_told_per_region():
-    from musicbert_plugin.criterions.spectrogram_reconstruction import REGIONS, error_sums
-    from musicbert_plugin.modules.interpolation import clip_means, interpolate_gaps
+    from musicbert_plugin.criterions.spectrogram_reconstruction import TARGET_KINDS, error_sums
+    from musicbert_plugin.modules.interpolation import channel_means, interpolate_gaps
 
     torch.manual_seed(1)
     target, estimate = torch.randn(2, 20, 6), torch.randn(2, 20, 6)
-    region = torch.zeros(2, 20, 6, dtype=torch.uint8)
-    region[0, 3:8] |= 1
-    region[0, :, 4] |= 2
-    region[1, 5:7, 2:4] |= 4
+    target_mask = torch.zeros(2, 20, 6, dtype=torch.uint8)
+    target_mask[0, 3:8] |= 1
+    target_mask[0, :, 4] |= 2
+    target_mask[1, 5:7, 2:4] |= 4
     lengths = (20, 14)
-    visible = region == 0
+    visible = target_mask == 0
     visible[1, 14:] = False
-    found = error_sums(estimate, target, region, lengths)
-    candidates = {"mse": estimate, "mean": clip_means(target, visible).expand_as(target)}
+    found = error_sums(estimate, target, target_mask, lengths)
+    candidates = {"mse": estimate, "mean": channel_means(target, visible).expand_as(target)}
     candidates["interp"] = interpolate_gaps(target, visible)
-    for place, bits in enumerate(REGIONS.values()):
-        where = region == bits if bits else region > 0
+    for place, bits in enumerate(TARGET_KINDS.values()):
+        where = target_mask == bits if bits else target_mask > 0
         assert found[0, place] == where.sum()
         for row, guess in enumerate(candidates.values(), start=1):
             assert float(found[row, place]) == pytest.approx(float((guess - target)[where].square().sum()), rel=1e-5)
-    hidden = error_sums(estimate, torch.where(region > 0, target, target), region, lengths)
+    hidden = error_sums(estimate, torch.where(target_mask > 0, target, target), target_mask, lengths)
     torch.testing.assert_close(hidden, found)
 
 
@@ -142,7 +142,7 @@ def test_codes_are_predicted_where_frames_are_masked():
     expected, positions = 0.0, 0
     for row, length in enumerate(batch["net_input"]["lengths"]):
         for position in range(-(-length // 2)):
-            frames = batch["region"][row, 2 * position : min(2 * position + 2, length)]
+            frames = batch["target_mask"][row, 2 * position : min(2 * position + 2, length)]
             if (frames & 1).any():
                 positions += 1
                 for book in range(2):
@@ -155,7 +155,7 @@ def test_codes_are_predicted_where_frames_are_masked():
 def test_a_batch_without_targets_is_worth_nothing_and_no_nan():
     criterion, model = make_criterion(), make_model(codes=4)
     batch = make_batch([0, 1])
-    batch["region"].zero_()
+    batch["target_mask"].zero_()
     batch["n_targets"] = 0
     loss, sample_size, output = criterion(model, batch)
     assert float(loss) == 0 and sample_size == 0

@@ -1,6 +1,4 @@
-"""Labels of clips: what tasks.yaml may say, what cells mean, and that absent is not zero."""
-
-from types import SimpleNamespace
+"""Labels: what tasks.yaml may say, what cells mean, and that absent is not zero."""
 
 import numpy as np
 import pytest
@@ -87,7 +85,7 @@ def test_classes_and_scales_are_learnt_from_the_training_split(tasks):
     task = found["r"].learn(["1", "", "3", "nan"])
     assert task.mean == (2.0,) and task.deviation == (1.0,)
     np.testing.assert_allclose(task.restore_units(task.standardise(np.array([[5.0]]))), [[5.0]])
-    with pytest.raises(DatasetError, match="no clip of the training split"):
+    with pytest.raises(DatasetError, match="no item of the training split"):
         found["g"].learn(["", "nan"])
 
 
@@ -133,23 +131,3 @@ def test_a_task_survives_a_checkpoint(tasks):
 def test_what_a_file_may_not_say_is_told_in_a_sentence(tasks, text, words):
     with pytest.raises(OptionError, match=words):
         tasks(text)
-
-
-def test_windows_have_the_labels_of_their_clips(tasks):
-    from musicbert_plugin.data.labels import LabelledSpectrograms
-    from musicbert_plugin.data.spectrogram_windows import ClipWindows
-
-    learnt = [tasks()["genre"], tasks()["affect"].learn(["1/2", "", "3/"])]
-    clips = SimpleNamespace(
-        frames=np.array([90, 20, 50]), clip_names=["a", "b", "c"], read=lambda i, a=0, b=None: np.ones((b - a, 2)) * i,
-        labels={"genre": ["folk", "", "jazz"], "AV": ["1/2", "", "3/"]},
-    )  # fmt: skip
-    data = LabelledSpectrograms(ClipWindows(clips, max_frames=40, train=False, seed=1), learnt, "train")
-    batch = data.collater([data[index] for index in range(len(data))])
-    assert batch["clip"].tolist() == [0, 0, 1, 2]
-    assert batch["labels"]["genre"][:, 0].tolist() == [2, 2, 0, 0]
-    assert batch["present"]["genre"][:, 0].tolist() == [True, True, False, True]
-    assert batch["labels"]["affect"].tolist() == [[-1, 0], [-1, 0], [0, 0], [1, 0]]
-    assert batch["present"]["affect"][3].tolist() == [True, False]
-    with pytest.raises(DatasetError, match="no label column 'mood'"):
-        LabelledSpectrograms(data.windows, [tasks()["mood"]], "train")

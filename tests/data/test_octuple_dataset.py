@@ -13,7 +13,7 @@ import torch
 
 from musicbert_plugin.codecs.octuple import BOS, EOS, MASK, PAD
 from musicbert_plugin.data.indexed_dataset import IndexedDataset
-from musicbert_plugin.data.octuple_masking import MaskingLaw, OctupleMasking
+from musicbert_plugin.data.octuple_masking import MaskingProbabilities, OctupleMasking
 
 if TYPE_CHECKING:
     from musicbert_plugin.data.octuple_dataset import MaskedOctuples
@@ -26,7 +26,7 @@ def open_rows(
     folder: Path,
     split: str = "train",
     pack: bool = True,
-    law: MaskingLaw = MaskingLaw(),  # noqa: B008
+    probabilities: MaskingProbabilities = MaskingProbabilities(),  # noqa: B008
     strategies: tuple[str, ...] = ("bar",),
     seed: int = 1,
 ) -> MaskedOctuples:
@@ -35,7 +35,7 @@ def open_rows(
 
     size = 8 * 104
     windows = PieceWindows(IndexedDataset(folder / split), tokens_per_sample=size, train=split == "train", seed=seed)
-    return MaskedOctuples(windows, OctupleMasking(law, strategies), tokens_per_sample=size, pack=pack)
+    return MaskedOctuples(windows, OctupleMasking(probabilities, strategies), tokens_per_sample=size, pack=pack)
 
 
 def whole_epoch(rows: MaskedOctuples) -> dict[str, torch.Tensor]:
@@ -53,7 +53,7 @@ def pieces_of(batch: dict[str, object], row: int) -> list[np.ndarray]:
 
 @pytest.mark.parametrize("split", ["train", "valid"])
 def test_the_rows_of_an_epoch_hold_every_window_once(octuple_folder: Folder, split: str) -> None:
-    rows = open_rows(octuple_folder(**{split: LENGTHS}), split, law=MaskingLaw(0.0))
+    rows = open_rows(octuple_folder(**{split: LENGTHS}), split, probabilities=MaskingProbabilities(0.0))
     found = []
     for index in range(len(rows)):
         batch = rows.collater([rows[index]])
@@ -65,7 +65,7 @@ def test_the_rows_of_an_epoch_hold_every_window_once(octuple_folder: Folder, spl
 
 
 def test_each_piece_of_a_row_is_framed_and_the_lengths_say_where_it_ends(octuple_folder: Folder) -> None:
-    rows = open_rows(octuple_folder(train=LENGTHS), law=MaskingLaw(0.0))
+    rows = open_rows(octuple_folder(train=LENGTHS), probabilities=MaskingProbabilities(0.0))
     batch = rows.collater([rows[index] for index in range(len(rows))])
     for row in range(len(rows)):
         for piece in pieces_of(batch, row):
@@ -89,7 +89,7 @@ def test_a_batch_tells_its_rows_sub_tokens_notes_and_targets(octuple_folder: Fol
 
 def test_masks_and_targets_of_a_row_fit_together(octuple_folder: Folder) -> None:
     folder = octuple_folder(train=LENGTHS)
-    rows, unmasked = open_rows(folder), open_rows(folder, law=MaskingLaw(0.0))
+    rows, unmasked = open_rows(folder), open_rows(folder, probabilities=MaskingProbabilities(0.0))
     masked, plain = whole_epoch(rows), whole_epoch(unmasked)
     is_target = masked["target"].ne(PAD)
     assert masked["target"][is_target].equal(plain["source"][is_target])

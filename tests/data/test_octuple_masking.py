@@ -11,7 +11,7 @@ from musicbert_plugin.data.octuple_masking import (
     MASKED,
     RANDOM,
     UNCHANGED,
-    MaskingLaw,
+    MaskingProbabilities,
     OctupleMasking,
     apply_states,
     draw_states,
@@ -45,7 +45,7 @@ def standard_deviations(count: int, of: int, probability: float) -> float:
 
 
 def test_states_have_the_probabilities_of_the_law() -> None:
-    law = MaskingLaw(mask_prob=0.3, random_token_prob=0.2, leave_unmasked_prob=0.05)
+    law = MaskingProbabilities(mask_prob=0.3, random_token_prob=0.2, leave_unmasked_prob=0.05)
     states = draw_states(400_000, law, np.random.default_rng(1))
     for state, probability in {MASKED: 0.3 * 0.75, UNCHANGED: 0.3 * 0.05, RANDOM: 0.3 * 0.2, KEPT: 0.7}.items():
         assert standard_deviations(int((states == state).sum()), 400_000, probability) < 4
@@ -53,7 +53,7 @@ def test_states_have_the_probabilities_of_the_law() -> None:
 
 @pytest.mark.parametrize("probability, state", [(0.0, KEPT), (1.0, MASKED)])
 def test_nothing_or_everything_is_masked_at_the_ends_of_the_range(probability: float, state: int) -> None:
-    states = draw_states(10_000, MaskingLaw(probability, 0.0, 0.0), np.random.default_rng(1))
+    states = draw_states(10_000, MaskingProbabilities(probability, 0.0, 0.0), np.random.default_rng(1))
     assert (states == state).all()
 
 
@@ -153,7 +153,7 @@ def test_each_frame_octuple_is_masked_as_a_whole() -> None:
 
 def test_random_words_are_uniform_over_the_dictionary_and_never_special() -> None:
     tokens, rng = sample(notes=900), np.random.default_rng(6)
-    masking = OctupleMasking(MaskingLaw(1.0, 1.0, 0.0))
+    masking = OctupleMasking(MaskingProbabilities(1.0, 1.0, 0.0))
     words = np.concatenate([masking(tokens, rng)[0] for _ in range(60)])
     counts = np.bincount(words, minlength=MASK + 1)
     assert counts[:4].sum() == 0 and counts[MASK] == 0
@@ -164,7 +164,9 @@ def test_random_words_are_uniform_over_the_dictionary_and_never_special() -> Non
 
 def test_the_words_of_one_random_unit_differ_from_token_to_token() -> None:
     octuples = np.tile([7, 3, 5, 60, 9, 16, 9, 35], (50, 1))
-    source, _ = OctupleMasking(MaskingLaw(1.0, 1.0, 0.0))(frame(octuples).astype(np.int64), np.random.default_rng(0))
+    source, _ = OctupleMasking(MaskingProbabilities(1.0, 1.0, 0.0))(
+        frame(octuples).astype(np.int64), np.random.default_rng(0)
+    )
     assert len(np.unique(source.reshape(-1, 8)[1:-1, 3])) > 40
 
 
@@ -188,7 +190,7 @@ def test_the_same_generator_state_gives_the_same_masks_and_another_gives_others(
 def test_only_as_many_random_numbers_are_drawn_as_there_are_units() -> None:
     octuples = np.tile([7, 3, 5, 60, 9, 16, 9, 35], (500, 1))
     rng, reference = np.random.default_rng(9), np.random.default_rng(9)
-    OctupleMasking(MaskingLaw(0.15, 0.0, 0.0))(frame(octuples).astype(np.int64), rng)
+    OctupleMasking(MaskingProbabilities(0.15, 0.0, 0.0))(frame(octuples).astype(np.int64), rng)
     reference.random(8 + 2, dtype=np.float32)
     assert rng.random() == reference.random()
 
@@ -196,9 +198,9 @@ def test_only_as_many_random_numbers_are_drawn_as_there_are_units() -> None:
 @pytest.mark.parametrize(
     "make",
     [
-        lambda: MaskingLaw(mask_prob=1.5),
-        lambda: MaskingLaw(random_token_prob=-0.1),
-        lambda: MaskingLaw(random_token_prob=0.6, leave_unmasked_prob=0.6),
+        lambda: MaskingProbabilities(mask_prob=1.5),
+        lambda: MaskingProbabilities(random_token_prob=-0.1),
+        lambda: MaskingProbabilities(random_token_prob=0.6, leave_unmasked_prob=0.6),
         lambda: OctupleMasking(strategies=("bars",)),
         lambda: OctupleMasking(strategies=()),
         lambda: OctupleMasking(mask_unit="instrument"),

@@ -13,7 +13,7 @@ pytestmark = pytest.mark.usefixtures("registered")
 def dataset():
     from musicbert_plugin.data.spectrogram_dataset import MaskedSpectrograms
     from musicbert_plugin.data.spectrogram_masking import SpectrogramMasking
-    from musicbert_plugin.data.spectrogram_windows import ClipWindows
+    from musicbert_plugin.data.spectrogram_windows import SpectrogramWindows
 
     def make(frames=(50, 20, 90, 7), train=True, masking="mixed", seed=1, value=None):
         rng = np.random.default_rng(0)
@@ -22,14 +22,14 @@ def dataset():
             for n in frames
         ]
         reader = SimpleNamespace(frames=np.array(frames), read=lambda i, a=0, b=None: clips[i][a:b].copy())
-        windows = ClipWindows(reader, max_frames=40, train=train, seed=seed)
+        windows = SpectrogramWindows(reader, max_frames=40, train=train, seed=seed)
         return MaskedSpectrograms(windows, SpectrogramMasking.preset(masking, 6))
 
     return make
 
 
 def same(a, b):
-    return all(torch.equal(a[key], b[key]) for key in ("source", "zeroed", "target", "region"))
+    return all(torch.equal(a[key], b[key]) for key in ("source", "input_mask", "target", "target_mask"))
 
 
 def test_defect_22_masks_depend_on_seed_epoch_and_index_and_on_no_worker(dataset):
@@ -41,7 +41,7 @@ def test_defect_22_masks_depend_on_seed_epoch_and_index_and_on_no_worker(dataset
     second = [two[index] for index in reversed(range(len(two)))][::-1]
     assert all(same(a, b) for a, b in zip(first, second, strict=True))
     one.set_epoch(2)
-    assert not all(torch.equal(one[index]["region"], first[index]["region"]) for index in range(len(one)))
+    assert not all(torch.equal(one[index]["target_mask"], first[index]["target_mask"]) for index in range(len(one)))
 
 
 def test_validation_masks_are_the_same_in_every_epoch_and_hide_everything(dataset):
@@ -50,7 +50,7 @@ def test_validation_masks_are_the_same_in_every_epoch_and_hide_everything(datase
     valid.set_epoch(9)
     for index, before in enumerate(first):
         assert same(valid[index], before)
-        assert torch.equal(before["zeroed"], before["region"] > 0)
+        assert torch.equal(before["input_mask"], before["target_mask"] > 0)
         assert torch.equal(before["source"], before["target"])
 
 
@@ -61,15 +61,15 @@ def test_defect_14_nothing_is_masked_or_restored_on_padding(dataset, masking):
     lengths = batch["net_input"]["lengths"]
     assert lengths == (50 - 10, 20, 40, 40, 7) and batch["ntokens"] == sum(lengths)
     for row, length in enumerate(lengths):
-        assert not batch["region"][row, length:].any()
-        assert not batch["net_input"]["zeroed"][row, length:].any()
-    assert batch["n_targets"] == int((batch["region"] > 0).sum())
+        assert not batch["target_mask"][row, length:].any()
+        assert not batch["net_input"]["input_mask"][row, length:].any()
+    assert batch["n_targets"] == int((batch["target_mask"] > 0).sum())
 
 
 def test_defect_13_lengths_are_told_and_not_guessed_from_zeros(dataset):
     data = dataset(train=False, value=0.0)  # silence after subtracting a mean
     batch = data.collater([data[index] for index in range(len(data))])
-    assert batch["net_input"]["lengths"] == tuple(data.windows.lengths.tolist())
+    assert batch["net_input"]["lengths"] == tuple(data.windows.sizes.tolist())
 
 
 def test_batches_are_counted_in_frames(dataset):

@@ -78,7 +78,7 @@ def test_a_folder_tells_its_splits_clips_and_frames(spectrogram_folder):
     train, valid, test = (folder.split(name) for name in ("train", "valid", "test"))
     assert (len(train), len(valid), len(test)) == (2, 1, 0)
     assert train.frames.tolist() == [400, 250] and train.frames.dtype == np.int64
-    assert train.clip_names == ["train-0.wav", "train-1.wav"] and valid.clip_names == ["valid-2.wav"]
+    assert train.names == ["train-0.wav", "train-1.wav"] and valid.names == ["valid-2.wav"]
     assert folder.num_features == len(train.feature_names) == 96
     assert train.frame_rate == 22050 / 512
     assert folder.blocks == {"mel": (0, 96)}

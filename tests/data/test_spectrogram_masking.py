@@ -10,10 +10,10 @@ from musicbert_plugin.data.spectrogram_masking import (
     FRAMES,
     PATCHES,
     PRESETS,
-    Fill,
-    SpanLaw,
+    Corruption,
+    SpanDistribution,
     SpectrogramMasking,
-    parse_fill,
+    parse_corruption,
     place_spans,
 )
 from musicbert_plugin.errors import OptionError
@@ -38,30 +38,30 @@ def spans_of(rows):
 def test_truncated_and_clamped_geometric_laws_are_their_formulas():
     p, lengths = 0.2, np.arange(2, 8)
     weights = p * (1 - p) ** (lengths - 1)
-    np.testing.assert_allclose(SpanLaw("geometric", p, 2, 7).probabilities, weights / weights.sum())
+    np.testing.assert_allclose(SpanDistribution("geometric", p, 2, 7).probabilities, weights / weights.sum())
     everything = np.arange(1, 500)
     moved = np.clip(everything, 2, 7)
     weights = p * (1 - p) ** (everything - 1.0)
     expected = np.array([weights[moved == length].sum() for length in lengths])
-    np.testing.assert_allclose(SpanLaw("clamped", p, 2, 7).probabilities, expected / expected.sum(), rtol=1e-9)
+    np.testing.assert_allclose(SpanDistribution("clamped", p, 2, 7).probabilities, expected / expected.sum(), rtol=1e-9)
 
 
 def test_uniform_and_fixed_laws():
-    assert SpanLaw("uniform", 1, 3, 5).probabilities.tolist() == [1 / 3] * 3
-    assert SpanLaw("fixed", 1, 2, 10).lengths.tolist() == [10]
+    assert SpanDistribution("uniform", 1, 3, 5).probabilities.tolist() == [1 / 3] * 3
+    assert SpanDistribution("fixed", 1, 2, 10).lengths.tolist() == [10]
 
 
 def test_drawn_lengths_follow_the_law():
-    law = SpanLaw()
+    law = SpanDistribution()
     drawn = np.bincount(law.draw(200_000, np.random.default_rng(0)), minlength=44)[2:] / 200_000
     np.testing.assert_allclose(drawn, law.probabilities, atol=0.004)
 
 
 def test_defect_4_lengths_are_truncated_not_clamped_and_masks_are_not_static():
     paper = SpectrogramMasking.preset("musicoder").spans
-    assert (paper.law, paper.shortest, paper.longest) == ("geometric", 2, 7)
+    assert (paper.kind, paper.shortest, paper.longest) == ("geometric", 2, 7)
     clip = clip_of(100)
-    regions = [FRAMES_ONLY(clip, np.random.default_rng(seed)).region for seed in range(2)]
+    regions = [FRAMES_ONLY(clip, np.random.default_rng(seed)).target_mask for seed in range(2)]
     assert (regions[0] != regions[1]).any()
 
 
@@ -70,15 +70,15 @@ def test_defect_4_lengths_are_truncated_not_clamped_and_masks_are_not_static():
 
 @given(st.integers(2, 400), st.integers(0, 10_000))
 def test_the_budget_is_of_distinct_frames(frames, seed):
-    masked = FRAMES_ONLY(clip_of(frames, 2), np.random.default_rng(seed)).region[:, 0] > 0
+    masked = FRAMES_ONLY(clip_of(frames, 2), np.random.default_rng(seed)).target_mask[:, 0] > 0
     budget = max(int(0.15 * frames), min(2, frames - 1))
     assert budget - 1 <= masked.sum() <= budget  # a rest of one frame is shorter than any span
 
 
 @given(st.integers(30, 300), st.integers(0, 10_000))
 def test_spans_lie_within_the_law_but_for_the_cut_one(frames, seed):
-    masking = SpectrogramMasking(1.0, 0.0, 0.0, spans=SpanLaw("fixed", 1, 4, 4))
-    spans = spans_of(masking(clip_of(frames, 2), np.random.default_rng(seed)).region[:, 0] > 0)
+    masking = SpectrogramMasking(1.0, 0.0, 0.0, spans=SpanDistribution("fixed", 1, 4, 4))
+    spans = spans_of(masking(clip_of(frames, 2), np.random.default_rng(seed)).target_mask[:, 0] > 0)
     assert (spans[spans != int(0.15 * frames) % 4] == 4).all() and (spans != 4).sum() <= 1
 
 
@@ -103,37 +103,39 @@ def test_every_arrangement_of_two_spans_is_equally_likely():
 
 def test_defect_3_spans_set_to_zero_and_kept_ones_count_and_are_labelled_like_replaced_ones():
     altered, labelled = [], []
-    masking = SpectrogramMasking(1.0, 0.0, 0.0, spans=SpanLaw("geometric", 0.2, 2, 7))
+    masking = SpectrogramMasking(1.0, 0.0, 0.0, spans=SpanDistribution("geometric", 0.2, 2, 7))
     for seed in range(300):
         clip = clip_of(200, 1)
         masked = masking(clip, np.random.default_rng(seed))
-        altered.append((masked.zeroed | (masked.source != clip)).mean())
-        labelled.append((masked.region > 0).mean())
+        altered.append((masked.input_mask | (masked.source != clip)).mean())
+        labelled.append((masked.target_mask > 0).mean())
     assert 0.145 <= np.mean(labelled) <= 0.15
     assert abs(np.mean(altered) - 0.9 * np.mean(labelled)) < 0.006  # but for the tenth that is kept
     assert all(a <= b for a, b in zip(altered, labelled, strict=True))
 
 
 def test_shares_of_zero_other_and_kept_spans():
-    masking = SpectrogramMasking(1.0, 0.0, 0.0, spans=SpanLaw("fixed", 1, 3, 3))
+    masking = SpectrogramMasking(1.0, 0.0, 0.0, spans=SpanDistribution("fixed", 1, 3, 3))
     kinds = []
     for seed in range(400):
         clip = clip_of(200, 2)
         masked = masking(clip, np.random.default_rng(seed))
-        starts = np.flatnonzero(np.diff(np.concatenate([[0], (masked.region[:, 0] > 0).astype(int)])) == 1)
+        starts = np.flatnonzero(np.diff(np.concatenate([[0], (masked.target_mask[:, 0] > 0).astype(int)])) == 1)
         for start in starts:
-            kinds.append(0 if masked.zeroed[start, 0] else 2 if masked.source[start, 0] == clip[start, 0] else 1)
+            kinds.append(0 if masked.input_mask[start, 0] else 2 if masked.source[start, 0] == clip[start, 0] else 1)
     np.testing.assert_allclose(np.bincount(kinds) / len(kinds), [0.7, 0.2, 0.1], atol=0.02)
 
 
 def test_defect_15_a_replacement_is_one_contiguous_stretch_and_the_die_is_thrown_per_span():
-    masking = SpectrogramMasking(1.0, 0.0, 0.0, spans=SpanLaw("fixed", 1, 5, 5), fill=Fill(0.5, 0.5, 0.0))
+    masking = SpectrogramMasking(
+        1.0, 0.0, 0.0, spans=SpanDistribution("fixed", 1, 5, 5), corruption=Corruption(0.5, 0.5, 0.0)
+    )
     both = 0
     for seed in range(50):
         clip = clip_of(200, 3)
         masked = masking(clip, np.random.default_rng(seed))
         replaced = (masked.source != clip).all(axis=1)
-        both += bool(replaced.any() and masked.zeroed.any())
+        both += bool(replaced.any() and masked.input_mask.any())
         origin = (masked.source[:, 0].astype(int) - 1) // 3  # the frame that each value came from
         edges = np.flatnonzero(np.diff(np.concatenate([[0], replaced.astype(int), [0]])))
         for start, stop in zip(edges[::2], edges[1::2], strict=True):
@@ -145,9 +147,9 @@ def test_defect_15_a_replacement_is_one_contiguous_stretch_and_the_die_is_thrown
 def test_defect_8_short_clips_are_masked_too():
     for frames in range(2, 14):
         masked = FRAMES_ONLY(clip_of(frames, 3), np.random.default_rng(frames))
-        assert 1 <= (masked.region[:, 0] > 0).sum() < frames
+        assert 1 <= (masked.target_mask[:, 0] > 0).sum() < frames
     single = FRAMES_ONLY(clip_of(1, 3), np.random.default_rng(0))
-    assert not single.region.any()  # nothing would be left to restore it from
+    assert not single.target_mask.any()  # nothing would be left to restore it from
 
 
 # ----------------------------------------------------------------------------------------------------------- channels
@@ -157,10 +159,10 @@ def test_defect_15_widths_come_before_starts_so_no_channel_is_preferred_but_by_t
     masking = SpectrogramMasking(0.0, 1.0, 0.0, channel_share=1.0)
     counts, widths = np.zeros(21), []
     for seed in range(4000):
-        region = masking(clip_of(2, 21), np.random.default_rng(seed)).region
-        assert (region[0] == region[1]).all() and set(np.unique(region)) <= {0, CHANNELS}
-        counts += region[0] > 0
-        widths.append((region[0] > 0).sum())
+        target_mask = masking(clip_of(2, 21), np.random.default_rng(seed)).target_mask
+        assert (target_mask[0] == target_mask[1]).all() and set(np.unique(target_mask)) <= {0, CHANNELS}
+        counts += target_mask[0] > 0
+        widths.append((target_mask[0] > 0).sum())
     np.testing.assert_allclose(np.bincount(widths, minlength=22) / 4000, 1 / 22, atol=0.015)
     np.testing.assert_allclose(counts, counts[::-1], rtol=0.1)  # mirrored
     expected = [np.mean([np.mean([s <= c < s + w for s in range(21 - w + 1)]) for w in range(22)]) for c in range(21)]
@@ -171,10 +173,10 @@ def test_channel_blocks_are_contiguous_zero_and_within_their_range():
     masking = SpectrogramMasking(0.0, 1.0, 0.0, channel_share=0.5, first_channel=4, last_channel=16)
     for seed in range(100):
         masked = masking(clip_of(3, 20), np.random.default_rng(seed))
-        where = np.flatnonzero(masked.region[0])
+        where = np.flatnonzero(masked.target_mask[0])
         assert len(where) <= 6 and (np.diff(where) == 1).all()
         assert not len(where) or (where[0] >= 4 and where[-1] < 16)
-        assert (masked.zeroed == (masked.region > 0)).all()
+        assert (masked.input_mask == (masked.target_mask > 0)).all()
 
 
 # ------------------------------------------------------------------------------------------------------------ patches
@@ -184,26 +186,26 @@ def test_channel_blocks_are_contiguous_zero_and_within_their_range():
 def test_patches_cover_their_share_of_distinct_cells(frames, channels, size):
     masking = SpectrogramMasking(0.0, 0.0, 1.0, patch_size=size)
     masked = masking(clip_of(frames, channels), np.random.default_rng(1))
-    covered = (masked.region > 0).sum()
+    covered = (masked.target_mask > 0).sum()
     area = min(size, max(frames // 2, 1)) * min(size, channels)
-    assert set(np.unique(masked.region)) <= {0, PATCHES}
+    assert set(np.unique(masked.target_mask)) <= {0, PATCHES}
     assert int(0.15 * frames * channels) <= covered < int(0.15 * frames * channels) + area
 
 
 def test_defect_16_any_number_of_patches_can_be_drawn():
     masking = SpectrogramMasking(0.0, 0.0, 1.0, patch_size=4, first_channel=0)
     masked = masking(clip_of(1292, 324), np.random.default_rng(0))  # 3,924 squares and more
-    assert 0.15 <= (masked.region > 0).mean() < 0.151
+    assert 0.15 <= (masked.target_mask > 0).mean() < 0.151
 
 
 def test_a_replaced_patch_shows_the_same_channels_of_another_time():
-    masking = SpectrogramMasking(0.0, 0.0, 1.0, patch_size=4, patch_share=0.02, fill=Fill(0.0, 1.0, 0.0))
+    masking = SpectrogramMasking(0.0, 0.0, 1.0, patch_size=4, patch_share=0.02, corruption=Corruption(0.0, 1.0, 0.0))
     clip = clip_of(60, 12)
     masked = masking(clip, np.random.default_rng(3))
-    frame, channel = np.nonzero(masked.region)
+    frame, channel = np.nonzero(masked.target_mask)
     origin = masked.source[frame, channel].astype(int) - 1
     assert (origin % 12 == channel).all() and (origin // 12 != frame).any()
-    assert not masked.zeroed.any()
+    assert not masked.input_mask.any()
 
 
 # ---------------------------------------------------------------------------------------------------------- the whole
@@ -215,8 +217,8 @@ def test_unmasked_cells_are_as_they_were_and_every_change_is_a_target(preset, fr
     before = clip.copy()
     masked = SpectrogramMasking.preset(preset, channels)(clip, np.random.default_rng(seed))
     assert (clip == before).all()
-    assert (masked.source[masked.region == 0] == clip[masked.region == 0]).all()
-    assert not masked.zeroed[masked.region == 0].any()
+    assert (masked.source[masked.target_mask == 0] == clip[masked.target_mask == 0]).all()
+    assert not masked.input_mask[masked.target_mask == 0].any()
 
 
 def test_the_hidden_variant_masks_the_same_cells_and_shows_none():
@@ -225,34 +227,34 @@ def test_the_hidden_variant_masks_the_same_cells_and_shows_none():
         clip = clip_of(80, 20)
         hidden = masking.hidden(clip, np.random.default_rng(seed))
         shown = masking(clip, np.random.default_rng(seed))
-        frames_or_channels = (shown.region & PATCHES) == 0
-        assert (hidden.region == shown.region)[frames_or_channels].all()
-        assert (hidden.zeroed == (hidden.region > 0)).all()
+        frames_or_channels = (shown.target_mask & PATCHES) == 0
+        assert (hidden.target_mask == shown.target_mask)[frames_or_channels].all()
+        assert (hidden.input_mask == (hidden.target_mask > 0)).all()
 
 
 def test_presets_are_the_originals_laws():
     m3bert = SpectrogramMasking.preset("m3bert", 324)
-    assert m3bert.fill == Fill(0.8, 0.1, 0.1) and m3bert.first_channel == 52
+    assert m3bert.corruption == Corruption(0.8, 0.1, 0.1) and m3bert.first_channel == 52
     assert m3bert.frames == m3bert.channels == 1 and m3bert.channel_share == 1
-    assert SpectrogramMasking.preset("frames").spans == SpanLaw("geometric", 0.1, 2, 43)
+    assert SpectrogramMasking.preset("frames").spans == SpanDistribution("geometric", 0.1, 2, 43)
     clip = clip_of(400, 324)
-    region = m3bert(clip, np.random.default_rng(5)).region
-    assert not (region[:, :52] & CHANNELS).any() and (region & FRAMES).any()
+    target_mask = m3bert(clip, np.random.default_rng(5)).target_mask
+    assert not (target_mask[:, :52] & CHANNELS).any() and (target_mask & FRAMES).any()
 
 
 @pytest.mark.parametrize(
     "make, words",
     [
-        (lambda: SpanLaw("geometric", 0.0), "--span-p is 0.0"),
-        (lambda: SpanLaw("gauss"), "--span-law is gauss"),
-        (lambda: SpanLaw("uniform", 0.1, 5, 4), "--min-span 5 and --max-span 4"),
-        (lambda: Fill(0.5, 0.1, 0.1), "--fill is 0.5,0.1,0.1"),
+        (lambda: SpanDistribution("geometric", 0.0), "--span-p is 0.0"),
+        (lambda: SpanDistribution("gauss"), "--span-law is gauss"),
+        (lambda: SpanDistribution("uniform", 0.1, 5, 4), "--min-span 5 and --max-span 4"),
+        (lambda: Corruption(0.5, 0.1, 0.1), "--fill is 0.5,0.1,0.1"),
         (lambda: SpectrogramMasking(frame_share=1.5), "--frame-share is 1.5"),
         (lambda: SpectrogramMasking(channels=-1), "--channels-prob is -1"),
         (lambda: SpectrogramMasking(patch_size=0), "--patch-size is 0"),
         (lambda: SpectrogramMasking(first_channel=5, last_channel=5), "--first-channel 5"),
         (lambda: SpectrogramMasking.preset("all"), "--masking is all"),
-        (lambda: parse_fill("a,b"), "--fill is 'a,b'"),
+        (lambda: parse_corruption("a,b"), "--fill is 'a,b'"),
     ],
 )
 def test_impossible_options_are_told_in_a_sentence(make, words):
@@ -261,11 +263,11 @@ def test_impossible_options_are_told_in_a_sentence(make, words):
 
 
 def test_a_shares_option_is_read():
-    assert parse_fill("0.8, 0.1, 0.1") == Fill(0.8, 0.1, 0.1)
+    assert parse_corruption("0.8, 0.1, 0.1") == Corruption(0.8, 0.1, 0.1)
 
 
 def test_fixed_spans_are_never_cut():
-    masking = SpectrogramMasking(1.0, 0.0, 0.0, spans=SpanLaw("fixed", 1, 2, 10))
+    masking = SpectrogramMasking(1.0, 0.0, 0.0, spans=SpanDistribution("fixed", 1, 2, 10))
     for frames in (40, 200, 333, 512):
         lengths = masking.span_lengths(frames, np.random.default_rng(frames))
         assert lengths.tolist() == [10] * max(int(0.15 * frames) // 10, 1)
@@ -285,7 +287,7 @@ def test_patches_can_cover_nearly_or_wholly_everything(share, shape):
     masking = SpectrogramMasking(0.0, 0.0, 1.0, patch_share=share)
     drawn = CountingGenerator(np.random.PCG64(1))
     masked = masking(np.zeros(shape, np.float32), drawn)
-    assert np.count_nonzero(masked.region) >= int(share * masked.region.size)
+    assert np.count_nonzero(masked.target_mask) >= int(share * masked.target_mask.size)
     assert drawn.calls < 2000
 
 

@@ -5,7 +5,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from musicbert_plugin.data.spectrogram_windows import ClipWindows
+from musicbert_plugin.data.spectrogram_windows import SpectrogramWindows
 
 
 def clips_of(*frames):
@@ -16,7 +16,7 @@ def clips_of(*frames):
 
 
 def test_outside_training_windows_lie_end_to_end_and_are_the_same_in_every_epoch():
-    windows = ClipWindows(clips_of(100, 30, 64), max_frames=32, min_frames=5, train=False, seed=1)
+    windows = SpectrogramWindows(clips_of(100, 30, 64), max_frames=32, min_frames=5, train=False, seed=1)
     spans = [windows.span(index) for index in range(len(windows))]
     assert spans == [(0, 0, 32), (0, 32, 64), (0, 64, 96), (1, 0, 30), (2, 0, 32), (2, 32, 64)]
     windows.set_epoch(7)
@@ -24,12 +24,12 @@ def test_outside_training_windows_lie_end_to_end_and_are_the_same_in_every_epoch
 
 
 def test_a_short_end_is_kept_from_min_frames_on_and_a_short_clip_always():
-    windows = ClipWindows(clips_of(37, 3), max_frames=32, min_frames=5, train=False, seed=1)
+    windows = SpectrogramWindows(clips_of(37, 3), max_frames=32, min_frames=5, train=False, seed=1)
     assert [windows.span(index) for index in range(len(windows))] == [(0, 0, 32), (0, 32, 37), (1, 0, 3)]
 
 
 def test_defect_9_over_the_epochs_training_sees_every_frame_of_a_clip():
-    windows = ClipWindows(clips_of(500), max_frames=64, train=True, seed=3)
+    windows = SpectrogramWindows(clips_of(500), max_frames=64, train=True, seed=3)
     assert len(windows) == 8
     seen = np.zeros(500, int)
     starts = set()
@@ -44,7 +44,7 @@ def test_defect_9_over_the_epochs_training_sees_every_frame_of_a_clip():
 
 
 def test_windows_hold_what_the_reader_gives():
-    windows = ClipWindows(clips_of(90, 20), max_frames=32, train=True, seed=2)
+    windows = SpectrogramWindows(clips_of(90, 20), max_frames=32, train=True, seed=2)
     for index in range(len(windows)):
         clip, start, stop = windows.span(index)
         assert windows[index].dtype == np.float16
@@ -53,14 +53,14 @@ def test_windows_hold_what_the_reader_gives():
 
 @pytest.mark.parametrize("train", [True, False])
 def test_whole_clips_with_no_longest_window(train):
-    windows = ClipWindows(clips_of(90, 20), max_frames=0, train=train, seed=2)
-    assert sorted(windows.lengths.tolist()) == [20, 90]
+    windows = SpectrogramWindows(clips_of(90, 20), max_frames=0, train=train, seed=2)
+    assert sorted(windows.sizes.tolist()) == [20, 90]
 
 
 def test_a_window_depends_on_seed_epoch_and_window_alone():
-    one = ClipWindows(clips_of(300, 200), max_frames=32, train=True, seed=5)
-    two = ClipWindows(clips_of(300, 200), max_frames=32, train=True, seed=5)
-    other = ClipWindows(clips_of(300, 200), max_frames=32, train=True, seed=6)
+    one = SpectrogramWindows(clips_of(300, 200), max_frames=32, train=True, seed=5)
+    two = SpectrogramWindows(clips_of(300, 200), max_frames=32, train=True, seed=5)
+    other = SpectrogramWindows(clips_of(300, 200), max_frames=32, train=True, seed=6)
     for epoch in (1, 2, 3):
         one.set_epoch(epoch)
     two.set_epoch(3)

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from musicbert_plugin.codecs import remi
-from musicbert_plugin.codecs.attributes import NOT_GIVEN, class_vector, command_words_of, extract
+from musicbert_plugin.codecs.attributes import NA, class_vector, command_words_of, extract
 from musicbert_plugin.codecs.requests import parse_request, request_words
 from musicbert_plugin.codecs.score import Score, write_midi
 from musicbert_plugin.evaluate.__main__ import main
@@ -167,7 +167,7 @@ def test_a_model_answers_a_file_of_requests_and_a_split_alike_every_time(
     np.save(data / "test.attributes.npy", np.stack(classes))
     status, told, _ = run(capsys, *arguments, data, "--attribute-mask", "none", "--limit", 1)
     assert status == 0 and told["pieces"] == 1
-    expected = np.flatnonzero(classes[0] != NOT_GIVEN)
+    expected = np.flatnonzero(classes[0] != NA)
     assert sum(one["scored"] for one in told["attributes"].values()) <= len(expected)
     status, masked, _ = run(capsys, *arguments, data)
     assert status == 0 and masked == run(capsys, *arguments, data)[1]

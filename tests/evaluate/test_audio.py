@@ -352,7 +352,8 @@ def test_options_of_evaluating_sound_are_checked(checkpoint, folder, tmp_path, c
 
 
 def test_groups_are_never_on_both_sides_of_a_probe():
-    from musicbert_plugin.evaluate.probe import fold_of_groups, paired_interval, probe
+    from musicbert_plugin.evaluate.probe import fold_of_groups, probe
+    from musicbert_plugin.metrics.bootstrap import bootstrap_interval
 
     rng = np.random.default_rng(0)
     groups, labels = rng.integers(0, 12, 80), rng.integers(0, 3, 80)
@@ -360,9 +361,10 @@ def test_groups_are_never_on_both_sides_of_a_probe():
     assert all(len(set(fold[groups == group])) == 1 for group in range(12)) and len(set(fold)) == 3
     vectors = np.eye(3)[labels] + 0.1 * rng.normal(size=(80, 3))
     assert (probe(vectors, labels, groups, fold, "single", 1) == labels).mean() > 0.95
-    mean, low, high = paired_interval(np.where(groups < 6, 1.0, 0.0), groups, 1)
-    assert low < mean < high
-    assert paired_interval(np.full(80, 0.25), groups, 1) == (0.25, 0.25, 0.25)
+    gains = np.where(groups < 6, 1.0, 0.0)
+    low, high = bootstrap_interval(gains, groups=groups, seed=1)
+    assert low < gains.mean() < high
+    assert bootstrap_interval(np.full(80, 0.25), groups=groups, seed=1) == (0.25, 0.25)
 
 
 # ---------------------------------------------------------------------------------------------------------------- hub
@@ -409,20 +411,20 @@ def test_windows_of_a_model_with_sinusoids_each_begin_at_position_0(checkpoint):
 
 def test_a_prediction_is_the_mean_over_the_windows_of_a_validation(checkpoint):
     """Windows lie end to end; a last one below min_frames is left out, and each counts by its frames."""
-    from musicbert_plugin.data.spectrogram_windows import ClipWindows
+    from musicbert_plugin.data.spectrogram_windows import SpectrogramWindows
     from musicbert_plugin.hub import MusiCoderHub
 
     path, model, _ = checkpoint(labels=True, frame_stack=3)
     for frames in (60, 65, 79, 80, 3):
         x = np.random.default_rng(frames).normal(size=(frames, 8)).astype(np.float16).astype(np.float32)
         clip = SimpleNamespace(frames=np.array([frames]), read=lambda clip, start=0, stop=None, x=x: x[start:stop])
-        windows = ClipWindows(clip, max_frames=20, min_frames=16, train=False, seed=1)
+        windows = SpectrogramWindows(clip, max_frames=20, min_frames=16, train=False, seed=1)
         with torch.no_grad():
             answers = [
                 model(torch.from_numpy(windows[k]).float()[None])[0]["level"][0].softmax(-1)
                 for k in range(len(windows))
             ]
-        expected = np.average(np.stack([answer.numpy() for answer in answers]), axis=0, weights=windows.lengths)
+        expected = np.average(np.stack([answer.numpy() for answer in answers]), axis=0, weights=windows.sizes)
         found = MusiCoderHub.from_pretrained(path, window=20).predict(x)["level"]
         np.testing.assert_allclose(list(found.values()), expected, atol=1e-6)
     hub = MusiCoderHub.from_pretrained(path, window=36)

@@ -1,4 +1,4 @@
-"""Whatever random weights write decodes without a repair, keeps its limits, and begins with its prompt."""
+"""Whatever random weights write decodes without a repair, satisfies its constraints, and begins with its prompt."""
 
 import numpy as np
 import pytest
@@ -40,10 +40,12 @@ def model():
     return model
 
 
-def composer(model, layout="bar-tempo", prompt=None, **limits):
-    from musicbert_plugin.generation.generator import Composer, Limits
+def generator_of(model, layout="bar-tempo", prompt=None, **constraints):
+    from musicbert_plugin.generation.generator import ConditionalGenerator, Constraints
 
-    return Composer(model, words=remi.WORDS, layout=layout, limits=Limits(**limits), prompt=prompt)
+    return ConditionalGenerator(
+        model, words=remi.WORDS, layout=layout, constraints=Constraints(**constraints), prompt=prompt
+    )
 
 
 def search(**options):
@@ -100,14 +102,14 @@ def assert_round_trip(ids, layout):
 @pytest.mark.parametrize("beam", [1, 4])
 @pytest.mark.parametrize("prompted", [False, True])
 def test_whatever_is_written_decodes_without_repair_wherever_it_is_cut_off(model, layout, beam, prompted):
-    from musicbert_plugin.generation.generator import prompt_of
+    from musicbert_plugin.generation.prompts import prompt_of
 
     prompt = prompt_of(small_score(), layout) if prompted else None
-    writer = composer(model, layout, prompt)
+    writer = generator_of(model, layout, prompt)
     lengths = [5, 6, 7, 8, 9, 11, 14, 47, 200] if beam == 1 else [5, 8, 11, 60]
     for length in lengths:
         top_k = (0, 15, 3)[length % 3]
-        found = writer.compose(prefixes(), search(beam=beam, top_k=top_k, max_length=length, seed=length), count=beam)
+        found = writer.generate(prefixes(), search(beam=beam, top_k=top_k, max_length=length, seed=length), count=beam)
         for pieces in found:
             assert pieces
             for piece in pieces:
@@ -155,9 +157,9 @@ def written_at_every_length(writer, seed, bars=None, **options):
 )
 def test_a_piece_of_every_length_from_5_to_200_ends_whole(model, layout, prompted, options):
     """As it comes, or driven into its limit by a minimum that is longer."""
-    from musicbert_plugin.generation.generator import prompt_of
+    from musicbert_plugin.generation.prompts import prompt_of
 
-    writer = composer(model, layout, prompt_of(small_score(), layout) if prompted else None)
+    writer = generator_of(model, layout, prompt_of(small_score(), layout) if prompted else None)
     for length, pieces in zip(LENGTHS, written_at_every_length(writer, 5, **options), strict=True):
         if options["min_length"]:
             empty_bar = {"bar-tempo": 3, "position-tempo": 2, "notes": 1}[layout]
@@ -167,9 +169,9 @@ def test_a_piece_of_every_length_from_5_to_200_ends_whole(model, layout, prompte
 @pytest.mark.parametrize("layout", remi.LAYOUTS)
 @pytest.mark.parametrize("prompted", [False, True])
 def test_exact_bars_are_kept_at_every_length_from_5_to_200(model, layout, prompted):
-    from musicbert_plugin.generation.generator import prompt_of
+    from musicbert_plugin.generation.prompts import prompt_of
 
-    writer = composer(model, layout, prompt_of(small_score(), layout) if prompted else None)
+    writer = generator_of(model, layout, prompt_of(small_score(), layout) if prompted else None)
     new = 1 + LENGTHS // 20
     before = int((writer.prompt.ids == remi.BAR_END).sum())
     found = written_at_every_length(writer, 6, before + new, top_k=15, min_length=200)
@@ -179,9 +181,9 @@ def test_exact_bars_are_kept_at_every_length_from_5_to_200(model, layout, prompt
 @pytest.mark.parametrize("layout", remi.LAYOUTS)
 def test_exact_bars_are_exact_and_beat_the_minimum_length(model, layout):
     for bars in (1, 3, 7):
-        writer = composer(model, layout, exact_bars=bars)
+        writer = generator_of(model, layout, exact_bars=bars)
         for options in ({"max_length": 60}, {"max_length": 300, "min_length": 290}, {"max_length": 40, "beam": 3}):
-            for pieces in writer.compose(prefixes(), search(**options), count=2):
+            for pieces in writer.generate(prefixes(), search(**options), count=2):
                 for piece in pieces:
                     assert (piece.ids == remi.BAR_END).sum() == bars
                     assert_round_trip(piece.ids, layout)
@@ -189,20 +191,20 @@ def test_exact_bars_are_exact_and_beat_the_minimum_length(model, layout):
 
 def test_a_maximum_too_small_for_the_bars_is_refused_before_the_start(model):
     with pytest.raises(OptionError, match="need at least"):
-        composer(model, exact_bars=12).compose(prefixes(), search(max_length=20))
+        generator_of(model, exact_bars=12).generate(prefixes(), search(max_length=20))
 
 
 def test_bars_of_the_prompt_count(model):
-    from musicbert_plugin.generation.generator import prompt_of
+    from musicbert_plugin.generation.prompts import prompt_of
 
-    writer = composer(model, prompt=prompt_of(small_score(), "bar-tempo"), exact_bars=4)
-    for (piece,) in writer.compose(prefixes(), search(max_length=100)):
+    writer = generator_of(model, prompt=prompt_of(small_score(), "bar-tempo"), exact_bars=4)
+    for (piece,) in writer.generate(prefixes(), search(max_length=100)):
         assert (piece.ids == remi.BAR_END).sum() == 4
 
 
 @pytest.mark.parametrize("grammar", [True, False])
 def test_only_instruments_that_were_asked_for_play(model, grammar):
-    found = composer(model, only_instruments=True, grammar=grammar).compose(
+    found = generator_of(model, only_instruments=True, grammar=grammar).generate(
         prefixes(), search(max_length=200, min_length=100), count=3
     )
     for request, pieces in zip(REQUESTS, found, strict=True):
@@ -217,7 +219,7 @@ def test_only_instruments_that_were_asked_for_play(model, grammar):
 @pytest.mark.parametrize("layout", remi.LAYOUTS)
 @pytest.mark.parametrize("key", [-7, 0, 5])
 def test_the_result_begins_with_the_prompt_in_its_own_key(model, layout, key, tmp_path):
-    from musicbert_plugin.generation.generator import read_prompt
+    from musicbert_plugin.generation.prompts import read_prompt
 
     write_midi(small_score(key), tmp_path / "prompt.mid")
     plain = remi.encode(small_score(key), layout, plain=True)
@@ -226,7 +228,7 @@ def test_the_result_begins_with_the_prompt_in_its_own_key(model, layout, key, tm
     from_words = read_prompt(tmp_path / "prompt.txt", layout)
     assert np.array_equal(from_midi.ids, from_words.ids) and from_midi.shift == from_words.shift
     assert (2 + key + from_midi.shift) % 12 == 0, "D major, moved by the key, becomes C major"
-    for (piece,) in composer(model, layout, from_midi).compose(prefixes(), search(max_length=30)):
+    for (piece,) in generator_of(model, layout, from_midi).generate(prefixes(), search(max_length=30)):
         assert np.array_equal(piece.ids[: len(plain)], plain)
         assert not piece.scores[: len(plain)].any()
 
@@ -242,7 +244,7 @@ def test_the_result_begins_with_the_prompt_in_its_own_key(model, layout, key, tm
     ],
 )
 def test_an_open_last_bar_of_a_prompt_is_closed_after_its_last_whole_note(tmp_path, caplog, line, kept, left):
-    from musicbert_plugin.generation.generator import read_prompt
+    from musicbert_plugin.generation.prompts import read_prompt
 
     (tmp_path / "prompt.txt").write_text(line + "\n")
     prompt = read_prompt(tmp_path / "prompt.txt", "bar-tempo")
@@ -252,7 +254,7 @@ def test_an_open_last_bar_of_a_prompt_is_closed_after_its_last_whole_note(tmp_pa
 
 
 def test_notes_of_a_prompt_that_cannot_be_kept_are_told(caplog):
-    from musicbert_plugin.generation.generator import prompt_of
+    from musicbert_plugin.generation.prompts import prompt_of
 
     assert len(prompt_of(Score.of(480, [0, 480], [480, 480], [60, 62]), "bar-tempo", name="a.mid").ids)
     assert caplog.messages == ["a.mid: lost: note without length (1)"]
@@ -268,7 +270,7 @@ def test_notes_of_a_prompt_that_cannot_be_kept_are_told(caplog):
     ],
 )
 def test_a_prompt_of_another_layout_is_told_in_one_sentence(tmp_path, line, layout):
-    from musicbert_plugin.generation.generator import read_prompt
+    from musicbert_plugin.generation.prompts import read_prompt
 
     (tmp_path / "prompt.txt").write_text(line + "\n")
     with pytest.raises(OptionError, match=f"cannot follow there in layout {layout}"):
@@ -276,7 +278,7 @@ def test_a_prompt_of_another_layout_is_told_in_one_sentence(tmp_path, line, layo
 
 
 def test_bars_are_as_long_as_the_meter_has_them_where_no_word_tells_it(model, tmp_path):
-    from musicbert_plugin.generation.generator import Prompt, read_prompt
+    from musicbert_plugin.generation.prompts import Prompt, read_prompt
 
     line = "o-0 i-0 p-60 d-12 o-60 i-0 p-64 d-12 b-1"
     (tmp_path / "prompt.txt").write_text(line + "\n")
@@ -286,8 +288,8 @@ def test_bars_are_as_long_as_the_meter_has_them_where_no_word_tells_it(model, tm
     assert remi.to_words(prompt.ids) == line and prompt.meter == (12, 8)
     lasts = {}
     for meter in ((12, 8), (4, 4), (3, 4)):
-        writer = composer(model, "notes", prompt if meter == (12, 8) else Prompt(meter=meter))
-        ids = np.concatenate([pieces[0].ids for pieces in writer.compose(prefixes(), search(max_length=400), count=2)])
+        writer = generator_of(model, "notes", prompt if meter == (12, 8) else Prompt(meter=meter))
+        ids = np.concatenate([pieces[0].ids for pieces in writer.generate(prefixes(), search(max_length=400), count=2)])
         onsets = ids[(ids >= remi.ONSET) & (ids < remi.ONSET + 128)] - remi.ONSET
         lasts[meter] = int(onsets.max())
         assert not remi.decode_with_repairs(ids[ids != remi.EOS], meter, "notes")[1]
@@ -295,7 +297,7 @@ def test_bars_are_as_long_as_the_meter_has_them_where_no_word_tells_it(model, tm
 
 
 def test_a_prompt_of_other_bars_than_the_meters_is_refused_where_no_word_tells_it(tmp_path):
-    from musicbert_plugin.generation.generator import read_prompt
+    from musicbert_plugin.generation.prompts import read_prompt
 
     write_midi(small_score(), tmp_path / "prompt.mid")
     for meter in (None, (3, 4), (6, 8)):
@@ -308,7 +310,7 @@ def test_a_prompt_of_other_bars_than_the_meters_is_refused_where_no_word_tells_i
 @pytest.mark.parametrize("layout", remi.LAYOUTS)
 def test_a_pickup_of_a_prompt_stays_next_to_its_bar(layout, caplog):
     """A pickup of one quarter note, written as a bar of 1/4, before bars of 4/4; notes without time signatures, too."""
-    from musicbert_plugin.generation.generator import prompt_of
+    from musicbert_plugin.generation.prompts import prompt_of
 
     onset = np.array([0, 480, 960, 2400, 4320])
     meters = [(0, 1, 4), (480, 4, 4)]
@@ -320,7 +322,7 @@ def test_a_pickup_of_a_prompt_stays_next_to_its_bar(layout, caplog):
 
 
 def test_shorter_bars_inside_a_prompt_are_stretched_with_a_warning_where_no_word_tells_it(caplog):
-    from musicbert_plugin.generation.generator import prompt_of
+    from musicbert_plugin.generation.prompts import prompt_of
 
     onset = np.array([0, 1920, 2400, 4320])
     meters = [(0, 4, 4), (1920, 1, 4), (2400, 4, 4)]
@@ -329,7 +331,7 @@ def test_shorter_bars_inside_a_prompt_are_stretched_with_a_warning_where_no_word
 
 
 def test_a_prompt_names_the_word_that_is_none(tmp_path):
-    from musicbert_plugin.generation.generator import read_prompt
+    from musicbert_plugin.generation.prompts import read_prompt
 
     (tmp_path / "prompt.txt").write_text("s-9 hello b-1\n")
     with pytest.raises(OptionError, match="prompt.txt: 'hello' is no word of music"):
@@ -337,13 +339,13 @@ def test_a_prompt_names_the_word_that_is_none(tmp_path):
 
 
 def test_fewer_bars_than_the_prompt_has_are_refused_in_words(model):
-    from musicbert_plugin.generation.generator import prompt_of
+    from musicbert_plugin.generation.prompts import prompt_of
 
     prompt = prompt_of(small_score(), "bar-tempo")
-    with pytest.raises(OptionError, match="--exact-bars 1: the prompt alone has 2"):
-        composer(model, prompt=prompt, exact_bars=1).compose(prefixes(), search(max_length=100))
-    with pytest.raises(OptionError, match="--exact-bars 0: a piece has at least 1"):
-        composer(model, exact_bars=0).compose(prefixes(), search(max_length=100))
+    with pytest.raises(OptionError, match="exact_bars 1: the prompt alone has 2"):
+        generator_of(model, prompt=prompt, exact_bars=1).generate(prefixes(), search(max_length=100))
+    with pytest.raises(OptionError, match="exact_bars 0: a piece has at least 1"):
+        generator_of(model, exact_bars=0).generate(prefixes(), search(max_length=100))
 
 
 @pytest.mark.parametrize(
@@ -358,16 +360,16 @@ def test_fewer_bars_than_the_prompt_has_are_refused_in_words(model):
 )
 def test_numbers_that_no_search_can_go_by_are_refused(model, options, sentence):
     with pytest.raises(OptionError, match=sentence):
-        composer(model).compose(prefixes(), search(**options))
+        generator_of(model).generate(prefixes(), search(**options))
 
 
 def test_the_best_candidate_agrees_best(model):
     from musicbert_plugin.generation.generator import agreement
 
-    writer = composer(model)
+    writer = generator_of(model)
     options = search(max_length=120, seed=4)
-    everything = writer.compose(prefixes(), options, count=6)
-    best = writer.compose(prefixes(), options, count=6, keep=1)
+    everything = writer.generate(prefixes(), options, count=6)
+    best = writer.generate(prefixes(), options, count=6, keep=1)
     for prefix, pieces, (chosen,) in zip(REQUESTS, everything, best, strict=True):
         classes = parse_request(prefix)
         worth = [agreement(classes, writer.score(piece)) for piece in pieces]
@@ -375,7 +377,8 @@ def test_the_best_candidate_agrees_best(model):
 
 
 def test_four_candidates_are_written_where_something_can_be_chosen():
-    from musicbert_plugin.generation.generator import PREFIXES, candidates_of
+    from musicbert_plugin.generation.generator import candidates_of
+    from musicbert_plugin.generation.prompts import PREFIXES
 
     attributes, conditions = PREFIXES
     assert candidates_of(None, attributes, search(top_k=15)) == 4
@@ -402,14 +405,14 @@ def test_agreement_counts_what_music_can_tell():
 
 def test_rows_of_a_batch_are_written_as_they_are_alone(model):
     options = search(max_length=60, seed=9, top_k=15)
-    together = composer(model).compose(prefixes(), options, lines=[4, 5, 6])
+    together = generator_of(model).generate(prefixes(), options, lines=[4, 5, 6])
     for number, prefix in enumerate(prefixes()):
-        ((alone,),) = composer(model).compose([prefix], options, lines=[4 + number])
+        ((alone,),) = generator_of(model).generate([prefix], options, lines=[4 + number])
         assert np.array_equal(alone.ids, together[number][0].ids)
 
 
 def test_conditions_are_words_of_the_dictionary():
-    from musicbert_plugin.generation.generator import request_ids
+    from musicbert_plugin.generation.prompts import request_ids
 
     words = [*remi.WORDS[:743], "PITCH", *remi.WORDS[744:]]
     assert request_ids("PITCH o-0 p-60 <sep>", words, "conditions").tolist() == [743, remi.ONSET, remi.PITCH + 60]
@@ -420,18 +423,18 @@ def test_conditions_are_words_of_the_dictionary():
 
 
 def test_music_words_in_other_places_are_refused(model):
-    from musicbert_plugin.generation.generator import Composer
+    from musicbert_plugin.generation.generator import ConditionalGenerator
 
     words = list(remi.WORDS)
     words[10], words[11] = words[11], words[10]
     with pytest.raises(OptionError, match="stay where they are"):
-        Composer(model, words=words, layout="notes")
+        ConditionalGenerator(model, words=words, layout="notes")
 
 
 def test_real_music_serves_as_prompts(model, music_data, tmp_path):
     import zipfile
 
-    from musicbert_plugin.generation.generator import read_prompt
+    from musicbert_plugin.generation.prompts import read_prompt
 
     with zipfile.ZipFile(music_data / "midi" / "pretrain.zip") as archive:
         names = [name for name in sorted(archive.namelist()) if name.lower().endswith(".mid")][::400]
@@ -439,6 +442,6 @@ def test_real_music_serves_as_prompts(model, music_data, tmp_path):
             path = tmp_path / "prompt.mid"
             path.write_bytes(archive.read(name))
             prompt = read_prompt(path, "bar-tempo")
-            ((piece,),) = composer(model, prompt=prompt).compose(prefixes()[:1], search(max_length=30))
+            ((piece,),) = generator_of(model, prompt=prompt).generate(prefixes()[:1], search(max_length=30))
             assert_round_trip(piece.ids, "bar-tempo")
             assert len(piece.ids) > len(prompt.ids)

@@ -263,7 +263,7 @@ def test_a_prompt_keeps_its_bars_where_no_word_tells_the_meter(small, monkeypatc
     notes = [(place, place + 480, 60 + step) for step, place in enumerate(range(0, 2 * bar, 480))]
     prompt = Score.of(480, *zip(*notes, strict=True), meters=[(0, *meter)])
     monkeypatch.setattr(small.model.args, "layout", "notes")
-    monkeypatch.setattr(small, "_composer", None)
+    monkeypatch.setattr(small, "_generator", None)
     (score,) = small.generate(["piano"], prompt=prompt, max_length=40)
     assert score.onset[: len(notes)].tolist() == [onset for onset, *_ in notes]
 
@@ -308,7 +308,7 @@ def test_fine_tuning_on_own_pairs_begins_with_the_rows_of_the_published_file(fai
 
 def test_a_prompt_of_words_and_new_bars_are_in_the_meter_that_is_asked_for(small, monkeypatch, tmp_path):
     monkeypatch.setattr(small.model.args, "layout", "notes")
-    monkeypatch.setattr(small, "_composer", None)
+    monkeypatch.setattr(small, "_generator", None)
     (tmp_path / "prompt.txt").write_text("o-0 i-0 p-60 d-12 o-60 i-0 p-64 d-12 b-1 o-66 i-0 p-67 d-6 b-1\n")
     (score,) = small.generate(["piano"], prompt=tmp_path / "prompt.txt", meter="12/8", max_length=40)
     assert score.onset[:3].tolist() == [0, 2400, 2880 + 2640]

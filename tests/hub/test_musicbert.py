@@ -270,7 +270,7 @@ def test_masked_fields_are_guessed_from_their_own_vocabulary(hub):
     sizes = np.array(FIELD_SIZES)[mask.nonzero()[1]]
     assert (filled.values >= 0).all() and (filled.values < sizes[:, None]).all()
     assert (np.diff(filled.probabilities, axis=1) <= 0).all() and (filled.probabilities.sum(1) <= 1).all()
-    everything = hub.fill_mask(octuples, mask, topk=32).probabilities[mask.nonzero()[1] == VELOCITY]
+    everything = hub.fill_mask(octuples, mask, top_k=32).probabilities[mask.nonzero()[1] == VELOCITY]
     assert everything.sum(1) == pytest.approx(np.ones(len(everything)))
 
 
@@ -302,8 +302,8 @@ def test_masks_that_cannot_be_are_refused(hub):
     octuples = encode(waltz(2))
     with pytest.raises(OptionError, match="mask is"):
         hub.fill_mask(octuples, np.zeros((3, 8), bool))
-    with pytest.raises(OptionError, match="topk is 33"):
-        hub.fill_mask(octuples, np.zeros(octuples.shape, bool), topk=33)
+    with pytest.raises(OptionError, match="top_k is 33"):
+        hub.fill_mask(octuples, np.zeros(octuples.shape, bool), top_k=33)
     with pytest.raises(OptionError, match="up to 30 notes"):
         hub.fill_mask(encode(waltz(8)), np.zeros((72, 8), bool))
 

@@ -7,14 +7,14 @@ import math
 import numpy as np
 import pytest
 
-from musicbert_plugin.codecs.attributes import KEYS, NOT_EXTRACTED, NOT_GIVEN, OF_MEMBERS, SLOT_KEY
+from musicbert_plugin.codecs.attributes import KEYS, MULTI_LABEL, NA, NOT_EXTRACTED, SLOT_KEY
 from musicbert_plugin.codecs.requests import parse_request
 from musicbert_plugin.metrics import attribute_accuracy as asa
 
 
 def judge(requests: list[str], found: list[str], **options: object) -> tuple[np.ndarray, np.ndarray]:
     asked, there = (np.stack([parse_request(line) for line in lines]) for lines in (requests, found))
-    return asa.judged(asked, there, NOT_GIVEN, OF_MEMBERS, NOT_EXTRACTED, **options)  # type: ignore[arg-type]
+    return asa.score_slots(asked, there, NA, MULTI_LABEL, NOT_EXTRACTED, **options)  # type: ignore[arg-type]
 
 
 def test_instruments_count_one_by_one_and_absence_is_right_where_nothing_is_found() -> None:
@@ -75,6 +75,6 @@ def test_a_weighted_interval_is_that_of_the_weighted_mean() -> None:
 
 def test_class_vectors_are_checked() -> None:
     with pytest.raises(ValueError, match="shape"):
-        asa.judged(np.zeros((2, 3)), np.zeros((2, 4)), [1] * 3, [False] * 3, [False] * 3)
+        asa.score_slots(np.zeros((2, 3)), np.zeros((2, 4)), [1] * 3, [False] * 3, [False] * 3)
     with pytest.raises(ValueError, match="class"):
-        asa.judged([[5]], [[0]], [1], [False], [False])
+        asa.score_slots([[5]], [[0]], [1], [False], [False])

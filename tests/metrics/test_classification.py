@@ -50,7 +50,7 @@ def test_means_leave_out_what_cannot_be_said():
 
 def test_the_majority_is_the_most_frequent_and_of_several_the_smallest():
     assert classification.majority_class([3, 1, 1, 3]) == 1
-    with pytest.raises(ValueError, match="no clips"):
+    with pytest.raises(ValueError, match="no excerpts"):
         classification.majority_class([])
 
 

@@ -64,11 +64,11 @@ def test_features_are_standardised_with_the_training_datas_mean_and_deviation():
 
 def test_defect_10_a_zero_is_the_mean_and_a_constant_feature_does_not_explode():
     model = build().eval()
-    source, zeroed = torch.randn(1, 6, 3), torch.zeros(1, 6, 3, dtype=torch.bool)
-    zeroed[0, 2:4] = True
+    source, input_mask = torch.randn(1, 6, 3), torch.zeros(1, 6, 3, dtype=torch.bool)
+    input_mask[0, 2:4] = True
     filled = source.clone()
     filled[0, 2:4] = torch.from_numpy(MEAN)
-    torch.testing.assert_close(model(source, zeroed=zeroed)[0], model(filled)[0], atol=1e-5, rtol=0)
+    torch.testing.assert_close(model(source, input_mask=input_mask)[0], model(filled)[0], atol=1e-5, rtol=0)
     assert model.standardise(torch.full((1, 3), 0.51)).abs().max() < 20
 
 
@@ -120,11 +120,11 @@ def test_a_correction_starts_as_the_interpolation():
     from musicbert_plugin.modules.interpolation import interpolate_gaps
 
     model = build(predict="correction").eval()
-    source, zeroed = torch.randn(2, 12, 3), torch.rand(2, 12, 3) < 0.3
-    shown = ~zeroed
+    source, input_mask = torch.randn(2, 12, 3), torch.rand(2, 12, 3) < 0.3
+    shown = ~input_mask
     shown[1, 8:] = False
-    expected = interpolate_gaps(model.standardise(source).masked_fill(zeroed, 0.0), shown)
-    torch.testing.assert_close(model(source, [12, 8], zeroed)[0][1, :8], expected[1, :8])
+    expected = interpolate_gaps(model.standardise(source).masked_fill(input_mask, 0.0), shown)
+    torch.testing.assert_close(model(source, [12, 8], input_mask)[0][1, :8], expected[1, :8])
 
 
 def test_defect_20_half_precision_keeps_the_standardised_scale():

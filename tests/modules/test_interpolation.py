@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from musicbert_plugin.modules.interpolation import clip_means, interpolate_gaps
+from musicbert_plugin.modules.interpolation import channel_means, interpolate_gaps
 
 
 def random_case(seed, frames=17, channels=5):
@@ -47,7 +47,7 @@ def test_a_gap_in_a_straight_line_is_filled_exactly():
 def test_means_are_of_visible_cells_and_of_the_clip_where_a_channel_has_none(seed):
     x, visible = random_case(seed)
     visible[0, :, 1] = False
-    found = clip_means(torch.from_numpy(x), torch.from_numpy(visible))[:, 0].numpy()
+    found = channel_means(torch.from_numpy(x), torch.from_numpy(visible))[:, 0].numpy()
     for clip in range(3):
         for channel in range(5):
             where = visible[clip, :, channel]
@@ -57,7 +57,7 @@ def test_means_are_of_visible_cells_and_of_the_clip_where_a_channel_has_none(see
 
 def test_a_clip_without_visible_cells_becomes_zero():
     x, nothing = torch.randn(1, 4, 3), torch.zeros(1, 4, 3, dtype=torch.bool)
-    assert not interpolate_gaps(x, nothing).any() and not clip_means(x, nothing).any()
+    assert not interpolate_gaps(x, nothing).any() and not channel_means(x, nothing).any()
 
 
 def test_padding_changes_no_baseline():
@@ -65,4 +65,4 @@ def test_padding_changes_no_baseline():
     longer, shown = torch.randn(3, 30, 5, dtype=x.dtype), torch.zeros(3, 30, 5, dtype=torch.bool)
     longer[:, :17], shown[:, :17] = x, visible
     torch.testing.assert_close(interpolate_gaps(longer, shown)[:, :17], interpolate_gaps(x, visible))
-    torch.testing.assert_close(clip_means(longer, shown), clip_means(x, visible))
+    torch.testing.assert_close(channel_means(longer, shown), channel_means(x, visible))

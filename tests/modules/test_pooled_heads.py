@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from musicbert_plugin.errors import OptionError
-from musicbert_plugin.modules.pooled_heads import ClipHeads, Pooling, exists
+from musicbert_plugin.modules.pooled_heads import PooledHeads, Pooling, exists
 
 
 @pytest.mark.parametrize("kind", ["mean", "attention", "mean+max"])
@@ -27,7 +27,7 @@ def test_pooling_is_over_real_frames_alone(kind):
 
 def test_a_learned_mix_begins_as_the_mean_of_normalised_layers_and_learns():
     torch.manual_seed(0)
-    heads = ClipHeads(4, 2, {"a": 3, "b": 1}, layer_mix="learned", dropout=0.0)
+    heads = PooledHeads(4, 2, {"a": 3, "b": 1}, layer_mix="learned", dropout=0.0)
     states = [torch.randn(2, 5, 4) for _ in range(3)]
     found = heads(states[-1], states, [5, 5])
     mixed = torch.stack([torch.nn.functional.layer_norm(s, (4,)) for s in states]).mean(0).mean(1)
@@ -38,12 +38,12 @@ def test_a_learned_mix_begins_as_the_mean_of_normalised_layers_and_learns():
 
 @pytest.mark.parametrize("mix, layer", [("0", 0), ("2", 2)])
 def test_one_layer_can_be_chosen(mix, layer):
-    heads = ClipHeads(4, 2, {"a": 3}, layer_mix=mix, dropout=0.0)
+    heads = PooledHeads(4, 2, {"a": 3}, layer_mix=mix, dropout=0.0)
     states = [torch.randn(2, 5, 4) for _ in range(3)]
     torch.testing.assert_close(heads(None or states[-1], states, [5, 5])["a"], heads.heads["a"](states[layer].mean(1)))
 
 
 @pytest.mark.parametrize("mix", ["3", "first", "-1"])
 def test_a_layer_that_is_not_there_is_refused(mix):
-    with pytest.raises(OptionError, match="--layer-mix"):
-        ClipHeads(4, 2, {"a": 3}, layer_mix=mix)
+    with pytest.raises(OptionError, match="layer_mix"):
+        PooledHeads(4, 2, {"a": 3}, layer_mix=mix)

@@ -17,10 +17,10 @@ matplotlib = pytest.importorskip("matplotlib", reason="pictures are an extra (re
 
 def test_four_panels_are_pixels_and_a_file(tmp_path: Path) -> None:
     original = np.random.default_rng(0).normal(size=(40, 12))
-    region = np.zeros((40, 12), np.int64)
-    region[5:9] = 1
-    masked = np.where(region > 0, np.nan, original)
-    cells = {"masked": masked, "original": original, "restored": original + 1, "region": region}
+    target_mask = np.zeros((40, 12), np.int64)
+    target_mask[5:9] = 1
+    masked = np.where(target_mask > 0, np.nan, original)
+    cells = {"masked": masked, "original": original, "restored": original + 1, "target_mask": target_mask}
     pixels = draw_spectrograms(tmp_path / "new" / "a.png", **cells, frame_rate=43.0)
     assert pixels.dtype == np.uint8 and pixels.shape == (720, 800, 3)
     assert [path.name for path in (tmp_path / "new").iterdir()] == ["a.png"]
@@ -50,13 +50,13 @@ def test_levels_are_in_decibels_only_where_a_decibel_is_known() -> None:
 @pytest.mark.parametrize("unit, error", [("dB", "8.7 dB"), ("deviations of the clip", "2 deviations of the clip")])
 def test_axes_and_colours_name_their_units(tmp_path: Path, unit: str, error: str) -> None:
     original = np.linspace(-3, 3, 40).reshape(10, 4)
-    region = np.zeros((10, 4), np.int64)
-    region[3:5] = 1
-    cells = {"masked": np.where(region, np.nan, original), "original": original, "restored": original + 2}
+    target_mask = np.zeros((10, 4), np.int64)
+    target_mask[3:5] = 1
+    cells = {"masked": np.where(target_mask, np.nan, original), "original": original, "restored": original + 2}
     frequencies = np.array([100.0, 300.0, 1000.0, 3000.0])
     with matplotlib.rc_context({"svg.fonttype": "none"}):
         draw_spectrograms(
-            tmp_path / "drawn.svg", **cells, region=region, frame_rate=5.0, frequencies=frequencies, unit=unit
+            tmp_path / "drawn.svg", **cells, target_mask=target_mask, frame_rate=5.0, frequencies=frequencies, unit=unit
         )
     text = (tmp_path / "drawn.svg").read_text()
     assert f"absolute error (mean {error})" in text and text.count(f">{unit}<") == 4
@@ -66,6 +66,6 @@ def test_axes_and_colours_name_their_units(tmp_path: Path, unit: str, error: str
 
 def test_silence_and_a_clip_without_masks_are_drawn() -> None:
     flat = np.full((6, 3), -13.8)
-    cells = {"masked": flat, "original": flat, "restored": flat, "region": np.zeros((6, 3), np.int64)}
+    cells = {"masked": flat, "original": flat, "restored": flat, "target_mask": np.zeros((6, 3), np.int64)}
     draw_spectrograms(None, **cells, frame_rate=43.0)
-    draw_spectrograms(None, **cells | {"region": np.ones((6, 3), np.int64)}, frame_rate=43.0, unit="value")
+    draw_spectrograms(None, **cells | {"target_mask": np.ones((6, 3), np.int64)}, frame_rate=43.0, unit="value")

@@ -82,15 +82,13 @@ def build(capsys: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, str]]:
 def clips_of(folder: Path) -> dict[str, np.ndarray]:
     """Every clip of a feature folder by name."""
     splits = [SpectrogramFolder(folder).split(name) for name in ("train", "valid", "test")]
-    return {name: split.read(at) for split in splits for at, name in enumerate(split.clip_names)}
+    return {name: split.read(at) for split in splits for at, name in enumerate(split.names)}
 
 
 def sides_of(folder: Path) -> dict[str, str]:
     """The split of every clip by name."""
     return {
-        name: split
-        for split in ("train", "valid", "test")
-        for name in SpectrogramFolder(folder).split(split).clip_names
+        name: split for split in ("train", "valid", "test") for name in SpectrogramFolder(folder).split(split).names
     }
 
 
@@ -263,7 +261,7 @@ def test_defect_24_labels_of_m3bert_tables_stay_as_they_are_and_absent_ones_abse
     for name in ("train", "valid"):
         split = folder.split(name)
         assert list(split.labels) == ["genre", "moodtheme", "AV", "who"]
-        for at, clip in enumerate(split.clip_names):
+        for at, clip in enumerate(split.names):
             cells[clip] = tuple(column[at] for column in split.labels.values())
     assert cells == {
         "a.npy": ("rock", "calm/dark", "0.0/0.0", "x"),  # calm and content at once is a label, not an absence
@@ -391,7 +389,7 @@ def test_on_the_fly_gives_the_same_clips_without_storing_them(recordings, build,
     np.testing.assert_allclose(listed.mean, stored.mean, atol=5e-3)
     for name in ("train", "valid", "test"):
         one, other = stored.split(name), listed.split(name)
-        assert one.clip_names == other.clip_names and one.frames.tolist() == other.frames.tolist()
+        assert one.names == other.names and one.frames.tolist() == other.frames.tolist()
         for at in range(len(one)):
             np.testing.assert_allclose(other.read(at), one.read(at), atol=8e-3)
             np.testing.assert_allclose(other.read(at, 20, 45), one.read(at, 20, 45), atol=8e-3)
@@ -399,7 +397,7 @@ def test_on_the_fly_gives_the_same_clips_without_storing_them(recordings, build,
     Path(train.recordings[0]).unlink()
     with pytest.raises(RecordingError, match="there is no such file") as error:
         train.read(0)
-    assert train.clip_names[0] in str(error.value)
+    assert train.names[0] in str(error.value)
 
 
 @pytest.fixture
@@ -418,18 +416,18 @@ def test_recordings_that_are_gone_or_have_changed_are_left_out_with_their_labels
     soundfile.write(source / "05.wav", music(5, 1.0), RATE)  # there is another recording of that name by now
     folder = SpectrogramFolder(listed)
     train = folder.split("train")
-    assert train.clip_names == [f"{n:02}.wav" for n in (0, 1, 2, 4, 6, 7, 8)]
+    assert train.names == [f"{n:02}.wav" for n in (0, 1, 2, 4, 6, 7, 8)]
     assert train.labels["mood"] == [f"m{n}" for n in (0, 1, 2, 4, 6, 7, 8)]
     assert train.labels["album"] == ["a0", "a0", "a0", "a1", "a2", "a2", "a2"]
     assert [message.count("2 of 9 recordings are gone or have changed") for message in caplog.messages] == [1]
     assert str(source / "03.wav") in caplog.text and str(source / "05.wav") in caplog.text
-    for at, name in enumerate(train.clip_names):
+    for at, name in enumerate(train.names):
         expected = FRONT.extract(decode(source / name, RATE))
         assert train.frames[at] == len(expected)
         np.testing.assert_allclose(train.read(at), expected, atol=1e-5)
     (source / "00.wav").unlink()  # what a loader process counts does not change any more
     again = pickle.loads(pickle.dumps(train))
-    assert again.clip_names == train.clip_names and folder.split("train").clip_names == train.clip_names
+    assert again.names == train.names and folder.split("train").names == train.names
     np.testing.assert_array_equal(again.read(3), train.read(3))
     assert len(caplog.messages) == 1
 
@@ -547,7 +545,7 @@ def test_a_group_column_stays_among_the_labels(recordings, build, tmp_path):
     status, _ = build(source, tmp_path / "data", "--labels", table, "--group-column", "album")
     assert status == 0
     clips = [SpectrogramFolder(tmp_path / "data").split(name) for name in ("train", "valid", "test")]
-    found = {name: album for split in clips for name, album in zip(split.clip_names, split.labels["album"])}  # noqa: B905
+    found = {name: album for split in clips for name, album in zip(split.names, split.labels["album"])}  # noqa: B905
     assert found == {f"{n:02}.wav": f"a{n // 2}" for n in range(8)}
 
 

@@ -101,7 +101,7 @@ def test_recordings_are_built_with_their_labels_and_go_on_where_a_build_stopped(
     for name in ("train", "valid", "test"):
         split = SpectrogramFolder(tmp_path / "data").split(name)
         assert all(len(split.read(index)) for index in range(len(split)))
-        found |= dict(zip(split.clip_names, split.labels["mood"], strict=True))
+        found |= dict(zip(split.names, split.labels["mood"], strict=True))
         if way:
             assert all(os.path.isfile(path) for path in split.recordings)
     assert {name: mood for name, mood in found.items() if mood} == {f"{FORM}.wav": "calm", "1.wav": "wild"}

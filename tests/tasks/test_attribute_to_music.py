@@ -370,3 +370,9 @@ def test_augmentations_change_pairs_in_training_only(attribute_folder):
             epochs.append([dataset[index]["source"].tolist() for index in range(40)])
         assert (len(set(map(tuple, epochs[0]))) > 1) == (epochs[0] != epochs[1]) == changes
         assert epochs[0] == epochs[2]
+
+
+@pytest.mark.parametrize("persistent", [False, True])
+def test_loader_processes_end_when_the_next_epoch_begins(attribute_folder, loader_processes, persistent):
+    task = task_for(attribute_folder(train=[12, 5, 9, 30]), persistent_workers=persistent)
+    assert loader_processes(task) == [2, 2, 2, 0]

@@ -111,7 +111,7 @@ def test_defect_26_fine_tuning_masks_nothing(folder, registered):
     assert set(batch["net_input"]) == {"source", "lengths"}
     for index in range(len(data)):
         clip, start, stop = data.windows.span(index)
-        expected = torch.from_numpy(data.windows.clips.read(clip, start, stop))
+        expected = torch.from_numpy(data.windows.split.read(clip, start, stop))
         assert torch.equal(batch["net_input"]["source"][index, : stop - start].float(), expected)
 
 
@@ -172,3 +172,9 @@ def test_a_missing_column_is_told_in_a_sentence(fairseq_command, folder, tmp_pat
             "--save-dir", tmp_path,
         )  # fmt: skip
     assert end.value.code == 2 and "no label column 'key'" in capsys.readouterr().err
+
+
+def test_loader_processes_end_when_the_next_epoch_begins(folder, loader_processes):
+    from musicbert_plugin.tasks.audio_multitask import AudioMultitaskConfig, AudioMultitaskTask
+
+    assert loader_processes(AudioMultitaskTask(AudioMultitaskConfig(data=str(folder), seed=1))) == [2, 2, 2, 0]

@@ -101,7 +101,7 @@ def test_defect_19_an_error_ends_the_training_and_counts_as_no_step(fairseq_comm
 
 
 def test_a_split_without_clips_is_told_in_a_sentence(spectrogram_folder):
-    with pytest.raises(DatasetError, match="'valid' has no clips; --disable-validation"):
+    with pytest.raises(DatasetError, match="'valid' has no items; --disable-validation"):
         make_task(spectrogram_folder("empty", train=[30], valid=[])).load_dataset("valid")
 
 
@@ -175,8 +175,8 @@ def test_mask_options_change_a_preset(folder):
     task = make_task(
         folder, masking="frames", span_law="uniform", min_span=3, max_span=4, fill="1,0,0", frame_share=0.4
     )
-    assert (task.masking.spans.law, task.masking.spans.shortest, task.masking.spans.longest) == ("uniform", 3, 4)
-    assert task.masking.fill.zero == 1 and task.masking.frame_share == 0.4 and task.masking.channels == 0
+    assert (task.masking.spans.kind, task.masking.spans.shortest, task.masking.spans.longest) == ("uniform", 3, 4)
+    assert task.masking.corruption.zero == 1 and task.masking.frame_share == 0.4 and task.masking.channels == 0
     with pytest.raises(OptionError, match="--first-channel is 9"):
         make_task(folder, first_channel=9)
 
@@ -198,7 +198,7 @@ def test_shards_must_have_one_front_end(folder, spectrogram_folder):
     other = spectrogram_folder("other", features=8, train=[70], valid=[20], seed=4)
     task = make_task(f"{folder}:{other}")
     task.load_dataset("train", epoch=2)
-    assert task.dataset("train").windows.clips.folder.path == other
+    assert task.dataset("train").windows.split.folder.path == other
     config = json.loads((other / "config.json").read_text())
     config["front_end"]["hop"] = 64
     (other / "config.json").write_text(json.dumps(config))
@@ -223,3 +223,15 @@ def test_training_beats_zeros(fairseq_command, spectrogram_folder, tmp_path):
     )  # fmt: skip
     losses = [float(line["mse"]) for line in outcome.statistics if "mse" in line]
     assert np.mean(losses[-5:]) < 0.6 * np.mean(losses[:3])
+
+
+def test_loader_processes_end_when_the_next_epoch_begins(folder, loader_processes):
+    assert loader_processes(make_task(folder)) == [2, 2, 2, 0]
+
+
+def test_a_checkpoint_tells_the_version_that_made_it(fairseq_command, folder, tmp_path):
+    from musicbert_plugin import __version__
+
+    train(fairseq_command, folder, tmp_path, "--max-update", 1)
+    state = torch.load(tmp_path / "checkpoint_last.pt", weights_only=True)
+    assert state["extra_state"]["musicbert_plugin"] == __version__

@@ -2,9 +2,9 @@
 
 import numpy as np
 
-from musicbert_plugin.codecs.attributes import KEYS, NO, NOT_GIVEN, SLOT_CLASSES, SLOT_KEY, YES
+from musicbert_plugin.codecs.attributes import KEYS, NA, NO, SLOT_CLASSES, SLOT_KEY, YES
 from musicbert_plugin.codecs.remi import COMMANDS
-from musicbert_plugin.data.attribute_masking import mask_attributes
+from musicbert_plugin.data.attribute_dropout import drop_attributes
 
 MULTIPLE = np.array([COMMANDS[key][1] > 0 for key in SLOT_KEY])
 DRAWS = 4000
@@ -17,12 +17,12 @@ def known(seed=0):
 
 def drawn(law, classes, p=0.4):
     generator = np.random.default_rng(5)
-    return np.stack([mask_attributes(classes, generator, law, p) for _ in range(DRAWS)])
+    return np.stack([drop_attributes(classes, generator, law, p) for _ in range(DRAWS)])
 
 
 def test_steps_tell_as_many_attributes_as_the_law_says():
     classes = known()
-    told = drawn("steps", classes) != NOT_GIVEN
+    told = drawn("steps", classes) != NA
     counts = np.bincount([len({int(key) for key in SLOT_KEY[row]}) for row in told], minlength=16) / DRAWS
     weights = np.array([0, 5, 5, 5, 5, 0, 3, 3, 3, *[2] * 6, 0])
     assert np.abs(counts - weights / weights.sum()).max() < 0.025
@@ -33,7 +33,7 @@ def test_steps_tell_as_many_attributes_as_the_law_says():
 def test_steps_tell_what_is_true_and_some_members_at_least():
     classes = known()
     for row in drawn("steps", classes)[:500]:
-        told = row != NOT_GIVEN
+        told = row != NA
         assert (row[told] == classes[told]).all()
         for key in (0, 6):
             members = SLOT_KEY == key
@@ -44,13 +44,13 @@ def test_steps_tell_what_is_true_and_some_members_at_least():
 
 
 def test_an_unknown_attribute_stays_unknown():
-    assert (drawn("steps", NOT_GIVEN)[:200] == NOT_GIVEN).all()
+    assert (drawn("steps", NA)[:200] == NA).all()
 
 
 def test_probability_hides_each_word_on_its_own_and_never_says_no():
     classes = known()
     found = drawn("probability", classes, p=0.3)
-    told = (found != NOT_GIVEN).mean(0)
+    told = (found != NA).mean(0)
     denied = MULTIPLE & (classes == NO)
     assert not told[denied].any() and np.abs(told[~denied] - 0.7).max() < 0.04
 

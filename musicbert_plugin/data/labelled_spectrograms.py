@@ -1,0 +1,78 @@
+"""Windows of labelled spectrograms: the batches of multi-task learning.
+
+A window (``spectrogram_windows``) has the labels of its item (``labels``).  A batch of B windows:
+
+====================  ====================  ============================================================================
+key                   type                  meaning
+====================  ====================  ============================================================================
+id, item              int64 [B]             index of each window and of its item
+net_input.source      float16 [B, T, F]     features, zero on padding
+net_input.lengths     tuple of B ints       frames of each window (on the host)
+labels                dict of float64       [B, K] per task: the class number (single, K = 1), 0 or 1 per tag, or the
+                                            standardised numbers; 0 where unlabelled
+present               dict of bool          [B, K] per task: what is labelled
+nsentences, ntokens   int                   windows, and frames that are not padding
+====================  ====================  ============================================================================
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch.nn.utils.rnn import pad_sequence
+
+from musicbert_plugin.data.labels import LabelTask, column_of, read_cells
+from musicbert_plugin.data.spectrogram_dataset import WindowDataset
+from musicbert_plugin.data.spectrogram_windows import SpectrogramWindows
+
+
+class LabelledSpectrograms(WindowDataset):
+    """Windows with the labels of their items; see the module.
+
+    Parameters
+    ----------
+    windows : SpectrogramWindows
+        Of a split with ``labels`` and ``names``.
+    tasks : list of LabelTask
+    where : str
+        The file that messages name.
+    """
+
+    def __init__(self, windows: SpectrogramWindows, tasks: Sequence[LabelTask], where: str) -> None:
+        super().__init__(windows)
+        self.tasks = list(tasks)
+        split = windows.split
+        self.labels: dict[str, NDArray[np.float64]] = {}
+        self.present: dict[str, NDArray[np.bool_]] = {}
+        for task in self.tasks:
+            cells = column_of(task, split.labels, where)
+            values, present = read_cells(task, cells, where, names=split.names)
+            self.labels[task.name] = np.where(present, task.standardise(values), 0.0)
+            self.present[task.name] = present
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        return {"id": int(index), "source": torch.from_numpy(self.windows[int(index)])}
+
+    def collater(self, samples: list[dict[str, Any]]) -> dict[str, Any]:
+        """The batch that this module's table describes; an empty dict for no samples."""
+        if not samples:
+            return {}
+        window = np.array([sample["id"] for sample in samples])
+        item = self.windows.item[window]
+        lengths = tuple(len(sample["source"]) for sample in samples)
+        return {
+            "id": torch.from_numpy(window),
+            "item": torch.from_numpy(item),
+            "net_input": {
+                "source": pad_sequence([sample["source"] for sample in samples], batch_first=True),
+                "lengths": lengths,
+            },
+            "labels": {name: torch.from_numpy(table[item]) for name, table in self.labels.items()},
+            "present": {name: torch.from_numpy(table[item]) for name, table in self.present.items()},
+            "nsentences": len(samples),
+            "ntokens": sum(lengths),
+        }

@@ -1,0 +1,193 @@
+"""What music is generated from: requests as prefixes of ids, and prompts, which are music to continue.
+
+A **request** is a line of words (``piano no-drum key=minor bars=16``, or command words) for a model of attributes, or
+a condition in the words of its dictionary for a model of custom pairs.  It becomes the prefix that the model was
+trained with.
+
+A **prompt** is moved to C major or A minor, the keys that the models are trained in.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from musicbert_plugin.codecs import remi
+from musicbert_plugin.codecs.attributes import command_ids
+from musicbert_plugin.codecs.octuple import BAR_LENGTHS, DEFAULT_METER, METER_DENOMINATORS, METER_NUMERATORS
+from musicbert_plugin.codecs.remi_grammar import RemiGrammar, transpose
+from musicbert_plugin.codecs.requests import parse_request
+from musicbert_plugin.codecs.score import Score, read_midi
+from musicbert_plugin.errors import OptionError
+
+logger = logging.getLogger(__name__)
+Ids = NDArray[np.int64]
+PREFIXES = ("attributes", "conditions")
+"""What a model's prefixes are: command words, or conditions in words of the model's dictionary."""
+
+
+def request_ids(line: str, words: Sequence[str], prefixes: str = PREFIXES[0]) -> Ids:
+    """The prefix of a request, without ``</s>`` and ``<sep>``.
+
+    Parameters
+    ----------
+    line : str
+        The request; a final ``<sep>`` is ignored.
+    words : sequence of str
+        The dictionary, by id.
+    prefixes : str
+        One of :data:`PREFIXES`.
+
+    Returns
+    -------
+    int64 [n]
+
+    Raises
+    ------
+    OptionError
+        A word is unknown to the model, or two words contradict each other.
+    """
+    if prefixes == PREFIXES[0]:
+        ids = command_ids(parse_request(line))
+        if len(words) <= ids.max() or words[ids[-1]] != remi.WORDS[ids[-1]]:
+            raise OptionError(
+                "The model's dictionary has none of the 268 words of attributes: the model was trained on custom "
+                "conditions (prefix 'conditions')."
+            )
+        return ids
+    known = {word: number for number, word in enumerate(words)}
+    request = line.split()
+    if request and request[-1] == "<sep>":
+        request.pop()
+    for word in request:
+        if known.get(word, 0) <= remi.UNK or word == "<sep>":
+            raise OptionError(
+                f"{word!r} is no word of the model's dictionary; accepted are its {len(words) - 4} words, from "
+                f"{words[4]} to {words[-1]}."
+            )
+    return np.array([known[word] for word in request], np.int64)
+
+
+@dataclass(frozen=True, eq=False)
+class Prompt:
+    """Music to continue; by default none.
+
+    Attributes
+    ----------
+    ids : int64 [n]
+        The music in the model's layout and key.
+    shift : int
+        Semitones by which the music was transposed to that key.
+    meter : (int, int)
+        Time signature of all bars, the generated ones included, for layouts without time-signature tokens (the longest,
+        if there are several).
+    """
+
+    ids: Ids = field(default_factory=lambda: np.zeros(0, np.int64))
+    shift: int = 0
+    meter: tuple[int, int] = DEFAULT_METER
+
+
+def make_prompt(music: str | Path | Score | None, layout: str, meter: tuple[int, int] | None = None) -> Prompt:
+    """The prompt of a file (see :func:`read_prompt`), of a score (see :func:`prompt_of`), or of no music."""
+    if music is None:
+        return Prompt(meter=meter or DEFAULT_METER)
+    if isinstance(music, Score):
+        return prompt_of(music, layout, meter)
+    return read_prompt(music, layout, meter)
+
+
+def read_prompt(path: str | Path, layout: str, meter: tuple[int, int] | None = None) -> Prompt:
+    """Read a prompt: a MIDI file, or a text file with one line of words in the model's layout.
+
+    Words at the end of a line that form no complete note and close no bar are left out with a warning.
+
+    Parameters
+    ----------
+    path : path
+    layout : str
+    meter : (int, int), optional
+        Time signature of bars without a time-signature token; by default that of a MIDI file, or else 4/4.
+
+    Raises
+    ------
+    ScoreError, OptionError
+        The file holds no music, or music in another layout or time signature.
+    """
+    path = Path(path)
+    if path.suffix.lower() in (".mid", ".midi", ".kar"):
+        return prompt_of(read_midi(path), layout, meter, str(path))
+    meter = meter or DEFAULT_METER
+    try:
+        lines = [line for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+    except (OSError, UnicodeDecodeError) as error:
+        raise OptionError(
+            f"{path} cannot be read ({getattr(error, 'strerror', None) or error}): a prompt is a MIDI file (.mid) or a "
+            "line of music words."
+        ) from error
+    if len(lines) != 1:
+        raise OptionError(f"{path} has {len(lines)} lines: a prompt is one line of music words, or a MIDI file (.mid).")
+    line = lines[0].split("\t")[-1]
+    ids = remi.from_words(line)
+    unknown = np.flatnonzero(ids == remi.UNK)
+    if len(unknown):
+        word = line.split()[unknown[0]]
+        raise OptionError(f"{path}: {word!r} is no word of music; a prompt is a line such as 'encode' prints.")
+    ids = remi.music_of(ids)
+    given = ids[ids != remi.EOS]
+    try:
+        ids = RemiGrammar(layout, meter=meter).whole_bars(given)
+    except OptionError as error:
+        raise OptionError(f"{path}: {error}") from error
+    common = min(len(ids), len(given))
+    omitted = len(given) - int((ids[:common] == given[:common]).sum())  # only the end of the last bar can differ
+    if omitted:
+        words = remi.to_words(given[-omitted:])
+        logger.warning("%s: the last %d words (%s) are no whole note and are left out", path, omitted, words)
+    score = remi.decode(ids, meter)
+    shift = remi.grid_for(score, layout).shift if len(score.onset) else 0
+    return Prompt(transpose(ids, shift), shift, meter)
+
+
+def prompt_of(score: Score, layout: str, meter: tuple[int, int] | None = None, name: str = "the score") -> Prompt:
+    """A score as a prompt.
+
+    In the layout without time signatures every bar is as long as the longest.  A shorter first bar, a pickup, becomes
+    the end of such a bar; where later bars are shorter, the music is stretched, with a warning.
+
+    Parameters
+    ----------
+    score : Score
+    layout : str
+    meter : (int, int), optional
+        In the layout without time signatures, the longest bar has to be as long as a bar of this time signature.
+    name : str
+        What to call the score in errors and warnings.
+
+    Raises
+    ------
+    OptionError
+        The longest bar has another length.
+    """
+    grid = remi.grid_for(score, layout)
+    if grid.lost:
+        logger.warning("%s: lost: %s", name, ", ".join(f"{why} ({count})" for why, count in sorted(grid.lost.items())))
+    longest = int(grid.bar_meter[BAR_LENGTHS[grid.bar_meter].argmax()])
+    own = (int(METER_NUMERATORS[longest]), int(METER_DENOMINATORS[longest]))
+    if layout == remi.NOTES and meter and BAR_LENGTHS[remi.meter_code(*meter)] != BAR_LENGTHS[longest]:
+        raise OptionError(
+            f"{name} has bars of {own[0]}/{own[1]}, and not of {meter[0]}/{meter[1]}: a prompt's own meter is accepted."
+        )
+    if layout == remi.NOTES:
+        lengths = remi.BAR_LENGTHS[grid.bar_meter]
+        if (lengths[1:] < lengths.max()).any():
+            logger.warning("%s has bars of several lengths: layout %s makes all of them %d/%d", name, layout, *own)
+        bar_start = grid.bar_start.copy()
+        bar_start[0] -= lengths.max() - lengths[0]
+        grid = replace(grid, bar_start=bar_start)
+    return Prompt(remi.encode_grid(grid, layout)[0].astype(np.int64), grid.shift, meter or own)
