@@ -19,11 +19,19 @@ from __future__ import annotations
 
 import argparse
 import hashlib
+from collections import Counter
 from dataclasses import dataclass
 from typing import Any
 
-from musicbert_plugin.errors import OptionError
+import numpy as np
+from numpy.typing import NDArray
+
+from musicbert_plugin.codecs import octuple
+from musicbert_plugin.codecs.score import Score
+from musicbert_plugin.errors import OptionError, ScoreError
 from preprocess.engine.cli import add_options, option, options_of, run_command, say
+from preprocess.engine.dataset_spec import Item, Piece
+from preprocess.engine.encode_decode import decode_lines, encode_files
 from preprocess.engine.midi import MidiLimits, MidiSpec
 
 DRAWN, STORED = "drawn", "stored"
@@ -59,11 +67,8 @@ class OctupleSpec(MidiSpec):
         if not 0 <= self.max_onset_perplexity < float("inf"):
             raise OptionError(f"--max-onset-perplexity {self.max_onset_perplexity}: 0 (no limit) or more is needed.")
 
-    def read_piece(self, data: bytes, name: str) -> Any:
+    def read_piece(self, data: bytes, name: str) -> Piece:
         """The piece in a MIDI file, or a :class:`ScoreError`."""
-        from musicbert_plugin.codecs import octuple
-        from preprocess.engine.dataset_spec import Piece
-
         score = self.read(data, name)
         octuples = octuple.encode(score, octuple.REACH if self.windows == DRAWN else octuple.PUBLISHED_END)
         self._filter(octuples, name)
@@ -81,12 +86,7 @@ class OctupleSpec(MidiSpec):
         lost = {"note out of reach": out_of_reach} if out_of_reach else {}
         return Piece(len(octuples), items, exact, fingerprint, lost=lost, repaired=score.repaired)
 
-    def _filter(self, octuples: Any, name: str) -> None:
-        import numpy as np
-
-        from musicbert_plugin.codecs import octuple
-        from musicbert_plugin.errors import ScoreError
-
+    def _filter(self, octuples: NDArray[np.integer], name: str) -> None:
         if self.only_4_4 and (octuples[:, octuple.TIME_SIGNATURE] != octuple.DEFAULT_METER_CODE).any():
             raise ScoreError("not 4/4", f"{name}: a note in another meter than 4/4.")
         if self.max_onset_perplexity:
@@ -99,17 +99,13 @@ class OctupleSpec(MidiSpec):
         """Whether a filter gave this reason."""
         return reason in FILTERS
 
-    def line(self, item: Any) -> str:
+    def line(self, item: Item) -> str:
         """What fairseq-preprocess makes an item of; it appends the last ``</s>`` itself."""
-        from musicbert_plugin.codecs import octuple
-
         octuples, _ = octuple.unframe(item)
         return " ".join(["<s>"] * 8 + [octuple.to_words(octuples)] + ["</s>"] * 7)
 
     def dictionary(self) -> bytes:
         """``dict.txt``."""
-        from musicbert_plugin.codecs import octuple
-
         return octuple.dictionary_text().encode()
 
     def settings(self) -> dict[str, Any]:
@@ -122,15 +118,13 @@ class OctupleSpec(MidiSpec):
         }
 
 
-def onset_perplexity(counts: Any) -> float:
+def onset_perplexity(counts: NDArray[np.integer]) -> float:
     """``2 ** H`` of the distribution of counts (int [16]): 1 if all onsets share a position, 16 if all are alike."""
-    import numpy as np
-
     shares = counts[counts > 0] / counts.sum()
     return float(2 ** -(shares * np.log2(shares)).sum())
 
 
-def stored_windows(octuples: Any, seed: int, content: bytes) -> list[Any]:
+def stored_windows(octuples: NDArray[np.integer], seed: int, content: bytes) -> list[NDArray[np.integer]]:
     """The original's overlapping windows of a piece (MusicBERT's preprocess.py, as spec'd by its published constants).
 
     Parameters
@@ -147,8 +141,6 @@ def stored_windows(octuples: Any, seed: int, content: bytes) -> list[Any]:
         Notes ``[p, p + 1000)`` for p from ``-r`` in steps of 250, r in 0..999; bars moved by a number that keeps them
         in 0..255 (the first bar becomes 0 where they span more, and the window ends where bar 256 would come).
     """
-    import numpy as np
-
     random = np.random.default_rng([seed, int.from_bytes(content, "little")])
     windows = []
     for start in range(-int(random.integers(WINDOW_NOTES)), len(octuples), WINDOW_STEP):
@@ -159,10 +151,8 @@ def stored_windows(octuples: Any, seed: int, content: bytes) -> list[Any]:
     return windows
 
 
-def words_of(score: Any, file: str) -> str:
+def words_of(score: Score, file: str) -> str:
     """The score of a file as a line of words of the published encoding; says how many notes that leaves out."""
-    from musicbert_plugin.codecs import octuple
-
     octuples = octuple.encode(score, octuple.PUBLISHED_END)
     if len(octuples) < len(score):
         say(
@@ -172,10 +162,8 @@ def words_of(score: Any, file: str) -> str:
     return octuple.to_words(octuples)
 
 
-def score_of(words: str) -> Any:
+def score_of(words: str) -> tuple[Score, Counter[str]]:
     """The score of a line of words, and what had to be repaired."""
-    from musicbert_plugin.codecs import octuple
-
     octuples, dropped = octuple.from_words(words)
     score, repairs = octuple.decode_with_repairs(octuples)
     if dropped:
@@ -214,8 +202,6 @@ def _decode_arguments(command: argparse.ArgumentParser) -> argparse.ArgumentPars
 def main(arguments: list[str]) -> int:
     """Run a command; returns its status."""
     if arguments[:1] in (["encode"], ["decode"]):  # they start without what only build needs
-        from preprocess.engine.encode_decode import decode_lines, encode_files
-
         small = argparse.ArgumentParser(prog=f"python -m preprocess.octuple {arguments[0]}")
         if arguments[0] == "encode":
             return encode_files(_encode_arguments(small).parse_args(arguments[1:]).files, words_of)
