@@ -24,14 +24,14 @@ class ScoreError(MusicError):
     """A music file that cannot become a score.
 
     ``reason`` is a short fixed word for manifests and summaries (such as ``"unreadable"`` or ``"no notes"``);
-    the sentence tells the particulars; ``extra`` holds what a dataset's companion counts.
+    the sentence tells the particulars; ``sidecars`` holds what the sidecars of a dataset count.
     """
 
-    def __init__(self, reason: str, sentence: str, extra: dict[str, object] | None = None) -> None:
+    def __init__(self, reason: str, sentence: str, sidecars: dict[str, object] | None = None) -> None:
         super().__init__(reason, sentence)
         self.reason = reason
         self.sentence = shown(sentence)
-        self.extra = extra or {}
+        self.sidecars = sidecars or {}
 
     def __str__(self) -> str:
         return self.sentence

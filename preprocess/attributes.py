@@ -12,6 +12,11 @@ import json
 import sys
 from typing import Any
 
+from musicbert_plugin.codecs.attributes import class_vector, command_words_of, extract, read_given
+from musicbert_plugin.codecs.chords import brightness
+from musicbert_plugin.codecs.remi import grid_of
+from musicbert_plugin.codecs.requests import request_words
+from musicbert_plugin.codecs.score import read_midi
 from musicbert_plugin.errors import OptionError, ScoreError
 from musicbert_plugin.files import escaped
 from preprocess.engine.cli import DONE, SOME_FAILED, run_command, say
@@ -45,10 +50,6 @@ def attributes_of(
     OptionError
         It has no such bars.
     """
-    from musicbert_plugin.codecs.attributes import extract
-    from musicbert_plugin.codecs.chords import brightness
-    from musicbert_plugin.codecs.remi import grid_of
-    from musicbert_plugin.codecs.score import read_midi
 
     grid = grid_of(read_midi(path))
     if grid.lost:
@@ -78,8 +79,6 @@ def parser() -> argparse.ArgumentParser:
 
 def main(arguments: list[str]) -> int:
     """Run the command; returns its status."""
-    from musicbert_plugin.codecs.attributes import class_vector, command_words_of, read_given
-    from musicbert_plugin.codecs.requests import request_words
 
     options = parser().parse_args(arguments)
     bars = parse_bars(options.bars)

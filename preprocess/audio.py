@@ -30,7 +30,6 @@ not labelled.  ``--group-column`` names the column whose equal cells stay in one
 from __future__ import annotations
 
 import argparse
-import base64
 import csv
 import hashlib
 import io
@@ -40,18 +39,26 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TextIO
 
-from musicbert_plugin.files import as_listed, escaped
-from preprocess.engine.audio_fingerprints import SHARE, identify, identify_features
+import numpy as np
+from numpy.typing import NDArray
+
+from musicbert_plugin.errors import OptionError, RecordingError
+from musicbert_plugin.files import escaped
+from preprocess.engine.audio_fingerprints import SHARE, fingerprint_of, fingerprint_of_features
 from preprocess.engine.cli import add_options, option, options_of, run_command, say
-from preprocess.engine.pipeline import BuildOptions, Companion, build
+from preprocess.engine.dataset_spec import Item, Piece
+from preprocess.engine.pipeline import BuildOptions, build
+from preprocess.engine.sidecars import SidecarWriter
+from preprocess.engine.sources import Collection, Files, Folder, open_source
+from preprocess.engine.tables import LabelTable, read_labels
 
 MANIFESTS = (".tsv", ".csv")
 DEFAULT_FRONT_END = "logmel96"
 FEATURES = "npy"  # instead of a front-end: features that something unknown made
 NPY_MAGIC = b"\x93NUMPY"
 LARGEST_HALF = 65504.0
-FILE_COLUMNS = ("file", "file_path")
-OTHER_COLUMNS = ("length", "frames", "split", "clip", "recording", "bytes")  # of a table of labels that hold none
+Rows = NDArray[np.float32]
+"""Features [T, F], or samples [S]."""
 SPLIT_NAMES = {"train": "train", "valid": "valid", "dev": "valid", "validation": "valid", "test": "test"}
 
 
@@ -94,8 +101,8 @@ class AudioOptions:
 
 
 @dataclass(frozen=True)
-class AudioKind:
-    """How a recording, or an array of features, becomes clips; see ``workers.Kind``.
+class AudioSpec:
+    """How a recording, or an array of features, becomes clips; see ``dataset_spec.DatasetSpec``.
 
     ``settings_of_front_end`` are those of a :class:`musicbert_plugin.audio.front_end.FrontEnd`: what is sent to the
     workers needs no torch.
@@ -128,37 +135,37 @@ class AudioKind:
         """Bytes."""
         return self.max_bytes
 
-    def examine(self, data: bytes, name: str) -> Any:
+    def read_piece(self, data: bytes, name: str) -> Piece:
         """The clips of a file, or a :class:`RecordingError`."""
-        import numpy as np
-
-        from preprocess.engine.workers import Piece
-
         about: dict[str, Any] = {}
         if self.num_features:
             clips = read_features(data, self.num_features, name)
             self._require_music(clips, name)
-            identity = identify_features(clips)
+            fingerprint = fingerprint_of_features(clips)
         else:
             samples, about = self._samples(data, name)
             clips = [self._front_end().extract(samples)]
-            identity = identify(samples, self._front_end().sample_rate)
+            fingerprint = fingerprint_of(samples, self._front_end().sample_rate)
         clips = [self._crop(clip) for clip in clips]
         largest = max(float(np.abs(clip).max()) for clip in clips)
         if not largest <= LARGEST_HALF:
-            raise _refusal("not features", f"{name}: values up to {largest:g}; half precision holds {LARGEST_HALF:g}.")
+            raise RecordingError(
+                "not features", f"{name}: values up to {largest:g}; half precision holds {LARGEST_HALF:g}."
+            )
         halves = [clip.astype(np.float16) for clip in clips]
         content = hashlib.sha256(b"".join(half.tobytes() for half in halves)).digest()[:16]
-        seen = clips if self.on_the_fly else halves
-        extra: dict[str, Any] = {
+        used: list[NDArray[np.floating]] = [*clips] if self.on_the_fly else [*halves]
+        sidecars: dict[str, Any] = {
             "about": about,
             "frames": list(map(len, clips)),
-            "moments": pack(moments(np.concatenate(seen))),
+            "moments": moments(np.concatenate(used)),
         }
         if self.on_the_fly:
-            extra["bytes"] = len(data)
-        items = [np.empty(0, np.uint16) if self.on_the_fly else half.reshape(-1).view(np.uint16) for half in halves]
-        return Piece(sum(map(len, clips)), items, content, identity, extra)
+            sidecars["bytes"] = len(data)
+        items: list[Item] = [
+            np.empty(0, np.uint16) if self.on_the_fly else half.reshape(-1).view(np.uint16) for half in halves
+        ]
+        return Piece(sum(map(len, clips)), items, content, fingerprint, sidecars)
 
     def _front_end(self) -> Any:
         from musicbert_plugin.audio.front_end import FrontEnd
@@ -171,7 +178,7 @@ class AudioKind:
             front = self.__dict__["_made"] = FrontEnd.of(self.settings_of_front_end)
         return front
 
-    def _samples(self, data: bytes, name: str) -> tuple[Any, dict[str, Any]]:
+    def _samples(self, data: bytes, name: str) -> tuple[Rows, dict[str, Any]]:
         from musicbert_plugin.audio.decoding import decode, probe, require_sound
 
         recording = probe(data, name)
@@ -179,7 +186,7 @@ class AudioKind:
         longest = int(min(self.max_seconds * rate, 2**62))
         samples = decode(data, rate, 0, longest + 1, name=name)  # whatever the head says, and no more than that
         if len(samples) > longest:
-            raise _refusal(
+            raise RecordingError(
                 "too long", f"{name}: more than {self.max_seconds:g} seconds; --max-seconds accepts no more than that."
             )
         seconds = len(samples) / rate
@@ -191,25 +198,25 @@ class AudioKind:
         }
         return samples, about
 
-    def _require_music(self, clips: list[Any], name: str) -> None:
+    def _require_music(self, clips: list[Rows], name: str) -> None:
         """Refuse features, [T, F] each, as recordings of that length and loudness are refused."""
         for number, clip in enumerate(clips):
             where = f"{name}, clip {number}" if len(clips) > 1 else name
             seconds = len(clip) / self.frame_rate
             if seconds < self.min_seconds:
-                raise _refusal(
+                raise RecordingError(
                     "too short",
                     f"{where}: {len(clip)} frames, which are {seconds:.2f} seconds at {self.frame_rate:.5g} frames per "
                     f"second (--frame-rate); --min-seconds accepts {self.min_seconds:g}.",
                 )
             if seconds > self.max_seconds:
-                raise _refusal(
+                raise RecordingError(
                     "too long", f"{where}: {seconds:.0f} seconds; --max-seconds accepts {self.max_seconds:g}."
                 )
             if len(clip) > 1 and (clip == clip[0]).all():
-                raise _refusal("silent", f"{where}: all {len(clip)} frames are equal.")
+                raise RecordingError("silent", f"{where}: all {len(clip)} frames are equal.")
 
-    def _crop(self, clip: Any) -> Any:
+    def _crop(self, clip: Rows) -> Rows:
         if not self.max_frames or len(clip) <= self.max_frames:
             return clip
         start = (len(clip) - self.max_frames) // 2
@@ -219,7 +226,7 @@ class AudioKind:
         """Every reason is named: a collection of recordings is not expected to hold what can't be used."""
         return False
 
-    def line(self, item: Any) -> str:
+    def line(self, item: Item) -> str:
         """Features have no text."""
         raise NotImplementedError
 
@@ -251,13 +258,7 @@ class AudioKind:
         return {"libsndfile": soundfile.__libsndfile_version__, **{name: version(name) for name in names}}
 
 
-def _refusal(reason: str, sentence: str) -> Exception:
-    from musicbert_plugin.errors import RecordingError
-
-    return RecordingError(reason, sentence)
-
-
-def read_features(data: bytes, width: int, name: str) -> list[Any]:
+def read_features(data: bytes, width: int, name: str) -> list[Rows]:
     """The clips of a ``.npy`` file, float32 [T, F] each; nothing pickled is ever loaded.
 
     Parameters
@@ -272,19 +273,17 @@ def read_features(data: bytes, width: int, name: str) -> list[Any]:
     RecordingError
         ``not features``: no array of real numbers of a shape that is accepted, or empty; ``NaN``.
     """
-    import numpy as np
-
     try:
         if not data.startswith(NPY_MAGIC):  # numpy would take it for a pickle, and say so
             raise ValueError("it does not begin as a .npy file does")
         array = np.load(io.BytesIO(data), allow_pickle=False)
     except (ValueError, OSError, EOFError) as error:
         what = "an object array" if "allow_pickle" in str(error) else str(error).splitlines()[0].rstrip(".")
-        raise _refusal(
+        raise RecordingError(
             "not features", f"{name}: cannot be read ({what}); an .npy array of numbers is needed."
         ) from None
     if array.dtype.kind not in "fiu" or array.ndim not in (2, 3) or not array.size:
-        raise _refusal(
+        raise RecordingError(
             "not features",
             f"{name}: holds {array.dtype} of shape {array.shape}; numbers of shape (T, {width}), ({width}, T) or "
             f"(N, T, {width}) are needed.",
@@ -293,44 +292,27 @@ def read_features(data: bytes, width: int, name: str) -> list[Any]:
     if clips.shape[2] != width and clips.shape[1] == width and array.ndim == 2:
         clips = clips.transpose(0, 2, 1)
     if clips.shape[2] != width:
-        raise _refusal("not features", f"{name}: shape {array.shape} holds no {width} features (--num-features).")
+        raise RecordingError("not features", f"{name}: shape {array.shape} holds no {width} features (--num-features).")
     if not np.isfinite(clips).all():
-        raise _refusal("NaN", f"{name}: holds values that are no finite numbers.")
+        raise RecordingError("NaN", f"{name}: holds values that are no finite numbers.")
     return [np.ascontiguousarray(clip, np.float32) for clip in clips]
 
 
-def moments(rows: Any) -> Any:
+def moments(rows: NDArray[np.floating]) -> NDArray[np.float64]:
     """Count, means and sums of squared deviations of the columns of [T, F], float64 [2 F + 1]."""
-    import numpy as np
-
     exact = rows.astype(np.float64)
     mean = exact.mean(0)
     return np.concatenate(([float(len(exact))], mean, ((exact - mean) ** 2).sum(0)))
-
-
-def pack(values: Any) -> str:
-    """float64 [n] as text."""
-    return base64.b85encode(values.tobytes()).decode()
-
-
-def unpack(text: str) -> Any:
-    """float64 [n] of :func:`pack`."""
-    import numpy as np
-
-    return np.frombuffer(base64.b85decode(text), np.float64)
 
 
 class Moments:
     """Mean and standard deviation over clips, joined pairwise without cancellation (Chan, Golub and LeVeque 1979)."""
 
     def __init__(self, width: int) -> None:
-        import numpy as np
-
         self._count, self._mean, self._squares = 0.0, np.zeros(width), np.zeros(width)
 
-    def add(self, packed: str) -> None:
+    def add(self, values: NDArray[np.float64]) -> None:
         """Join a clip's :func:`moments`."""
-        values = unpack(packed)
         width = len(self._mean)
         count, mean, squares = values[0], values[1 : width + 1], values[width + 1 :]
         total = self._count + count
@@ -347,100 +329,38 @@ class Moments:
     @property
     def std(self) -> list[float]:
         """Of every column; 1 without clips."""
-        import numpy as np
-
         return np.sqrt(self._squares / self._count).tolist() if self._count else [1.0] * len(self._mean)
 
 
-@dataclass(frozen=True)
-class Table:
-    """Labels, groups and splits that tables give to files.
-
-    Attributes
-    ----------
-    columns : list of str
-        Of labels.
-    labels : dict of str to list of str
-        File to the cells of those columns.
-    groups, splits : dict of str to str
-    """
-
-    columns: list[str]
-    labels: dict[str, list[str]]
-    groups: dict[str, str]
-    splits: dict[str, str]
-
-
-def read_table(path: str, group_column: str) -> Table:
-    """Labels and groups of a CSV with a column ``file`` or ``file_path``.
-
-    Raises
-    ------
-    OptionError
-        Unreadable, without that column or the group column, or two different rows for one file.
-    """
-    from musicbert_plugin.errors import OptionError
-
-    try:
-        with open(path, encoding="utf-8-sig", newline="") as file:
-            header, *rows = list(csv.reader(file)) or [[]]
-    except (OSError, ValueError, csv.Error) as error:
-        reason = getattr(error, "strerror", None) or error
-        raise OptionError(f"{path}: cannot be read as CSV ({reason}).") from None
-    key = next((column for column in FILE_COLUMNS if column in header), None)
-    if key is None:
-        raise OptionError(f"{path}: no column file or file_path; its columns are {', '.join(header) or 'none'}.")
-    if group_column and group_column not in header:
-        raise OptionError(f"--group-column {group_column}: not in {path}; its columns are {', '.join(header)}.")
-    columns = [name for name in header if name not in (*FILE_COLUMNS, *OTHER_COLUMNS, "")]
-    table = Table(columns, {}, {}, {})
-    for number, row in enumerate(rows, 2):
-        if not row:
-            continue
-        if len(row) != len(header):
-            raise OptionError(f"{path}: line {number} has {len(row)} cells, but the head has {len(header)}.")
-        cells = {name: "" if cell.strip().lower() == "nan" else cell.strip() for name, cell in zip(header, row)}  # noqa: B905
-        name = as_listed(cells[key])
-        labels = [cells[column] for column in columns]
-        if table.labels.setdefault(name, labels) != labels:
-            raise OptionError(f"{path}: line {number} labels {name} otherwise than a line before it.")
-        if group_column and cells[group_column]:
-            table.groups[name] = cells[group_column]
-    return table
-
-
-def tables_of(given: list[str], options: AudioOptions) -> Table:
+def tables_of(given: list[str], options: AudioOptions) -> LabelTable:
     """What ``--labels`` and the sources' own CSVs say, joined; and the splits that manifests' names fix."""
-    from musicbert_plugin.errors import OptionError
-    from preprocess.engine.sources import open_source
-
-    paths = [one for one in given if one.lower().endswith(".csv")] + ([options.labels] if options.labels else [])
+    paths = [path for path in given if path.lower().endswith(".csv")] + ([options.labels] if options.labels else [])
     if options.group_column and not paths:
         raise OptionError(
             f"--group-column {options.group_column}: it names a column of --labels CSV, which is missing."
         )
-    tables = [read_table(path, options.group_column) for path in paths]
+    tables = [read_labels(path, options.group_column) for path in paths]
     columns = list(dict.fromkeys(column for table in tables for column in table.columns))
-    joined = Table(columns, {}, {}, {})
+    joined = LabelTable(columns)
     for table in tables:
         for name, cells in table.labels.items():
             known = dict(zip(columns, joined.labels.get(name, [""] * len(columns)), strict=True))
             known |= {column: cell for column, cell in zip(table.columns, cells, strict=True) if cell}
             joined.labels[name] = list(known.values())
         joined.groups.update(table.groups)
-    named = {one: SPLIT_NAMES.get(Path(one).stem, "") for one in given if one.lower().endswith(MANIFESTS)}
+    named = {path: SPLIT_NAMES.get(Path(path).stem, "") for path in given if path.lower().endswith(MANIFESTS)}
     if len(set(named.values()) - {""}) > 1:
-        for one, split in named.items():
-            for entry in open_source(one).entries() if split else ():
+        for path, split in named.items():
+            for entry in open_source(path).entries() if split else ():
                 if joined.splits.setdefault(entry.name, split) != split:
-                    raise OptionError(f"{one}: {entry.name} is listed for {joined.splits[entry.name]} too.")
+                    raise OptionError(f"{path}: {entry.name} is listed for {joined.splits[entry.name]} too.")
     return joined
 
 
-class Clips(Companion):
-    """What lies beside the container: a table of clips per split, and the statistics; see ``builder.Companion``."""
+class Clips(SidecarWriter):
+    """Writes a table of clips per split, and collects the statistics of the features."""
 
-    def __init__(self, kind: AudioKind, layout: dict[str, Any], table: Table) -> None:
+    def __init__(self, kind: AudioSpec, layout: dict[str, Any], table: LabelTable) -> None:
         self._kind, self._layout, self._table = kind, layout, table
         self.splits, self.groups = table.splits, table.groups
         self.lenient = True
@@ -450,15 +370,14 @@ class Clips(Companion):
 
     def description(self) -> dict[str, Any]:
         """What decides the bytes beside the container."""
-        text = repr((self._table, self._layout)).encode()
-        return {"labels_sha256": hashlib.sha256(text).hexdigest()[:32]}
+        given = ", ".join(f"{name}={value!r}" for name, value in vars(self._table).items())
+        text = f"(Table({given}), {self._layout!r})"  # as unfinished and finished datasets have been described so far
+        return {"labels_sha256": hashlib.sha256(text.encode()).hexdigest()[:32]}
 
-    def check(self, collection: Any) -> None:
+    def check(self, collection: Collection) -> None:
         """Whether the tables and the source have to do with each other."""
-        from musicbert_plugin.errors import OptionError
-
         self._collection = collection
-        if self._kind.on_the_fly and any(not hasattr(source, "path_of") for source in collection.sources):
+        if self._kind.on_the_fly and not all(isinstance(source, Folder | Files) for source in collection.sources):
             raise OptionError("--on-the-fly decodes recordings while training, which can't be done in an archive.")
         absent = [name for name in self._table.labels if collection.find(name) < 0]
         if absent:
@@ -475,24 +394,26 @@ class Clips(Companion):
             self._tables[file.partition(".")[0]] = table = open(out / file, "w", encoding="utf-8", newline="")
             csv.writer(table, lineterminator="\n").writerow(fixed + self._table.columns)
 
-    def add(self, index: int, split: str, extra: dict[str, Any]) -> dict[str, Any]:
+    def add(self, index: int, split: str, sidecars: dict[str, Any]) -> dict[str, Any]:
         """Note a file's clips; returns what the manifest says of it."""
         name = self._collection.names[index]
         labels = self._table.labels.get(name, [""] * len(self._table.columns))
         writer = csv.writer(self._tables[split], lineterminator="\n")
-        several = len(extra["frames"]) > 1
-        for number, frames in enumerate(extra["frames"]):
+        several = len(sidecars["frames"]) > 1
+        for number, frames in enumerate(sidecars["frames"]):
             clip = f"{name}#{number}" if several else name
-            where = [self._path(index), extra["bytes"]] if self._kind.on_the_fly else []
+            where = [self._path(index), sidecars["bytes"]] if self._kind.on_the_fly else []
             writer.writerow([clip, frames, *where, *labels])
         if split == "train":
-            self._moments.add(extra["moments"])
-        return extra["about"]
+            self._moments.add(sidecars["moments"])
+        return sidecars["about"]
 
     def _path(self, index: int) -> str:
-        source = self._collection.source_of(index)
-        name = self._collection.names[index][len(self._collection.prefixes[source]) :]
-        return escaped(os.path.abspath(self._collection.sources[source].path_of(name)))
+        number = self._collection.source_of(index)
+        name = self._collection.names[index][len(self._collection.prefixes[number]) :]
+        source = self._collection.sources[number]
+        assert isinstance(source, Folder | Files)  # as check() has made sure
+        return escaped(os.path.abspath(source.path_of(name)))
 
     def finish(self) -> dict[str, Any]:
         """Close the tables; returns entries of ``config.json``."""
@@ -509,7 +430,6 @@ def front_end_of(options: AudioOptions) -> Any:
     OptionError
     """
     from musicbert_plugin.audio.front_end import front_end
-    from musicbert_plugin.errors import OptionError
 
     chosen: dict[str, Any] = {
         name: value for name in ("sample_rate", "n_fft", "hop", "n_mels") if (value := getattr(options, name))
@@ -552,8 +472,6 @@ def check(options: AudioOptions, front: Any) -> None:
     ------
     OptionError
     """
-    from musicbert_plugin.errors import OptionError
-
     if options.num_features < 0 or options.max_frames < 0 or options.frame_rate < 0:
         raise OptionError("--num-features, --max-frames and --frame-rate: numbers above 0 are needed.")
     if not 0 <= options.min_seconds < options.max_seconds:
@@ -592,8 +510,6 @@ def parser() -> argparse.ArgumentParser:
 
 def main(arguments: list[str]) -> int:
     """Run a command; returns its status."""
-    from musicbert_plugin.errors import OptionError
-
     namespace = parser().parse_args(arguments)
     general, own = options_of(namespace, AudioBuildOptions), options_of(namespace, AudioOptions)
     if general.format != "bin":
@@ -601,7 +517,7 @@ def main(arguments: list[str]) -> int:
     front = front_end_of(own)
     check(own, front)
     unknown = own.num_features and not own.front_end
-    kind = AudioKind(
+    kind = AudioSpec(
         {"name": FEATURES, "num_features": own.num_features} if unknown else front.settings(),
         own.num_features,
         own.max_frames,

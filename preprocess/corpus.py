@@ -32,7 +32,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import multiprocessing
 import os
 import sys
 import warnings
@@ -42,7 +41,9 @@ from pathlib import Path
 from typing import Any
 
 from musicbert_plugin.errors import MusicError, OptionError, ScoreError
+from musicbert_plugin.files import atomic_path
 from preprocess.engine.cli import say
+from preprocess.engine.executors.local import call_all
 
 DEFAULT_COLLECTIONS = ("bach", "palestrina:100", "ryansMammoth:200")
 _FORMATS = {".mxl", ".xml", ".musicxml", ".krn", ".abc"}
@@ -226,9 +227,8 @@ def write_piece(task: tuple[Path, Path]) -> str:
     from music21 import converter
     from music21.midi.translate import streamToMidiFile
 
-    partial = target.with_suffix(".partial")
     try:
-        with warnings.catch_warnings():
+        with atomic_path(target) as unfinished, warnings.catch_warnings():
             warnings.simplefilter("ignore")
             score: Any = converter.parse(source, format={".krn": "humdrum", ".abc": "abc"}.get(source.suffix))
             if "Opus" in score.classes:
@@ -237,10 +237,8 @@ def write_piece(task: tuple[Path, Path]) -> str:
             measures = measures_of(score)
             if measures:
                 set_bars(file, *bars_of(measures))
-            partial.write_bytes(file.writestr())
-        os.replace(partial, target)
+            unfinished.write_bytes(file.writestr())
     except Exception as error:  # music21 raises its own types, a dozen of them, none with a common base
-        partial.unlink(missing_ok=True)
         return f"{source.name}: {type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"
     return ""
 
@@ -254,9 +252,8 @@ def forget_old_files(folder: Path, files: Sequence[Path]) -> int:
     old = [file for file in files if file.exists()]
     for file in old:
         file.unlink()
-    partial = version.with_suffix(".partial")
-    partial.write_text(text, encoding="utf-8")
-    os.replace(partial, version)
+    with atomic_path(version) as unfinished:
+        unfinished.write_text(text, encoding="utf-8")
     return len(old)
 
 
@@ -285,11 +282,9 @@ def main(arguments: list[str] | None = None) -> int:
             f"corpus: {old} files of an earlier version, which placed bar lines otherwise, are written anew",
             file=sys.stderr,
         )
-    from tqdm import tqdm
-
-    with multiprocessing.get_context("spawn").Pool(max(1, options.jobs)) as pool:
-        outcomes = pool.imap_unordered(write_piece, tasks, chunksize=4)
-        reasons = [reason for reason in tqdm(outcomes, total=len(tasks), desc="scores", unit="piece") if reason]
+    outcomes, lost = call_all(write_piece, [(task,) for task in tasks], options.jobs, batch_files=4)
+    reasons = [reason for reason in outcomes.values() if reason]
+    reasons += [f"{tasks[index][0].name}: its worker process ended" for index in lost]
     for reason in sorted(reasons):
         say(f"left out {reason}")
     say(f"{len(tasks) - len(reasons)} of {len(tasks)} scores written to {options.dest}")

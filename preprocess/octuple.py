@@ -19,12 +19,20 @@ from __future__ import annotations
 
 import argparse
 import hashlib
+from collections import Counter
 from dataclasses import dataclass
 from typing import Any
 
-from musicbert_plugin.errors import OptionError
+import numpy as np
+from numpy.typing import NDArray
+
+from musicbert_plugin.codecs import octuple
+from musicbert_plugin.codecs.score import Score
+from musicbert_plugin.errors import OptionError, ScoreError
 from preprocess.engine.cli import add_options, option, options_of, run_command, say
-from preprocess.engine.midi import MidiKind, MidiLimits
+from preprocess.engine.dataset_spec import Item, Piece
+from preprocess.engine.encode_decode import decode_lines, encode_files
+from preprocess.engine.midi import MidiLimits, MidiSpec
 
 DRAWN, STORED = "drawn", "stored"
 WINDOW_NOTES, WINDOW_STEP = 1000, 250
@@ -45,8 +53,8 @@ class OctupleOptions(MidiLimits):
 
 
 @dataclass(frozen=True)
-class OctupleKind(MidiKind):
-    """How a MIDI file becomes items of OctupleMIDI; see ``workers.Kind``."""
+class OctupleSpec(MidiSpec):
+    """How a MIDI file becomes items of OctupleMIDI; see ``dataset_spec.DatasetSpec``."""
 
     windows: str = DRAWN
     only_4_4: bool = False
@@ -59,15 +67,12 @@ class OctupleKind(MidiKind):
         if not 0 <= self.max_onset_perplexity < float("inf"):
             raise OptionError(f"--max-onset-perplexity {self.max_onset_perplexity}: 0 (no limit) or more is needed.")
 
-    def examine(self, data: bytes, name: str) -> Any:
+    def read_piece(self, data: bytes, name: str) -> Piece:
         """The piece in a MIDI file, or a :class:`ScoreError`."""
-        from musicbert_plugin.codecs import octuple
-        from preprocess.engine.workers import Piece
-
         score = self.read(data, name)
         octuples = octuple.encode(score, octuple.REACH if self.windows == DRAWN else octuple.PUBLISHED_END)
         self._filter(octuples, name)
-        identity = self.identity(score)
+        fingerprint = self.fingerprint(score)
         if self.windows == DRAWN:
             items = [octuple.frame(part) for part in octuple.split_bars(octuples)]
             content = hashlib.sha256(items[0].data)
@@ -79,14 +84,9 @@ class OctupleKind(MidiKind):
             items = [octuple.frame(window) for window in stored_windows(octuples, self.seed, exact)]
         out_of_reach = len(score) - len(octuples)
         lost = {"note out of reach": out_of_reach} if out_of_reach else {}
-        return Piece(len(octuples), items, exact, identity, lost=lost, repaired=score.repaired)
+        return Piece(len(octuples), items, exact, fingerprint, lost=lost, repaired=score.repaired)
 
-    def _filter(self, octuples: Any, name: str) -> None:
-        import numpy as np
-
-        from musicbert_plugin.codecs import octuple
-        from musicbert_plugin.errors import ScoreError
-
+    def _filter(self, octuples: NDArray[np.integer], name: str) -> None:
         if self.only_4_4 and (octuples[:, octuple.TIME_SIGNATURE] != octuple.DEFAULT_METER_CODE).any():
             raise ScoreError("not 4/4", f"{name}: a note in another meter than 4/4.")
         if self.max_onset_perplexity:
@@ -99,17 +99,13 @@ class OctupleKind(MidiKind):
         """Whether a filter gave this reason."""
         return reason in FILTERS
 
-    def line(self, item: Any) -> str:
+    def line(self, item: Item) -> str:
         """What fairseq-preprocess makes an item of; it appends the last ``</s>`` itself."""
-        from musicbert_plugin.codecs import octuple
-
         octuples, _ = octuple.unframe(item)
         return " ".join(["<s>"] * 8 + [octuple.to_words(octuples)] + ["</s>"] * 7)
 
     def dictionary(self) -> bytes:
         """``dict.txt``."""
-        from musicbert_plugin.codecs import octuple
-
         return octuple.dictionary_text().encode()
 
     def settings(self) -> dict[str, Any]:
@@ -122,15 +118,13 @@ class OctupleKind(MidiKind):
         }
 
 
-def onset_perplexity(counts: Any) -> float:
+def onset_perplexity(counts: NDArray[np.integer]) -> float:
     """``2 ** H`` of the distribution of counts (int [16]): 1 if all onsets share a position, 16 if all are alike."""
-    import numpy as np
-
     shares = counts[counts > 0] / counts.sum()
     return float(2 ** -(shares * np.log2(shares)).sum())
 
 
-def stored_windows(octuples: Any, seed: int, content: bytes) -> list[Any]:
+def stored_windows(octuples: NDArray[np.integer], seed: int, content: bytes) -> list[NDArray[np.integer]]:
     """The original's overlapping windows of a piece (MusicBERT's preprocess.py, as spec'd by its published constants).
 
     Parameters
@@ -147,8 +141,6 @@ def stored_windows(octuples: Any, seed: int, content: bytes) -> list[Any]:
         Notes ``[p, p + 1000)`` for p from ``-r`` in steps of 250, r in 0..999; bars moved by a number that keeps them
         in 0..255 (the first bar becomes 0 where they span more, and the window ends where bar 256 would come).
     """
-    import numpy as np
-
     random = np.random.default_rng([seed, int.from_bytes(content, "little")])
     windows = []
     for start in range(-int(random.integers(WINDOW_NOTES)), len(octuples), WINDOW_STEP):
@@ -159,10 +151,8 @@ def stored_windows(octuples: Any, seed: int, content: bytes) -> list[Any]:
     return windows
 
 
-def words_of(score: Any, file: str) -> str:
+def words_of(score: Score, file: str) -> str:
     """The score of a file as a line of words of the published encoding; says how many notes that leaves out."""
-    from musicbert_plugin.codecs import octuple
-
     octuples = octuple.encode(score, octuple.PUBLISHED_END)
     if len(octuples) < len(score):
         say(
@@ -172,10 +162,8 @@ def words_of(score: Any, file: str) -> str:
     return octuple.to_words(octuples)
 
 
-def score_of(words: str) -> Any:
+def score_of(words: str) -> tuple[Score, Counter[str]]:
     """The score of a line of words, and what had to be repaired."""
-    from musicbert_plugin.codecs import octuple
-
     octuples, dropped = octuple.from_words(words)
     score, repairs = octuple.decode_with_repairs(octuples)
     if dropped:
@@ -214,8 +202,6 @@ def _decode_arguments(command: argparse.ArgumentParser) -> argparse.ArgumentPars
 def main(arguments: list[str]) -> int:
     """Run a command; returns its status."""
     if arguments[:1] in (["encode"], ["decode"]):  # they start without what only build needs
-        from preprocess.engine.encode_decode import decode_lines, encode_files
-
         small = argparse.ArgumentParser(prog=f"python -m preprocess.octuple {arguments[0]}")
         if arguments[0] == "encode":
             return encode_files(_encode_arguments(small).parse_args(arguments[1:]).files, words_of)
@@ -227,7 +213,7 @@ def main(arguments: list[str]) -> int:
     from preprocess.engine.pipeline import BuildOptions, build
 
     options = options_of(namespace, BuildOptions)
-    kind = OctupleKind(**asdict(options_of(namespace, OctupleOptions)), seed=options.seed)
+    kind = OctupleSpec(**asdict(options_of(namespace, OctupleOptions)), seed=options.seed)
     return build(namespace.source, kind, options)
 
 

@@ -40,6 +40,7 @@ from __future__ import annotations
 
 import argparse
 import csv
+import functools
 import hashlib
 import json
 import math
@@ -47,17 +48,21 @@ import os
 import re
 import shutil
 import subprocess
-import sys
 import tempfile
-from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from musicbert_plugin.codecs.score import Score, read_midi, repair_sentence, write_midi
 from musicbert_plugin.errors import OptionError, ScoreError
+from musicbert_plugin.files import UNFINISHED, atomic_path
 from preprocess.engine.cli import CANNOT_START, DONE, SOME_FAILED, add_options, option, options_of, run_command, say
+from preprocess.engine.executors.local import call_all
+from preprocess.engine.near_duplicates import copy_groups, fingerprint_of
+from preprocess.engine.sources import Collection, Source
+from preprocess.engine.tables import LabelTable, read_labels
 from preprocess.synthesis import DRUMS, PROGRAM_NAMES, synthesise
 
 SOUND_FONTS = tuple(
@@ -74,6 +79,7 @@ OWN = "own"
 TICKS_PER_SECOND = 960  # of the MIDI files for fluidsynth: 480 a quarter note at 120 of them a minute
 SLOWEST, FASTEST = 10.0, 400.0
 LOUDEST = 0.99  # of full scale
+UNFINISHED_SUFFIXES = (UNFINISHED, ".partial")  # the second one is that of versions before 0.2.0
 
 
 @dataclass
@@ -256,14 +262,12 @@ class Excerpt:
 
     def write_midi(self, path: str) -> None:
         """Write it as a MIDI file that sounds as it says, to the millisecond."""
-        from musicbert_plugin.codecs.score import Score, write_midi
-
         onset, end = (np.round(times * TICKS_PER_SECOND).astype(np.int64) for times in (self.onset, self.end))
         score = Score.of(TICKS_PER_SECOND // 2, onset, end, self.pitch, self.velocity, self.program)
         write_midi(score, path)
 
 
-def seconds_of(ticks: np.ndarray, score: Any, tempo: float) -> np.ndarray:
+def seconds_of(ticks: np.ndarray, score: Score, tempo: float) -> np.ndarray:
     """Ticks as seconds, float64 [N]: at one tempo (quarter notes per minute), or with NaN at the score's own."""
     if not math.isnan(tempo):
         return ticks * (60.0 / tempo / score.resolution)
@@ -274,7 +278,7 @@ def seconds_of(ticks: np.ndarray, score: Any, tempo: float) -> np.ndarray:
     return at[place] + (ticks - change[place]) * (60.0 / score.resolution) / bpm[place]
 
 
-def excerpt_of(score: Any, program: int, tempo: float, seconds: float, place: float) -> Excerpt:
+def excerpt_of(score: Score, program: int, tempo: float, seconds: float, place: float) -> Excerpt:
     """Part of a piece with one program and tempo.
 
     Parameters
@@ -328,7 +332,7 @@ class Plan:
     """What the workers must know."""
 
     dest: str
-    sources: tuple[Any, ...]
+    sources: tuple[Source, ...]
     synthesiser: Synthesiser
     programs: tuple[int, ...]
     tempi: tuple[Tempo, ...]
@@ -361,19 +365,16 @@ def render_piece(
     Returns
     -------
     dict
-        ``hash``, ``clips`` (file, instrument, tempo), ``identity``, and ``repaired`` where data bytes of the file had
-        to be repaired; or ``reason`` and ``detail``.
+        ``hash``, ``clips`` (file, instrument, tempo), ``fingerprint``, and ``repaired`` where data bytes of the
+        file had to be repaired; or ``reason`` and ``detail``.
     """
-    from musicbert_plugin.codecs.score import read_midi
-    from preprocess.engine.near_duplicates import identify
-
     try:
         data = plan.sources[number].read(inner, place, plan.largest_file)
         about: dict[str, Any] = {"hash": hashlib.sha256(data).hexdigest()[:32], "clips": []}
         score = read_midi(data, name=name)
         if score.repaired:
             about["repaired"] = score.repaired
-        about["identity"] = identify(score.onset, score.pitch, score.program == DRUMS, score.resolution)
+        about["fingerprint"] = fingerprint_of(score.onset, score.pitch, score.program == DRUMS, score.resolution)
         for clip, (program, tempo, start) in enumerate(plan.choices(name)):
             excerpt = excerpt_of(score, program, tempo, plan.seconds, start)
             file = f"{stem}_{clip}.wav"
@@ -393,10 +394,8 @@ def _write_clip(plan: Plan, excerpt: Excerpt, path: Path, keep: bool) -> None:
 
     samples = to_level(plan.synthesiser.render(excerpt, plan.sample_rate), plan.level)
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(path.name + ".partial")
-    with open(partial, "wb") as file:  # soundfile refuses names that are no UTF-8
+    with atomic_path(path) as unfinished, open(unfinished, "wb") as file:  # soundfile refuses names that are no UTF-8
         soundfile.write(file, samples, plan.sample_rate, subtype="PCM_16", format="WAV")
-    os.replace(partial, path)
 
 
 def stems_of(names: list[str]) -> list[str]:
@@ -413,13 +412,11 @@ def stems_of(names: list[str]) -> list[str]:
 
 def pieces_of(names: list[str], found: list[dict[str, Any]], groups: dict[str, str]) -> list[str]:
     """For each file the name of the first copy of its piece; ``groups`` says what else belongs together."""
-    from preprocess.engine.near_duplicates import copy_groups
-
-    members = [index for index, about in enumerate(found) if "identity" in about]
-    identities = [found[index]["identity"] for index in members]
+    members = [index for index, about in enumerate(found) if "fingerprint" in about]
+    fingerprints = [found[index]["fingerprint"] for index in members]
 
     def column(name: str) -> np.ndarray:
-        return np.array([getattr(one, name) for one in identities])
+        return np.array([getattr(one, name) for one in fingerprints])
 
     copies = copy_groups(
         column("sequence"),
@@ -427,8 +424,8 @@ def pieces_of(names: list[str], found: list[dict[str, Any]], groups: dict[str, s
         column("span"),
         column("timing"),
         column("sketch"),
-        np.array([len(one.shingles) for one in identities]),
-        lambda index: identities[index].shingles,
+        np.array([len(one.shingles) for one in fingerprints]),
+        lambda index: fingerprints[index].shingles,
     )
     first: dict[str, int] = {}
     for position, index in enumerate(members):
@@ -440,54 +437,26 @@ def pieces_of(names: list[str], found: list[dict[str, Any]], groups: dict[str, s
     return pieces
 
 
-def results(plan: Plan, tasks: list[tuple[Any, ...]], jobs: int) -> Iterator[dict[str, Any]]:
-    """What :func:`render_piece` says of every task, in order.
-
-    Raises
-    ------
-    OptionError
-        A worker process was ended from outside.
-    """
-    import multiprocessing
-    from concurrent.futures import ProcessPoolExecutor
-    from concurrent.futures.process import BrokenProcessPool
-
-    from tqdm import tqdm
-
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(max(1, min(jobs, len(tasks))), mp_context=context) as pool:
-        futures = [pool.submit(render_piece, plan, *task) for task in tasks]
-        try:
-            for future in tqdm(futures, desc="rendered", unit="piece", file=sys.stderr):
-                yield future.result()
-        except BrokenProcessPool:
-            raise OptionError("a worker process was ended; start again, and it goes on where it was.") from None
-        finally:
-            pool.shutdown(wait=True, cancel_futures=True)
-
-
-def write_tables(dest: Path, names: list[str], found: list[dict[str, Any]], table: Any) -> None:
+def write_tables(dest: Path, names: list[str], found: list[dict[str, Any]], table: LabelTable) -> None:
     """Write ``labels.csv`` and ``manifest.jsonl``."""
     pieces = pieces_of(names, found, table.groups)
     own = ["file", "piece", "instrument", "tempo"]
     folders = ["" if "/" not in name.strip("/") else name.strip("/").split("/")[0] for name in names]
     if "composer" not in table.columns and any(folders):
         own.insert(2, "composer")
-    with open(dest / "labels.csv.partial", "w", encoding="utf-8", newline="") as file:
+    with atomic_path(dest / "labels.csv") as path, open(path, "w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(own + table.columns)
         for name, about, piece, folder in zip(names, found, pieces, folders, strict=True):
             for clip, instrument, tempo in about.get("clips", ()):
                 cells = {"file": clip, "piece": piece, "composer": folder, "instrument": instrument, "tempo": tempo}
                 writer.writerow([cells[column] for column in own] + table.labels.get(name, [""] * len(table.columns)))
-    with open(dest / "manifest.jsonl.partial", "w", encoding="utf-8") as manifest:
+    with atomic_path(dest / "manifest.jsonl") as path, open(path, "w", encoding="utf-8") as manifest:
         for name, about, piece in zip(names, found, pieces, strict=True):
-            line = {"file": name} | {key: value for key, value in about.items() if key not in ("identity", "clips")}
+            line = {"file": name} | {key: value for key, value in about.items() if key not in ("fingerprint", "clips")}
             if "clips" in about:
                 line |= {"piece": piece, "clips": [clip[0] for clip in about["clips"]]}
             manifest.write(json.dumps(line) + "\n")
-    for kept in ("labels.csv", "manifest.jsonl"):
-        os.replace(dest / f"{kept}.partial", dest / kept)
 
 
 def hashes_in(dest: Path) -> dict[str, str]:
@@ -514,11 +483,10 @@ def begin(dest: Path, plan: Plan) -> None:
     try:
         dest.mkdir(parents=True, exist_ok=True)
         if not file.exists():
-            if any(path.suffix != ".partial" for path in dest.iterdir()):
+            if any(path.suffix not in UNFINISHED_SUFFIXES for path in dest.iterdir()):
                 raise OptionError(f"--dest {dest}: holds other files; an empty or new folder is needed.")
-            partial = dest / "render.json.partial"
-            partial.write_text(text, encoding="utf-8")
-            os.replace(partial, file)
+            with atomic_path(file) as unfinished:
+                unfinished.write_text(text, encoding="utf-8")
         elif file.read_text(encoding="utf-8") != text:
             raise OptionError(
                 f"--dest {dest}: its clips were made with other options or another synthesiser (see render.json); an "
@@ -560,14 +528,10 @@ def parser() -> argparse.ArgumentParser:
 
 def main(arguments: list[str]) -> int:
     """Run the command; returns its status."""
-    from musicbert_plugin.codecs.score import repair_sentence
-    from preprocess.audio import Table, read_table
-    from preprocess.engine.sources import Collection
-
     namespace = parser().parse_args(arguments)
     options = options_of(namespace, RenderOptions)
     check(options)
-    table = read_table(options.labels, options.group_column) if options.labels else Table([], {}, {}, {})
+    table = read_labels(options.labels, options.group_column) if options.labels else LabelTable()
     clash = {"piece", "instrument", "tempo"} & set(table.columns)
     if clash:
         raise OptionError(f"{options.labels}: the column {min(clash)} would be the clips' own; give it another name.")
@@ -594,8 +558,12 @@ def main(arguments: list[str]) -> int:
     present = sorted(places)
     known = hashes_in(namespace.dest)
     tasks = [(*places[index], names[index], stems[index], known.get(names[index], "")) for index in present]
-    for index, about in zip(present, results(plan, tasks, options.jobs), strict=True):
-        found[index] = about
+    rendered, lost = call_all(functools.partial(render_piece, plan), tasks, options.jobs)
+    for call, index in enumerate(present):
+        found[index] = rendered.get(call) or {
+            "reason": lost[call],
+            "detail": f"{names[index]}: its worker process ended; the same command tries it again.",
+        }
     failed = [about for about in found if "reason" in about]
     for about in failed:
         say(f"left out {about['detail']}")

@@ -36,7 +36,6 @@ A **class vector** is ``uint8 [63]``: the class of every command word, in their 
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Callable, Mapping
 from operator import itemgetter
 from typing import Any
@@ -49,6 +48,7 @@ from musicbert_plugin.codecs.remi import COMMANDS, POSITIONS_PER_QUARTER, SEPARA
 from musicbert_plugin.codecs.score import DRUMS
 from musicbert_plugin.errors import OptionError
 from musicbert_plugin.files import as_listed
+from musicbert_plugin.tables import read_table
 
 KEYS = tuple(key for key, _, _ in COMMANDS)
 SLOT_KEY = np.repeat(np.arange(len(COMMANDS)), [max(members, 1) for _, members, _ in COMMANDS])  # [63]
@@ -241,7 +241,6 @@ _LABELS = {
 }
 _CLASS_OF_LABEL = {"S2s1": ARTISTS, "S4": GENRES, "EM1": EMOTIONS}
 GIVEN_COLUMNS = {"artist": "S2s1", "genre": "S4", "emotion": "EM1"}
-_BEYOND = "\n"  # key of the cells behind a table's last column; no column is called so
 
 
 def checked(key: str, value: Any) -> Any:
@@ -283,34 +282,28 @@ def read_given(path: str) -> dict[str, dict[str, Any]]:
     OptionError
         Unreadable, columns missing or twice there, a row of more cells than columns, or a label that is none.
     """
-    try:
-        with open(path, encoding="utf-8-sig", newline="") as file:
-            table = csv.DictReader(file, restkey=_BEYOND)
-            rows = [(table.line_num, row) for row in table]
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise OptionError(f"{path}: cannot be read as CSV ({getattr(error, 'strerror', None) or error}).") from None
-    names = list(table.fieldnames or ())
+    names, rows = read_table(path)
     columns = [column for column in GIVEN_COLUMNS if column in names]
     if not rows or "file" not in names or not columns:
         raise OptionError(f"{path}: a column file and one of {', '.join(GIVEN_COLUMNS)} are needed, and a row.")
     if twice := [name for name in ("file", *columns) if names.count(name) > 1]:
         raise OptionError(f"{path}: the column {twice[0]} is there {names.count(twice[0])} times; once is needed.")
     found: dict[str, dict[str, Any]] = {}
-    for number, row in rows:
-        if _BEYOND in row:
+    for number, cells in rows:
+        if len(cells) > len(names):
             raise OptionError(
-                f"{path}, line {number}: {len(names) + len(row[_BEYOND])} cells for {len(names)} columns; several "
-                "genres are joined with |."
+                f"{path}, line {number}: {len(cells)} cells for {len(names)} columns; several genres are joined with |."
             )
+        row = dict(zip(names, cells, strict=False))
         values = {}
         for column in columns:
-            text = (row[column] or "").strip()
+            text = row.get(column, "").strip()
             if text:
                 try:
                     values[GIVEN_COLUMNS[column]] = checked(GIVEN_COLUMNS[column], text.split("|"))
                 except OptionError as error:
                     raise OptionError(f"{path}, line {number}: {error}") from None
-        if found.setdefault(as_listed(row["file"] or ""), values) != values:
+        if found.setdefault(as_listed(row.get("file", "")), values) != values:
             raise OptionError(f"{path}, line {number}: {row['file']} has two rows that differ.")
     return found
 

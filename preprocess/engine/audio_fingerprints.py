@@ -27,7 +27,7 @@ import hashlib
 import numpy as np
 from numpy.typing import NDArray
 
-from preprocess.engine.near_duplicates import SAMPLES, SKETCH, Identity
+from preprocess.engine.near_duplicates import SAMPLES, SKETCH, Fingerprint
 
 SHARE = 0.3
 FEWEST = 32
@@ -40,23 +40,23 @@ _PART = round(3 * _RATE / _HOP)  # frames
 _NOTHING = np.uint32(2**32 - 1)
 
 
-def _identity(content: bytes, shingles: NDArray[np.uint32]) -> Identity:
+def _fingerprint(content: bytes, shingles: NDArray[np.uint32]) -> Fingerprint:
     sequence = int.from_bytes(hashlib.sha256(content).digest()[:8], "little")
     sketch = np.full(SKETCH, _NOTHING, np.uint32)
     smallest = np.unique(shingles)[:SKETCH]
     sketch[: len(smallest)] = smallest
-    return Identity(sequence, sequence, 1, np.zeros(SAMPLES, np.uint16), shingles, sketch)
+    return Fingerprint(sequence, sequence, 1, np.zeros(SAMPLES, np.uint16), shingles, sketch)
 
 
-def identify(samples: NDArray[np.float32], rate: int) -> Identity:
-    """The identity of a recording: samples, float32 [S], at a rate in Hz."""
+def fingerprint_of(samples: NDArray[np.float32], rate: int) -> Fingerprint:
+    """The fingerprint of a recording: samples, float32 [S], at a rate in Hz."""
     whole = np.round(np.clip(samples, -1, 1) * 32767).astype(np.int16)
-    return _identity(whole.tobytes(), landmarks(samples, rate))
+    return _fingerprint(whole.tobytes(), landmarks(samples, rate))
 
 
-def identify_features(clips: list[NDArray[np.float32]]) -> Identity:
-    """The identity of features, float32 [T, F] each: only equal ones are copies."""
-    return _identity(b"".join(clip.tobytes() for clip in clips), np.empty(0, np.uint32))
+def fingerprint_of_features(clips: list[NDArray[np.float32]]) -> Fingerprint:
+    """The fingerprint of features, float32 [T, F] each: only equal ones are copies."""
+    return _fingerprint(b"".join(clip.tobytes() for clip in clips), np.empty(0, np.uint32))
 
 
 def landmarks(samples: NDArray[np.float32], rate: int) -> NDArray[np.uint32]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import os
 import sys
+import time
 from collections.abc import Callable
 from dataclasses import field, fields
 from typing import Any, NoReturn
@@ -32,21 +33,51 @@ def option(default: Any, help: str, **argparse_settings: Any) -> Any:
 
 def add_options(parser: argparse.ArgumentParser, options: type) -> None:
     """Add every field of a dataclass made with :func:`option` to a parser."""
-    for one in fields(options):
-        settings = dict(one.metadata["argparse"])
-        default = one.default
+    for declared in fields(options):
+        settings = dict(declared.metadata["argparse"])
+        default = declared.default
         if isinstance(default, bool):
             settings.setdefault("action", "store_true")
         elif default is not None:
             settings.setdefault("type", type(default))
         shown = "" if default is None or isinstance(default, bool) or default == "" else f" (default: {default})"
-        name = "--" + one.name.replace("_", "-")
-        parser.add_argument(name, default=default, help=one.metadata["help"].replace("%", "%%") + shown, **settings)
+        name = "--" + declared.name.replace("_", "-")
+        parser.add_argument(
+            name, default=default, help=declared.metadata["help"].replace("%", "%%") + shown, **settings
+        )
 
 
 def options_of(namespace: argparse.Namespace, options: type) -> Any:
     """The dataclass, filled from parsed arguments."""
-    return options(**{one.name: getattr(namespace, one.name) for one in fields(options)})
+    return options(**{declared.name: getattr(namespace, declared.name) for declared in fields(options)})
+
+
+class ProgressBar:
+    """Progress on stderr, as a context manager: a bar on a terminal, else a line every half minute."""
+
+    def __init__(self, total: int, done: int = 0) -> None:
+        self._bar: Any = None
+        self._done, self._total, self._spoken = done, total, time.monotonic()
+        if sys.stderr.isatty():
+            from tqdm import tqdm
+
+            self._bar = tqdm(total=total, initial=done, unit="file", file=sys.stderr, smoothing=0.05)
+
+    def advance(self, files: int) -> None:
+        """Count so many more files as done."""
+        self._done += files
+        if self._bar is not None:
+            self._bar.update(files)
+        elif time.monotonic() - self._spoken > 30:
+            self._spoken = time.monotonic()
+            say(f"{self._done:,} of {self._total:,} files")
+
+    def __enter__(self) -> ProgressBar:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._bar is not None:
+            self._bar.close()
 
 
 def run_command(main: Callable[[list[str]], int], arguments: list[str] | None = None) -> NoReturn:

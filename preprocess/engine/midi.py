@@ -1,12 +1,16 @@
-"""What all kinds of datasets that are made of MIDI files have in common: limits, reading, and what makes a copy."""
+"""What all kinds of datasets that are made of MIDI files have in common: limits, reading, and fingerprints."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
+import symusic
+
+from musicbert_plugin.codecs.score import DRUMS, Budget, Score, read_midi
 from musicbert_plugin.errors import OptionError
 from preprocess.engine.cli import option
+from preprocess.engine.near_duplicates import Fingerprint, fingerprint_of
+from preprocess.engine.sources import MIDI_SUFFIXES
 
 
 @dataclass
@@ -19,8 +23,8 @@ class MidiLimits:
 
 
 @dataclass(frozen=True)
-class MidiKind:
-    """The part of a ``workers.Kind`` that is the same for all token schemes."""
+class MidiSpec:
+    """The part of a ``dataset_spec.DatasetSpec`` that is the same for all token schemes."""
 
     max_bytes: int = 2 * 2**20
     max_notes: int = 200_000
@@ -40,8 +44,6 @@ class MidiKind:
     @property
     def suffixes(self) -> tuple[str, ...]:
         """Of MIDI files."""
-        from preprocess.engine.sources import MIDI_SUFFIXES
-
         return MIDI_SUFFIXES
 
     @property
@@ -49,18 +51,13 @@ class MidiKind:
         """Bytes."""
         return self.max_bytes
 
-    def read(self, data: bytes, name: str) -> Any:
+    def read(self, data: bytes, name: str) -> Score:
         """The score in a MIDI file, or a :class:`ScoreError`."""
-        from musicbert_plugin.codecs.score import Budget, read_midi
-
         return read_midi(data, name=name, budget=Budget(self.max_bytes, self.max_notes, self.max_events))
 
-    def identity(self, score: Any) -> Any:
-        """What makes it the same piece as another; see ``copies``."""
-        from musicbert_plugin.codecs.score import DRUMS
-        from preprocess.engine.near_duplicates import identify
-
-        return identify(score.onset, score.pitch, score.program == DRUMS, score.resolution)
+    def fingerprint(self, score: Score) -> Fingerprint:
+        """What its near-duplicates are found by; see ``near_duplicates``."""
+        return fingerprint_of(score.onset, score.pitch, score.program == DRUMS, score.resolution)
 
     def limits(self) -> dict[str, int]:
         """The limits, as settings."""
@@ -68,6 +65,4 @@ class MidiKind:
 
     def versions(self) -> dict[str, str]:
         """The MIDI reader's."""
-        import symusic
-
         return {"symusic": symusic.__version__}

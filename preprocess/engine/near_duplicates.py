@@ -27,8 +27,8 @@ Which pairs are compared
     common (one, if a sketch is that short). If a share s of the nine-note shingles survives, the Jaccard similarity
     is J = s / (2 - s), and the pair is missed with probability about (1 - J)^16 + 16 J (1 - J)^15. At the very
     threshold, with notes changed one by one all over the piece, s = 0.73, J = 0.58 and that is 2e-5; a single
-    changed passage leaves s near 0.9 and misses never. A hash that more than :data:`CROWD` pieces have (a trill,
-    say) compares each with its nearest :data:`CROWD` in number of shingles.
+    changed passage leaves s near 0.9 and misses never. A hash that more than :data:`MAX_BUCKET` pieces have (a trill,
+    say) compares each with its nearest :data:`MAX_BUCKET` in number of shingles.
 
 Memory: some 150 bytes per piece; shingles stay on disk.
 """
@@ -43,7 +43,7 @@ import numpy as np
 
 SHARE = 0.9  # of note shingles, from which on pieces are near copies
 SKETCH = 16
-CROWD = 32
+MAX_BUCKET = 32
 FEWEST_MELODIC = 4
 SAMPLES = 16
 _SPREAD = np.arange(SAMPLES) * 0.6180339887498949 % 1.0  # where samples are taken: evenly, never in step
@@ -51,7 +51,7 @@ _NOTHING = np.uint32(2**32 - 1)  # fills short sketches
 
 
 @dataclass(frozen=True, eq=False)
-class Identity:
+class Fingerprint:
     """What makes a piece the same piece.
 
     Attributes
@@ -152,8 +152,8 @@ def _sketch(hashes: np.ndarray) -> np.ndarray:
     return out
 
 
-def identify(onset: np.ndarray, pitch: np.ndarray, drums: np.ndarray, resolution: int) -> Identity:
-    """The identity of a piece.
+def fingerprint_of(onset: np.ndarray, pitch: np.ndarray, drums: np.ndarray, resolution: int) -> Fingerprint:
+    """The fingerprint of a piece.
 
     Parameters
     ----------
@@ -167,7 +167,7 @@ def identify(onset: np.ndarray, pitch: np.ndarray, drums: np.ndarray, resolution
 
     Returns
     -------
-    Identity
+    Fingerprint
     """
     key = onset << 8
     key |= pitch
@@ -200,12 +200,12 @@ def identify(onset: np.ndarray, pitch: np.ndarray, drums: np.ndarray, resolution
     at |= key & 255
     key, change = _sorted_notes(at.astype(np.int32) if at[-1] < 2**31 else at)
     if len(change) < 2:
-        return Identity(*fixed, np.empty(0, np.uint32), np.full(SKETCH, _NOTHING, np.uint32))
+        return Fingerprint(*fixed, np.empty(0, np.uint32), np.full(SKETCH, _NOTHING, np.uint32))
     if not transposable:
         change = ((key[1:] >> 8) - (key[:-1] >> 8) << 8) + (key[1:] & 255)
     threes, nines = _shingles(change.astype(np.uint32))
     threes.sort()
-    return Identity(*fixed, threes, _sketch(nines))
+    return Fingerprint(*fixed, threes, _sketch(nines))
 
 
 def share(first: np.ndarray, second: np.ndarray) -> float:
@@ -218,7 +218,7 @@ def share(first: np.ndarray, second: np.ndarray) -> float:
     return int(np.minimum(counts[here], other_counts[there]).sum()) / max(len(first), len(second))
 
 
-class Groups:
+class UnionFind:
     """Sets that can only grow together (union-find); a set is named by its smallest member."""
 
     def __init__(self, count: int) -> None:
@@ -281,7 +281,7 @@ def _candidates(members: np.ndarray, sketches: np.ndarray, sizes: np.ndarray, le
         row, value = row[order], value[order]
         bounds = np.flatnonzero(np.concatenate(([True], value[1:] != value[:-1], [True])))
         length = np.repeat(np.diff(bounds), np.diff(bounds))
-        for distance in range(1, CROWD + 1):
+        for distance in range(1, MAX_BUCKET + 1):
             large = length > distance
             row, value, length = row[large], value[large], length[large]
             left = np.flatnonzero(value[distance:] == value[:-distance])
@@ -298,7 +298,7 @@ def _candidates(members: np.ndarray, sketches: np.ndarray, sizes: np.ndarray, le
     return pairs[count >= np.minimum(2, filled[pairs].min(axis=1))]
 
 
-def _unite_rescaled(groups: Groups, contours: np.ndarray, spans: np.ndarray, timings: np.ndarray) -> None:
+def _unite_rescaled(groups: UnionFind, contours: np.ndarray, spans: np.ndarray, timings: np.ndarray) -> None:
     """Unite pieces of equal intervals whose onsets differ by no more than rounding explains (arrays as copy_groups)."""
     order = np.lexsort((spans, contours))
     bounds = np.flatnonzero(np.concatenate(([True], np.diff(contours[order]) != 0, [True])))
@@ -312,7 +312,7 @@ def _unite_rescaled(groups: Groups, contours: np.ndarray, spans: np.ndarray, tim
                     groups.unite(piece, other)
                     break
             else:
-                if len(kinds) < CROWD:
+                if len(kinds) < MAX_BUCKET:
                     kinds.append(piece)
 
 
@@ -325,13 +325,13 @@ def copy_groups(
     sizes: np.ndarray,
     shingles_of: Callable[[int], np.ndarray],
     least_share: float = SHARE,
-) -> Groups:
+) -> UnionFind:
     """Group pieces that are copies.
 
     Parameters
     ----------
     sequences, contours, spans, timings, sketches : array [N] or [N, ...]
-        These attributes of every piece's :class:`Identity`.
+        These attributes of every piece's :class:`Fingerprint`.
     sizes : int [N]
         Number of shingles of every piece.
     shingles_of : callable
@@ -341,13 +341,13 @@ def copy_groups(
 
     Returns
     -------
-    Groups
+    UnionFind
         Over 0 .. N - 1.
     """
-    groups = Groups(len(sequences))
+    groups = UnionFind(len(sequences))
     groups.unite_equal(np.arange(len(sequences)), sequences)
     members = np.sort(np.unique(sequences, return_index=True)[1])  # one of each equal set stands for it
-    rescaled = Groups(len(members))
+    rescaled = UnionFind(len(members))
     _unite_rescaled(rescaled, contours[members], spans[members], timings[members])
     for member, other in enumerate(rescaled.roots().tolist()):
         groups.unite(int(members[member]), int(members[other]))

@@ -19,7 +19,6 @@ inside an archive is not opened.
 from __future__ import annotations
 
 import contextlib
-import csv
 import io
 import os
 import struct
@@ -32,6 +31,7 @@ from typing import Any, NamedTuple
 
 from musicbert_plugin.errors import OptionError, ScoreError
 from musicbert_plugin.files import as_listed, escaped, unescaped
+from musicbert_plugin.tables import read_table
 
 MIDI_SUFFIXES = (".mid", ".midi", ".rmi", ".rmid", ".kar", ".midi2")  # the last is refused, but not passed over
 PLACE = struct.Struct("<QQHHI")  # of a zip's member: offset, size, method, whether it is encrypted, checksum
@@ -305,12 +305,14 @@ def open_source(given: str, suffixes: tuple[str, ...] = MIDI_SUFFIXES) -> Source
         return Tar(str(path), suffixes)
     if lower.endswith(suffixes):
         return Files("", (escaped(given),))
-    if lower.endswith((".txt", ".tsv", ".csv")):
+    if lower.endswith(".csv"):
+        return _table(path)
+    if lower.endswith((".txt", ".tsv")):
         try:
             lines = path.read_text(encoding="utf-8-sig", errors="surrogateescape").split("\n")
         except OSError as error:
             raise OptionError(f"{given}: cannot be read ({error.strerror or error}).") from None
-        return {".txt": _paths, ".tsv": _wav2vec_manifest, ".csv": _table}[lower[-4:]](path, lines)
+        return _paths(path, lines) if lower.endswith(".txt") else _wav2vec_manifest(path, lines)
     kinds = ", ".join((*ARCHIVE_SUFFIXES, *suffixes))
     raise OptionError(f"{given}: not a folder, an archive, a music file ({kinds}) or a .txt, .tsv or .csv list.")
 
@@ -332,12 +334,12 @@ def _wav2vec_manifest(path: Path, lines: list[str]) -> Files:
     return Files(str(base), tuple(as_listed(line.split("\t")[0]) for line in lines[1:] if line.strip()))
 
 
-def _table(path: Path, lines: list[str]) -> Files:
-    header, *rows = list(csv.reader(lines)) or [[]]
+def _table(path: Path) -> Files:
+    header, rows = read_table(path, errors="surrogateescape")
     column = next((header.index(name) for name in ("file_path", "file") if name in header), None)
     if column is None:
         raise OptionError(f"{path}: no column file_path or file; its columns are {', '.join(header) or 'none'}.")
-    names = (row[column].strip() for row in rows if len(row) > column)
+    names = (row[column].strip() for _, row in rows if len(row) > column)
     return Files(str(path.parent), tuple(as_listed(name) for name in names if name))
 
 

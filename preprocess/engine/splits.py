@@ -1,22 +1,22 @@
 """Which split every piece goes to: by content, by chance that the seed fixes, and as the user says.
 
-Pieces that belong together (copies, and files that ``--groups`` ties) form a *bundle* and go to one split.  The split
-of a bundle is a hash of the seed and of the smallest content hash in it, so it depends neither on names nor on order.
-If a split with a ratio above 0 would stay empty, the bundle whose hash lies nearest to it is moved there, from the
-split that has most.
+Pieces that belong together (copies, and files that ``--groups`` ties) form a *split group* and go to one split.  The
+split of a group is a hash of the seed and of the smallest content hash in it, so it depends neither on names nor on
+order.  If a split with a ratio above 0 would stay empty, the group whose hash lies nearest to it is moved there, from
+the split that has most.
 
-Where ``--groups``, or a group column, ties files, there are often few bundles of very different sizes, and chance alone
-would leave some splits far from their ratios.  Then bundles are moved from split to split, or exchanged between two,
-always the move that helps most, until none brings the shares of notes (frames, of recordings) closer to the ratios.
+Where ``--groups``, or a group column, ties files, there are often few split groups of very different sizes, and chance
+alone would leave some splits far from their ratios.  Then groups are moved from split to split, or exchanged between
+two, always by the move that helps most, until none brings the shares of notes (frames, of recordings) closer to the
+ratios.
 
-``--splits`` fixes the split of files.  The rest of a bundle follows.  If files of one bundle are fixed on different
+``--splits`` fixes the split of files.  The rest of a split group follows.  If files of one group are fixed on different
 sides, the most protected side wins (test, then valid, then train), and copies on the others are left out; files that
 are no copies of those (only tied by ``--groups``) can't be fixed on different sides.
 """
 
 from __future__ import annotations
 
-import csv
 import hashlib
 from collections.abc import Callable
 
@@ -24,10 +24,11 @@ import numpy as np
 
 from musicbert_plugin.errors import OptionError
 from musicbert_plugin.files import as_listed
+from musicbert_plugin.tables import read_table
 
 SPLITS = ("train", "valid", "test")
 PROTECTED = ("test", "valid", "train")
-_EXCHANGES = 1 << 22  # pairs of bundles that are compared at most
+_EXCHANGES = 1 << 22  # pairs of split groups that are compared at most
 
 
 def parse_ratios(text: str) -> tuple[float, float, float]:
@@ -49,17 +50,17 @@ def parse_ratios(text: str) -> tuple[float, float, float]:
 
 
 def _rows(path: str, option: str, columns: tuple[str, str], delimiter: str) -> list[tuple[str, str]]:
+    """File name and value of every row of a table with these two columns."""
     try:
-        with open(path, encoding="utf-8-sig", newline="") as file:
-            rows = list(csv.DictReader(file, delimiter=delimiter))
-            names = list(rows[0]) if rows else []
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise OptionError(f"{option} {path}: cannot be read ({getattr(error, 'strerror', None) or error}).") from None
-    if any(column not in names for column in columns):
+        header, rows = read_table(path, delimiter)
+    except OptionError as error:
+        raise OptionError(f"{option} {error}") from None
+    if not rows or any(column not in header for column in columns):
         kind = "CSV" if delimiter == "," else "TSV"
         both = " and ".join(columns)
         raise OptionError(f"{option} {path}: a {kind} file with a header naming the columns {both} is needed.")
-    return [(as_listed(row[columns[0]] or ""), row[columns[1]] or "") for row in rows]
+    cells = [dict(zip(header, row, strict=False)) for _, row in rows]
+    return [(as_listed(row.get(columns[0], "")), row.get(columns[1], "")) for row in cells]
 
 
 def read_splits(path: str) -> dict[str, str]:
@@ -100,13 +101,13 @@ def chance(seed: int, key: int) -> float:
     return int.from_bytes(digest, "big") / 2**64
 
 
-def assign(keys: np.ndarray, fixed: np.ndarray, ratios: tuple[float, float, float], seed: int) -> np.ndarray:
-    """The split of every bundle.
+def draw(keys: np.ndarray, fixed: np.ndarray, ratios: tuple[float, float, float], seed: int) -> np.ndarray:
+    """The split of every split group.
 
     Parameters
     ----------
     keys : uint64 [G]
-        Content hash of each bundle, all different.
+        Content hash of each group, all different.
     fixed : int [G]
         0, 1, 2 where the user has fixed train, valid or test; else -1.
     ratios : (float, float, float)
@@ -120,7 +121,7 @@ def assign(keys: np.ndarray, fixed: np.ndarray, ratios: tuple[float, float, floa
     Raises
     ------
     OptionError
-        Fewer bundles than splits with a ratio above 0, and not all of them fixed.
+        Fewer split groups than splits with a ratio above 0, and not all of them fixed.
     """
     if len(keys) and (fixed >= 0).all():
         return fixed.astype(np.int8)
@@ -151,18 +152,18 @@ def assign(keys: np.ndarray, fixed: np.ndarray, ratios: tuple[float, float, floa
     return split
 
 
-def fill(split: np.ndarray, sizes: np.ndarray, fixed: np.ndarray, ratios: tuple[float, float, float]) -> np.ndarray:
-    """Move and exchange bundles until the splits hold their ratios of what is in them, as nearly as that leads.
+def balance(split: np.ndarray, sizes: np.ndarray, fixed: np.ndarray, ratios: tuple[float, float, float]) -> np.ndarray:
+    """Move and exchange split groups until the splits hold their ratios of what is in them, as nearly as that leads.
 
     What shrinks is the sum over splits of (share - ratio)^2 / ratio, so that a small split counts as much as a large
-    one.  Equal moves are decided by the order of the bundles.  No split loses its last bundle.
+    one.  Equal moves are decided by the order of the split groups.  No split loses its last group.
 
     Parameters
     ----------
     split : int8 [G]
-        Of every bundle, as :func:`assign` draws it.
+        Of every group, as :func:`draw` draws it.
     sizes : int [G]
-        Notes or frames of each bundle.
+        Notes or frames of each group.
     fixed : int [G]
         0, 1, 2 where the user has fixed the split, which stays; else -1.
     ratios : (float, float, float)
@@ -174,7 +175,7 @@ def fill(split: np.ndarray, sizes: np.ndarray, fixed: np.ndarray, ratios: tuple[
     """
     split, total = split.copy(), float(sizes.sum())
     wanted = [number for number in range(3) if ratios[number] > 0]
-    pairs = [(one, other) for one in wanted for other in wanted if one != other]
+    pairs = [(source, target) for source in wanted for target in wanted if source != target]
     if not total:
         return split
     shares = sizes / total
@@ -182,28 +183,28 @@ def fill(split: np.ndarray, sizes: np.ndarray, fixed: np.ndarray, ratios: tuple[
     while True:
         held = np.bincount(split, weights=shares, minlength=3)
         best, step = -1e-12, None
-        for one, other in pairs:
-            here, there = (np.flatnonzero(free & (split == number)) for number in (one, other))
-            moves = shares[here] if (split == one).sum() > 1 else shares[:0]
+        for source, target in pairs:
+            here, there = (np.flatnonzero(free & (split == number)) for number in (source, target))
+            moves = shares[here] if (split == source).sum() > 1 else shares[:0]
             exchanges = np.zeros((0, 0))
-            if one < other and len(here) * len(there) <= _EXCHANGES:
+            if source < target and len(here) * len(there) <= _EXCHANGES:
                 exchanges = shares[here][:, None] - shares[there]
             for change in (moves, exchanges):
                 if not change.size:
                     continue
                 gain = sum(
                     ((held[side] + sign * change - ratios[side]) ** 2 - (held[side] - ratios[side]) ** 2) / ratios[side]
-                    for side, sign in ((one, -1), (other, 1))
+                    for side, sign in ((source, -1), (target, 1))
                 )
                 place = int(np.argmin(gain))
                 if gain.flat[place] < best:
                     best = float(gain.flat[place])
                     row, column = np.unravel_index(place, gain.shape) if gain.ndim == 2 else (place, None)
-                    step = [(here[row], other)] + ([] if column is None else [(there[column], one)])
+                    step = [(here[row], target)] + ([] if column is None else [(there[column], source)])
         if step is None:
             return split
-        for bundle, side in step:
-            split[bundle] = side
+        for group, side in step:
+            split[group] = side
 
 
 def check_names(path: str, option: str, names: list[str], find: Callable[[str], int]) -> None:

@@ -501,7 +501,7 @@ def test_moments_join_to_those_of_all_rows():
     parts = [random.standard_normal((length, 4)) * [1, 50, 1e-3, 0] + [0, -1000, 5, 3] for length in (1, 2, 100, 37)]
     joined = audio.Moments(4)
     for part in parts:
-        joined.add(audio.pack(audio.moments(part)))
+        joined.add(audio.moments(part))
     rows = np.concatenate(parts)
     np.testing.assert_allclose(joined.mean, rows.mean(0), rtol=1e-12)
     np.testing.assert_allclose(joined.std, rows.std(0), rtol=1e-9, atol=1e-12)
@@ -512,8 +512,8 @@ def test_the_324_features_of_a_recording_are_normalised_and_half_precise():
     front = front_end("m3bert324", tuning=0.1)
     data = io.BytesIO()
     soundfile.write(data, music(1, 1.5, 44100), 44100, format="WAV")
-    kind = audio.AudioKind(front.settings())
-    piece = kind.examine(data.getvalue(), "x.wav")
+    kind = audio.AudioSpec(front.settings())
+    piece = kind.read_piece(data.getvalue(), "x.wav")
     clip = piece.items[0].view(np.float16).reshape(-1, 324).astype(np.float64)
     assert len(clip) == piece.notes == front.frames_of(66150)
     assert np.abs(clip.mean(0)).max() < 1e-2 and np.median(clip.std(0)) == pytest.approx(1, abs=1e-3)
@@ -623,10 +623,10 @@ def test_limits_are_held_against_the_sound_and_not_against_its_head(recordings, 
 
 def test_a_file_that_is_too_long_is_not_decoded_to_its_end(recordings, build, tmp_path, monkeypatch):
     asked = []
-    kind = audio.AudioKind(FRONT.settings(), max_seconds=1.0)
+    kind = audio.AudioSpec(FRONT.settings(), max_seconds=1.0)
     monkeypatch.setattr(
         "musicbert_plugin.audio.decoding._mean_of_channels", lambda block: asked.append(len(block)) or block[:, 0]
     )
     with pytest.raises(RecordingError, match="more than 1 seconds"):
-        kind.examine((recordings(1) / "00.wav").read_bytes(), "00.wav")
+        kind.read_piece((recordings(1) / "00.wav").read_bytes(), "00.wav")
     assert sum(asked) <= RATE + 1

@@ -89,7 +89,8 @@ def test_recordings_are_built_with_their_labels_and_go_on_where_a_build_stopped(
     labels = written(tmp_path / "labels.csv", f"file,mood\n{FORM}.wav,calm\n1.wav,wild\n")
     words = ["build", str(recordings), "--dest", str(tmp_path / "data"), "--labels", labels, *SMALL, *way]
     with monkeypatch.context() as stopped:
-        stopped.setattr("preprocess.engine.pipeline._assemble", lambda *given: (_ for _ in ()).throw(KeyboardInterrupt))
+        assemble = "preprocess.engine.pipeline.Build._assemble"
+        stopped.setattr(assemble, lambda *given: (_ for _ in ()).throw(KeyboardInterrupt))
         with pytest.raises(KeyboardInterrupt):
             audio.main(words)
     assert audio.main(words) == 0

@@ -211,7 +211,7 @@ def test_a_run_that_was_stopped_ends_with_the_same_bytes(
     assert run(source, tmp_path / "stopped", *options)[0] == 0
     for name in ("labels.csv", "manifest.jsonl", "001_0.wav", "002_1.wav"):
         (tmp_path / "stopped" / name).unlink()
-    (tmp_path / "stopped" / "001_0.wav.partial").write_bytes(b"half")
+    (tmp_path / "stopped" / "001_0.wav.unfinished").write_bytes(b"half")
     kept = (tmp_path / "stopped" / "000_0.wav").stat().st_mtime_ns
     assert run(source, tmp_path / "stopped", *options)[0] == 0
     assert (tmp_path / "stopped" / "000_0.wav").stat().st_mtime_ns == kept

@@ -9,7 +9,7 @@ import pytest
 import soundfile
 import soxr
 
-from preprocess.engine.audio_fingerprints import FEWEST, SHARE, identify, identify_features, landmarks
+from preprocess.engine.audio_fingerprints import FEWEST, SHARE, fingerprint_of, fingerprint_of_features, landmarks
 from preprocess.engine.near_duplicates import share
 
 RATE = 22050
@@ -51,7 +51,7 @@ def test_a_recording_in_another_guise_is_a_near_copy(guise):
     for seed in range(3):
         sound = song(seed)
         other, rate = GUISES[guise](sound)
-        one, two = identify(sound, RATE), identify(other.astype(np.float32), rate)
+        one, two = fingerprint_of(sound, RATE), fingerprint_of(other.astype(np.float32), rate)
         assert share(one.shingles, two.shingles) > 1.4 * SHARE
         assert len(np.intersect1d(one.sketch, two.sketch)) >= 2
         assert one.sequence != two.sequence
@@ -65,8 +65,8 @@ def test_different_recordings_are_no_copies_however_long():
 
 def test_equal_samples_are_equal_copies_in_any_container():
     sound = np.round(song(1) * 32767) / 32768
-    assert identify(sound, RATE).sequence == identify(coded(sound, "FLAC", subtype="PCM_16"), RATE).sequence
-    assert identify(sound[:-1], RATE).sequence != identify(sound, RATE).sequence
+    assert fingerprint_of(sound, RATE).sequence == fingerprint_of(coded(sound, "FLAC", subtype="PCM_16"), RATE).sequence
+    assert fingerprint_of(sound[:-1], RATE).sequence != fingerprint_of(sound, RATE).sequence
 
 
 def test_a_recording_without_peaks_enough_has_no_landmarks():
@@ -77,6 +77,10 @@ def test_a_recording_without_peaks_enough_has_no_landmarks():
 
 def test_features_are_copies_only_if_equal():
     rows = np.random.default_rng(1).standard_normal((20, 7)).astype(np.float32)
-    one, same, other = identify_features([rows]), identify_features([rows.copy()]), identify_features([rows + 1e-6])
+    one, same, other = (
+        fingerprint_of_features([rows]),
+        fingerprint_of_features([rows.copy()]),
+        fingerprint_of_features([rows + 1e-6]),
+    )
     assert one.sequence == same.sequence != other.sequence
     assert len(one.shingles) == 0

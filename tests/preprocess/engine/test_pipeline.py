@@ -23,7 +23,7 @@ from musicbert_plugin.codecs import octuple as codec
 from musicbert_plugin.codecs.score import DRUMS, Score, read_midi, write_midi
 from preprocess.engine.splits import SPLITS
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 Build = Callable[..., tuple[int, str]]
 Corpus = Callable[..., Path]
 Content = Callable[[Path], dict[str, bytes]]

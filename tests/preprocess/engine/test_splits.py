@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from musicbert_plugin.errors import OptionError
-from preprocess.engine.splits import assign, chance, fill, parse_ratios, read_groups, read_splits
+from preprocess.engine.splits import balance, chance, draw, parse_ratios, read_groups, read_splits
 
 
 def free(count: int) -> tuple[np.ndarray, np.ndarray]:
@@ -20,39 +20,39 @@ def free(count: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def test_shares_of_many_pieces_are_the_ratios() -> None:
-    split = assign(*free(20_000), parse_ratios("90,6,4"), seed=1)
+    split = draw(*free(20_000), parse_ratios("90,6,4"), seed=1)
     assert np.bincount(split) / 20_000 == pytest.approx([0.90, 0.06, 0.04], abs=0.01)
 
 
 def test_a_ratio_of_zero_is_an_empty_split() -> None:
-    assert set(assign(*free(5_000), parse_ratios("1,0,1"), 3).tolist()) == {0, 2}
-    assert set(assign(*free(5_000), parse_ratios("1,0,0"), 3).tolist()) == {0}
+    assert set(draw(*free(5_000), parse_ratios("1,0,1"), 3).tolist()) == {0, 2}
+    assert set(draw(*free(5_000), parse_ratios("1,0,0"), 3).tolist()) == {0}
 
 
 @settings(max_examples=200, deadline=None)
 @given(st.integers(3, 40), st.integers(0, 10**6))
 def test_from_three_pieces_on_no_wanted_split_is_empty(count: int, seed: int) -> None:
-    assert set(assign(*free(count), parse_ratios("98,1,1"), seed).tolist()) == {0, 1, 2}
+    assert set(draw(*free(count), parse_ratios("98,1,1"), seed).tolist()) == {0, 1, 2}
 
 
 def test_more_pieces_leave_the_others_where_they_were() -> None:
     keys, fixed = free(2_000)
     ratios = parse_ratios("80,10,10")
-    fewer, more = assign(keys[:1_000], fixed[:1_000], ratios, 1), assign(keys, fixed, ratios, 1)
+    fewer, more = draw(keys[:1_000], fixed[:1_000], ratios, 1), draw(keys, fixed, ratios, 1)
     assert np.array_equal(fewer, more[:1_000])
 
 
 def test_what_is_fixed_stays_fixed() -> None:
     keys, fixed = free(100)
     fixed[:50] = 2
-    split = assign(keys, fixed, parse_ratios("98,1,1"), 1)
+    split = draw(keys, fixed, parse_ratios("98,1,1"), 1)
     assert (split[:50] == 2).all() and set(split[50:].tolist()) >= {0, 1}
 
 
 def test_fewer_pieces_than_splits_are_refused() -> None:
     with pytest.raises(OptionError, match="holds 2 pieces"):
-        assign(*free(2), parse_ratios("98,1,1"), 1)
-    assert sorted(assign(*free(2), parse_ratios("98,0,2"), 1).tolist()) == [0, 2]
+        draw(*free(2), parse_ratios("98,1,1"), 1)
+    assert sorted(draw(*free(2), parse_ratios("98,0,2"), 1).tolist()) == [0, 2]
 
 
 def distance(split: np.ndarray, sizes: np.ndarray, ratios: tuple[float, float, float]) -> float:
@@ -67,7 +67,7 @@ def test_a_handful_of_groups_fills_the_ratios_as_well_as_any_choice_could(groups
     sizes = np.exp(np.random.default_rng(seed).normal(8, 1.2, groups)).astype(np.int64)
     keys, fixed = free(groups)
     ratios = parse_ratios("80,10,10")
-    split = fill(assign(keys, fixed, ratios, seed), sizes, fixed, ratios)
+    split = balance(draw(keys, fixed, ratios, seed), sizes, fixed, ratios)
     choices = [np.array(choice) for choice in itertools.product(range(3), repeat=groups) if len(set(choice)) == 3]
     assert distance(split, sizes, ratios) <= min(distance(choice, sizes, ratios) for choice in choices) + 1e-9
 
@@ -78,8 +78,8 @@ def test_filling_brings_no_split_further_from_its_ratio_and_empties_none(sizes, 
     keys, fixed = free(len(sizes))
     fixed[: data.draw(st.integers(0, len(sizes) - 3))] = data.draw(st.integers(0, 2))
     ratios = parse_ratios("80,10,10")
-    drawn = assign(keys, fixed, ratios, seed)
-    filled = fill(drawn, np.array(sizes), fixed, ratios)
+    drawn = draw(keys, fixed, ratios, seed)
+    filled = balance(drawn, np.array(sizes), fixed, ratios)
     assert set(filled.tolist()) == set(drawn.tolist()) and (filled[fixed >= 0] == fixed[fixed >= 0]).all()
     if sum(sizes):
         assert distance(filled, np.array(sizes), ratios) <= distance(drawn, np.array(sizes), ratios) + 1e-9
@@ -89,8 +89,8 @@ def test_twenty_albums_of_different_lengths_come_within_a_hundredth_of_the_ratio
     sizes = np.random.default_rng(1).integers(1000, 30_000, 20)
     keys, fixed = free(20)
     ratios = parse_ratios("80,10,10")
-    drawn = assign(keys, fixed, ratios, 1)
-    shares = np.bincount(fill(drawn, sizes, fixed, ratios), sizes, 3) / sizes.sum()
+    drawn = draw(keys, fixed, ratios, 1)
+    shares = np.bincount(balance(drawn, sizes, fixed, ratios), sizes, 3) / sizes.sum()
     np.testing.assert_allclose(shares, ratios, atol=0.01)
     assert np.abs(np.bincount(drawn, sizes, 3) / sizes.sum() - ratios).max() > 0.03  # by chance alone
 
@@ -102,7 +102,7 @@ def test_ratios_that_are_none_are_refused(text: str) -> None:
 
 
 def test_one_piece_is_enough_where_the_user_says_where_it_goes() -> None:
-    assert assign(free(1)[0], np.array([2], np.int8), parse_ratios("98,1,1"), 1).tolist() == [2]
+    assert draw(free(1)[0], np.array([2], np.int8), parse_ratios("98,1,1"), 1).tolist() == [2]
 
 
 def test_tables_are_read_by_the_names_of_their_columns(tmp_path: Path) -> None:

@@ -15,11 +15,12 @@ import pytest
 from musicbert_plugin.errors import DatasetError, OptionError
 from preprocess import octuple
 from preprocess.engine import pipeline as builder
+from preprocess.engine.executors.local import LocalExecutor, batches
+from preprocess.engine.journal import FileTask, WorkerConfig
 from preprocess.engine.pipeline import BuildOptions
-from preprocess.engine.workers import Assignment, batches, examine_all
-from preprocess.octuple import OctupleKind
+from preprocess.octuple import OctupleSpec
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 EVEN = "2,1,1"
 Corpus = Callable[..., Path]
 Content = Callable[[Path], dict[str, bytes]]
@@ -27,12 +28,12 @@ Manifest = Callable[[Path], dict[str, dict]]
 
 
 @dataclass(frozen=True)
-class Fragile(OctupleKind):
+class Fragile(OctupleSpec):
     """Octuples, but some files hang or kill the process that reads them, as a defect in a MIDI library would."""
 
     folder: str = ""
 
-    def examine(self, data: bytes, name: str) -> object:
+    def read_piece(self, data: bytes, name: str) -> object:
         cause = Path(self.folder, f"{name}.cause")
         if cause.exists():
             if cause.read_text() == "hang":
@@ -40,7 +41,7 @@ class Fragile(OctupleKind):
             if cause.read_text() == "raise":
                 raise RuntimeError("a defect")
             os._exit(11)
-        return super().examine(data, name)
+        return super().read_piece(data, name)
 
 
 @pytest.fixture(autouse=True)
@@ -51,7 +52,7 @@ def importable(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.syspath_prepend(str(Path(__file__).parent))
 
 
-def run(source: Path, dest: Path, kind: OctupleKind, **options: object) -> int:
+def run(source: Path, dest: Path, kind: OctupleSpec, **options: object) -> int:
     return builder.build([str(source)], kind, BuildOptions(dest=str(dest), split_ratios=EVEN, **options))
 
 
@@ -99,15 +100,15 @@ def test_a_stuck_file_and_a_deadly_one_cost_themselves_alone_and_are_tried_again
 
 
 def test_workers_that_never_begin_end_the_build(tmp_path: Path) -> None:
-    class Unpicklable(OctupleKind):
+    class Unpicklable(OctupleSpec):
         pass
 
     Unpicklable.__module__, Unpicklable.__qualname__ = "test_workers", "Fragile.Nothing"
     Fragile.Nothing = Unpicklable  # type: ignore[attr-defined]  # known here, but not to the process that is spawned
-    tasks = [((0, 0, "a.mid", "a.mid", None), 0)]
+    tasks = [FileTask(0, 0, "a.mid", "a.mid", b"", 0)]
     try:
         with pytest.raises(DatasetError, match="before they have read anything"):
-            list(examine_all(tasks, Assignment(Unpicklable(), (), False), tmp_path, 1, 5.0))
+            list(LocalExecutor(1, 5.0).run(tasks, WorkerConfig(Unpicklable(), (), False), tmp_path))
     finally:
         del Fragile.Nothing  # type: ignore[attr-defined]
 
@@ -126,15 +127,15 @@ def test_a_full_disk_is_one_sentence(
 
 
 def test_batches_are_bounded_in_files_and_bytes() -> None:
-    small = [((number, 0, "", "", None), 0) for number in range(130)]
+    small = [FileTask(number, 0, "", "", b"", 0) for number in range(130)]
     assert [len(batch) for batch in batches(small)] == [64, 64, 2]
-    large = [((number, 0, "", "", bytes(3 << 20)), 0) for number in range(5)]
+    large = [FileTask(number, 0, "", "", bytes(3 << 20), 0) for number in range(5)]
     assert [len(batch) for batch in batches(large)] == [2, 2, 1]
 
 
 def test_the_kind_says_what_it_reads() -> None:
-    assert ".mid" in OctupleKind().suffixes
-    assert OctupleKind().settings().keys() <= set(octuple.OctupleOptions.__dataclass_fields__)
+    assert ".mid" in OctupleSpec().suffixes
+    assert OctupleSpec().settings().keys() <= set(octuple.OctupleOptions.__dataclass_fields__)
 
 
 def test_a_worker_hides_what_libraries_write_to_stderr_and_nothing_that_python_does() -> None:

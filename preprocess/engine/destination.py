@@ -1,0 +1,128 @@
+"""The folder that a dataset is written to: nothing appears under its final name before the whole dataset is there."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shutil
+from pathlib import Path
+from typing import IO, Any
+
+from musicbert_plugin.data.dataset_folder import read_config
+from musicbert_plugin.errors import OptionError
+from musicbert_plugin.files import atomic_path
+
+WORK = ".build"
+
+
+def _lock(file: IO[str]) -> None:
+    """Lock an open file for this process; BlockingIOError or PermissionError if another has locked it."""
+    try:
+        import fcntl
+    except ImportError:  # Windows
+        import msvcrt
+
+        msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)  # type: ignore[attr-defined]
+    else:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+
+class Destination:
+    """The folder that a dataset is written to: whether it may be, and how far an earlier build has come.
+
+    Parameters
+    ----------
+    folder : Path
+    description : dict
+        Everything that decides the bytes of the dataset; another description is another dataset.
+    names : list of str
+        The files of the dataset, the two that readers look for first at the end.
+
+    Attributes
+    ----------
+    work : Path
+        The work folder.
+    finished, begun : bool
+        Whether a dataset, or an unfinished build, of this description is there.
+
+    Raises
+    ------
+    OptionError
+        It cannot be written, or holds something else.
+    """
+
+    def __init__(self, folder: Path, description: dict[str, Any], names: list[str]) -> None:
+        self.folder, self.work, self._names = folder, folder / WORK, names
+        self._description = description
+        self.made = not folder.exists()
+        self._lock: IO[str] | None = None
+        try:
+            self.finished = self._is_finished()
+            self.begun = (self.work / "options.json").is_file()
+            if self.begun:
+                self._compare(json.loads((self.work / "options.json").read_text()), "an unfinished build")
+            elif not self.finished:
+                present = [name for name in names if (folder / name).exists()]
+                if present:
+                    raise OptionError(f"{folder}: holds {present[0]} already; an empty or a new folder is needed.")
+        except (OSError, ValueError) as error:
+            raise OptionError(f"{folder}: cannot be used ({getattr(error, 'strerror', None) or error}).") from None
+
+    def _is_finished(self) -> bool:
+        config = self.folder / "config.json"
+        if not config.is_file():
+            return False
+        self._compare(read_config(config).get("build", {}), "a dataset")
+        return all((self.folder / name).is_file() for name in self._names)
+
+    def _compare(self, other: dict[str, Any], what: str) -> None:
+        mine = json.loads(json.dumps(self._description))
+        different = sorted(key for key in mine.keys() | other.keys() if mine.get(key) != other.get(key))
+        if different:
+            key = different[0]
+            raise OptionError(
+                f"{self.folder}: holds {what} made with another {key.replace('_', ' ')} ({other.get(key)!r}, here "
+                f"{mine.get(key)!r}); choose another --dest or remove it."
+            )
+
+    def begin(self) -> None:
+        """Make the folder and lock it, so that no second build writes there at the same time."""
+        try:
+            self.work.mkdir(parents=True, exist_ok=True)
+            self._lock = open(self.work / "lock", "w")
+            _lock(self._lock)
+            if not self.begun:
+                with atomic_path(self.work / "options.json") as unfinished:
+                    unfinished.write_text(json.dumps(self._description))
+        except BlockingIOError:
+            raise OptionError(f"{self.folder}: another build is writing there.") from None
+        except OSError as error:
+            raise OptionError(f"{self.folder}: cannot be written ({error.strerror or error}).") from None
+
+    def give_up(self) -> None:
+        """Remove what is there of a build that cannot succeed."""
+        self.clean()
+        if self.made:
+            with contextlib.suppress(OSError):
+                self.folder.rmdir()
+
+    def clean(self) -> None:
+        """Remove the work folder."""
+        if self._lock is not None:
+            self._lock.close()
+        shutil.rmtree(self.work, ignore_errors=True)
+
+    def new_output(self) -> Path:
+        """An empty folder for the files of the dataset, until :meth:`publish` gives them their names."""
+        out = self.work / "out"
+        shutil.rmtree(out, ignore_errors=True)
+        out.mkdir()
+        return out
+
+    def publish(self) -> None:
+        """Give every file its final name; the two that readers look for are removed first and come last."""
+        for name in self._names[-2:]:
+            (self.folder / name).unlink(missing_ok=True)
+        for name in self._names:
+            os.replace(self.work / "out" / name, self.folder / name)

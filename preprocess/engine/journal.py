@@ -1,0 +1,303 @@
+"""Run folders: what workers make of the files of a source, and how the builder reads it back.
+
+Each worker appends to files of its own, in a *run folder*:
+
+``items.bin``      the items of every piece (values, or lines of text), one piece after the other
+``shingles.bin``   the sorted shingle hashes of every piece, uint32
+``sidecars.bin``   arrays that the sidecars of the dataset need
+``journal.jsonl``  first the versions, then a line per file, written after the other files: what a line names is whole
+
+A run folder is therefore valid up to the last complete line of its journal at any moment, whatever happens to the
+worker.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, BinaryIO, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from musicbert_plugin.errors import DatasetError, ScoreError
+from preprocess.engine.dataset_spec import DatasetSpec
+from preprocess.engine.near_duplicates import SAMPLES, SKETCH
+from preprocess.engine.sources import Source
+
+BUFFER_BYTES = 4 << 20
+_OLDER_ARRAYS: dict[str, tuple[Callable[[str], bytes], type]] = {
+    "classes": (base64.b64decode, np.uint8),
+    "conditions": (base64.b64decode, np.uint16),
+    "moments": (base64.b85decode, np.float64),
+}
+"""Arrays that journals before version 0.2.0 hold as text: how they are decoded, and their type."""
+
+
+class FileTask(NamedTuple):
+    """A file to process.
+
+    Attributes
+    ----------
+    number : int
+        Its index in the collection.
+    source : int
+        Number of its source.
+    inner : str
+        Its name in the source.
+    name : str
+        Its name in the collection.
+    place : bytes
+        What the source needs to find it, or, of archives that are read from front to back, its content.
+    stamp : int
+        Changes when the file does.
+    """
+
+    number: int
+    source: int
+    inner: str
+    name: str
+    place: bytes
+    stamp: int
+
+    @property
+    def sent_bytes(self) -> int:
+        """Number of bytes that are sent to a worker."""
+        return len(self.place)
+
+
+@dataclass(frozen=True)
+class WorkerConfig:
+    """What a worker must know to process files: the kind of dataset, the sources, and whether items become text."""
+
+    spec: DatasetSpec
+    sources: tuple[Source, ...]
+    text: bool
+
+    def open(self, folder: Path) -> RunWriter:
+        """Begin a run folder."""
+        return RunWriter(folder, self)
+
+
+class RunWriter:
+    """Writes a run folder."""
+
+    def __init__(self, folder: Path, config: WorkerConfig) -> None:
+        self._config = config
+        names = ("items.bin", "shingles.bin", "sidecars.bin")
+        self._files: list[BinaryIO] = [open(folder / name, "wb", buffering=0) for name in names]
+        self._blocks: list[list[Any]] = [[] for _ in names]  # not yet written
+        self._ends = [0 for _ in names]  # bytes
+        self._held = 0
+        self._journal: BinaryIO = open(folder / "journal.jsonl", "wb", buffering=0)
+        self._lines: list[str] = [json.dumps({"versions": config.spec.versions()})]
+
+    def _append(self, file: int, blocks: Sequence[Any], size: int) -> int:
+        """Add blocks of so many bytes to a file; returns where they begin."""
+        self._blocks[file] += blocks
+        self._held += size
+        self._ends[file] += size
+        return self._ends[file] - size
+
+    def process_file(self, task: FileTask) -> None:
+        """Read a file and write what becomes of it."""
+        spec = self._config.spec
+        record: dict[str, Any] = {"file": task.name, "index": task.number, "stamp": task.stamp}
+        try:
+            data = self._config.sources[task.source].read(task.inner, task.place, spec.largest_file)
+            record["hash"] = hashlib.sha256(data).hexdigest()[:32]
+            piece = spec.read_piece(data, task.name)
+        except ScoreError as error:
+            record["reason"], record["detail"] = error.reason, error.sentence
+            if error.sidecars:
+                record["extra"] = error.sidecars
+        except MemoryError:
+            record["reason"], record["detail"] = "too large", f"{task.name}: not enough memory for it."
+        except Exception as error:  # a defect of ours must cost one file, not the run
+            record["reason"], record["detail"] = "error", f"{task.name}: {type(error).__name__}: {error}"
+        else:
+            blocks: list[Any] = piece.items
+            if self._config.text:
+                blocks = [spec.line(item).encode() + b"\n" for item in piece.items]
+            lengths = list(map(len, blocks))
+            size = sum(lengths) if self._config.text else sum(item.nbytes for item in piece.items)
+            fingerprint = piece.fingerprint
+            shingles = fingerprint.shingles
+            record["notes"] = piece.notes
+            record["exact"] = piece.exact.hex()
+            record["sequence"] = fingerprint.sequence
+            record["contour"] = fingerprint.contour
+            record["span"] = fingerprint.span
+            record["timing"] = fingerprint.timing.tobytes().hex()
+            record["sketch"] = fingerprint.sketch.tobytes().hex()
+            record["shingles"] = [self._append(1, [shingles], shingles.nbytes), len(shingles)]
+            record["items"] = [self._append(0, blocks, size), size]
+            record["lengths"] = lengths
+            for name, value in piece.sidecars.items():
+                if isinstance(value, np.ndarray):
+                    place = self._append(2, [value.tobytes()], value.nbytes)
+                    record.setdefault("arrays", {})[name] = [place, value.dtype.str, value.shape]
+                else:
+                    record.setdefault("extra", {})[name] = value
+            if piece.lost:
+                record["lost"] = piece.lost
+            if piece.repaired:
+                record["repaired"] = piece.repaired
+            if self._held > BUFFER_BYTES:
+                self._write()
+        self._lines.append(json.dumps(record, separators=(",", ":")))
+
+    def _write(self) -> None:
+        for file, blocks in zip(self._files, self._blocks, strict=True):
+            if blocks:
+                _write_all(file, b"".join(blocks))
+                blocks.clear()
+        self._held = 0
+
+    def flush(self) -> None:
+        """Write everything so far, the journal last."""
+        self._write()
+        _write_all(self._journal, ("\n".join(self._lines) + "\n").encode())
+        self._lines.clear()
+
+
+def _write_all(file: BinaryIO, data: bytes) -> None:
+    rest = memoryview(data)
+    while rest:
+        rest = rest[file.write(rest) :]
+
+
+class Journal:
+    """The records of all run folders of a work folder, for files that have not changed since.
+
+    Parameters
+    ----------
+    work_folder : Path
+    find : callable
+        Gives the index of a name (second argument: a guess), or -1.
+    stamps : sequence of int
+        Stamps of the N files.
+
+    Attributes
+    ----------
+    folders : list of Path
+        Run folders.
+    run, place : int32 [N], int64 [N]
+        Number of the run folder of each file, -1 if it has no record, and where its line begins.
+    notes : int32 [N]
+        Length of each piece; -1 where a file became none.
+    repaired : bool [N]
+    exact : uint64 [N, 2]
+    shingles : int64 [N, 2]
+        Offset in ``shingles.bin`` in bytes, and number.
+    sequence, contour, span, timing, sketch
+        See :class:`Fingerprint`.
+    versions : dict, optional
+        Versions that the records were made with.
+    """
+
+    def __init__(self, work_folder: Path, find: Callable[[str, int], int], stamps: Sequence[int]) -> None:
+        count = len(stamps)
+        self.folders: list[Path] = []
+        self.run = np.full(count, -1, np.int32)
+        self.place = np.zeros(count, np.int64)
+        self.notes = np.full(count, -1, np.int32)
+        self.repaired = np.zeros(count, bool)
+        self.sequence = np.zeros(count, np.uint64)
+        self.exact = np.zeros((count, 2), np.uint64)
+        self.shingles = np.zeros((count, 2), np.int64)
+        self.contour = np.zeros(count, np.uint64)
+        self.span = np.zeros(count, np.int64)
+        self.timing = np.zeros((count, SAMPLES), np.uint16)
+        self.sketch = np.zeros((count, SKETCH), np.uint32)
+        self.versions: dict[str, str] | None = None
+        self._work_folder = work_folder
+        self._find, self._stamps = find, stamps
+        self._read_to: dict[Path, int] = {}
+        self._open: dict[tuple[int, str], BinaryIO] = {}
+
+    def update(self) -> None:
+        """Read what has been written since the last call."""
+        for folder in sorted(self._work_folder.glob("run-*"), key=lambda path: int(path.name[4:])):
+            journal = folder / "journal.jsonl"
+            if not journal.is_file():
+                continue
+            if folder not in self.folders:
+                self.folders.append(folder)
+            with open(journal, "rb") as file:
+                offset = self._read_to.get(folder, 0)
+                file.seek(offset)
+                for line in file:
+                    if not line.endswith(b"\n"):
+                        break  # its writer was killed
+                    self._add(self.folders.index(folder), offset, json.loads(line))
+                    offset += len(line)
+                self._read_to[folder] = offset
+
+    def _add(self, run: int, place: int, record: dict[str, Any]) -> None:
+        if "versions" in record:
+            if self.versions not in (None, record["versions"]):
+                raise DatasetError(
+                    f"{self._work_folder}: begun with {self.versions}, but now it is {record['versions']}; "
+                    "remove the folder to begin again."
+                )
+            self.versions = record["versions"]
+            return
+        index = self._find(record["file"], record["index"])
+        if index < 0 or self._stamps[index] != record["stamp"] or self.run[index] >= 0:
+            return
+        self.run[index], self.place[index] = run, place
+        if "reason" not in record:
+            self.notes[index] = record["notes"]
+            self.repaired[index] = "repaired" in record
+            self.sequence[index] = record["sequence"]
+            self.exact[index] = np.frombuffer(bytes.fromhex(record["exact"]), np.uint64)
+            self.shingles[index] = record["shingles"]
+            self.contour[index], self.span[index] = record["contour"], record["span"]
+            self.timing[index] = np.frombuffer(bytes.fromhex(record["timing"]), np.uint16)
+            self.sketch[index] = np.frombuffer(bytes.fromhex(record["sketch"]), np.uint32)
+
+    def file(self, run: int, name: str) -> BinaryIO:
+        """An open file of a run folder."""
+        if (run, name) not in self._open:
+            if len(self._open) >= 64:
+                self._open.pop(next(iter(self._open))).close()
+            self._open[run, name] = open(self.folders[run] / name, "rb")
+        return self._open[run, name]
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        """The whole record of a file that has one."""
+        journal = self.file(int(self.run[index]), "journal.jsonl")
+        journal.seek(int(self.place[index]))
+        return json.loads(journal.readline())
+
+    def _array(self, run: int, name: str, offset: int, dtype: str, count: int) -> NDArray[Any]:
+        file = self.file(run, name)
+        file.seek(offset)
+        return np.frombuffer(file.read(np.dtype(dtype).itemsize * count), dtype)
+
+    def shingles_of(self, index: int) -> NDArray[np.uint32]:
+        """The sorted shingle hashes of a piece, uint32 [M]."""
+        offset, count = self.shingles[index].tolist()
+        return self._array(int(self.run[index]), "shingles.bin", offset, "uint32", count)
+
+    def sidecars_of(self, index: int, record: dict[str, Any]) -> dict[str, Any]:
+        """:attr:`Piece.sidecars` of a file with this record."""
+        values = dict(record.get("extra", {}))
+        for name, (decode, value_type) in _OLDER_ARRAYS.items():
+            if isinstance(values.get(name), str):
+                values[name] = np.frombuffer(decode(values[name]), value_type)
+        for name, (offset, dtype, shape) in record.get("arrays", {}).items():
+            array = self._array(int(self.run[index]), "sidecars.bin", offset, dtype, int(np.prod(shape)))
+            values[name] = array.reshape(shape)
+        return values
+
+    def close(self) -> None:
+        """Close all files."""
+        for file in self._open.values():
+            file.close()
+        self._open.clear()

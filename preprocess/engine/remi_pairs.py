@@ -1,0 +1,270 @@
+"""Pairs of a condition and a bar: what ``preprocess.remi pairs`` makes of MIDI files, or of a user's own lines."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from musicbert_plugin.codecs.conditions import PAIR_WORDS, RENAMED_WORDS, condition_of
+from musicbert_plugin.codecs.remi import EOS, UNK, Grid
+from musicbert_plugin.data.dataset_folder import write_config
+from musicbert_plugin.data.indexed_dataset import WRITERS, IndexedDatasetWriter, ItemWriter, TextWriter
+from musicbert_plugin.errors import OptionError
+from preprocess.engine.cli import DONE, say
+from preprocess.engine.dataset_spec import Item
+from preprocess.engine.destination import Destination
+from preprocess.engine.remi_windows import BarsSidecarWriter, BarsSpec, check_max_tokens
+from preprocess.engine.splits import SPLITS
+
+Ids = NDArray[np.uint16]
+Renames = list[tuple[str, str]]
+"""Words of a dictionary and those that take their rows."""
+
+
+@dataclass(frozen=True)
+class PairSpec(BarsSpec):
+    """How a MIDI file becomes pairs of a condition and a bar."""
+
+    layout: str = "notes"
+
+    name = "remi_pairs"
+    candidate = "pair"
+    empty = "no bar but the first has a note."
+
+    def cut(
+        self, grid: Grid, ids: Ids, ends: NDArray[np.int64], exact: bytes
+    ) -> tuple[list[Item], dict[str, Any], int]:
+        """Bars with ``</s>``, and the conditions that they answer."""
+        items: list[Item] = []
+        conditions, too_long = [np.empty(0, np.uint16)], 0
+        begins = np.concatenate(([0], ends[:-1]))
+        for bar in np.flatnonzero(np.diff(grid.first_note)[1:]) + 1:
+            target = ids[begins[bar] : ends[bar]]
+            condition = condition_of(target, ids[begins[bar - 1] : ends[bar - 1]])
+            if len(target) + len(condition) > self.max_tokens:
+                too_long += 1
+                continue
+            items.append(np.append(target, np.uint16(EOS)))
+            conditions.append(np.append(condition, np.uint16(EOS)))
+        lengths = [len(condition) for condition in conditions[1:]]
+        return items, {"conditions": np.concatenate(conditions), "lengths": lengths}, too_long
+
+    def line(self, item: Item) -> str:
+        """The words; fairseq-preprocess appends ``</s>`` itself."""
+        return " ".join(PAIR_WORDS[token] for token in item[:-1].tolist())
+
+    def dictionary(self) -> bytes:
+        """``dict.txt``, in which words that are never encoded have made room for those of conditions."""
+        return "".join(f"{word} 1\n" for word in PAIR_WORDS[4:]).encode()
+
+
+def _write_item(writer: ItemWriter, ids: Ids, words: tuple[str, ...]) -> None:
+    """Add an item that ends with ``</s>``, or its line."""
+    if isinstance(writer, IndexedDatasetWriter):
+        writer.add(ids)
+    elif isinstance(writer, TextWriter):
+        writer.add_line(" ".join(words[token] for token in ids[:-1].tolist()))
+
+
+class ConditionsWriter(BarsSidecarWriter):
+    """Writes ``{split}_input.bin`` and ``.idx``, or ``.txt``: the conditions, item for item.
+
+    Parameters
+    ----------
+    format : str
+        ``bin`` or ``text``.
+    """
+
+    def __init__(self, format: str) -> None:
+        super().__init__("pairs")
+        self._format = format
+        self.files = tuple(f"{split}_input{suffix}" for split in SPLITS for suffix in WRITERS[format].suffixes)
+        self._writers: dict[str, ItemWriter] = {}
+
+    def begin(self, out: Path) -> None:
+        """Open a file for each split."""
+        self._writers = {split: WRITERS[self._format](out / f"{split}_input", "uint16") for split in SPLITS}
+
+    def write(self, index: int, split: str, sidecars: dict[str, Any]) -> None:
+        """Write the conditions of a piece."""
+        for condition in np.split(sidecars["conditions"], np.cumsum(sidecars["lengths"])[:-1]):
+            _write_item(self._writers[split], condition, PAIR_WORDS)
+
+    def close(self) -> None:
+        """Complete the files."""
+        for writer in self._writers.values():
+            writer.close()
+
+
+# ----------------------------------------------------------------------------------------------------------- own lines
+
+
+def renamed_dictionary(rows: list[str], renames: Renames, name: str) -> list[str]:
+    """The words of a dictionary after renaming; those of the default renames that it has already need none.
+
+    Raises
+    ------
+    OptionError
+        The number of rows would change.
+    """
+    words = list(rows)
+    kept = f"the number of rows ({len(words):,}) may not change, since a checkpoint's embeddings depend on it"
+    for old, new in renames:
+        if old not in words:
+            raise OptionError(f"--rename {old}={new}: {name} has no word {old}; {kept}.")
+        if new in words:
+            raise OptionError(f"--rename {old}={new}: {name} has the word {new} already; {kept}.")
+        words[words.index(old)] = new
+    return words
+
+
+def _read_lines(path: Path) -> list[list[str]]:
+    try:
+        return [line.split() for line in path.read_text(encoding="utf-8").splitlines()]
+    except (OSError, UnicodeDecodeError) as error:
+        reason = getattr(error, "strerror", None) or "not a text file"
+        raise OptionError(f"{path}: cannot be read ({reason}).") from None
+
+
+def is_own(folder: Path) -> bool:
+    """Whether a source holds lines of one's own: the conditions of any split."""
+    return any((folder / f"{split}_input.txt").is_file() for split in SPLITS)
+
+
+def _own_dictionary(path: Path, renames: Renames | None) -> tuple[list[str], Renames]:
+    """The words of a dictionary after renaming, and what was renamed; see :func:`renamed_dictionary`."""
+    rows = [row[0] for row in _read_lines(path) if row]
+    present = set(rows)
+    if len(present) < len(rows):
+        twice = next(word for word, count in Counter(rows).items() if count > 1)
+        raise OptionError(f"{path}: the word {twice} has more than one row; each needs one of its own.")
+    if renames is None:
+        renames = [(old, new) for old, new in RENAMED_WORDS.items() if old in present and new not in present]
+    words = renamed_dictionary(rows, renames, str(path))
+    if "<sep>" not in words:
+        raise OptionError(f"{path}: a row <sep> is needed, the word between a condition and its answer.")
+    return words, renames
+
+
+_Pairs = dict[str, tuple[list[list[int]], list[list[int]]]]  # of a split: conditions, answers
+
+
+def _own_lines(folder: Path, words: list[str]) -> _Pairs:
+    """Conditions and answers of every split that is there, as ids."""
+    id_of = {word: number for number, word in enumerate(words, start=4)} | {"<unk>": UNK}
+
+    def ids_of(path: Path) -> list[list[int]]:
+        lines = []
+        for number, line in enumerate(_read_lines(path), start=1):
+            if unknown := next((word for word in line if word not in id_of), None):
+                raise OptionError(
+                    f"{path}, line {number}: {unknown!r} is not in dict.txt; --rename OLD={unknown} puts it on a row "
+                    "that is not used."
+                )
+            lines.append([id_of[word] for word in line])
+        return lines
+
+    pairs = {}
+    for split in SPLITS:
+        files = [folder / f"{split}_input.txt", folder / f"{split}.txt"]
+        if not any(file.is_file() for file in files):
+            continue
+        conditions, answers = map(ids_of, files)
+        if len(conditions) != len(answers):
+            raise OptionError(
+                f"{folder}: {files[0].name} has {len(conditions):,} lines, but {files[1].name} has {len(answers):,}; "
+                "line by line they are a pair."
+            )
+        pairs[split] = (conditions, answers)
+    return pairs
+
+
+def _write_own(out: Path, pairs: _Pairs, words: list[str], format: str, max_tokens: int) -> tuple[dict[str, int], int]:
+    """Write conditions and answers; returns how many pairs each split has, and how many were too long."""
+    counts, too_long = {}, 0
+    all_words = ("<s>", "<pad>", "</s>", "<unk>", *words)
+    for split in SPLITS:
+        given = list(zip(*pairs.get(split, ([], [])), strict=True))
+        kept = [pair for pair in given if len(pair[0]) + len(pair[1]) <= max_tokens]
+        counts[split], too_long = len(kept), too_long + len(given) - len(kept)
+        for side, stem in enumerate((f"{split}_input", split)):
+            writer = WRITERS[format](out / stem, "uint16")
+            for pair in kept:
+                _write_item(writer, np.array([*pair[side], EOS], np.uint16), all_words)
+            writer.close()
+    return counts, too_long
+
+
+def own_pairs(
+    folder: Path, dest: str, *, format: str, layout: str, max_tokens: int, renames: Renames | None = None
+) -> int:
+    """A user's own lines, ``{split}_input.txt`` and ``{split}.txt`` with ``dict.txt``, into a dataset folder.
+
+    Stopped and started again it ends with the same bytes; a finished dataset is left alone.
+
+    Parameters
+    ----------
+    folder : Path
+    dest : str
+        Folder to write.
+    format, layout : str
+    max_tokens : int
+        Pairs of more words are left out and counted.
+    renames : list of (str, str), optional
+        By default :data:`~musicbert_plugin.codecs.conditions.RENAMED_WORDS`, as far as they are needed.
+
+    Returns
+    -------
+    int
+        The exit status.
+
+    Raises
+    ------
+    OptionError
+        Files of unequal length, a word that is not in the dictionary, or a dictionary whose rows would change.
+    """
+    check_max_tokens(max_tokens)
+    words, renames = _own_dictionary(folder / "dict.txt", renames)
+    pairs = _own_lines(folder, words)
+    dictionary = "".join(f"{word} 1\n" for word in words).encode()
+    stems = [stem for split in SPLITS for stem in (f"{split}_input", split)]
+    content = hashlib.sha256()
+    for stem in stems:
+        path = folder / f"{stem}.txt"
+        content.update(hashlib.sha256(path.read_bytes()).digest() if path.is_file() else b"-")
+    settings = {
+        "layout": layout,
+        "max_tokens": max_tokens,
+        "dictionary_sha256": hashlib.sha256(dictionary).hexdigest(),
+        "renamed": dict(renames),
+    }
+    source = {"source": [str(folder)], "source_sha256": content.hexdigest(), "format": format}
+    description = {"kind": PairSpec.name, **settings, **source}
+    names = [f"{stem}{suffix}" for stem in stems for suffix in WRITERS[format].suffixes] + ["dict.txt", "config.json"]
+    destination = Destination(Path(dest), description, names)
+    if destination.finished and not destination.begun:
+        say(f"{dest}: finished already with these options and files; nothing to do.")
+        return DONE
+    destination.begin()
+    try:
+        out = destination.new_output()
+        counts, too_long = _write_own(out, pairs, words, format, max_tokens)
+        (out / "dict.txt").write_bytes(dictionary)
+        splits = {split: {"items": counts[split]} for split in SPLITS}
+        entries = {**settings, "pairs_too_long": too_long, "build": description, "splits": splits}
+        write_config(out, PairSpec.name, entries)
+        destination.publish()
+        destination.clean()
+    except OSError as error:
+        raise OptionError(f"{dest}: cannot be written ({error.strerror or error}).") from None
+    if too_long:
+        say(f"{too_long:,} pairs too long are left out.")
+    for split in pairs:
+        say(f"{split:<8}{counts[split]:>12,} pairs")
+    return DONE

@@ -1,0 +1,48 @@
+"""Sidecars: the files of a dataset folder that have one row per item beside the containers, or tell of all of them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from preprocess.engine.sources import Collection
+
+
+class SidecarWriter:
+    """Writes the sidecars of a kind of dataset; this base class writes none.
+
+    Attributes
+    ----------
+    files : tuple of str
+        Names of the files that it writes.
+    splits, groups : dict of str to str
+        Splits and groups of files, by name, beside those that the user's tables name.
+    lenient : bool
+        Whether tables of splits and groups may name files that are not in the source.
+    """
+
+    files: tuple[str, ...] = ()
+    splits: dict[str, str] = {}
+    groups: dict[str, str] = {}
+    lenient = False
+
+    def description(self) -> dict[str, Any]:
+        """What decides the bytes of the files."""
+        return {}
+
+    def check(self, collection: Collection) -> None:
+        """Called before the build begins, with the files of the source; an :class:`OptionError` ends the build."""
+
+    def begin(self, out: Path) -> None:
+        """Called when all files are read and those of the dataset follow, in the order of their names."""
+
+    def add(self, index: int, split: str, sidecars: dict[str, Any]) -> dict[str, Any]:
+        """Add a file of a split, with its :attr:`Piece.sidecars`; returns entries of its line in the manifest."""
+        return {}
+
+    def leave_out(self, sidecars: dict[str, Any]) -> None:
+        """Add a file that became no piece, with its :attr:`ScoreError.sidecars`."""
+
+    def finish(self) -> dict[str, Any]:
+        """Complete the files; returns entries of ``config.json``."""
+        return {}

@@ -1,0 +1,209 @@
+"""The decisions of a build: which files are copies, which split each goes to, and which are left out.
+
+1. *Group*: copies are grouped by content (see ``near_duplicates``).
+2. *Split*: copy groups, and files that the user's groups tie, form split groups, which are drawn (see ``splits``).
+3. *Drop*: files that the user has put into another split than their copies, and duplicates within a split.
+
+Nothing here depends on the order in which workers have finished.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from musicbert_plugin.errors import OptionError
+from preprocess.engine.journal import Journal
+from preprocess.engine.near_duplicates import SHARE, UnionFind, copy_groups
+from preprocess.engine.splits import PROTECTED, SPLITS, balance, draw
+
+Ints = NDArray[np.int64]
+
+
+@dataclass
+class SplitPlan:
+    """Where every file goes; arrays over all N files of the source.
+
+    Attributes
+    ----------
+    split : int8 [N]
+        0, 1, 2; -1 where the file is left out.
+    group : uint64 [N]
+        Content hash of the copy group.
+    original : int64 [N]
+        Of a duplicate that is left out, the file that stands for it; else -1.
+    elsewhere : bool [N]
+        Whether the file is left out since its copies are in another split.
+    """
+
+    split: NDArray[np.int8]
+    group: NDArray[np.uint64]
+    original: Ints
+    elsewhere: NDArray[np.bool_]
+
+
+def group_copies(journal: Journal, pieces: Ints, least_share: float) -> Ints:
+    """The first of its copies for each of P pieces, int64 [P], as an index into ``pieces``."""
+    groups = copy_groups(
+        journal.sequence[pieces],
+        journal.contour[pieces],
+        journal.span[pieces],
+        journal.timing[pieces],
+        journal.sketch[pieces],
+        journal.shingles[pieces, 1],
+        lambda piece: journal.shingles_of(int(pieces[piece])),
+        least_share,
+    )
+    groups.unite_equal(np.arange(len(pieces)), journal.exact[pieces, 0])  # equal tokens, though times may differ
+    return groups.roots()
+
+
+def number_groups(roots: Ints, sequences: NDArray[np.uint64]) -> tuple[Ints, NDArray[np.uint64]]:
+    """Number the groups that are named by ``roots``, int64 [P], and take each one's smallest hash as its key.
+
+    Returns
+    -------
+    int64 [P], uint64 [G]
+        The group of each piece, and the key of each group.
+    """
+    names, group = np.unique(roots, return_inverse=True)
+    keys = np.full(len(names), 2**64 - 1, np.uint64)
+    np.minimum.at(keys, group, sequences)
+    return group, keys
+
+
+def tie_groups(copies: Ints, ties: Sequence[str | None], fixed: NDArray[np.int8], names: Sequence[str]) -> Ints:
+    """Unite copy groups whose pieces the user has tied.
+
+    Parameters
+    ----------
+    copies : int64 [P]
+        As :func:`group_copies`.
+    ties : sequence of (str or None) [P]
+        The user's group of each piece.
+    fixed : int8 [P]
+        The split that the user has fixed (0, 1, 2) or -1.
+    names : sequence of str [P]
+
+    Returns
+    -------
+    int64 [P]
+        The first piece of the split group of each piece.
+
+    Raises
+    ------
+    OptionError
+        Tied pieces are fixed to different splits.
+    """
+    groups = UnionFind(len(copies))
+    groups.unite_equal(np.arange(len(copies)), copies)
+    first_of: dict[str, int] = {}
+    split_of: dict[str, tuple[int, str]] = {}
+    for piece, tie in enumerate(ties):
+        if tie is None:
+            continue
+        groups.unite(first_of.setdefault(tie, piece), piece)
+        if fixed[piece] >= 0:
+            split, other = split_of.setdefault(tie, (int(fixed[piece]), names[piece]))
+            if split != fixed[piece]:
+                raise OptionError(
+                    f"--groups ties {other} and {names[piece]} (group {tie}), but --splits puts them into "
+                    f"{SPLITS[split]} and {SPLITS[int(fixed[piece])]}; one of the two must yield."
+                )
+    return groups.roots()
+
+
+def fixed_groups(group: Ints, fixed: NDArray[np.int8], count: int) -> NDArray[np.int8]:
+    """The split that each group's pieces are fixed to, int8 [count], the most protected if there are several; or -1."""
+    splits = np.full(count, -1, np.int8)
+    for name in reversed(PROTECTED):
+        split = SPLITS.index(name)
+        splits[group[fixed == split]] = split
+    return splits
+
+
+def first_of_equal(values: NDArray[np.generic], pieces: Ints) -> Ints:
+    """For each of ``pieces``, the first of them with an equal row of ``values``; -1 if it is the first itself."""
+    _, start, inverse = np.unique(values[pieces], axis=0, return_index=True, return_inverse=True)
+    first = pieces[start[inverse.reshape(-1)]]
+    return np.where(first == pieces, -1, first)
+
+
+def decide(
+    journal: Journal,
+    names: Sequence[str],
+    fixed: NDArray[np.int8],
+    ties: Mapping[str, str],
+    *,
+    ratios: tuple[float, float, float],
+    seed: int,
+    duplicates: str,
+    least_share: float = SHARE,
+) -> SplitPlan:
+    """Group, split and thin out the pieces.
+
+    Parameters
+    ----------
+    journal : Journal
+    names : sequence of str [N]
+        Of all files, sorted.
+    fixed : int8 [N]
+        The split that the user has fixed (0, 1, 2) or -1.
+    ties : mapping
+        From name to a group that stays together.
+    ratios : (float, float, float)
+        Shares of train, valid and test.
+    seed : int
+    duplicates : str
+        Which duplicates within a split are dropped: none (``keep``), those with equal tokens (``exact``), or all copies
+        (``near``).
+    least_share : float
+        Share of equal shingles from which on pieces are near-duplicates.
+
+    Raises
+    ------
+    OptionError
+        Too few pieces for the splits, or contradictory groups and splits.
+    """
+    pieces = np.flatnonzero(journal.notes >= 0)
+    pinned, sequences = fixed[pieces], journal.sequence[pieces]
+    copies = group_copies(journal, pieces, least_share)
+    alike = copies[:, None] if duplicates == "near" else journal.exact[pieces]
+    order = np.argsort(journal.repaired[pieces], kind="stable")  # an intact file stands for its repaired copies
+
+    roots = copies
+    if ties:
+        piece_names = [names[piece] for piece in pieces.tolist()]
+        roots = tie_groups(copies, [ties.get(name) for name in piece_names], pinned, piece_names)
+    group, keys = number_groups(roots, sequences)
+    fixed_split = fixed_groups(group, pinned, len(keys))
+    split_of_group = draw(keys, fixed_split, ratios, seed)
+    if ties:
+        sizes = journal.notes[pieces].astype(np.int64)
+        if duplicates != "keep":
+            sizes[order[first_of_equal(alike, order) >= 0]] = 0
+        split_of_group = balance(split_of_group, np.bincount(group, sizes, len(keys)), fixed_split, ratios)
+    split = split_of_group[group]
+
+    elsewhere = (pinned >= 0) & (pinned != split)
+    split[elsewhere] = -1
+    original = np.full(len(pieces), -1, np.int64)
+    if duplicates != "keep":
+        kept = order[~elsewhere[order]]
+        first = first_of_equal(alike, kept)
+        original[kept] = np.where(first >= 0, pieces[first], -1)
+        split[original >= 0] = -1
+
+    copy_group, copy_keys = number_groups(copies, sequences)
+    plan = SplitPlan(
+        np.full(len(names), -1, np.int8),
+        np.zeros(len(names), np.uint64),
+        np.full(len(names), -1, np.int64),
+        np.zeros(len(names), bool),
+    )
+    plan.split[pieces], plan.group[pieces] = split, copy_keys[copy_group]
+    plan.original[pieces], plan.elsewhere[pieces] = original, elsewhere
+    return plan

@@ -1,0 +1,65 @@
+"""Tables of labels: a column ``file`` (or ``file_path``), and a column for each kind of label."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from musicbert_plugin.errors import OptionError
+from musicbert_plugin.files import as_listed
+from musicbert_plugin.tables import read_table
+
+FILE_COLUMNS = ("file", "file_path")
+OTHER_COLUMNS = ("length", "frames", "split", "clip", "recording", "bytes")  # of a table of labels that hold none
+
+
+@dataclass(frozen=True)
+class LabelTable:
+    """Labels, groups and splits that tables give to files.
+
+    Attributes
+    ----------
+    columns : list of str
+        Kinds of labels.
+    labels : dict of str to list of str
+        From file to the cells of those columns.
+    groups, splits : dict of str to str
+        Of files.
+    """
+
+    columns: list[str] = field(default_factory=list)
+    labels: dict[str, list[str]] = field(default_factory=dict)
+    groups: dict[str, str] = field(default_factory=dict)
+    splits: dict[str, str] = field(default_factory=dict)
+
+
+def _cell(text: str) -> str:
+    text = text.strip()
+    return "" if text.lower() == "nan" else text
+
+
+def read_labels(path: str, group_column: str = "") -> LabelTable:
+    """Read the labels, and the groups in ``group_column``, of a CSV.
+
+    Raises
+    ------
+    OptionError
+        It cannot be read, lacks the column of files or of groups, or has two rows that label a file differently.
+    """
+    header, rows = read_table(path)
+    key = next((column for column in FILE_COLUMNS if column in header), None)
+    if key is None:
+        raise OptionError(f"{path}: no column file or file_path; its columns are {', '.join(header) or 'none'}.")
+    if group_column and group_column not in header:
+        raise OptionError(f"--group-column {group_column}: not in {path}; its columns are {', '.join(header)}.")
+    table = LabelTable([name for name in header if name not in (*FILE_COLUMNS, *OTHER_COLUMNS, "")])
+    for number, row in rows:
+        if len(row) != len(header):
+            raise OptionError(f"{path}: line {number} has {len(row)} cells, but the head has {len(header)}.")
+        cells = dict(zip(header, map(_cell, row), strict=True))
+        name = as_listed(cells[key])
+        labels = [cells[column] for column in table.columns]
+        if table.labels.setdefault(name, labels) != labels:
+            raise OptionError(f"{path}: line {number} labels {name} otherwise than a line before it.")
+        if group_column and cells[group_column]:
+            table.groups[name] = cells[group_column]
+    return table
