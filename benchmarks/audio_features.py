@@ -12,15 +12,15 @@ from __future__ import annotations
 
 import argparse
 import json
-import platform
 import statistics
 import sys
 import time
 from collections.abc import Callable
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 import numpy as np
+
+from benchmarks.environment import environment
 
 
 def processor_seconds(work: Callable[[], object]) -> float:
@@ -75,15 +75,9 @@ def main() -> None:
 
             result["librosa_first_call_seconds"] = processor_seconds(lambda: mel(samples[0]))
             result["librosa_features_alone"] = rounds(lambda: [mel(sound) for sound in samples])
-    versions = {}
-    for name in ("torch", "soundfile", "soxr", "numpy", "librosa"):
-        try:
-            versions[name] = version(name)
-        except PackageNotFoundError:
-            continue
-    machine = {"processor": platform.processor() or platform.machine(), "python": platform.python_version()}
+    found = environment("torch", "soundfile", "soxr", "numpy", "librosa")
     rounded = {key: round(value, 1) if isinstance(value, float) else value for key, value in result.items()}
-    print(json.dumps({**rounded, "unit": "seconds of music per processor second", **machine, "versions": versions}))
+    print(json.dumps({**rounded, "unit": "seconds of music per processor second", **found}))
 
 
 if __name__ == "__main__":

@@ -18,7 +18,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import platform
 import resource
 import statistics
 import subprocess
@@ -30,10 +29,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import symusic
 
-from benchmarks.training_step import cpu_name
+from benchmarks.environment import environment
 from musicbert_plugin.files import unescaped
 from preprocess.engine.sources import Collection
 
@@ -125,13 +123,8 @@ def main() -> None:
             "miditok Octuple": tokenize if isinstance(tokenize, str) else summary(rates["miditok"]),
         },
         "build / parsing alone (median)": round(statistics.median(ratios), 3),
-        "machine": {
-            "cpu": cpu_name(),
-            "cores": os.cpu_count(),
-            "load": os.getloadavg()[0],
-            "system": platform.platform(),
-        },
-        "versions": {"python": platform.python_version(), "numpy": np.__version__, "symusic": symusic.__version__},
+        "load": os.getloadavg()[0],
+        **environment("numpy", "symusic"),
     }
     if not isinstance(tokenize, str):
         result["build / miditok (best)"] = round(max(rates["build"]) / max(rates["miditok"]), 1)

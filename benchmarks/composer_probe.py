@@ -14,8 +14,6 @@ from __future__ import annotations
 import argparse
 import csv
 import json
-import os
-import platform
 import subprocess
 import sys
 import tempfile
@@ -24,10 +22,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
+from benchmarks.environment import environment
 from benchmarks.spectrogram_reconstruction import run, train
-from benchmarks.training_step import cpu_name
 
 SOUND_FONT = Path("/usr/share/sounds/sf2/TimGM6mb.sf2")
 
@@ -152,8 +149,7 @@ def main() -> None:
             for key, value in json.loads(next(line for line in said.splitlines() if line.startswith("{"))).items()
             if key not in ("path", "data")
         },
-        "machine": {"cpu": cpu_name(), "cores": os.cpu_count(), "system": platform.platform()},
-        "versions": {"python": platform.python_version(), "torch": torch.__version__, "numpy": np.__version__},
+        **environment("torch", "numpy"),
     }
     print(json.dumps(result))
 

@@ -28,6 +28,7 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
+from benchmarks.environment import environment
 from musicbert_plugin.codecs import octuple, remi
 from musicbert_plugin.codecs.score import read_midi
 from preprocess.corpus import DEFAULT_COLLECTIONS, corpus_pieces
@@ -118,6 +119,7 @@ def main() -> int:
         "last_chord": {"chorales": sum(last.values()), **{f"beat_{beat}": last[beat] for beat in sorted(last)}},
         "equal": equal,
         "others": others,
+        **environment("music21", "symusic"),
     }
     json.dump(values, sys.stdout, indent=2)
     print()

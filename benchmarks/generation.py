@@ -9,18 +9,15 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
-import platform
 import statistics
 import time
 from argparse import Namespace
 from collections.abc import Callable
 
-import numpy as np
 import torch
 
 import musicbert_plugin
-from benchmarks.training_step import cpu_name
+from benchmarks.environment import environment
 from musicbert_plugin.codecs.attributes import command_ids
 from musicbert_plugin.codecs.remi import WORDS, dictionary_words
 from musicbert_plugin.codecs.requests import parse_request
@@ -96,8 +93,7 @@ def main() -> None:
         },
         f"cost of token {PLACES[1]} beside token {PLACES[0]}": round(late / early, 3),
         "CPU-seconds of one pass over": {str(length): round(seconds, 4) for length, seconds in reread.items()},
-        "machine": {"cpu": cpu_name(), "cores": os.cpu_count(), "system": platform.platform()},
-        "versions": {"python": platform.python_version(), "torch": torch.__version__, "numpy": np.__version__},
+        **environment("torch", "numpy"),
     }
     print(json.dumps(result, indent=2))
 

@@ -17,7 +17,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import platform
 import statistics
 import sys
 import time
@@ -26,7 +25,8 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from benchmarks.training_step import PAD, cpu_name, masked_rows, plugin_model
+from benchmarks.environment import environment
+from benchmarks.training_step import PAD, masked_rows, plugin_model
 
 VARIANTS = ("bf16", "bf16, compiled", "float32, padded, full heads")
 
@@ -181,17 +181,9 @@ def main() -> None:
         "benchmark": "GPU training" + (" (dry run on a CPU: the numbers mean nothing)" if options.dry_run else ""),
         "rows x octuples": [options.rows, options.octuples],
         "peak, TFLOP/s": options.peak / 1e12,
-        "machine": {
-            "gpu": None if options.dry_run else torch.cuda.get_device_name(),
-            "cpu": cpu_name(),
-            "system": platform.platform(),
-        },
-        "versions": {
-            "python": platform.python_version(),
-            "torch": torch.__version__,
-            "cuda": torch.version.cuda,
-            "numpy": np.__version__,
-        },
+        "gpu": None if options.dry_run else torch.cuda.get_device_name(),
+        "cuda": torch.version.cuda,
+        **environment("torch", "numpy"),
     }
     for size in options.sizes:
         measured = {variant: measure(size, variant, options, device) for variant in options.variants}

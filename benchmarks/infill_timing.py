@@ -19,6 +19,7 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks.environment import environment
 from musicbert_plugin.codecs import octuple
 from musicbert_plugin.codecs.score import Score, read_midi
 from musicbert_plugin.generation.infilling import encoding_order
@@ -43,8 +44,11 @@ def timed_notes(score: Score, keep: np.ndarray) -> Counter[tuple[int, ...]]:
 def random_hub() -> Any:
     """A hub of ``musicbert_tiny`` with random weights."""
     import torch
+    from fairseq.models import ARCH_CONFIG_REGISTRY
 
-    from musicbert_plugin.hub.musicbert import ARCH_CONFIG_REGISTRY, MusicBERTHub, MusicBERTModel, octuple_dictionary
+    from musicbert_plugin.hub import MusicBERTHub  # registers the architectures
+    from musicbert_plugin.models.musicbert import MusicBERTModel
+    from musicbert_plugin.tasks.octuple_masked_lm import octuple_dictionary
 
     options = argparse.Namespace(max_positions=8192)
     ARCH_CONFIG_REGISTRY["musicbert_tiny"](options)
@@ -88,7 +92,7 @@ def main() -> None:
         stayed = int(outside.sum())  # they come first, in their order
         shift = seconds(filled, filled.onset[:stayed]) - seconds(score, score.onset[outside])
         result["largest shift (s)"] = round(max(result["largest shift (s)"], float(np.abs(shift).max(initial=0))), 6)
-    print(json.dumps(result, indent=2))
+    print(json.dumps({**result, **environment("torch", "numpy")}, indent=2))
 
 
 if __name__ == "__main__":

@@ -10,8 +10,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
-import platform
 import time
 from collections.abc import Callable
 
@@ -19,7 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from benchmarks.training_step import cpu_name
+from benchmarks.environment import environment
 from musicbert_plugin.modules.linear_attention import EPSILON, feature_map, linear_attention
 
 Attention = Callable[[Tensor, Tensor, Tensor], Tensor]
@@ -85,8 +83,7 @@ def main() -> None:
         "precision": "float32",
         "threads": torch.get_num_threads(),
         "lengths": results,
-        "machine": {"cpu": cpu_name(), "cores": os.cpu_count(), "system": platform.platform()},
-        "versions": {"python": platform.python_version(), "torch": torch.__version__},
+        **environment("torch"),
     }
     print(json.dumps(result, indent=2))
 

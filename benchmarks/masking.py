@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import platform
 import statistics
 import time
 from collections.abc import Callable
@@ -25,7 +24,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.training_step import cpu_name
+from benchmarks.environment import environment
 from musicbert_plugin.codecs.octuple import BAR, FIELD_OFFSETS, FIELD_SIZES, MASK, PAD, PROGRAM, frame
 from musicbert_plugin.data.octuple_masking import STRATEGIES, OctupleMasking
 
@@ -104,8 +103,7 @@ def main() -> None:
                 "milliseconds_median": {name: round(value, 4) for name, value in median.items()},
                 "original_to_ours": round(best["original"] / best["bar"], 1),
                 "share_masked": {name: round(value, 3) for name, value in share.items()},
-                "machine": cpu_name(),
-                "versions": {"python": platform.python_version(), "numpy": np.__version__},
+                **environment("numpy"),
             },
             indent=2,
         )

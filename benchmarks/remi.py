@@ -12,14 +12,12 @@ and the ratio to 34,500 words per second, which is what MuseCoco's own encoder r
 from __future__ import annotations
 
 import argparse
-import platform
 import sys
 import time
 
 import numpy as np
-import symusic
 
-from benchmarks.training_step import cpu_name
+from benchmarks.environment import environment
 from musicbert_plugin.codecs import remi
 from musicbert_plugin.codecs.attributes import class_vector, extract
 from musicbert_plugin.codecs.score import read_midi
@@ -72,7 +70,8 @@ def main() -> None:
     files = files_of(options.source)
     if not files:
         sys.exit(f"{options.source}: no MIDI files in it.")
-    print(f"{cpu_name()}; Python {platform.python_version()}, numpy {np.__version__}, symusic {symusic.__version__}")
+    found = environment("numpy", "symusic")
+    print(f"{found['machine']['cpu']}; {', '.join(f'{name} {version}' for name, version in found['versions'].items())}")
     runs = sorted((measure(files) for _ in range(options.repeat)), key=lambda run: sum(run[0].values()))
     seconds, words, pieces = runs[len(runs) // 2]
     total = sum(seconds.values())

@@ -24,8 +24,6 @@ from __future__ import annotations
 import argparse
 import csv
 import json
-import os
-import platform
 import re
 import resource
 import shutil
@@ -38,7 +36,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from benchmarks.training_step import cpu_name
+from benchmarks.environment import environment
 
 ROOT = Path(__file__).resolve().parent.parent
 HELD_OUT = (
@@ -251,8 +249,7 @@ def main() -> None:
         "learning rate": options.lr,
         **found,
         "threads": torch.get_num_threads(),
-        "machine": {"cpu": cpu_name(), "cores": os.cpu_count(), "system": platform.platform()},
-        "versions": {"python": platform.python_version(), "torch": torch.__version__, "numpy": np.__version__},
+        **environment("torch", "numpy"),
     }
     print(json.dumps(result))
 

@@ -12,8 +12,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
-import platform
 import statistics
 import time
 
@@ -22,6 +20,7 @@ import torch
 import torch.nn.functional as F
 
 import musicbert_plugin
+from benchmarks.environment import environment
 from benchmarks.original_musicbert import OriginalMusicBERT
 from musicbert_plugin.codecs.octuple import FIELD_OFFSETS, FIELD_SIZES, MASK, VOCABULARY_SIZE
 
@@ -130,19 +129,9 @@ def main() -> None:
         "ratio (median)": round(statistics.median(ratios), 3),
         "ratio (least, most)": [round(min(ratios), 3), round(max(ratios), 3)],
         "loss per step": losses,
-        "machine": {"cpu": cpu_name(), "cores": os.cpu_count(), "system": platform.platform()},
-        "versions": {"python": platform.python_version(), "torch": torch.__version__, "numpy": np.__version__},
+        **environment("torch", "numpy"),
     }
     print(json.dumps(result, indent=2))
-
-
-def cpu_name() -> str:
-    """The processor as the system calls it."""
-    try:
-        with open("/proc/cpuinfo") as lines:
-            return next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
-    except (OSError, StopIteration):
-        return platform.processor() or platform.machine()
 
 
 if __name__ == "__main__":

@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import platform
 import time
 from pathlib import Path
 from typing import Any
@@ -24,7 +23,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from benchmarks.training_step import cpu_name
+from benchmarks.environment import environment
 from musicbert_plugin.codecs import remi
 from musicbert_plugin.codecs.attributes import (
     KEYS,
@@ -110,7 +109,8 @@ def main() -> None:
         "requests": options.requests,
         "examples": [request_words(request) for request in requests[:5]],
         "candidates": results,
-        "machine": {"cpu": cpu_name(), "threads": 1, "python": platform.python_version(), "torch": torch.__version__},
+        "threads": 1,
+        **environment("torch"),
     }
     print(json.dumps(report, indent=2))
 

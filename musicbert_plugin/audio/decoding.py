@@ -8,15 +8,15 @@ shows them in quiet bands (up to 1e-3 in ln units).
 Samples are float32, full scale is -1 to 1, and sample k lies at k / rate seconds, so that the first of a file stays the
 first.  A file of S samples at rate r gives round(S * rate / r) samples at ``rate``.
 
-A part of a file is decoded from a place a little before it: soxr's filter reaches over :data:`REACH` seconds, and both
+A part of a file is decoded from a little before it: soxr's filter reaches over :data:`REACH` seconds, and both
 ends of what it is given are thrown away, so that a part equals that part of the whole (to 1e-7, and exactly where
-the rate stays).  The place is a multiple of the rates' common period, since only there do both rates have a sample.  An
+the rate stays).  The start is a multiple of the rates' common period, since only there do both rates have a sample.  An
 mp3 is decoded from :func:`samples_before` still earlier: its frames borrow bytes from frames before them (the bit
 reservoir), and without those the first tenths of a second after a seek would be wrong or silent (below 32 kHz, rounding
-in its synthesis still differs by up to 6e-8 of full scale with the place where it began).  An ogg file is always
+in its synthesis still differs by up to 6e-8 of full scale with the start).  An ogg file is always
 decoded from its beginning: libsndfile's seeking in it is off by up to a window now and then (libsndfile issue 885).
 
-What a head says of a file's length is not relied on: a file is read to where its sound ends, or to ``stop``, see
+The length in a head is not relied on: a file is read to where its sound ends, or to ``stop``, see
 ``heads``.  Nothing here changes the process: any number of threads may decode at once.  libmpg123, inside libsndfile,
 comments on damaged mp3 files on file descriptor 2 and cannot be asked not to.  Turning that descriptor away would take
 the messages of all other threads with it, so only the builders' worker processes do it, once and for good, see
@@ -46,7 +46,7 @@ QUALITY = "VHQ"  # of soxr
 REACH = 0.05  # seconds around a part that the resampler may look at; its filter is shorter from 4 kHz on
 SILENCE = 1e-4  # of full scale, -80 dB
 SHORTEST = 0.5  # seconds
-_FAILURES = (soundfile.LibsndfileError, RuntimeError, OSError, TypeError, ValueError)  # of files that are no sound
+_FAILURES = (soundfile.LibsndfileError, RuntimeError, OSError, TypeError, ValueError)  # of files that are not sound
 _UNKNOWN = 1 << 60  # samples: what libsndfile says of a FLAC file without a length is more
 _SMALL_BLOCK = 1 << 12
 _BLOCK = 1 << 18  # samples that are decoded at a time: the channels of a long file are never in memory at once
@@ -54,7 +54,7 @@ _BLOCK = 1 << 18  # samples that are decoded at a time: the channels of a long f
 
 @dataclass(frozen=True)
 class Recording:
-    """What the head of an audio file tells.
+    """The head of an audio file.
 
     Attributes
     ----------
@@ -93,10 +93,10 @@ def require_sound(samples: NDArray[np.float32], rate: int, name: str, shortest: 
 
 
 class _Sequential(soundfile.SoundFile):
-    """A file that is read from one place on; :meth:`seek` works.
+    """A file that is read sequentially; :meth:`seek` works.
 
     Of a seekable file, soundfile seeks after every read to where it is already.  In an mp3 that forgets what the next
-    frames borrow, and up to 40 ms at each join would be wrong or silent; in an ogg it may move the place.
+    frames borrow, and up to 40 ms at each join would be wrong or silent; in an ogg it may change the position.
     """
 
     def seekable(self) -> bool:
@@ -173,7 +173,7 @@ def samples_before(sample_rate: int) -> int:
 
     A frame may borrow from 511 bytes before it (MPEG-1, from 32 kHz on; 1,152 samples), or 255 (MPEG-2, below; 576
     samples).  The shortest frames of stereo leave 60 bytes (32 kbit/s at 48 kHz) and 3 bytes (8 kbit/s at 24 kHz) for
-    them: 9 and 85 frames.  A frame more is for the overlap of the transform, and a few for luck.
+    them: 9 and 85 frames.  One more frame is for the overlap of the transform, and the rest is a safety margin.
     """
     return 12 * 1152 if sample_rate >= 32000 else 96 * 576
 
@@ -185,36 +185,36 @@ def _is_mpeg(file: Any) -> bool:
 def _read_mono(file: Any, start: int, stop: int | None, name: str) -> NDArray[np.float32]:
     """Samples [start, stop) at the file's own rate, fewer where it ends; channels averaged."""
     blocks = []
-    place = 0
+    position = 0
     try:
         early = samples_before(file.samplerate) if _is_mpeg(file) else 0
         if start > early and file.format != "OGG":
-            place = file.seek(start - early)
-        while stop is None or place < stop:
-            wanted = _BLOCK if stop is None else min(_BLOCK, stop - place)
+            position = file.seek(start - early)
+        while stop is None or position < stop:
+            wanted = _BLOCK if stop is None else min(_BLOCK, stop - position)
             block = file.read(wanted, dtype="float32", always_2d=True)
             if not len(block):
                 break
-            place += len(block)
-            if place > start:
-                blocks.append(_mean_of_channels(block[max(start - place, -len(block)) :]))
+            position += len(block)
+            if position > start:
+                blocks.append(_mean_of_channels(block[max(start - position, -len(block)) :]))
     except _FAILURES as error:
         what = str(getattr(error, "error_string", error)).strip().rstrip(".")
-        raise RecordingError("undecodable", f"{name}: cannot be decoded after sample {place} ({what}).") from None
+        raise RecordingError("undecodable", f"{name}: cannot be decoded after sample {position} ({what}).") from None
     return np.concatenate(blocks) if blocks else np.zeros(0, np.float32)
 
 
 def _read_beyond(file: Any, start: int, stop: int | None) -> NDArray[np.float32]:
-    """Samples [start, stop) behind those that the head tells of, up to the first that cannot be decoded."""
+    """Samples [start, stop) after those that the head counts, up to the first that cannot be decoded."""
     blocks = [np.zeros(0, np.float32)]
     with contextlib.suppress(*_FAILURES):
-        place = file.seek(start)
-        while stop is None or place < stop:
+        position = file.seek(start)
+        while stop is None or position < stop:
             # small ones, since a block with something undecodable behind its samples is lost
-            block = file.read(_SMALL_BLOCK if stop is None else min(_SMALL_BLOCK, stop - place), "float32", True)
+            block = file.read(_SMALL_BLOCK if stop is None else min(_SMALL_BLOCK, stop - position), "float32", True)
             if not len(block):
                 break
-            place += len(block)
+            position += len(block)
             blocks.append(_mean_of_channels(block))
     return np.concatenate(blocks)
 
@@ -266,18 +266,18 @@ def decode(
             period = max(start // step_out - margin, 0)
             first, begin = period * step_in, period * step_out
             last = None if stop is None else (-(-stop // step_out) + margin) * step_in
-        told = file.frames
+        stated = file.frames
         # an mp3's head also says where its sound begins, so that a wrong one matters everywhere
-        doubtful = last is None or last > told or told > _UNKNOWN or _is_mpeg(file)
+        doubtful = last is None or last > stated or stated > _UNKNOWN or _is_mpeg(file)
         whole = _open_endless(source) if doubtful else None
         if whole is not None:
             opened.enter_context(whole)
-        if whole is None or file.format != "FLAC" or told > _UNKNOWN:
+        if whole is None or file.format != "FLAC" or stated > _UNKNOWN:
             samples = _read_mono(whole or file, first, last, name)
-        else:  # not further than told, since the tags behind some FLAC files are no sound
-            samples = _read_mono(file, first, told, name) if first < told else np.zeros(0, np.float32)
-            if len(samples) == max(told - first, 0):
-                samples = np.concatenate((samples, _read_beyond(whole, max(first, told), last)))
+        else:  # not further than the head says, since the tags after some FLAC files are not sound
+            samples = _read_mono(file, first, stated, name) if first < stated else np.zeros(0, np.float32)
+            if len(samples) == max(stated - first, 0):
+                samples = np.concatenate((samples, _read_beyond(whole, max(first, stated), last)))
     if native == rate or not len(samples):
         return samples
     at_rate = soxr.resample(samples, native, rate, quality=QUALITY)

@@ -19,7 +19,7 @@ mel
     ln(10 x + 1e-6) of the power x in each Slaney mel band, from 0 Hz to half the rate.  Silence gives -13.8.
 MFCC
     The first 20 coefficients of the orthonormal cosine transform of the mel powers in dB (10 log10, at least 1e-10),
-    cut off 80 dB below the clip's loudest value.  So they depend on the whole clip, as librosa's do.
+    cut off 80 dB below the recording's loudest value.  So they depend on the whole recording, as librosa's do.
 delta
     The slope of each MFCC per frame: that of the line fitted to nine frames; at both ends, to the first or last nine.
 chroma
@@ -37,9 +37,9 @@ Normalisation
 ``none``
     as above; the mean and deviation over the training split make the zero of a mask the mean.
 ``clip`` (M3BERT)
-    each feature minus its mean over the clip, divided by its deviation there.  The original divides by the deviation
-    plus 1e-16, which turns the rounding errors of an empty band (above the low-pass of an mp3) into noise as loud as
-    music; here the deviation is at least 0.001.
+    each feature minus its mean over the recording, divided by its deviation there.  The original divides by the
+    deviation plus 1e-16, which turns the rounding errors of an empty band (above the low-pass of an mp3) into noise as
+    loud as music; here the deviation is at least 0.001.
 ``frame`` (MusiCoder's extraction)
     in each frame, the mean over the block's features is subtracted from each of its features.  The original meant to
     subtract each feature's mean over time; its library reads rows as observations, and so it removed the loudness of
@@ -176,7 +176,7 @@ class FrontEnd:
 
     @property
     def whole_recording(self) -> bool:
-        """Whether a frame depends on frames far away, so that a part of a clip can't be computed alone."""
+        """Whether a frame depends on the whole recording, so that a part cannot be computed alone."""
         return self.stack or self.normalisation == "clip"
 
     def frames_of(self, samples: int) -> int:
@@ -184,12 +184,12 @@ class FrontEnd:
         return 1 + samples // self.hop
 
     def settings(self) -> dict[str, Any]:
-        """What :meth:`of` makes this front-end of again; numbers, text and None only."""
+        """Numbers, text and None; :meth:`of` is the inverse."""
         return asdict(self)
 
     @classmethod
     def of(cls, settings: dict[str, Any]) -> FrontEnd:
-        """The front-end of :meth:`settings`."""
+        """The front-end with these :meth:`settings`."""
         return cls(**settings)
 
     def extract(self, samples: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -213,7 +213,7 @@ class FrontEnd:
         return self.normalise(features)
 
     def normalise(self, features: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Features [T, F] of one clip, normalised as this front-end says (see above)."""
+        """Features [T, F] of one recording, normalised by this front-end."""
         if self.normalisation == "clip":
             exact = features.astype(np.float64)
             return ((exact - exact.mean(0)) / np.maximum(exact.std(0), SMALLEST_DEVIATION)).astype(np.float32)
@@ -293,7 +293,7 @@ class FrontEnd:
         mel, chroma = powers[:, : self.n_mels], powers[:, self.n_mels :]
         loudest = chroma.amax(1, keepdim=True)
         chroma = chroma / torch.where(loudest < torch.finfo(loudest.dtype).tiny, 1.0, loudest)
-        decibels = 10 * mel.double().clamp(min=1e-10).log10()  # a loud clip's first coefficient is about -1,000
+        decibels = 10 * mel.double().clamp(min=1e-10).log10()  # a loud recording's first coefficient is about -1,000
         decibels = decibels.clamp(min=float(decibels.max()) - _DECIBELS_BELOW_LOUDEST)
         mfcc = decibels @ _cosine(self.n_mels, MFCC)
         profile = librosa.feature.chroma_cqt(
@@ -376,7 +376,7 @@ def _cosine(inputs: int, coefficients: int) -> torch.Tensor:
 
 
 def _librosa(name: str) -> Any:
-    """The library, which no longer says of short or silent clips that there is silence around and in them.
+    """Import librosa, without its warnings about short or silent recordings.
 
     The filters stay: some for the time of a call would be undone in the wrong order where threads meet.
     """

@@ -1,4 +1,4 @@
-"""Heads of audio files that tell of fewer samples than there are, and how to read past what they tell.
+"""Heads of audio files that state fewer samples than there are, and how to read past that number.
 
 libsndfile reads no more than the head of a file says, or, of an mp3 without a head, than its first frame lets it
 expect.  Heads are wrong where a file was written as a stream and never completed, or cut and joined by programs that
@@ -6,18 +6,18 @@ did not mind them.  :func:`endless` shows libsndfile the same file with a head t
 itself decides:
 
 ======================  ===========================================================================================
-FLAC                    STREAMINFO's number of samples becomes 0, "unknown": always, since no other place tells.
+FLAC                    STREAMINFO's number of samples becomes 0, "unknown": always, since nothing else states it.
                         It is for reading on behind those samples, where there mostly is nothing, or a tag
 Ogg Vorbis, Ogg Opus    the last page's position, if it is missing, 0 or below the position of a page before
 mp3                     a file without a Xing or VBRI head is shown as a longer one; a head of no frames, of too few
-                        for so many bytes, or of fewer bytes than there are, tells of many frames
+                        for its bytes, or of fewer bytes than there are, states many frames
 wav, aiff, caf, au      the length of the sound, if it is 0 or unknown, or if what follows is no chunk and larger
                         than 64 KiB
 ======================  ===========================================================================================
 
-Heads that tell of more than there is need nothing: the file ends where it ends.
+Heads that state more than there is need no change: reading ends with the file.
 
-Limits: an mp3's head that tells of a part of its frames is believed where it tells no bytes.  The last page of an ogg
+Limits: an mp3's head that states too few frames is believed if it does not state bytes.  The last page of an ogg
 file may trim up to a page of sound, and so what it trims wrongly is not noticed.  What follows the sound of a wav file
 and is smaller than 64 KiB is taken for what programs leave behind there.
 """
@@ -40,13 +40,13 @@ _TAG = 128  # bytes of ID3v1, at the end of an mp3, and of other files of carele
 
 
 class View(io.RawIOBase):
-    """A file that is read with other bytes in one place, to an earlier end, or as if it were longer.
+    """A file with some bytes replaced, an earlier end, or a greater apparent length.
 
     Parameters
     ----------
     file : binary file
-    place : int
-        Where ``instead`` stands.
+    offset : int
+        Offset of ``instead``.
     instead : bytes
     end : int, optional
         What lies from here on is not shown.
@@ -55,9 +55,9 @@ class View(io.RawIOBase):
     """
 
     def __init__(
-        self, file: BinaryIO, place: int = 0, instead: bytes = b"", end: int | None = None, length: int | None = None
+        self, file: BinaryIO, offset: int = 0, instead: bytes = b"", end: int | None = None, length: int | None = None
     ) -> None:
-        self._file, self._place, self._instead = file, place, instead
+        self._file, self._offset, self._instead = file, offset, instead
         self._end = file.seek(0, io.SEEK_END) if end is None else end
         self._length = self._end if length is None else length
         self._at = 0
@@ -90,9 +90,9 @@ class View(io.RawIOBase):
         part = memoryview(buffer)[: self._end - self._at]
         self._file.seek(self._at)
         count = self._file.readinto(part)  # type: ignore[attr-defined]
-        first, last = max(self._place, self._at), min(self._place + len(self._instead), self._at + count)
+        first, last = max(self._offset, self._at), min(self._offset + len(self._instead), self._at + count)
         if first < last:
-            part[first - self._at : last - self._at] = self._instead[first - self._place : last - self._place]
+            part[first - self._at : last - self._at] = self._instead[first - self._offset : last - self._offset]
         self._at += count
         return count
 
@@ -118,27 +118,27 @@ def endless(file: BinaryIO) -> View | None:
     return _mp3(file, start, size)
 
 
-def _at(file: BinaryIO, place: int, count: int) -> bytes:
-    file.seek(place)
+def _at(file: BinaryIO, offset: int, count: int) -> bytes:
+    file.seek(offset)
     return file.read(count)
 
 
 def _behind_id3(file: BinaryIO) -> int:
     """Where the file begins behind its ID3v2 tags, in which each byte of a length has 7 bits."""
-    place = 0
-    while (tag := _at(file, place, 10))[:3] == b"ID3" and len(tag) == 10:
-        place += 10 + sum((byte & 127) << shift for byte, shift in zip(tag[6:], (21, 14, 7, 0), strict=True))
-        place += 10 if tag[5] & 16 else 0
-    return place
+    offset = 0
+    while (tag := _at(file, offset, 10))[:3] == b"ID3" and len(tag) == 10:
+        offset += 10 + sum((byte & 127) << shift for byte, shift in zip(tag[6:], (21, 14, 7, 0), strict=True))
+        offset += 10 if tag[5] & 16 else 0
+    return offset
 
 
 def _flac(file: BinaryIO, start: int) -> View | None:
-    place = start + 21  # behind "fLaC", the block's head and 13 bytes: 4 bits of something else and 36 of the length
-    told = _at(file, place, 5)
-    unknown = bytes([told[0] & 0xF0, 0, 0, 0, 0]) if len(told) == 5 else told
+    offset = start + 21  # behind "fLaC", the block's head and 13 bytes: 4 bits of something else and 36 of the length
+    stated = _at(file, offset, 5)
+    unknown = bytes([stated[0] & 0xF0, 0, 0, 0, 0]) if len(stated) == 5 else stated
     size = file.seek(0, io.SEEK_END)
     end = size - _TAG if _at(file, max(size - _TAG, 0), 3) == b"TAG" else size
-    return View(file, place, unknown, end) if told != unknown or end < size else None
+    return View(file, offset, unknown, end) if stated != unknown or end < size else None
 
 
 # ------------------------------------------------------------------------------------------------------------- chunks
@@ -151,30 +151,30 @@ _CHUNKS = {  # begin of the first chunk, bytes of a length, their order, the chu
 }
 
 
-def _chunks(file: BinaryIO, size: int, place: int, width: int, order: str, sound: bytes) -> View | None:
-    while len(head := _at(file, place, 4 + width)) == 4 + width:
+def _chunks(file: BinaryIO, size: int, offset: int, width: int, order: str, sound: bytes) -> View | None:
+    while len(head := _at(file, offset, 4 + width)) == 4 + width:
         length = int.from_bytes(head[4:], order)  # type: ignore[arg-type]
-        begin = place + 4 + width
-        place = begin + length + (length % 2 if width == 4 else 0)
+        begin = offset + 4 + width
+        offset = begin + length + (length % 2 if width == 4 else 0)
         if head[:4] != sound:
             continue
         rest = size - begin
         if width == 8:
-            wrong = length > rest or _is_cut(file, place, size, length, width, order)
+            wrong = length > rest or _is_cut(file, offset, size, length, width, order)
             return View(file, begin - width, rest.to_bytes(8, "big")) if wrong else None
-        return View(file, begin - width, UNKNOWN) if _is_cut(file, place, size, length, width, order) else None
+        return View(file, begin - width, UNKNOWN) if _is_cut(file, offset, size, length, width, order) else None
     return None
 
 
-def _is_cut(file: BinaryIO, place: int, size: int, length: int, width: int, order: str) -> bool:
+def _is_cut(file: BinaryIO, offset: int, size: int, length: int, width: int, order: str) -> bool:
     """Whether a chunk of sound of so many bytes goes on where it should end."""
-    if place >= size:
+    if offset >= size:
         return False
-    head = _at(file, place, 4 + width)
+    head = _at(file, offset, 4 + width)
     known = all(32 <= byte < 127 for byte in head[:4]) and len(head) == 4 + width
-    if known and place + 4 + width + int.from_bytes(head[4:], order) <= size + 1:  # type: ignore[arg-type]
+    if known and offset + 4 + width + int.from_bytes(head[4:], order) <= size + 1:  # type: ignore[arg-type]
         return False
-    return not length or size - place > _LEFTOVER
+    return not length or size - offset > _LEFTOVER
 
 
 def _au(file: BinaryIO, size: int) -> View | None:
@@ -192,18 +192,18 @@ def _ogg(file: BinaryIO, size: int) -> View | None:
     base = max(size - 3 * _LARGEST_PAGE, 0)
     tail = _at(file, base, size - base)
     last, before = b"", -1
-    place = len(tail)
-    while (place := tail.rfind(b"OggS\0", 0, place)) >= 0:
-        page = tail[place : place + 27 + 255]
+    offset = len(tail)
+    while (offset := tail.rfind(b"OggS\0", 0, offset)) >= 0:
+        page = tail[offset : offset + 27 + 255]
         if len(page) < 27 or (last and page[14:18] != last[14:18]):
             continue
         granule = int.from_bytes(page[6:14], "little", signed=True)
         lacing = page[27 : 27 + page[26]]
         if not last:
-            end = place + 27 + len(lacing) + sum(lacing)
+            end = offset + 27 + len(lacing) + sum(lacing)
             if end > len(tail) or not any(length < 255 for length in lacing):
                 return None  # cut short: libsndfile takes the page before
-            last, found, position = tail[place:end], place, granule
+            last, found, position = tail[offset:end], offset, granule
         elif granule >= 0:
             before = granule
             break
@@ -243,20 +243,20 @@ def _mp3(file: BinaryIO, start: int, size: int) -> View | None:
     if len(head) < 256 or head[0] != 0xFF or head[1] & 0xE0 != 0xE0:
         return None
     newer, mono, unprotected = head[1] >> 3 & 1, head[3] >> 6 == 3, head[1] & 1
-    place = 4 + ((17 if mono else 32) if newer else (9 if mono else 17))
+    offset = 4 + ((17 if mono else 32) if newer else (9 if mono else 17))
     end = size - _TAG if _at(file, size - _TAG, 3) == b"TAG" else size
     length = end * _TIMES_LONGER
     if head[36:40] == b"VBRI":
         return None
-    for at in (place, place + 2 * (not unprotected)):
+    for at in (offset, offset + 2 * (not unprotected)):
         if head[at : at + 4] in (b"Xing", b"Info"):
             flags = int.from_bytes(head[at + 4 : at + 8], "big")
             numbers = head[at + 8 : at + 16]
             if not flags & 1:
                 break
             frames = int.from_bytes(numbers[:4], "big")
-            told = int.from_bytes(numbers[4:], "big") if flags & 2 else end
-            most = min(told + _LEFTOVER, frames * _LARGEST_FRAME + _SMALL_LEFTOVER)
+            stated = int.from_bytes(numbers[4:], "big") if flags & 2 else end
+            most = min(stated + _LEFTOVER, frames * _LARGEST_FRAME + _SMALL_LEFTOVER)
             if frames and end - start <= most:
                 return None
             return View(file, start + at + 8, _MANY_FRAMES, end)

@@ -1,4 +1,4 @@
-"""MuseCoco's attributes: what a piece is, or is asked to be, as values and as 63 command words.
+"""MuseCoco's attributes: properties of a piece, extracted or requested, as values and as 63 command words.
 
 Fifteen attributes (arXiv 2306.00110, section 3; numbers of classes include NA, the last class):
 
@@ -36,7 +36,8 @@ A **class vector** is ``uint8 [63]``: the class of every command word, in their 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from operator import itemgetter
 from typing import Any
 
 import numpy as np
@@ -50,15 +51,17 @@ from musicbert_plugin.files import as_listed
 from musicbert_plugin.tables import read_table
 
 KEYS = tuple(key for key, _, _ in COMMANDS)
-SLOT_KEY = np.array([at for at, (_, members, _) in enumerate(COMMANDS) for _ in range(max(members, 1))])  # [63]
+SLOT_KEY = np.repeat(np.arange(len(COMMANDS)), [max(members, 1) for _, members, _ in COMMANDS])  # [63]
 SLOTS = len(SLOT_KEY)  # 63
-SLOT_CLASSES = np.array([COMMANDS[at][2] for at in SLOT_KEY])
+SLOT_CLASSES = np.array([classes for _, _, classes in COMMANDS])[SLOT_KEY]
 NA = (SLOT_CLASSES - 1).astype(np.uint8)  # the class vector in which every attribute is NA
 SLOT_ID = SEPARATOR + 1 + np.concatenate(([0], np.cumsum(SLOT_CLASSES)[:-1]))  # id of every slot's class 0
-SLOT_OF = {key: int(np.flatnonzero(SLOT_KEY == at)[0]) for at, key in enumerate(KEYS)}  # first slot of every attribute
+SLOT_OF = {
+    key: int(np.flatnonzero(SLOT_KEY == number)[0]) for number, key in enumerate(KEYS)
+}  # first slot of every attribute
 YES, NO = 0, 1
-MULTI_LABEL = np.array([COMMANDS[at][1] > 0 for at in SLOT_KEY])  # slots of one label, which is yes, no or NA
-NOT_EXTRACTED = np.isin(SLOT_KEY, [KEYS.index(key) for key in ("S2s1", "S4", "ST1", "EM1")])  # no music tells these
+MULTI_LABEL = np.array([members > 0 for _, members, _ in COMMANDS])[SLOT_KEY]  # slots that are yes, no or NA
+NOT_EXTRACTED = np.isin(SLOT_KEY, [KEYS.index(key) for key in ("S2s1", "S4", "ST1", "EM1")])  # not in the music
 
 INSTRUMENTS = (
     "piano", "keyboard", "percussion", "organ", "guitar", "bass", "violin", "viola", "cello", "harp", "strings",
@@ -95,7 +98,7 @@ MODES = ("major", "minor")
 
 MELODY_NOTES = 20  # a program with no more cannot be the melody
 LONGEST_PIECE = 16  # bars
-_METER_CLASS = {meter_code(*meter): at for at, meter in enumerate(METERS)}
+_METER_CLASS = {meter_code(*meter): number for number, meter in enumerate(METERS)}
 SECONDS = np.array([15.0, 30.0, 45.0, 60.0])
 # Numbers of beats, and of those the strong ones, of the meters that R1 knows.
 _STRONG_BEATS = {meter_code(4, 4): (4, (0, 2)), meter_code(3, 4): (3, (0,)), meter_code(2, 4): (2, (0,))}
@@ -265,7 +268,7 @@ def checked(key: str, value: Any) -> Any:
 
 
 def read_given(path: str) -> dict[str, dict[str, Any]]:
-    """Attributes that no music tells, from a CSV: a column ``file``, and any of artist, genre and emotion.
+    """Read attributes that cannot be extracted from music: a CSV of ``file``, and any of artist, genre and emotion.
 
     Several genres are joined with ``|``; an empty cell says nothing.
 
@@ -308,46 +311,42 @@ def read_given(path: str) -> dict[str, dict[str, Any]]:
 # ----------------------------------------------------------------------------------------------------------- classes
 
 
+_CLASS_OF_VALUE: dict[str, Callable[[Any], int | None]] = {
+    **dict.fromkeys(("B1s1", "T1s1", "TM1"), itemgetter(1)),
+    **dict.fromkeys(("C1", "R3"), int),
+    "I4": itemgetter(0),
+    "R1": lambda danceable: YES if danceable else NO,
+    "TS1s1": lambda meter: len(METERS) if meter == OTHER_METER else METERS.index(tuple(meter)),
+    "P4": lambda octaves: min(octaves, 11),
+    "K1": MODES.index,
+    "S2s1": ARTISTS.index,
+    "EM1": EMOTIONS.index,
+}
+"""The class of a value of each attribute that has one class; below 0 or None for NA."""
+
+
 def class_vector(values: Mapping[str, Any]) -> np.ndarray:
     """The class vector, uint8 [63], of values as :func:`extract` gives them."""
     out = NA.copy()
-
-    def put(key: str, number: int | None) -> None:
-        if number is not None and number >= 0:
-            out[SLOT_OF[key]] = number
-
-    for key, labels in (("I1s2", None), ("S4", GENRES)):
-        value = values.get(key)
-        if value is not None:
-            first, size = SLOT_OF[key], COMMANDS[KEYS.index(key)][1]
-            out[first : first + size] = NO
-            for one in value:
-                out[first + (one if labels is None else labels.index(one))] = YES
-    for key in ("B1s1", "T1s1", "TM1"):
+    for key, labels in (("I1s2", range(len(INSTRUMENTS))), ("S4", GENRES)):
+        if (present := values.get(key)) is not None:
+            first = SLOT_OF[key]
+            out[first : first + len(labels)] = NO
+            out[[first + labels.index(label) for label in present]] = YES
+    for key, class_of in _CLASS_OF_VALUE.items():
         if (value := values.get(key)) is not None:
-            put(key, value[1])
-    if (value := values.get("I4")) is not None:
-        put("I4", value[0])
-    for key in ("C1", "R3"):
-        put(key, values.get(key))
-    if (value := values.get("R1")) is not None:
-        put("R1", YES if value else NO)
-    if (value := values.get("TS1s1")) is not None:
-        put("TS1s1", len(METERS) if value == OTHER_METER else METERS.index(tuple(value)))
-    if (value := values.get("P4")) is not None:
-        put("P4", min(value, 11))
-    for key, names in (("K1", MODES), ("S2s1", ARTISTS), ("EM1", EMOTIONS)):
-        if (value := values.get(key)) is not None:
-            put(key, names.index(value))
+            number = class_of(value)
+            if number is not None and number >= 0:
+                out[SLOT_OF[key]] = number
     return out
 
 
 def with_given(classes: np.ndarray, given: Mapping[str, Any]) -> np.ndarray:
-    """Class vectors (uint8 [..., 63]) in which attributes that no music tells have the classes of given values."""
-    told = class_vector(given)
+    """Class vectors (uint8 [..., 63]) in which attributes that cannot be extracted have the classes of given values."""
+    known = class_vector(given)
     out = np.array(classes, np.uint8)
     slots = np.isin(SLOT_KEY, [KEYS.index(key) for key in given])
-    out[..., slots] = told[slots]
+    out[..., slots] = known[slots]
     return out
 
 
@@ -358,7 +357,7 @@ def command_ids(classes: np.ndarray) -> np.ndarray:
 
 def command_words_of(classes: np.ndarray) -> list[str]:
     """The 63 command words of a class vector."""
-    return [WORDS[one] for one in command_ids(classes).tolist()]
+    return [WORDS[word_id] for word_id in command_ids(classes).tolist()]
 
 
 def classes_of_ids(ids: np.ndarray) -> np.ndarray:

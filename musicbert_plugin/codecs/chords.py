@@ -19,7 +19,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from musicbert_plugin.codecs.remi import DEFAULT_METER_CODE, DURATION_VALUES, Grid
+from musicbert_plugin.codecs.octuple import DEFAULT_METER_CODE
+from musicbert_plugin.codecs.remi import DURATION_VALUES, Grid
 from musicbert_plugin.codecs.score import DRUMS
 
 FRAME = 24  # positions
@@ -135,7 +136,7 @@ def chord_progression(shades: list[int | None]) -> int | None:
     bars = len(shades) // 2
 
     def shade(part: list[int | None]) -> int | None:
-        return next((one for one in (0, 1) if part and part.count(one) >= SHARE * len(part)), None)
+        return next((kind for kind in (0, 1) if part and part.count(kind) >= SHARE * len(part)), None)
 
     whole = shade(shades)
     if whole is not None:

@@ -22,7 +22,7 @@ Time
 
     The published encoding leaves out notes from position 65,536 on (:data:`PUBLISHED_END`, 1,024 bars of 4/4).  Nothing
     but its printed form and its stored windows depends on that, so :func:`encode` goes on to :data:`REACH`, 36 hours
-    at 120 quarter notes per minute.  Whoever encodes tells the user of notes that are left out.
+    at 120 quarter notes per minute.  Commands report notes that are left out.
 
 Bars
     A bar takes its length from the meter at its own first position and keeps it to its end.  So a meter that changes
@@ -48,6 +48,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
@@ -57,7 +58,7 @@ from musicbert_plugin.errors import ScoreError
 FIELDS = ("bar", "position", "program", "pitch", "duration", "velocity", "time_signature", "tempo")
 FIELD_SIZES = (256, 128, 129, 256, 128, 32, 254, 49)
 BAR, POSITION, PROGRAM, PITCH, DURATION, VELOCITY, TIME_SIGNATURE, TEMPO = range(8)
-BARS = 256  # the bars that the vocabulary can tell apart
+BARS = 256  # bars in the vocabulary
 
 BOS, PAD, EOS, UNK = range(4)  # fairseq's specials
 FIELD_OFFSETS = tuple(int(offset) for offset in 4 + np.concatenate(([0], np.cumsum(FIELD_SIZES)[:-1])))
@@ -106,7 +107,7 @@ DEFAULT_TEMPO_CODE = int(tempo_code(np.array(120.0)))  # 35
 
 
 def reduce_meter(numerator: int, denominator: int) -> tuple[int, int]:
-    """The meter that stands for numerator/denominator in the vocabulary, by the two rules of the module's docstring."""
+    """The time signature of the vocabulary that represents numerator/denominator, by the rules of the module."""
     while denominator > LARGEST_DENOMINATOR and denominator % 2 == 0 and numerator % 2 == 0:
         numerator, denominator = numerator // 2, denominator // 2
     while numerator > 2 * denominator:
@@ -168,6 +169,38 @@ def changes_from_start(position: np.ndarray, code: np.ndarray, default: int) -> 
     return position, code
 
 
+def latest(holds: np.ndarray) -> np.ndarray:
+    """For every index, the last index up to it at which ``holds`` (bool [T]) is true, or -1."""
+    return np.maximum.accumulate(np.where(holds, np.arange(len(holds)), -1))
+
+
+Changes = tuple[np.ndarray, np.ndarray]
+"""Ascending positions from 0 on, and the code that holds from each."""
+
+
+def code_changes(
+    score: Score, per_quarter: int = POSITIONS_PER_QUARTER, code_of_meter: Callable[[int, int], int] = meter_code
+) -> tuple[Changes, Changes]:
+    """The changes of time signature and of tempo of a score, on a grid of ``per_quarter`` positions.
+
+    Parameters
+    ----------
+    score : Score
+    per_quarter : int
+        Positions of a quarter note.
+    code_of_meter : callable
+        From numerator and denominator to a code; may raise ScoreError.
+    """
+    meters = zip(score.meter_numerator.tolist(), score.meter_denominator.tolist(), strict=True)
+    codes = np.array([code_of_meter(numerator, denominator) for numerator, denominator in meters], np.int64)
+    return (
+        changes_from_start(positions(score.meter_tick, score.resolution, per_quarter), codes, DEFAULT_METER_CODE),
+        changes_from_start(
+            positions(score.tempo_tick, score.resolution, per_quarter), tempo_code(score.tempo_bpm), DEFAULT_TEMPO_CODE
+        ),
+    )
+
+
 def _held(begins: np.ndarray, values: np.ndarray, at: np.ndarray) -> np.ndarray:
     """The value [N] that holds at each of ``at`` (sorted), where ``values[i]`` holds from ``begins[i]`` (sorted) on."""
     first = np.searchsorted(at, begins)
@@ -195,8 +228,7 @@ def encode(score: Score, end: int = REACH) -> np.ndarray:
     ScoreError
         Reason ``"unsupported meter"`` or ``"no notes"`` (none before position ``end``).
     """
-    meters = zip(score.meter_numerator.tolist(), score.meter_denominator.tolist(), strict=True)
-    meter = np.array([meter_code(numerator, denominator) for numerator, denominator in meters], np.int64)
+    (meter_position, meter), (tempo_position, tempo) = code_changes(score)
     onset = positions(score.onset, score.resolution)
     length = positions(score.end, score.resolution)
     length -= onset
@@ -222,10 +254,6 @@ def encode(score: Score, end: int = REACH) -> np.ndarray:
     out[:, DURATION] = (key >> 5) & 127
     out[:, VELOCITY] = key & 31
 
-    tempo_position, tempo = changes_from_start(
-        positions(score.tempo_tick, score.resolution), tempo_code(score.tempo_bpm), DEFAULT_TEMPO_CODE
-    )
-    meter_position, meter = changes_from_start(positions(score.meter_tick, score.resolution), meter, DEFAULT_METER_CODE)
     if len(tempo) == 1:
         out[:, TEMPO] = tempo[0]
     else:
@@ -253,7 +281,7 @@ def split_bars(octuples: np.ndarray) -> list[np.ndarray]:
         return [octuples]
     part = octuples[:, BAR] // BARS
     parts = np.split(octuples, np.flatnonzero(np.diff(part)) + 1)
-    return [one - np.array([one[0, BAR] // BARS * BARS, 0, 0, 0, 0, 0, 0, 0], one.dtype) for one in parts]
+    return [rows - np.array([rows[0, BAR] // BARS * BARS, 0, 0, 0, 0, 0, 0, 0], rows.dtype) for rows in parts]
 
 
 # ------------------------------------------------------------------------------------------------------------ repair
@@ -317,7 +345,7 @@ def _bar_meters(octuples: np.ndarray) -> np.ndarray:
     first = np.unique(bar[order], return_index=True)
     known = np.full(int(bar[-1]) + 1, -1)
     known[first[0]] = code[order][first[1]]
-    last_known = np.maximum.accumulate(np.where(known >= 0, np.arange(len(known)), -1))
+    last_known = latest(known >= 0)
     return np.where(last_known >= 0, known[last_known], DEFAULT_METER_CODE)
 
 
@@ -358,25 +386,48 @@ def decode_with_repairs(octuples: np.ndarray) -> tuple[Score, Counter[str]]:
     tempo = np.rint(np.bincount(inverse, rows[:, TEMPO]) / np.bincount(inverse)).astype(np.int64)
     if at[0] > 0:
         at, tempo = np.insert(at, 0, 0), np.insert(tempo, 0, DEFAULT_TEMPO_CODE)
-    changes = np.insert(tempo[1:] != tempo[:-1], 0, True)
-    meter_changes = np.insert(meters[1:] != meters[:-1], 0, True)
+    columns = rows[:, [PROGRAM, PITCH]].T
+    notes = (onset, DURATION_VALUES[rows[:, DURATION]], *columns, rows[:, VELOCITY] * 4 + 2)
+    return score_of_positions(notes, (at, tempo), (bar_start, meters), TICKS_PER_POSITION), repairs
 
-    length = DURATION_VALUES[rows[:, DURATION]] * TICKS_PER_POSITION
-    score = Score(
+
+def score_of_positions(notes: Sequence[np.ndarray], tempi: Changes, bars: Changes, ticks_per_position: int) -> Score:
+    """The score of notes on a grid, with a track per program; tempi and meters are written where they change.
+
+    Parameters
+    ----------
+    notes : int [5, N]
+        Onset and length in positions, program, pitch (of drums also 128 + key) and velocity.  A note of no length gets
+        one tick.
+    tempi, bars : Changes
+        Tempo codes; the first position and the meter code of every bar.
+    ticks_per_position : int
+        At 480 ticks per quarter note.
+    """
+    onset, length, program, pitch, velocity = notes
+    onset = onset * ticks_per_position
+    tempo_tick, tempo = _where_changed(tempi, ticks_per_position)
+    meter_tick, meter = _where_changed(bars, ticks_per_position)
+    return Score(
         resolution=TICKS_PER_QUARTER,
-        onset=onset * TICKS_PER_POSITION,
-        end=onset * TICKS_PER_POSITION + np.maximum(length, 1),
-        program=rows[:, PROGRAM].astype(np.int16),
-        pitch=(rows[:, PITCH] & 127).astype(np.int16),
-        velocity=(rows[:, VELOCITY] * 4 + 2).astype(np.int16),
-        track=rows[:, PROGRAM].astype(np.int32),
-        tempo_tick=at[changes] * TICKS_PER_POSITION,
-        tempo_bpm=TEMPO_VALUES[tempo[changes]],
-        meter_tick=bar_start[meter_changes] * TICKS_PER_POSITION,
-        meter_numerator=METER_NUMERATORS[meters[meter_changes]],
-        meter_denominator=METER_DENOMINATORS[meters[meter_changes]],
+        onset=onset,
+        end=onset + np.maximum(length * ticks_per_position, 1),
+        program=program.astype(np.int16),
+        pitch=(pitch & 127).astype(np.int16),
+        velocity=velocity.astype(np.int16),
+        track=program.astype(np.int32),
+        tempo_tick=tempo_tick,
+        tempo_bpm=TEMPO_VALUES[tempo],
+        meter_tick=meter_tick,
+        meter_numerator=METER_NUMERATORS[meter],
+        meter_denominator=METER_DENOMINATORS[meter],
     )
-    return score, repairs
+
+
+def _where_changed(changes: Changes, ticks_per_position: int) -> Changes:
+    position, code = changes
+    changed = np.insert(code[1:] != code[:-1], 0, True)
+    return position[changed] * ticks_per_position, code[changed]
 
 
 def decode(octuples: np.ndarray) -> Score:
@@ -419,8 +470,8 @@ def frame(octuples: np.ndarray) -> np.ndarray:
 def unframe(ids: np.ndarray) -> tuple[np.ndarray, int]:
     """Octuples of a sequence of token ids, and how many ids had to be dropped.
 
-    Eight consecutive ids, one of each field in order, are an octuple.  ``<s>``, ``</s>`` and ``<pad>`` are passed over;
-    every other id that is no part of an octuple (``<mask>`` and ``<unk>`` among them) is dropped and counted.
+    Eight consecutive ids, one of each field in order, are an octuple.  ``<s>``, ``</s>`` and ``<pad>`` are ignored;
+    every other id that is not part of an octuple (``<mask>`` and ``<unk>`` among them) is dropped and counted.
 
     Returns
     -------
@@ -451,7 +502,7 @@ def to_words(octuples: np.ndarray) -> str:
 def from_words(line: str) -> tuple[np.ndarray, int]:
     """Octuples of a line of words, and how many words had to be dropped.
 
-    ``<s>``, ``</s>`` and ``<pad>`` are passed over; any other word that is not part of eight consecutive words of
+    ``<s>``, ``</s>`` and ``<pad>`` are ignored; any other word that is not part of eight consecutive words of
     fields 0 to 7 is dropped and counted.  Values are taken as they stand: bars may exceed 255, and :func:`repair`
     clamps the rest.
 
@@ -483,7 +534,10 @@ def dictionary_text() -> str:
     return "\n".join(dictionary_lines()) + "\n"
 
 
-def is_dictionary(data: bytes) -> bool:
-    """Whether the bytes of a ``dict.txt`` are this codec's dictionary (line ends and a missing last newline aside)."""
+def is_dictionary(data: bytes, digest: str = DICTIONARY_SHA256) -> bool:
+    """Whether the bytes of a ``dict.txt`` are this codec's dictionary, or that of another sha256.
+
+    Line ends and a missing last newline make no difference.
+    """
     normalised = b"\n".join(data.split(b"\r\n")).rstrip(b"\n") + b"\n"
-    return hashlib.sha256(normalised).hexdigest() == DICTIONARY_SHA256
+    return hashlib.sha256(normalised).hexdigest() == digest

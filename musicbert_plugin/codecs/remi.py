@@ -49,33 +49,33 @@ Pipeline
     ``plain=True`` leaves all three out, so that ``d-0`` occurs.
 
 Round trip: ``encode(decode(x), plain=True) == x`` for every x that the pipeline gives and every sequence that the
-grammar of ``remi_grammar`` admits, trailing empty bars apart (for ``notes``, whoever decodes must know the meter).
+grammar of ``remi_grammar`` admits, trailing empty bars apart (for ``notes``, decoding needs the time signature).
 What the pipeline gives with velocities also comes back through the pipeline: normalising twice is normalising once.
 """
 
 from __future__ import annotations
 
-import hashlib
 import re
 from collections import Counter
 from dataclasses import dataclass, replace
 
 import numpy as np
 
+from musicbert_plugin.codecs import octuple
 from musicbert_plugin.codecs.octuple import (
     DEFAULT_METER,
-    DEFAULT_METER_CODE,
     DEFAULT_TEMPO_CODE,
     LARGEST_DENOMINATOR,
     METER_DENOMINATORS,
     METER_NUMERATORS,
-    TEMPO_VALUES,
     TICKS_PER_QUARTER,
     bar_runs,
     changes_from_start,
+    code_changes,
     duration_values,
+    latest,
     positions,
-    tempo_code,
+    score_of_positions,
 )
 from musicbert_plugin.codecs.score import DRUMS, Score
 from musicbert_plugin.errors import OptionError, ScoreError
@@ -86,7 +86,7 @@ BAR_TEMPO, POSITION_TEMPO, NOTES = LAYOUTS
 BOS, PAD, EOS, UNK = range(4)  # fairseq's specials
 # The first id and the number of ids of every letter, in dictionary order.
 SIZES = {"b": 2, "o": 128, "i": 129, "p": 256, "d": 128, "v": 32, "s": 254, "t": 49, "e": 2}
-OFFSETS = {letter: 4 + sum(list(SIZES.values())[:at]) for at, letter in enumerate(SIZES)}
+OFFSETS = {letter: 4 + sum(list(SIZES.values())[:number]) for number, letter in enumerate(SIZES)}
 BAR_END = OFFSETS["b"] + 1
 ONSET, INSTRUMENT, PITCH, DURATION, VELOCITY, METER, TEMPO = (OFFSETS[letter] for letter in "oipdvst")
 MUSIC_END = OFFSETS["e"] + SIZES["e"]  # ids below are specials and music
@@ -178,7 +178,7 @@ class Grid:
     shift : int
         Semitones by which the melodic notes were moved by normalisation (0 without it).
     major : bool or None
-        Mode of the whole piece; None where no melodic note tells it.
+        Mode of the whole piece; None without melodic notes.
     lost : Counter
         Notes that could not be kept, by reason.
     """
@@ -286,14 +286,7 @@ def grid_of(score: Score, *, trim: bool = True, normalise: bool = True, shortest
         raise ScoreError("no notes", "no note of the score has a length and begins within 2**20 twelfths of a quarter.")
     onset = key >> 27
 
-    meters = zip(score.meter_numerator.tolist(), score.meter_denominator.tolist(), strict=True)
-    codes = np.array([meter_code(*meter) for meter in meters], np.int64)
-    meter_position, meter = changes_from_start(
-        positions(score.meter_tick, score.resolution, per_quarter), codes, DEFAULT_METER_CODE
-    )
-    tempo_position, tempo = changes_from_start(
-        positions(score.tempo_tick, score.resolution, per_quarter), tempo_code(score.tempo_bpm), DEFAULT_TEMPO_CODE
-    )
+    (meter_position, meter), (tempo_position, tempo) = code_changes(score, per_quarter, meter_code)
     bar_start = _bar_lines(meter_position, BAR_LENGTHS[meter], int(onset[-1]))
     first = int(np.searchsorted(bar_start, onset[0], side="right")) - 1 if trim else 0
     if first:
@@ -379,7 +372,7 @@ def check_layout(layout: str) -> str:
     OptionError
     """
     if layout not in LAYOUTS:
-        raise OptionError(f"--layout {layout}: accepted is {', '.join(LAYOUTS)}.")
+        raise OptionError(f"layout {layout}: accepted is {', '.join(LAYOUTS)}.")
     return layout
 
 
@@ -473,7 +466,7 @@ def encode(score: Score, layout: str = BAR_TEMPO, *, plain: bool = False) -> np.
 
 # ------------------------------------------------------------------------------------------------------------ decode
 
-# Letter of every id as its place in "boipdvst"; -1 for specials, which are passed over, 8 for what is no music.
+# letter of every id as its index in "boipdvst"; -1 for specials, which are ignored, 8 for words that are not music
 _LETTERS = "boipdvst"
 _B, _O, _I, _P, _D, _V, _S, _T = range(8)
 _STRANGE = 8
@@ -493,26 +486,21 @@ def music_of(ids: np.ndarray) -> np.ndarray:
     return ids[separators[0] + 1 :] if len(separators) else ids
 
 
-def _latest(here: np.ndarray) -> np.ndarray:
-    """For every index, the last index up to it at which ``here`` (bool [T]) holds, or -1."""
-    return np.maximum.accumulate(np.where(here, np.arange(len(here)), -1))
-
-
 def decode_with_repairs(
     ids: np.ndarray, meter: tuple[int, int] = DEFAULT_METER, layout: str | None = None
 ) -> tuple[Score, Counter[str]]:
     """The score of any sequence of ids, and what had to be repaired in it.
 
-    The words up to the first ``<sep>``, ``<s>``, ``</s>`` and ``<pad>`` are passed over.  What can play plays:
+    The words up to the first ``<sep>``, ``<s>``, ``</s>`` and ``<pad>`` are ignored.  As much as possible is kept:
 
     * a word that is no music, a pitch without a duration, a duration or velocity without a pitch, an onset or an
-      instrument that no note follows are passed over;
+      instrument that no note follows are ignored;
     * a note without a velocity, where there should be one, sounds with 96;
     * a note before any onset of its bar sounds at the bar line; one before any instrument is for piano; one whose ``i``
-      is missing behind its ``o`` keeps the instrument before it;
+      is missing after its ``o`` keeps the previous instrument;
     * a pitch of the wrong kind (drums, not drums) moves by 128; a length above ``d-95`` becomes ``d-95``;
-    * an onset behind its bar's end sounds inside the next bar;
-    * a bar without a meter, where there should be one, has the one before it; a second meter in a bar is passed over;
+    * an onset after its bar's end sounds inside the next bar;
+    * a bar without a meter, where there should be one, has the one before it; a second meter in a bar is ignored;
       1/64 becomes 2/64.
 
     Parameters
@@ -546,8 +534,8 @@ def decode_with_repairs(
     bar_meter = _bar_meters(kind, value, bar, bars, meter, with_meters, repairs)
     bar_start = np.concatenate(([0], np.cumsum(BAR_LENGTHS[bar_meter])))
 
-    last_onset, last_bar_end, last_program = _latest(kind == _O), _latest(bar_end), _latest(kind == _I)
-    # -1 would read the last word; the places that have none are set to what stands for them.
+    last_onset, last_bar_end, last_program = latest(kind == _O), latest(bar_end), latest(kind == _I)
+    # an index of -1 reads the last word; those values are replaced below
     placed = last_onset > last_bar_end
     position = np.where(placed, value[last_onset], 0) if count else value
     at = bar_start[bar] + position
@@ -585,15 +573,20 @@ def decode_with_repairs(
     if not in_time.all():
         repairs["note out of reach"] = int((~in_time).sum())
 
+    if not bars:
+        return Score.of(TICKS_PER_QUARTER, (), (), ()), +repairs
     tempo_at, tempo = at[kind == _T], value[kind == _T]
+    order = np.argsort(tempo_at, kind="stable")
+    tempo_at, tempo = changes_from_start(tempo_at[order], tempo[order], DEFAULT_TEMPO_CODE)
+    in_reach, bars_in_reach = tempo_at < END_OF_TIME, bar_start[:-1] < END_OF_TIME
     length = np.maximum(DURATION_VALUES[np.minimum(duration, DURATIONS - 1)], 1)
-    return (
-        _score(
-            onset[in_time], length[in_time], program[in_time], pitch[in_time] & 127, velocity[in_time],
-            tempo_at, tempo, bar_start[:-1], bar_meter,
-        ),
-        +repairs,
-    )  # fmt: skip
+    score = score_of_positions(
+        [column[in_time] for column in (onset, length, program, pitch, velocity)],
+        (tempo_at[in_reach], tempo[in_reach]),
+        (bar_start[:-1][bars_in_reach], bar_meter[bars_in_reach]),
+        TICKS_PER_POSITION,
+    )
+    return score, +repairs
 
 
 def _bar_meters(
@@ -615,43 +608,8 @@ def _bar_meters(
     repairs["meter without length"] = int((value[given] == NO_LENGTH).sum())
     codes = np.full(bars, -1)
     codes[bar[given]] = np.where(value[given] == NO_LENGTH, _SHORTEST, value[given])
-    known = _latest(codes >= 0)
+    known = latest(codes >= 0)
     return np.where(known >= 0, codes[known], meter_code(*meter)) if bars else codes
-
-
-def _score(
-    onset: np.ndarray,
-    length: np.ndarray,
-    program: np.ndarray,
-    pitch: np.ndarray,
-    velocity: np.ndarray,
-    tempo_at: np.ndarray,
-    tempo: np.ndarray,
-    bar_start: np.ndarray,
-    bar_meter: np.ndarray,
-) -> Score:
-    """Positions and codes as a score; tempi and meters are written where they change."""
-    if len(bar_start) == 0:
-        return Score.of(TICKS_PER_QUARTER, (), (), ())
-    order = np.argsort(tempo_at, kind="stable")
-    tempo_at, tempo = changes_from_start(tempo_at[order], tempo[order], DEFAULT_TEMPO_CODE)
-    tempo_changes = np.insert(tempo[1:] != tempo[:-1], 0, True) & (tempo_at < END_OF_TIME)
-    meter_changes = np.insert(bar_meter[1:] != bar_meter[:-1], 0, True) & (bar_start < END_OF_TIME)
-    ticks = TICKS_PER_POSITION
-    return Score(
-        resolution=TICKS_PER_QUARTER,
-        onset=onset * ticks,
-        end=(onset + length) * ticks,
-        program=program.astype(np.int16),
-        pitch=pitch.astype(np.int16),
-        velocity=velocity.astype(np.int16),
-        track=program.astype(np.int32),
-        tempo_tick=tempo_at[tempo_changes] * ticks,
-        tempo_bpm=TEMPO_VALUES[tempo[tempo_changes]],
-        meter_tick=bar_start[meter_changes] * ticks,
-        meter_numerator=METER_NUMERATORS[bar_meter[meter_changes]],
-        meter_denominator=METER_DENOMINATORS[bar_meter[meter_changes]],
-    )
 
 
 def decode(ids: np.ndarray, meter: tuple[int, int] = DEFAULT_METER) -> Score:
@@ -686,7 +644,7 @@ def command_words() -> list[str]:
     words = []
     for key, members, classes in COMMANDS:
         stems = [f"{key}_{member}" for member in range(members)] if members else [key]
-        words += [f"{stem}_{one}" for stem in stems for one in range(classes)]
+        words += [f"{stem}_{number}" for stem in stems for number in range(classes)]
     return words
 
 
@@ -702,7 +660,7 @@ _IDS = {word: number for number, word in enumerate(WORDS)}
 
 def to_words(ids: np.ndarray) -> str:
     """The ids (int [T], 0..1252) as one line of words."""
-    return " ".join([WORDS[one] for one in ids.tolist()])
+    return " ".join([WORDS[number] for number in ids.tolist()])
 
 
 def from_words(line: str) -> np.ndarray:
@@ -716,6 +674,5 @@ def dictionary_text() -> str:
 
 
 def is_dictionary(data: bytes) -> bool:
-    """Whether the bytes of a ``dict.txt`` are this codec's dictionary (line ends and a missing last newline aside)."""
-    normalised = b"\n".join(data.split(b"\r\n")).rstrip(b"\n") + b"\n"
-    return hashlib.sha256(normalised).hexdigest() == DICTIONARY_SHA256
+    """Whether the bytes of a ``dict.txt`` are this codec's dictionary; see :func:`.octuple.is_dictionary`."""
+    return octuple.is_dictionary(data, DICTIONARY_SHA256)

@@ -1,4 +1,4 @@
-"""Which REMI words may follow which, for a whole batch at once: what encoding can give, and nothing else.
+"""The grammar of REMI: which words may follow, for a whole batch at once, so that a score could be encoded so.
 
 Every sequence that only ever takes an allowed word decodes without a repair, and encoding what it decodes to (as it
 stands, ``plain=True``) gives the sequence back, trailing empty bars apart:
@@ -158,7 +158,7 @@ class RemiGrammar:
     words : sequence of str, optional
         The words of the model's dictionary by id; by default those of ``remi.WORDS``.
     meter : (int, int)
-        Of the bars of ``notes``, which do not tell it.
+        Time signature of the bars of layout ``notes``, which has no time-signature tokens.
 
     Raises
     ------
@@ -180,13 +180,14 @@ class RemiGrammar:
         self._bar_length = int(BAR_LENGTHS[meter_code(*meter)])
         words = WORDS if words is None else words
         self.vocabulary_size = len(words)
-        number = {word: at for at, word in enumerate(words)}
+        number = {word: row for row, word in enumerate(words)}
         kinds_used = np.append((self._following >= 0).any(axis=0), False)
         self._used = np.flatnonzero(kinds_used[_KIND])  # ids of remi that may ever be allowed
-        missing = [WORDS[one] for one in self._used.tolist() if WORDS[one] not in number]
+        used_words = [WORDS[word_id] for word_id in self._used.tolist()]
+        missing = [word for word in used_words if word not in number]
         if missing:
-            raise OptionError(f"the dictionary has no word {missing[0]}, which --layout {layout} needs.")
-        self._place = np.array([number[WORDS[one]] for one in self._used])  # their ids in the model's dictionary
+            raise OptionError(f"the dictionary has no word {missing[0]}, which layout {layout} needs.")
+        self._place = np.array([number[word] for word in used_words])  # their ids in the model's dictionary
         self._moved = not np.array_equal(self._place, self._used)
         self._id_of = np.full(self.vocabulary_size, UNK)
         self._id_of[self._place] = self._used
@@ -229,10 +230,10 @@ class RemiGrammar:
         state[:, [_LAST_PITCH, _LAST_DURATION, _LAST_VELOCITY]] = _HIGHEST
         state[:, _MOST] = _UNLIMITED
         if prompt is not None and len(prompt):
-            one = self._read(GrammarState(state[:1], None), np.asarray(prompt, np.int64))
-            if one.rows[0, _PHASE] != _BETWEEN:
+            read = self._read(GrammarState(state[:1], None), np.asarray(prompt, np.int64))
+            if read.rows[0, _PHASE] != _BETWEEN:
                 raise OptionError("the prompt ends inside a bar; whole bars are needed.")
-            state[:] = one.rows
+            state[:] = read.rows
         state[:, _ROOM] = room
         state[:, _LEAST] = least_bars
         state[:, _MOST] = _UNLIMITED if most_bars is None else most_bars
@@ -289,7 +290,7 @@ class RemiGrammar:
     def _kinds(self, rows: np.ndarray) -> np.ndarray:
         """Which kinds of words may follow, bool [B, 9], as far as layout, room and numbers of bars go."""
         phase, bars = rows[:, _PHASE], rows[:, _BARS]
-        due = np.maximum(rows[:, _LEAST] - bars - 1, 0) * self.empty_bar  # behind the bar that is open or opened now
+        due = np.maximum(rows[:, _LEAST] - bars - 1, 0) * self.empty_bar  # after the bar that is open or opened now
         kinds = self._need_after[phase] <= (rows[:, _ROOM] - due)[:, None]
         between = phase == _BETWEEN
         if between.any():
@@ -341,22 +342,22 @@ class RemiGrammar:
         Raises
         ------
         OptionError
-            One of them cannot follow; tells which.
+            Names the first word that cannot follow.
         """
         rows = state.rows.copy()
         rows[:, _ROOM], rows[:, _HAS_NOTE] = _UNLIMITED, 1
         state = GrammarState(rows, None)
         plain = RemiGrammar(self.layout) if self._moved else self
         plain._bar_length = self._bar_length
-        for at, one in enumerate(ids.tolist()):
-            if not 0 <= one < MUSIC_END or not plain.allowed(state)[0, one]:
-                word = WORDS[one] if 0 <= one < len(WORDS) else str(one)
-                beyond = self.layout == NOTES and ONSET + self._bar_length <= one < ONSET + ONSETS
+        for index, word_id in enumerate(ids.tolist()):
+            if not 0 <= word_id < MUSIC_END or not plain.allowed(state)[0, word_id]:
+                word = WORDS[word_id] if 0 <= word_id < len(WORDS) else str(word_id)
+                beyond = self.layout == NOTES and ONSET + self._bar_length <= word_id < ONSET + ONSETS
                 raise OptionError(
-                    f"word {at + 1} of the prompt, {word}, cannot follow there in layout {self.layout}"
-                    f"{'; --meter N/D tells how long bars are' * beyond}."
+                    f"word {index + 1} of the prompt, {word}, cannot follow there in layout {self.layout}"
+                    f"{'; meter N/D sets how long bars are' * beyond}."
                 )
-            state = plain.advance(state, np.array([one]))
+            state = plain.advance(state, np.array([word_id]))
         return state
 
     def whole_bars(self, ids: np.ndarray) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""Requests: the words in which a person asks for attributes of music, and back.
+"""Requests: lines of words that ask for attributes of music, to class vectors and back.
 
 A request is a line such as ``piano violin no-drum key=minor tempo=slow bars=16``, or command words (``K1_1``), in any
 order and case.  It is read as a class vector (see :mod:`musicbert_plugin.codecs.attributes`): what it does not mention
@@ -54,14 +54,14 @@ _CHOICES: dict[str, tuple[str, tuple[str, ...]]] = {
 }
 INSTRUMENT_WORDS = tuple(name.replace(" ", "_") for name in INSTRUMENTS)
 _COMMAND_WORDS = {
-    WORDS[first + one].lower(): (slot, one)
+    WORDS[first + number].lower(): (slot, number)
     for slot, (first, classes) in enumerate(zip(SLOT_ID.tolist(), SLOT_CLASSES.tolist(), strict=True))
-    for one in range(classes)
+    for number in range(classes)
 }
 
 
 def accepted_words() -> str:
-    """All that a request may hold, in one clause."""
+    """All words that a request may hold, in one clause."""
     choices = ", ".join(
         f"{name}={'|'.join(values) if values else '1..16' if name == 'bars' else 'N'}"
         for name, (_, values) in _CHOICES.items()
@@ -72,8 +72,8 @@ def accepted_words() -> str:
 def parse_request(line: str) -> np.ndarray:
     """The class vector, uint8 [63], of words such as ``piano no-drum key=minor bars=16`` or ``I1s2_0_0 K1_1``.
 
-    Words come in any order and case; what is not said is NA.  ``bars`` and ``seconds`` select a class.  A last
-    ``<sep>`` is passed over.
+    Words come in any order and case; attributes that are not mentioned are NA.  ``bars`` and ``seconds`` select a
+    class.  A final ``<sep>`` is ignored.
 
     Raises
     ------
@@ -96,7 +96,7 @@ def parse_request(line: str) -> np.ndarray:
 
 
 def _meaning(word: str) -> list[tuple[int, int, str]]:
-    """The (slot, class, exact value if the class is a range) that a word of a request says."""
+    """The (slot, class, exact value if the class is a range) that a word of a request stands for."""
     text = word.lower()
     if text in _COMMAND_WORDS:
         return [(*_COMMAND_WORDS[text], "")]
@@ -118,7 +118,7 @@ def _meaning(word: str) -> list[tuple[int, int, str]]:
         if not 0 < number < float("inf"):
             raise OptionError(f"{word!r}: accepted is a finite number of seconds above 0.")
         return [(slot, int(np.searchsorted(SECONDS, number)), repr(number))]
-    lower = [one.lower() for one in values]
+    lower = [choice.lower() for choice in values]
     parts = value.split(",") if name == "genre" else [value]
     for part in parts:
         if part not in lower:

@@ -1,11 +1,11 @@
-"""The one form in which music enters and leaves every codec, and its reading from and writing to MIDI files.
+"""Scores, which every codec reads and writes, and MIDI files.
 
-A :class:`Score` is a piece as arrays: notes, tempo changes and meter changes on a common time axis of ticks.  Codecs
-see nothing else, so they know no MIDI library; this file alone does.
+A :class:`Score` is a piece as arrays: notes, tempo changes and time signatures on a common time axis of ticks.  This is
+the only codec file that uses a library for MIDI.
 
 Reading
 -------
-``symusic`` parses.  It pairs note-ons and note-offs first-in-first-out per (track, channel, pitch), which is what
+``symusic`` parses the file.  It pairs note-ons and note-offs first-in-first-out per (track, channel, pitch), as
 ``miditoolkit`` 1.0.1 does, and gives a note the program of its note-on (miditoolkit: of its note-off; the two differ
 only where a program changes inside a sounding note).  Before the parser sees the bytes, an RMID container is unwrapped
 and an over-long header chunk is cut to its six defined bytes.  Refused, each with a reason and a sentence: files that
@@ -39,6 +39,7 @@ import numpy as np
 import symusic
 
 from musicbert_plugin.errors import ScoreError
+from musicbert_plugin.files import atomic_path
 
 logger = logging.getLogger(__name__)
 
@@ -61,7 +62,7 @@ class Score:
     pitch, velocity : int16 [N]
         MIDI pitch (a drum's is its key) 0..127; velocity 1..127.
     track : int32 [N]
-        The track that a note came from; only tells notes of equal program apart.
+        The track of a note in its source; it distinguishes notes of equal program.
     tempo_tick, tempo_bpm : int64 [K], float64 [K]
         Tempo changes in quarter notes per minute, sorted by tick.  120 before the first.
     meter_tick, meter_numerator, meter_denominator : int64 [M]
@@ -280,7 +281,7 @@ def _parse(data: bytes, name: str) -> tuple[Any, int]:
 
 
 def repair_sentence(name: str, repaired: int) -> str:
-    """What to tell the user of a file whose score has ``repaired`` above 0."""
+    """The warning about a file whose score has ``repaired`` above 0."""
     return f"{name}: repaired: data byte above 127, read as 127 ({repaired})"
 
 
@@ -389,7 +390,7 @@ def _layers(score: Score, end: np.ndarray) -> np.ndarray:
     """Each note's layer, from 0, in which no note of its track, program and pitch ends before an earlier one does.
 
     Within a layer first-in-first-out pairing gives every note its own end.  Notes of different velocity that begin
-    together lie in different layers, since their order in a file is nobody's promise.
+    together lie in different layers, since their order in a file is not guaranteed.
     """
     layer = np.zeros(len(score), np.int64)
     group = (score.track.astype(np.int64) << 16) | (score.program.astype(np.int64) << 8) | score.pitch
@@ -418,9 +419,9 @@ def midi_bytes(score: Score) -> bytes:
     order = np.lexsort((score.onset + length, score.onset, score.pitch, key))
     groups, starts = np.unique(key[order], return_index=True)
     stops = np.append(starts[1:], len(order))
-    for at in np.argsort(groups & 255, kind="stable"):  # the lowest program first, drums last
-        rows = order[starts[at] : stops[at]]
-        program = int(groups[at] & 255)
+    for group in np.argsort(groups & 255, kind="stable"):  # the lowest program first, drums last
+        rows = order[starts[group] : stops[group]]
+        program = int(groups[group] & 255)
         drums = program == DRUMS
         track: Any = symusic.Track(
             name="drums" if drums else str(program), program=0 if drums else program, is_drum=drums
@@ -455,11 +456,9 @@ def write_midi(score: Score, path: str | os.PathLike[str]) -> None:
     ScoreError
         Reason ``"unwritable"``: the folder is missing or does not allow it.
     """
-    path = Path(path)
-    partial = path.with_name(f".{path.name}.partial")
     data = midi_bytes(score)
     try:
-        partial.write_bytes(data)
-        os.replace(partial, path)
+        with atomic_path(path) as unfinished:
+            unfinished.write_bytes(data)
     except OSError as error:
         raise ScoreError("unwritable", f"{path}: cannot be written ({error.strerror or error}).") from None

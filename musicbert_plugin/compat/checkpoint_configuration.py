@@ -3,8 +3,8 @@
 A checkpoint holds weights and the configuration of the training that wrote them.  fairseq builds whatever task, model
 and criterion that configuration names, and some of its builders run option strings as Python (``wav2vec2`` its
 ``conv_feature_layers``, ``ctc`` its ``wer_args``).  Reading a file with ``weights_only=True`` does not prevent this,
-since the strings are harmless until something is built from them.  :func:`check_configuration` is therefore called for
-every checkpoint right after it was read, and refuses everything but
+since the strings are harmless until something is built from them.  Every checkpoint therefore passes
+:func:`checked_configuration` right after it was read, which refuses everything but
 
 * models, tasks and criterions of this plugin, and the names in :data:`OLD_TASKS` and :data:`OLD_CRITERIONS`, which
   published files carry;
@@ -23,7 +23,7 @@ import argparse
 import ast
 import dataclasses
 import re
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import numpy as np
@@ -59,7 +59,7 @@ DEEPEST = 12
 _RESOLVER = re.compile(r"\$\{[^}$]*:")
 
 
-def check_configuration(state: Mapping[str, Any], path: object) -> None:
+def checked_configuration(state: Mapping[str, Any], path: object) -> tuple[argparse.Namespace | None, Any]:
     """Refuse a checkpoint whose configuration names anything that this plugin does not build from files.
 
     Parameters
@@ -69,17 +69,24 @@ def check_configuration(state: Mapping[str, Any], path: object) -> None:
     path : object
         How the file is called in the error message.
 
+    Returns
+    -------
+    args, cfg : Namespace or None, dict or None
+        The two, made anew of plain dictionaries, lists, Namespaces and values: what was checked is what is built.
+
     Raises
     ------
     CheckpointError
         If a name, a field or a value is not accepted.
     """
     try:
-        _check_args(state.get("args"), path)
-        _check_cfg(state.get("cfg"), path)
+        args, cfg = _rebuilt(state.get("args"), path, "args"), _rebuilt(state.get("cfg"), path, "cfg")
+        _check_args(args, path)
+        _check_cfg(cfg, path)
     except (RecursionError, OmegaConfBaseException) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise CheckpointError(f"{path} has a configuration that cannot be read: {reason}.") from error
+    return args, cfg
 
 
 def _check_args(args: Any, path: object) -> None:
@@ -88,24 +95,24 @@ def _check_args(args: Any, path: object) -> None:
         return
     if not isinstance(args, argparse.Namespace):
         raise CheckpointError(f"{path} has {_type(args)} as 'args', but a Namespace of options is expected.")
-    _check_values(args, path, "args")
-    for section, key in _SECTIONS.items():
-        _check_name(section, getattr(args, key, getattr(args, "_name", None) if section == "model" else None), path)
+    for section, key in SECTIONS.items():
+        if section in BUILT and getattr(args, key, None) is None:
+            raise CheckpointError(f"{path} does not say which {section} it holds: its 'args' have no {key!r}.")
+        _check_name(section, getattr(args, key, None), path)
+    _check_name("model", getattr(args, "_name", None), path)
 
 
 def _check_cfg(cfg: Any, path: object) -> None:
     """Check the configuration of a newer file, a mapping of sections."""
     if cfg is None:
         return
-    sections = _mapping(cfg)
-    if sections is None:
+    if not isinstance(cfg, dict):
         raise CheckpointError(f"{path} has {_type(cfg)} as 'cfg', but a mapping is expected.")
-    _check_values(sections, path, "cfg")
-    for section, key in _SECTIONS.items():
-        _check_section(section, key, sections.get(section), path)
+    for section in SECTIONS:
+        _check_section(section, cfg.get(section), path)
 
 
-_SECTIONS = {
+SECTIONS = {
     "model": "arch",
     "task": "task",
     "criterion": "criterion",
@@ -116,7 +123,10 @@ _SECTIONS = {
     "bpe": "bpe",
     "simul_type": "simul_type",
 }
-"""The sections of a configuration from which fairseq builds something, and what a Namespace calls their names."""
+"""The sections of a configuration from which fairseq can build something, and what a Namespace calls their names."""
+
+BUILT = ("model", "task", "criterion")
+"""Sections that every file has to have, since fairseq builds something from them when it reads one."""
 
 
 def accepted_names(section: str) -> list[str]:
@@ -150,28 +160,24 @@ def _is_ours(cls: type) -> bool:
     return cls.__module__.partition(".")[0] == __name__.partition(".")[0]
 
 
-def _check_section(section: str, key: str, value: Any, path: object) -> None:
-    if value is None or isinstance(value, str):
-        _check_name(section, value, path)
+def _check_section(section: str, value: Any, path: object) -> None:
+    if value is None and section not in BUILT:
         return
-    if isinstance(value, argparse.Namespace):
-        options = vars(value)
-        # fairseq takes the name from either, depending on what is built.
-        for name in {options.get("_name"), options.get(key)}:
-            _check_name(section, name, path)
-        return
-    options = _mapping(value)
-    if options is None:
+    if not isinstance(value, dict | argparse.Namespace):
         raise CheckpointError(f"{path} has {_type(value)} as cfg.{section}, but a mapping is expected.")
-    name = options.get("_name")
-    for found in {name, options.get("arch")} if section == "model" else {name}:
-        _check_name(section, found, path)
-    known = _fields(section, name)
+    options = value if isinstance(value, dict) else vars(value)
+    # fairseq takes the name of what it builds from any of these, and without one from the first key of a model
+    names = {options.get("_name"), options.get(SECTIONS[section])} - {None}
+    if not names and (section in BUILT or set(options) - {"_name"}):
+        raise CheckpointError(f"{path} does not say which {section} it holds: cfg.{section} has no '_name'.")
+    for name in names:
+        _check_name(section, name, path)
+    known = _fields(section, options.get("_name")) if isinstance(value, dict) else set()
     unknown = [field for field in options if known and field not in known]
     if unknown:
         raise CheckpointError(
-            f"{path} gives the {_WORDS.get(section, section)} {name!r} the option {unknown[0]!r}, which this version "
-            f"does not know; accepted are: {', '.join(sorted(known - {'_name'}))}."
+            f"{path} gives the {_WORDS.get(section, section)} {options['_name']!r} the option {unknown[0]!r}, which "
+            f"this version does not know; accepted are: {', '.join(sorted(known - {'_name'}))}."
         )
 
 
@@ -207,43 +213,28 @@ def _fields(section: str, name: Any) -> set[str]:
     return {field.name for field in dataclasses.fields(found)} | {"_name"} if found is not None else set()
 
 
-def _check_values(options: Any, path: object, where: str) -> None:
-    for name, value in _leaves(options, where, path):
-        if isinstance(value, str):
-            if _RESOLVER.search(value):
-                raise CheckpointError(
-                    f"{path} computes {name} as {value[:60]!r}; a value without a resolver is accepted."
-                )
-            if name.rpartition(".")[2] in EVALUATED and not _is_literal(value):
-                raise CheckpointError(f"{path} gives {name} as {value[:60]!r}; numbers in brackets are accepted.")
-        elif value is not None and not isinstance(value, bool | int | float | np.generic):
-            raise CheckpointError(f"{path} has {_type(value)} as {name}; numbers, strings and lists are accepted.")
+def _rebuilt(value: Any, path: object, name: str, depth: int = 0) -> Any:
+    """A nested configuration made anew of plain containers, every value of it checked.
 
-
-def _leaves(value: Any, name: str, path: object, depth: int = 0) -> Iterator[tuple[str, Any]]:
-    """Every value of a nested configuration that holds no others, with the path of names that leads to it."""
+    Interpolations of omegaconf stay as they are, but for those that call a resolver, which are refused.
+    """
     if depth > DEEPEST:
         raise CheckpointError(f"{path} nests {name} more than {DEEPEST} levels deep, which no configuration is.")
-    mapping = vars(value) if isinstance(value, argparse.Namespace) else _mapping(value)
-    if mapping is None and isinstance(value, list | tuple | ListConfig):
-        mapping = dict(enumerate(_plain(value)))
-    if mapping is None:
-        yield name, value
-        return
-    for key, inner in mapping.items():
-        yield from _leaves(inner, f"{name}.{key}", path, depth + 1)
-
-
-def _mapping(value: Any) -> dict[Any, Any] | None:
-    """A mapping as a dictionary, its interpolations unresolved; None for anything else."""
-    value = _plain(value)
-    return value if isinstance(value, dict) else None
-
-
-def _plain(value: Any) -> Any:
-    """A container of omegaconf as one of Python, its interpolations unresolved; other values as they are."""
     if isinstance(value, DictConfig | ListConfig):
-        return OmegaConf.to_container(value, resolve=False, enum_to_str=True)
+        value = OmegaConf.to_container(value, resolve=False, enum_to_str=True)
+    if isinstance(value, argparse.Namespace):
+        return argparse.Namespace(**_rebuilt(dict(vars(value)), path, name, depth))
+    if isinstance(value, dict):
+        return {str(key): _rebuilt(inner, path, f"{name}.{key}", depth + 1) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [_rebuilt(inner, path, f"{name}.{index}", depth + 1) for index, inner in enumerate(value)]
+    if isinstance(value, str):
+        if _RESOLVER.search(value):
+            raise CheckpointError(f"{path} computes {name} as {value[:60]!r}; a value without a resolver is accepted.")
+        if name.rpartition(".")[2] in EVALUATED and not _is_literal(value):
+            raise CheckpointError(f"{path} gives {name} as {value[:60]!r}; numbers in brackets are accepted.")
+    elif value is not None and not isinstance(value, bool | int | float | np.generic):
+        raise CheckpointError(f"{path} has {_type(value)} as {name}; numbers, strings and lists are accepted.")
     return value
 
 

@@ -1,4 +1,4 @@
-"""How a fairseq command of this plugin ends when something was wrong: one sentence on stderr, and exit status 2.
+"""Errors of fairseq commands with this plugin: one sentence on stderr, and exit status 2.
 
 A command fails in many places: in the plugin (:mod:`musicbert_plugin.errors`), in fairseq, in a data-loader worker, in
 a process that was spawned for another GPU.  :func:`sentence_for` finds the sentence in whatever arrives; ``None`` means
@@ -20,7 +20,7 @@ from typing import Any
 from musicbert_plugin.errors import MusicError
 from musicbert_plugin.files import shown
 
-# What fairseq itself words well enough: the type it raises, how the message begins, and what to add.
+# messages of fairseq that are shown: the type, the beginning of the message, and what to show instead
 KNOWN_MESSAGES: tuple[tuple[type[BaseException], str, str], ...] = (
     (OSError, "Dataset not found", ""),
     (OSError, "Model file not found", ""),
@@ -210,18 +210,18 @@ def _architecture(links: list[_Link], cfg: Any) -> str | None:
 
 def _difference(message: str) -> str:
     """In words, what ``load_state_dict`` found: the first of each kind of difference, and how many there are."""
-    told = []
+    differences = []
     mismatch = r"size mismatch for ([\w.]+): copying a param with shape (.*?) from checkpoint, .*? is (.*?)\.(?:\s|$)"
     shapes = re.findall(mismatch, message)
     if shapes:
         name, there, here = shapes[0]
-        told.append(f"{name} is {_shape(there)} in the file and {_shape(here)} here{_more(shapes)}")
+        differences.append(f"{name} is {_shape(there)} in the file and {_shape(here)} here{_more(shapes)}")
     for wording, meaning in (("Missing", "is not in the file"), ("Unexpected", "is in the file only")):
         found = re.search(rf"{wording} key\(s\) in state_dict: (.*?)\. ?(?:\n|$)", message)
         names = re.findall(r'"([^"]+)"', found[1]) if found else []
         if names:
-            told.append(f"{names[0]} {meaning}{_more(names)}")
-    return "; ".join(told) or _one_line(message)
+            differences.append(f"{names[0]} {meaning}{_more(names)}")
+    return "; ".join(differences) or _one_line(message)
 
 
 def _more(things: list[Any]) -> str:
@@ -233,7 +233,7 @@ def _shape(text: str) -> str:
 
 
 def _loaded_file(cfg: Any) -> str:
-    """The checkpoint that a command was told to load (``--path``)."""
+    """The checkpoint of ``--path``."""
     path = getattr(getattr(cfg, "common_eval", None), "path", None) or getattr(cfg, "path", None)
     return str(path) if path else "The checkpoint"
 

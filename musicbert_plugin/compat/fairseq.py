@@ -1,9 +1,10 @@
-"""Every concession to the age of fairseq, in one file, each with its reason.
+"""All changes to fairseq for today's versions of its dependencies, each with its reason.
 
-fairseq was last released for Python 3.8, numpy 1.2x and torch 1.x.  On today's versions some of its paths fail; what
-must give way is changed here, when ``tasks/__init__.py`` imports this file: after fairseq itself, before its arguments
+fairseq was last released for Python 3.8, numpy 1.2x and torch 1.x.  On today's versions some of its paths fail; they
+are changed here, when ``tasks/__init__.py`` imports this file: after fairseq itself, before its arguments
 are parsed, its processes started or its files opened.  Every change tests for the feature it needs and not for a
-version, may be applied twice, and is held by ``tests/test_compat.py``, which also shows what happens without it.
+version, may be applied twice, and is tested by ``tests/compat/test_fairseq.py``, which also shows what happens without
+it.
 
 The rest of the process is left alone: numpy and torch are never changed themselves (modules of fairseq get views of
 their own), and tasks, models and criterions of fairseq keep working as they did.
@@ -45,16 +46,16 @@ import torch
 from fairseq.file_io import PathManager
 from omegaconf.errors import ConfigKeyError, ValidationError
 
-from musicbert_plugin.compat.checkpoint_configuration import check_configuration
+from musicbert_plugin.compat.checkpoint_configuration import checked_configuration
 from musicbert_plugin.compat.error_messages import one_sentence, report_hydra_job
 from musicbert_plugin.errors import CheckpointError, OptionError
-from musicbert_plugin.files import UNFINISHED, atomic_path
+from musicbert_plugin.files import atomic_path
 
 logger = logging.getLogger(__name__)
 
 
 class _View(types.ModuleType):
-    """A module as another module sees it: every name of the original, but for those set on the view."""
+    """A module in which some names are replaced: all others are those of the original."""
 
     def __init__(self, original: types.ModuleType, **names: Any) -> None:
         super().__init__(original.__name__, original.__doc__)
@@ -68,13 +69,29 @@ def _has_view(module: Any, name: str) -> bool:
     return "_original" in vars(getattr(module, name))
 
 
-def _replace_everywhere(original: Callable[..., Any], replacement: Callable[..., Any]) -> None:
-    """Put ``replacement`` wherever fairseq holds ``original``, copies bound by ``from x import y`` included."""
-    for name, module in list(sys.modules.items()):
-        if name.partition(".")[0] in ("fairseq", "fairseq_cli", "__main__") and isinstance(module, types.ModuleType):
-            for attribute, value in list(vars(module).items()):
+def _in_place_of(original: Callable[..., Any]) -> Callable[[Callable[..., Any]], None]:
+    """Decorate a function that takes ``original`` before its arguments, and is called instead of it.
+
+    It replaces the function wherever fairseq holds it, copies bound by ``from x import y`` included; a function that
+    was replaced before stays.
+    """
+
+    def replace(function: Callable[..., Any]) -> None:
+        if getattr(original, "replaced_by_plugin", False):
+            return
+
+        @functools.wraps(original)
+        def replacement(*args: Any, **options: Any) -> Any:
+            return function(original, *args, **options)
+
+        replacement.replaced_by_plugin = True  # type: ignore[attr-defined]
+        for name, module in list(sys.modules.items()):
+            ours = name.partition(".")[0] in ("fairseq", "fairseq_cli", "__main__")
+            for attribute, value in list(vars(module).items()) if ours and isinstance(module, types.ModuleType) else ():
                 if value is original:
                     setattr(module, attribute, replacement)
+
+    return replace
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -115,7 +132,7 @@ def give_numpy_views() -> None:
 
 
 def checkpoint_types() -> list[Any]:
-    """What a fairseq checkpoint may hold besides tensors; reading any of these runs no code.
+    """The types that a fairseq checkpoint may hold besides tensors; reading any of these runs no code.
 
     * ``argparse.Namespace``: in every file whose model has no dataclass, and the whole ``args`` of older ones;
     * omegaconf's containers, and the types their metadata name: files of 2021, whose ``cfg`` was pickled as it stood;
@@ -145,7 +162,7 @@ def checkpoint_types() -> list[Any]:
         (typing.Any, "typing.Any"),
         numpy.dtype,
         *sorted({type(numpy.dtype(code)) for code in "?bBhHiIlLqQefd"}, key=repr),
-        # numpy 1 and numpy 2 give the same function different homes
+        # numpy 1 and numpy 2 have the same function in different modules
         (scalar, "numpy.core.multiarray.scalar"),
         (scalar, "numpy._core.multiarray.scalar"),
     ]
@@ -184,7 +201,7 @@ def load_safely(file: Any, *args: Any, **options: Any) -> Any:
 
     ``weights_only`` is passed explicitly, since a default can be switched off by TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD.
     Raises CheckpointError for a file that holds a type which is not allow-listed, is damaged, is something else, or
-    names what :func:`check_configuration` refuses; and where torch itself is not safe.
+    names what :func:`checked_configuration` refuses; and where torch itself is not safe.
     """
     name = getattr(file, "name", file)
     require_safe_torch(name)
@@ -208,7 +225,7 @@ def load_safely(file: Any, *args: Any, **options: Any) -> Any:
         # fairseq rewrites the configuration of older files, and fails on one that it does not understand
         state["args"] = state["cfg"] = None
     else:
-        check_configuration(state, name)
+        state["args"], state["cfg"] = checked_configuration(state, name)
     return state
 
 
@@ -245,7 +262,7 @@ def load_checkpoints_safely() -> None:
     """Let ``fairseq.checkpoint_utils``, which reads every checkpoint, load by :func:`load_safely`.
 
     A training that goes on (``fairseq.trainer``) builds nothing from the file and may go on from any: stock models of
-    fairseq, whose names :func:`check_configuration` refuses, keep training and resuming as they did.
+    fairseq, whose names :func:`checked_configuration` refuses, keep training and resuming as they did.
     """
     module: Any = fairseq.checkpoint_utils
     if not _has_view(module, "torch"):
@@ -289,34 +306,28 @@ def go_on_from_the_newest_whole_checkpoint() -> None:
     That is ``checkpoint_last.pt``, unless a training was killed between writing another file and copying it to that
     name, or that name holds the beginning of a file (as killed trainings without this module leave it).
     """
-    original = fairseq.checkpoint_utils.load_checkpoint
-    if getattr(original, "finds_whole_files", False):
-        return
 
-    @functools.wraps(original)
-    def load_checkpoint(cfg: Any, trainer: Any, **options: Any) -> Any:
+    @_in_place_of(fairseq.checkpoint_utils.load_checkpoint)
+    def load_checkpoint(original: Any, cfg: Any, trainer: Any, **options: Any) -> Any:
         if cfg.restore_file == LAST_CHECKPOINT and os.path.isdir(cfg.save_dir):
             suffix = trainer.checkpoint_suffix or ""
             last = Path(cfg.save_dir, LAST_CHECKPOINT.replace(".pt", f"{suffix}.pt"))
-            newest = newest_whole_checkpoint(last, suffix)
+            begins_with = None if cfg.finetune_from_model is None else Path(cfg.finetune_from_model)
+            newest = newest_whole_checkpoint(last, suffix, begins_with) if not cfg.no_last_checkpoints else None
             if newest is not None and newest != last:
-                logger.warning(
-                    f"{last} is {'older' if _is_whole(last) else 'not complete'}; this training goes on from {newest}."
-                )
+                state = "missing" if not last.exists() else "older" if _is_whole(last) else "not complete"
+                logger.warning(f"{last} is {state}; this training goes on from {newest}.")
                 cfg = copy.copy(cfg)
                 # fairseq puts the suffix back, and takes a file to fine-tune only where there is none to go on from
                 cfg.restore_file = str(newest.with_name(newest.name.replace(f"{suffix}.pt", ".pt")))
                 cfg.finetune_from_model = None
         return original(cfg, trainer, **options)
 
-    load_checkpoint.finds_whole_files = True  # type: ignore[attr-defined]
-    _replace_everywhere(original, load_checkpoint)
-
 
 LAST_CHECKPOINT = "checkpoint_last.pt"
 
 
-def newest_whole_checkpoint(last: Path, suffix: str = "") -> Path | None:
+def newest_whole_checkpoint(last: Path, suffix: str = "", begins_with: Path | None = None) -> Path | None:
     """The checkpoint that a training in the folder of ``last`` goes on from.
 
     Parameters
@@ -325,11 +336,13 @@ def newest_whole_checkpoint(last: Path, suffix: str = "") -> Path | None:
         ``checkpoint_last.pt`` with the suffix of the process, which may be missing or cut off.
     suffix : str
         What the names of this process's files carry before ``.pt``.
+    begins_with : Path, optional
+        The file that a training which has no checkpoint yet is fine-tuned from.
 
     Returns
     -------
     Path or None
-        None where the folder has no checkpoint of a training that was interrupted: the training begins anew.
+        None where the folder has no checkpoint to go on from: the training begins anew.
 
     Raises
     ------
@@ -337,14 +350,14 @@ def newest_whole_checkpoint(last: Path, suffix: str = "") -> Path | None:
         If ``last`` is cut off and there is no other.
     """
     exists, whole = last.is_file(), _is_whole(last)
-    if not exists and not last.with_name(last.name + UNFINISHED).exists():
-        return None
     written = last.stat().st_mtime_ns if exists and whole else -1
     others = [
         path
         for path in last.parent.glob(f"checkpoint*{suffix}.pt")
         if path != last and path.stat().st_mtime_ns > written and _is_whole(path)
     ]
+    if not exists:
+        others = [path for path in others if _is_of_this_training(path, begins_with)]
     candidates = [last, *others] if exists and whole else others
     if not candidates:
         if not exists:
@@ -356,8 +369,22 @@ def newest_whole_checkpoint(last: Path, suffix: str = "") -> Path | None:
     return max(candidates, key=lambda path: (_updates(path) if len(candidates) > 1 else 0, path.stat().st_mtime_ns))
 
 
+def _is_of_this_training(path: Path, begins_with: Path | None) -> bool:
+    """Whether a checkpoint in a folder without ``checkpoint_last.pt`` is one that a killed training has left there.
+
+    It holds the state of an optimizer; and where the training is to be fine-tuned from a file, which may lie in the
+    same folder, its name has a number, as those have that a training writes by the way.
+    """
+    if begins_with is not None and not re.match(r"checkpoint_?\d", path.name):
+        return False
+    try:
+        return bool(_read_weights(path).get("last_optimizer_state"))
+    except CheckpointError:
+        return False
+
+
 def _is_whole(path: Path) -> bool:
-    """Whether a file is a zip archive up to its end, as the files of torch.save are, or else can be read."""
+    """Whether a file is a complete zip archive, as the files of torch.save are, or else can be read."""
     try:
         if zipfile.is_zipfile(path):
             with zipfile.ZipFile(path) as archive:
@@ -369,7 +396,7 @@ def _is_whole(path: Path) -> bool:
 
 
 def _updates(path: Path) -> int:
-    """How many updates the training had made that wrote this checkpoint; -1 where it does not say."""
+    """The number of updates that a checkpoint was written after; -1 if it does not say."""
     try:
         return int(_read_weights(path)["optimizer_history"][-1]["num_updates"])
     except (CheckpointError, KeyError, IndexError, TypeError, ValueError):
@@ -392,43 +419,31 @@ def broadcast_from_peers() -> None:
     fairseq sends it through ``torch.save`` and ``torch.load``, whose weights-only reading refuses its own placeholders.
     The sender is a process of the same training, which is trusted; torch's own object broadcast is meant for that.
     """
-    original = distributed_utils._broadcast_object_slow
-    if getattr(original, "from_peers", False):
-        return
 
-    @functools.wraps(original)
-    def broadcast(obj: Any, src_rank: int, group: Any, dist_device: torch.device) -> Any:
+    @_in_place_of(distributed_utils._broadcast_object_slow)
+    def broadcast(original: Any, obj: Any, src_rank: int, group: Any, dist_device: torch.device) -> Any:
         if distributed_utils.use_xla():
             return original(obj, src_rank, group, dist_device)
         box = [obj]
         torch.distributed.broadcast_object_list(box, src=src_rank, group=group, device=dist_device)
         return box[0]
 
-    broadcast.from_peers = True  # type: ignore[attr-defined]
-    _replace_everywhere(original, broadcast)
-
 
 def gather_from_peers() -> None:
-    """What workers tell each other about a batch (predictions, counts) travels without a GPU and at any length.
+    """Gather objects of the workers (predictions, counts) without a GPU and at any length.
 
-    fairseq copies it into a CUDA buffer of 16 KiB, which a CPU has not and a batch of predictions overflows.  torch's
-    own object gather does the same; all workers are processes of one training, which are trusted.
+    fairseq copies them into a CUDA buffer of 16 KiB, which does not exist on a CPU and which a batch of predictions
+    overflows.  torch's own object gather replaces it; all workers are trusted processes of one training.
     """
-    original = distributed_utils.all_gather_list
-    if getattr(original, "from_peers", False):
-        return
 
-    @functools.wraps(original)
-    def gather(data: Any, group: Any = None, max_size: int = 16384) -> list[Any]:
+    @_in_place_of(distributed_utils.all_gather_list)
+    def gather(original: Any, data: Any, group: Any = None, max_size: int = 16384) -> list[Any]:
         group = distributed_utils.get_global_group() if group is None else group
         if distributed_utils.use_xla():
             return original(data, group, max_size)
         gathered: list[Any] = [None] * distributed_utils.get_world_size(group)
         torch.distributed.all_gather_object(gathered, fairseq.utils.move_to_cpu(data), group=group)
         return gathered
-
-    gather.from_peers = True  # type: ignore[attr-defined]
-    _replace_everywhere(original, gather)
 
 
 def bf16_without_tpu(cfg: Any) -> None:
@@ -439,11 +454,11 @@ def bf16_without_tpu(cfg: Any) -> None:
 
 
 def processes_of_a_launcher(cfg: Any) -> None:
-    """Take the place in a training that ``torchrun`` started, on machines without a GPU too.
+    """Join a training that ``torchrun`` started, on machines without a GPU too.
 
-    fairseq divides the rank by the number of GPUs, chooses NCCL, and wraps the model for a device number: none of this
-    exists on a CPU.  And where each machine has one GPU or none, its default world size of 1 makes it overlook the
-    launcher: N trainings would write into one folder.
+    fairseq divides the rank by the number of GPUs, chooses NCCL, and wraps the model for a device number: none of these
+    exist on a CPU.  Where each machine has one GPU or none, its default world size of 1 also makes it ignore the
+    launcher, and N trainings would write into one folder.
     """
     training = cfg.distributed_training
     on_gpu = torch.cuda.is_available() and not cfg.common.cpu
@@ -462,7 +477,7 @@ def processes_of_a_launcher(cfg: Any) -> None:
 
 
 def refuse_fp16_without_cuda(cfg: Any) -> None:
-    """fairseq fails deep inside its optimizer: say what to do instead.  Raises OptionError."""
+    """Raise OptionError where fairseq would fail inside its optimizer, and say what to do instead."""
     wanted = cfg.common.fp16 or getattr(cfg.common, "memory_efficient_fp16", False)
     if wanted and (cfg.common.cpu or not torch.cuda.is_available()):
         why = "--cpu was given" if torch.cuda.is_available() else "this machine has none that torch can use"
@@ -502,20 +517,14 @@ def check_arguments() -> None:
 
     fairseq combines any task with any model, and fails with a traceback where the model misses something of the task.
     """
-    original = fairseq.options.parse_args_and_arch
-    if getattr(original, "ends_with_a_sentence", False):
-        return
 
-    @functools.wraps(original)
-    def parse_args_and_arch(*arguments: Any, **options: Any) -> Any:
+    @_in_place_of(fairseq.options.parse_args_and_arch)
+    def parse_args_and_arch(original: Any, *arguments: Any, **options: Any) -> Any:
         parsed = original(*arguments, **options)
         args = parsed[0] if isinstance(parsed, tuple) else parsed
         with one_sentence():
             refuse_model_of_another_task(getattr(args, "task", None), getattr(args, "arch", None))
         return parsed
-
-    parse_args_and_arch.ends_with_a_sentence = True  # type: ignore[attr-defined]
-    _replace_everywhere(original, parse_args_and_arch)
 
 
 def check_configurations() -> None:
@@ -524,12 +533,9 @@ def check_configurations() -> None:
     Hydra composes any recipe with any model, and ``+model.name=value`` adds any option.  fairseq compares them with the
     dataclasses of the plugin in ``add_defaults``, where omegaconf raises its own errors.
     """
-    original = fairseq.dataclass.initialize.add_defaults
-    if getattr(original, "raises_option_errors", False):
-        return
 
-    @functools.wraps(original)
-    def add_defaults(cfg: Any) -> None:
+    @_in_place_of(fairseq.dataclass.initialize.add_defaults)
+    def add_defaults(original: Any, cfg: Any) -> None:
         refuse_model_of_another_task(*(getattr(cfg.get(section), "_name", None) for section in ("task", "model")))
         try:
             original(cfg)
@@ -539,47 +545,35 @@ def check_configurations() -> None:
             section = error.object_type.__name__
             if isinstance(error, ConfigKeyError):
                 options = sorted({field.name for field in dataclasses.fields(error.object_type)} - {"_name"})
-                told = f"{error.key} is no option of {section}; accepted are: {', '.join(options)}."
+                sentence = f"{error.key} is no option of {section}; accepted are: {', '.join(options)}."
             else:
-                told = f"{error.full_key} of {section}: {str(error).splitlines()[0]}."
-            raise OptionError(told) from error
-
-    add_defaults.raises_option_errors = True  # type: ignore[attr-defined]
-    _replace_everywhere(original, add_defaults)
+                sentence = f"{error.full_key} of {section}: {str(error).splitlines()[0]}."
+            raise OptionError(sentence) from error
 
 
 def wrap_call_main() -> None:
-    """Settle the options where every computing command of fairseq passes, in ``call_main``, and end with a sentence.
+    """Adjust the options in ``call_main``, which every computing command of fairseq calls, and report errors.
 
-    What the plugin or its user did wrong ends the command with one sentence on stderr and status 2; a defect keeps its
-    traceback.  ``fairseq-generate`` has no ``call_main`` and gets the second half only; under ``fairseq-hydra-train``
-    the plugin is imported when ``call_main`` is already running, so the outcome of hydra's job is read instead.
+    An error of the user ends the command with one sentence on stderr and status 2; a defect keeps its traceback.
+    ``fairseq-generate`` has no ``call_main``, so that only its errors are reported; under ``fairseq-hydra-train`` the
+    plugin is imported when ``call_main`` is already running, so that the outcome of hydra's job is read instead.
     """
-    original = distributed_utils.call_main
-    if not getattr(original, "settles_options", False):
 
-        @functools.wraps(original)
-        def call_main(cfg: Any, main: Callable[..., Any], **kwargs: Any) -> Any:
-            with one_sentence(cfg):
-                refuse_fp16_without_cuda(cfg)
-                bf16_without_tpu(cfg)
-                processes_of_a_launcher(cfg)
-                return original(cfg, main, **kwargs)
-
-        call_main.settles_options = True  # type: ignore[attr-defined]
-        _replace_everywhere(original, call_main)
+    @_in_place_of(distributed_utils.call_main)
+    def call_main(original: Any, cfg: Any, main: Callable[..., Any], **kwargs: Any) -> Any:
+        with one_sentence(cfg):
+            refuse_fp16_without_cuda(cfg)
+            bf16_without_tpu(cfg)
+            processes_of_a_launcher(cfg)
+            return original(cfg, main, **kwargs)
 
     generate: Any = sys.modules.get("fairseq_cli.generate")
-    if generate is not None and not getattr(generate.main, "ends_with_a_sentence", False):
-        generate_main = generate.main
+    if generate is not None:
 
-        @functools.wraps(generate_main)
-        def main(cfg: Any) -> Any:
+        @_in_place_of(generate.main)
+        def main(original: Any, cfg: Any) -> Any:
             with one_sentence(cfg):
-                return generate_main(cfg)
-
-        main.ends_with_a_sentence = True  # type: ignore[attr-defined]
-        _replace_everywhere(generate_main, main)
+                return original(cfg)
 
     report_hydra_job()
 
@@ -592,8 +586,8 @@ def quiet_the_root_logger() -> None:
     """``fairseq.models.wav2vec.wav2vec2_classification`` puts the root logger at DEBUG when it is imported.
 
     Commands that configure logging before they import fairseq (``fairseq-train``) are not affected; all others, and
-    every Python program, would log the inner life of torch and file locks.  Back to the level that fairseq's own
-    commands use.
+    every Python program, would log details of torch and file locks.  The level is set back to that of fairseq's own
+    commands.
     """
     root = logging.getLogger()
     wanted = os.environ.get("LOGLEVEL", "INFO").upper()
@@ -617,7 +611,7 @@ HARMLESS_WARNINGS = (
 
 
 def quiet_advice() -> None:
-    """Advice of hydra and torch to their caller, which is fairseq: lines at every start that no user can act on."""
+    """Silence warnings of hydra and torch that concern fairseq's code, which no user can act on."""
     for message in HARMLESS_WARNINGS:
         for category in (UserWarning, FutureWarning):
             warnings.filterwarnings("ignore", message=message, category=category)

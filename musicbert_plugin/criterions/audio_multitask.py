@@ -36,6 +36,7 @@ from musicbert_plugin.criterions.label_scores import (
     outputs_of,
     score_of,
 )
+from musicbert_plugin.criterions.logged_sums import log_mean, total
 from musicbert_plugin.data.labels import LabelTask
 
 WEIGHTING_CHOICES = ChoiceEnum(("fixed", "equal", "uncertainty"))
@@ -117,16 +118,11 @@ class AudioMultitaskCriterion(FairseqCriterion):
     @classmethod
     def reduce_metrics(cls, logging_outputs: list[dict[str, Any]]) -> None:
         """Sum what batches and workers logged, and collect the predictions of a validation."""
-
-        def total(key: str) -> float:
-            return float(sum(output.get(key, 0) for output in logging_outputs))
-
-        windows = total("sample_size")
-        metrics.log_scalar("loss", total("loss") / (windows or 1), windows, round=4)
-        metrics.log_speed("clips/s", total("nsentences"), priority=90, round=1)
+        log_mean("loss", total(logging_outputs, "loss"), total(logging_outputs, "sample_size"))
+        metrics.log_speed("clips/s", total(logging_outputs, "nsentences"), priority=90, round=1)
         for key in sorted({key for output in logging_outputs for key in output if key.startswith("labelled_")}):
             loss = key.replace("labelled", "loss", 1)
-            metrics.log_scalar(loss, total(loss) / (total(key) or 1), total(key), priority=40, round=4)
+            log_mean(loss, total(logging_outputs, loss), total(logging_outputs, key), priority=40)
         predicted = [output for output in logging_outputs if "predictions" in output]
         for task in predicted[0]["label_tasks"] if predicted else ():
             metrics.log_custom(lambda task=task: LabelMeter(task), f"_{task.name}", predicted, priority=50)

@@ -1,4 +1,4 @@
-"""Masked cross-entropy over octuples, told field by field.
+"""Masked cross-entropy over octuples, reported per field.
 
 The loss is the sum over all masked tokens of -ln p(true token), in float32; its denominator (``sample_size``) is the
 number of masked tokens.  fairseq divides the summed gradient by the summed denominator, so one worker that accumulates
@@ -7,9 +7,8 @@ two batches and two workers with a batch each take the same step.
 Logged, in fairseq's manner, as sums that may be added over batches and workers:
 
 * ``loss`` (bits per masked token, frames included) and ``ppl`` = 2 ** loss;
-* ``loss_<field>`` (bits) and ``acc_<field>`` for each of the eight fields, and ``acc`` over all of them: of notes
-  alone, since the frame octuples' eight ``<s>`` or ``</s>`` are no music and easy to guess; while validating also
-  ``ppl_<field>``;
+* ``loss_<field>`` (bits) and ``acc_<field>`` for each of the eight fields, and ``acc`` over all of them, of notes
+  alone: the eight ``<s>`` or ``</s>`` of the frame octuples are easy to predict; in validation also ``ppl_<field>``;
 * ``notes/s``, all workers together;
 * ``mfu`` (training on a GPU): percent of the peak of dense bf16 arithmetic, 989 TFLOP/s for each of the GPUs (an H100
   or H200), that the matrix products and attention of the forward pass, times three, amount to.
@@ -31,6 +30,7 @@ from fairseq.logging import metrics
 from torch import Tensor, nn
 
 from musicbert_plugin.codecs.octuple import BOS, EOS, FIELDS, PAD
+from musicbert_plugin.criterions.logged_sums import log_mean, total
 
 PEAK_FLOPS = 989e12  # dense bf16 of one H100 or H200 (SXM), per second
 BACKWARD_FACTOR = 3  # the backward pass costs two forward passes
@@ -42,7 +42,7 @@ class OctupleMaskedLmConfig(FairseqDataclass):
 
 
 def _sums_per_field(nll: Tensor, is_right: Tensor, target: Tensor, field: Tensor) -> Tensor:
-    """Count, summed loss and right guesses of each field: float64 [3, 8].  Frame tokens count for no field."""
+    """Count, summed loss and correct predictions of each field: float64 [3, 8].  Frame tokens are left out."""
     is_note = (target != BOS) & (target != EOS)
     values = torch.stack([torch.ones_like(nll), nll, is_right.to(nll.dtype)]).double() * is_note
     return values.new_zeros(3, len(FIELDS)).index_add_(1, field, values)
@@ -86,26 +86,19 @@ class OctupleMaskedLmCriterion(FairseqCriterion):
     @classmethod
     def reduce_metrics(cls, logging_outputs: list[dict[str, Any]]) -> None:
         """Sum what batches and workers logged, and turn sums into means."""
-
-        def total(key: str) -> float:
-            return float(sum(output.get(key, 0) for output in logging_outputs))
-
-        # A mean over no tokens is logged as 0 with weight 0, which changes no average.
-        sample_size = total("sample_size")
-        metrics.log_scalar("loss", total("loss") / math.log(2) / (sample_size or 1), sample_size, round=3)
+        log_mean("loss", total(logging_outputs, "loss") / math.log(2), total(logging_outputs, "sample_size"), digits=3)
         metrics.log_derived("ppl", lambda meters: utils.get_perplexity(meters["loss"].avg))
         counts, losses, rights = sum(output["sums_per_field"] for output in logging_outputs).tolist()
-        notes = sum(counts)
-        metrics.log_scalar("acc", sum(rights) / (notes or 1), notes, priority=21, round=4)
+        log_mean("acc", sum(rights), sum(counts), priority=21)
         for name, count, loss, right in zip(FIELDS, counts, losses, rights, strict=True):
-            metrics.log_scalar(f"loss_{name}", loss / math.log(2) / (count or 1), count, priority=40, round=3)
-            metrics.log_scalar(f"acc_{name}", right / (count or 1), count, priority=50, round=4)
-            if total("evaluating"):
+            log_mean(f"loss_{name}", loss / math.log(2), count, priority=40, digits=3)
+            log_mean(f"acc_{name}", right, count, priority=50)
+            if total(logging_outputs, "evaluating"):
                 metrics.log_derived(f"ppl_{name}", _perplexity_of(f"loss_{name}"), priority=45)
-        metrics.log_speed("notes/s", total("n_notes"), priority=90, round=1)
-        if total("flops"):
+        metrics.log_speed("notes/s", total(logging_outputs, "n_notes"), priority=90, round=1)
+        if total(logging_outputs, "flops"):
             peak = PEAK_FLOPS * distributed_utils.get_data_parallel_world_size()
-            metrics.log_speed("_flops", total("flops"))
+            metrics.log_speed("_flops", total(logging_outputs, "flops"))
             metrics.log_derived("mfu", lambda meters: round(100 * float(meters["_flops"].avg) / peak, 1), priority=91)
 
     @staticmethod

@@ -1,4 +1,4 @@
-"""Error of restored spectrograms on masked cells, always beside what needs no model.
+"""Error of restored spectrograms on masked cells, beside that of two baselines without a model.
 
 The loss is summed over the masked cells of standardised features, in float32: Huber's (quadratic up to
 ``--huber-delta``, then linear), the absolute error, or half the squared one.  Its denominator (``sample_size``) is
@@ -11,11 +11,11 @@ variances of a channel over the training data:
 
 * ``loss``: mean per masked cell; ``mse``: mean squared error;
 * ``mse_frames``, ``mse_channels``, ``mse_patches``: of cells masked in this way alone (a cell in a masked frame and in
-  a masked channel counts only in ``mse``);
-* ``mean_...`` and ``interp_...`` for each of them: the same cells filled with the mean of the clip's visible cells of
-  the channel, and by straight lines between visible cells (``modules.gaps``); cells that the model sees unchanged or
-  replaced are hidden from both;
-* ``vs_mean...`` and ``vs_interp...``: the model's error divided by theirs; below 1 is better than they are;
+  a masked channel is part of ``mse`` only);
+* ``mean_...`` and ``interp_...`` for each of them: the same cells filled with the mean of the channel's visible cells
+  in the window, and by linear interpolation between visible cells (``modules.interpolation``); cells that the model
+  sees unchanged or replaced are hidden from both;
+* ``vs_mean...`` and ``vs_interp...``: the model's error divided by the baseline's; below 1, the model is better;
 * ``loss_code``, ``acc_code`` (with a code head); ``frames/s``, all workers together.
 """
 
@@ -31,13 +31,15 @@ from fairseq.dataclass import ChoiceEnum, FairseqDataclass
 from fairseq.logging import metrics
 from torch import Tensor, nn
 
+from musicbert_plugin.criterions.logged_sums import log_mean, total
 from musicbert_plugin.data.spectrogram_masking import CHANNELS, FRAMES, PATCHES
 from musicbert_plugin.errors import OptionError
 from musicbert_plugin.modules.interpolation import channel_means, interpolate_gaps
+from musicbert_plugin.modules.packed_batch import padding_mask
 
 LOSS_CHOICES = ChoiceEnum(("huber", "l1", "l2"))
 TARGET_KINDS = {"": 0, "_frames": FRAMES, "_channels": CHANNELS, "_patches": PATCHES}
-"""Suffix of a metric to the exact bits of its cells; 0 for all masked cells."""
+"""Suffix of a metric to the bits of its cells in the target mask; 0 for all masked cells."""
 SOURCES = ("mse", "mean", "interp")
 
 
@@ -68,16 +70,21 @@ def masked_sums(values: Tensor, target_mask: Tensor) -> Tensor:
 
 @torch.no_grad()
 def error_sums(estimate: Tensor, target: Tensor, target_mask: Tensor, lengths: Sequence[int]) -> Tensor:
-    """Cells, and summed squared errors of a model and of both baselines, per target_mask: float64 [4, 4].
+    """Count of cells, and summed squared errors of a model and of both baselines, for each of :data:`TARGET_KINDS`.
 
-    Args:
-        estimate, target: [B, T, F], standardised.
-        target_mask: uint8 [B, T, F].
-        lengths: frames of each clip.
+    Parameters
+    ----------
+    estimate, target : Tensor [B, T, F]
+        Standardised.
+    target_mask : uint8 Tensor [B, T, F]
+    lengths : sequence of int
+        Frames of each window.
+
+    Returns
+    -------
+    float64 Tensor [4, 4]
     """
-    length_B = torch.tensor(lengths, device=target.device)
-    exists_BT = torch.arange(target.shape[1], device=target.device) < length_B[:, None]
-    visible = (target_mask == 0) & exists_BT[..., None]
+    visible = (target_mask == 0) & ~padding_mask(lengths, target.shape[1], target.device)[..., None]
     errors = [
         torch.ones_like(target),
         (estimate.float() - target).square(),
@@ -137,26 +144,20 @@ class SpectrogramReconstructionCriterion(FairseqCriterion):
     @classmethod
     def reduce_metrics(cls, logging_outputs: list[dict[str, Any]]) -> None:
         """Sum what batches and workers logged, and turn sums into means and ratios."""
-
-        def total(key: str) -> float:
-            return float(sum(output.get(key, 0) for output in logging_outputs))
-
-        # A mean over no cells is logged as 0 with weight 0, which changes no average.
-        cells = total("sample_size")
-        metrics.log_scalar("loss", total("loss") / (cells or 1), cells, round=4)
+        log_mean("loss", total(logging_outputs, "loss"), total(logging_outputs, "sample_size"))
         counts, *sums = sum(output["sums"] for output in logging_outputs).tolist()
-        for place, suffix in enumerate(TARGET_KINDS):
-            if suffix and not counts[place]:
+        for kind, suffix in enumerate(TARGET_KINDS):
+            if suffix and not counts[kind]:
                 continue
             for source, values in zip(SOURCES, sums, strict=True):
-                metrics.log_scalar(source + suffix, values[place] / (counts[place] or 1), counts[place], 20, round=4)
+                log_mean(source + suffix, values[kind], counts[kind], priority=20)
             for baseline in SOURCES[1:]:
                 metrics.log_derived(f"vs_{baseline}{suffix}", _ratio(f"mse{suffix}", baseline + suffix), priority=30)
         if any("code_sums" in output for output in logging_outputs):
             positions, nll, right = sum(output["code_sums"] for output in logging_outputs).tolist()
-            metrics.log_scalar("loss_code", nll / (positions or 1), positions, priority=40, round=4)
-            metrics.log_scalar("acc_code", right / (positions or 1), positions, priority=40, round=4)
-        metrics.log_speed("frames/s", total("ntokens"), priority=90, round=1)
+            log_mean("loss_code", nll, positions, priority=40)
+            log_mean("acc_code", right, positions, priority=40)
+        metrics.log_speed("frames/s", total(logging_outputs, "ntokens"), priority=90, round=1)
 
     @staticmethod
     def logging_outputs_can_be_summed() -> bool:
@@ -165,7 +166,7 @@ class SpectrogramReconstructionCriterion(FairseqCriterion):
 
 def _ratio(numerator: str, denominator: str) -> Callable[[metrics.MetersDict], float]:
     def ratio(meters: metrics.MetersDict) -> float:
-        # None: nothing of this target_mask since the meters were last reset
+        # None: no such cells since the meters were last reset
         above, below = meters[numerator].avg, meters[denominator].avg
         return round(float(above) / float(below), 4) if above is not None and below else float("nan")
 

@@ -1,4 +1,4 @@
-"""Pairs of one's own: a condition and the music that answers it, line by line, as fine-tuning uses them.
+"""Pairs for fine-tuning: custom conditions and the music that belongs to each, line by line.
 
 Training pairs may be changed anew in every epoch (``pair_augmentation``).
 """

@@ -58,7 +58,7 @@ class LabelledSpectrograms(WindowDataset):
         return {"id": int(index), "source": torch.from_numpy(self.windows[int(index)])}
 
     def collater(self, samples: list[dict[str, Any]]) -> dict[str, Any]:
-        """The batch that this module's table describes; an empty dict for no samples."""
+        """The batch of the module's table; an empty dict for no samples."""
         if not samples:
             return {}
         window = np.array([sample["id"] for sample in samples])

@@ -1,21 +1,21 @@
 """Masked octuples: the batches of masked language modelling.
 
-An item is a row of one or more windows (see ``packing``), each masked on its own (see ``masking``) and then
-concatenated. What a row holds depends on (seed, epoch, index) alone.
+A row holds one or more windows (see ``packing``), each masked on its own (see ``octuple_masking``) and then
+concatenated; they are the segments of the row.
 
-A batch of B rows, the longest of T sub-tokens (a multiple of 8), with at most S pieces in a row:
+A batch of B rows, the longest of T sub-tokens (a multiple of 8), with at most S segments in a row:
 
 ====================  ===============  =================================================================================
 key                   type             meaning
 ====================  ===============  =================================================================================
 id                    int64 [B]        index of each row
 net_input.src_tokens  int64 [B, T]     what the model sees, padded with ``<pad>`` on the right
-net_input.            int64 [B, S]     octuples of each piece in each row, frames included, padded with 0 on the right;
-segment_lengths                        absent without packing, where a row is one piece
+net_input.            int64 [B, S]     octuples of each segment, frame octuples included, padded with 0 on the right;
+segment_lengths                        absent without packing, where a row is one segment
 target                int64 [B, T]     true ids of the masked tokens, ``<pad>`` elsewhere
 nsentences, ntokens   int              rows, and sub-tokens that are not padding
 n_notes, n_targets    int              notes, and masked tokens
-piece_lengths         numpy [pieces]   octuples of every piece in the batch, frames included (it stays on the host: the
+piece_lengths         numpy [segments] octuples of every segment in the batch, frames included (on the host: the
                                        criterion counts operations from it)
 ====================  ===============  =================================================================================
 """
@@ -32,7 +32,7 @@ from torch.nn.utils.rnn import pad_sequence
 from musicbert_plugin.codecs.octuple import PAD
 from musicbert_plugin.data.epoch_dataset import EpochDataset
 from musicbert_plugin.data.octuple_masking import OctupleMasking
-from musicbert_plugin.data.octuple_windows import FRAME, MASK_STREAM, ROW_STREAM, WIDTH, PieceWindows
+from musicbert_plugin.data.octuple_windows import FRAME, MASK_STREAM, ROW_STREAM, WIDTH, OctupleWindows
 from musicbert_plugin.data.packing import plan_rows
 
 
@@ -41,7 +41,7 @@ class MaskedOctuples(EpochDataset):
 
     Parameters
     ----------
-    windows : PieceWindows
+    windows : OctupleWindows
     masking : OctupleMasking
     tokens_per_sample : int
         Longest row, in sub-tokens.
@@ -52,7 +52,7 @@ class MaskedOctuples(EpochDataset):
     ORDER = (1, ROW_STREAM)
 
     def __init__(
-        self, windows: PieceWindows, masking: OctupleMasking, *, tokens_per_sample: int, pack: bool = True
+        self, windows: OctupleWindows, masking: OctupleMasking, *, tokens_per_sample: int, pack: bool = True
     ) -> None:
         super().__init__(train=windows.train, seed=windows.seed)
         self.windows = windows
@@ -93,7 +93,7 @@ class MaskedOctuples(EpochDataset):
         }
 
     def collater(self, samples: list[dict[str, Any]]) -> dict[str, Any]:
-        """The batch that this module's table describes; an empty dict for no samples."""
+        """The batch of the module's table; an empty dict for no samples."""
         if not samples:
             return {}
         pieces = [sample["piece_lengths"] for sample in samples]

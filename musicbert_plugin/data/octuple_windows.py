@@ -1,14 +1,14 @@
 """Windows: the stretches of a piece that one epoch of training sees.
 
-A dataset stores a piece whole, in parts of at most 256 bars, each counted from bar 0.  A window is at most
-w = min(1000, tokens_per_sample / 8 - 2) consecutive notes of a part, framed by eight ``<s>`` and eight ``</s>``.
+A dataset stores a whole piece as one or more items of at most 256 bars, each counted from bar 0.  A window is at most
+w = min(1000, tokens_per_sample / 8 - 2) consecutive notes of an item, framed by eight ``<s>`` and eight ``</s>``.
 
-* Training draws ceil(n / w) windows from a part of n notes, anew in every epoch.  Each has min(n, w) notes.  Its
-  start is uniform over -w/2 .. n - w/2, moved to the nearest start that the part has.  So every window is full; in a
-  long part an inner note is seen once per epoch on average, the very first and last half as often, and those some w
+* Training draws ceil(n / w) windows from an item of n notes, anew in every epoch.  Each has min(n, w) notes.  Its
+  start is uniform over -w/2 .. n - w/2, moved to the nearest start that the item has.  So every window is full; in a
+  long item an inner note is seen once per epoch on average, the very first and last half as often, and those some w
   notes from an end up to one and a half times (with starts uniform over 0 .. n - w the ends would almost never be
   seen).  A bar offset, uniform over those that keep all bars of the window within 0..255, is added.
-* Validation tiles the part: window k holds notes k w to (k + 1) w - 1, with the bars as they stand, in every epoch.
+* Validation tiles the item: window k holds notes k w to (k + 1) w - 1, with the bars as they stand, in every epoch.
 * Stored windows (the original's overlapping ones, written by ``--windows stored``, or a folder made by
   ``fairseq-preprocess``) are taken as they are.
 
@@ -51,18 +51,18 @@ def notes_per_window(tokens_per_sample: int) -> int:
     return notes
 
 
-class PieceWindows(EpochDataset):
+class OctupleWindows(EpochDataset):
     """The windows of one split, framed: item i is int64 [8 (m + 2)] with m notes.
 
     Parameters
     ----------
-    parts : IndexedDataset or ConcatIndexedDataset
+    items : IndexedDataset or ConcatIndexedDataset
     tokens_per_sample : int
         Longest row, in sub-tokens.
     windows : {"drawn", "stored"}
-        Whether windows are cut out of the parts, or are the parts.
+        Whether windows are cut out of the items, or are the items.
     train : bool
-        Whether they are drawn anew in every epoch, or tile the parts.
+        Whether they are drawn anew in every epoch, or tile the items.
     seed : int
 
     Attributes
@@ -78,7 +78,7 @@ class PieceWindows(EpochDataset):
 
     def __init__(
         self,
-        parts: IndexedDataset | ConcatIndexedDataset,
+        items: IndexedDataset | ConcatIndexedDataset,
         *,
         tokens_per_sample: int,
         windows: str = "drawn",
@@ -86,17 +86,17 @@ class PieceWindows(EpochDataset):
         seed: int = 1,
     ) -> None:
         super().__init__(train=train, seed=seed)
-        self.parts = parts
+        self.items = items
         self.drawn = windows == "drawn"
         self.notes_per_window = notes_per_window(tokens_per_sample)
         self._check_sizes(tokens_per_sample)
         self._plan()
         self.set_epoch(1)
-        for part in (0, len(parts) - 1):
-            self._read(part, 0, int(parts.sizes[part]) // WIDTH - FRAME)
+        for item in (0, len(items) - 1):
+            self._read(item, 0, int(items.sizes[item]) // WIDTH - FRAME)
 
     def _check_sizes(self, tokens_per_sample: int) -> None:
-        sizes, prefix = self.parts.sizes, self.parts.prefix
+        sizes, prefix = self.items.sizes, self.items.prefix
         if not len(sizes):
             raise DatasetError(f"{prefix} holds no pieces (to train without validation, pass --disable-validation).")
         odd = np.flatnonzero((sizes % WIDTH != 0) | (sizes < WIDTH * FRAME))
@@ -113,8 +113,8 @@ class PieceWindows(EpochDataset):
             )
 
     def _plan(self) -> None:
-        """Number the windows: those of part k are first[k] to first[k + 1] - 1."""
-        notes = self.parts.sizes // WIDTH - FRAME
+        """Number the windows: those of item k are first[k] to first[k + 1] - 1."""
+        notes = self.items.sizes // WIDTH - FRAME
         if not self.drawn:
             self._first = None
             self.lengths = notes + np.int32(FRAME)
@@ -141,26 +141,26 @@ class PieceWindows(EpochDataset):
         notes = int(self.lengths[index]) - FRAME
         if self._first is None:
             return self._read(index, 0, notes)[0]
-        part = int(np.searchsorted(self._first, index, side="right")) - 1
+        item = int(np.searchsorted(self._first, index, side="right")) - 1
         if not self.train:
-            return self._read(part, (index - int(self._first[part])) * self.notes_per_window, notes)[0]
+            return self._read(item, (index - int(self._first[item])) * self.notes_per_window, notes)[0]
         rng = self.rng(index, WINDOW_STREAM)
-        spare = int(self.parts.sizes[part]) // WIDTH - FRAME - notes
+        spare = int(self.items.sizes[item]) // WIDTH - FRAME - notes
         start = int(rng.integers(-(notes // 2), spare + notes // 2 + 1)) if spare else 0
-        window, first_bar, last_bar = self._read(part, min(max(start, 0), spare), notes)
+        window, first_bar, last_bar = self._read(item, min(max(start, 0), spare), notes)
         window[WIDTH + BAR : -WIDTH : WIDTH] += rng.integers(-first_bar, BARS - last_bar)
         return window
 
-    def _read(self, part: int, start: int, notes: int) -> tuple[NDArray[np.int64], int, int]:
-        """Notes ``start`` to ``start + notes - 1`` of a part, framed, and the lowest and highest bar in them.
+    def _read(self, item: int, start: int, notes: int) -> tuple[NDArray[np.int64], int, int]:
+        """Notes ``start`` to ``start + notes - 1`` of an item, framed, and the lowest and highest bar in them.
 
         Raises
         ------
         DatasetError
-            If an id does not belong to the field in whose place it stands, or a whole part is not framed.
+            If an id does not belong to the field in whose place it stands, or a whole item is not framed.
         """
-        whole = notes == int(self.parts.sizes[part]) // WIDTH - FRAME
-        window = self.parts.read(part, WIDTH * start, WIDTH * (start + notes + FRAME))
+        whole = notes == int(self.items.sizes[item]) // WIDTH - FRAME
+        window = self.items.read(item, WIDTH * start, WIDTH * (start + notes + FRAME))
         framed = not whole or ((window[:WIDTH] == BOS).all() and (window[-WIDTH:] == EOS).all())
         window[:WIDTH], window[-WIDTH:] = BOS, EOS
         values = window[WIDTH:-WIDTH].reshape(-1, WIDTH)
@@ -168,7 +168,7 @@ class PieceWindows(EpochDataset):
         high = values.max(axis=0, initial=0) - LOWEST
         if not framed or (notes and ((low < 0).any() or (high >= SIZES).any())):
             raise DatasetError(
-                f"item {part} of {self.parts.prefix}.bin is not octuples between eight <s> and eight </s>: "
+                f"item {item} of {self.items.prefix}.bin is not octuples between eight <s> and eight </s>: "
                 "the data was not made with this dictionary, or is damaged."
             )
         return window, int(low[BAR]), int(high[BAR])

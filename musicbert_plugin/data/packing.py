@@ -1,13 +1,13 @@
-"""Packing: short pieces share a row, so that no row is mostly padding.
+"""Packing: short windows share a row, so that no row is mostly padding.
 
 Rows hold at most ``capacity`` octuples.  Lengths take few values (1,024 at most, by default), so the plan is made for
-the histogram of lengths and not for the pieces: best-fit decreasing, where all rows that look alike are handled at
-once, as in Krell et al. 2021 (arXiv 2107.02027, section 3.1).  Millions of pieces cost no more than thousands.  The
+the histogram of lengths and not for the windows: best-fit decreasing, where all rows that look alike are handled at
+once, as in Krell et al. 2021 (arXiv 2107.02027, section 3.1).  Millions of windows cost no more than thousands.  The
 plan depends on the lengths alone, so an epoch has the same number of rows, of the same lengths, as every other; which
-of the pieces of a length go into which row is drawn for each epoch.
+of the windows of a length go into which row is drawn for each epoch.
 
-Pieces of a row never see each other: the row carries the lengths of its pieces, attention stays inside a piece and
-positions restart at each (see the model).
+The segments of a row are independent: the row carries their lengths, attention stays inside a segment and positions
+restart at each (see ``modules.packed_batch``).
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-Contents = tuple[tuple[int, int], ...]  # (length, copies) of the pieces in a row
+Contents = tuple[tuple[int, int], ...]  # (length, copies) of the windows in a row
 
 
 def pack_histogram(histogram: NDArray[np.int64], capacity: int) -> list[tuple[Contents, int]]:
@@ -27,14 +27,14 @@ def pack_histogram(histogram: NDArray[np.int64], capacity: int) -> list[tuple[Co
     Parameters
     ----------
     histogram : int64 [<= capacity + 1]
-        How many pieces there are of each length.
+        Number of windows of each length.
     capacity : int
         Longest row.
 
     Returns
     -------
     list of (contents, rows)
-        ``rows`` rows hold ``copies`` pieces of each ``(length, copies)`` in ``contents``.
+        ``rows`` rows hold ``copies`` windows of each ``(length, copies)`` in ``contents``.
     """
     open_rows: dict[int, list[tuple[Contents, int]]] = {}  # by free space
     free_spaces: list[int] = []  # the keys of open_rows, ascending
@@ -56,7 +56,7 @@ def pack_histogram(histogram: NDArray[np.int64], capacity: int) -> list[tuple[Co
                     del open_rows[free], free_spaces[tightest]
             else:
                 free, contents, rows = capacity, (), left
-            # The tightest row stays the tightest while pieces of one length go in, so it is filled at once.
+            # The tightest row stays the tightest while windows of one length go in, so it is filled at once.
             copies = min(free // length, left)
             filled = min(rows, left // copies)
             keep(free - copies * length, (*contents, (length, copies)), filled)
@@ -74,7 +74,7 @@ class RowPlan:
     ----------
     first_slot : int64 [rows + 1]
         Slots of row r are first_slot[r] to first_slot[r + 1] - 1.
-    slots_by_length : int64 [pieces]
+    slots_by_length : int64 [windows]
         The slots, in ascending order of their length.
     row_lengths : int32 [rows]
         Octuples in each row.
@@ -88,17 +88,17 @@ class RowPlan:
         return len(self.row_lengths)
 
     def assign(self, lengths: NDArray[np.int32], rng: np.random.Generator | None = None) -> NDArray[np.int64]:
-        """The piece in each slot: int64 [pieces].  Pieces of one length change places at random, or keep their order
-        without ``rng``."""
-        pieces = np.arange(len(lengths)) if rng is None else rng.permutation(len(lengths))
-        pieces = pieces[np.argsort(lengths[pieces].astype(np.uint16), kind="stable")]
-        in_slot = np.empty_like(pieces)
-        in_slot[self.slots_by_length] = pieces
+        """The window in each slot, int64 [windows]; windows of one length are shuffled, or keep their order without
+        ``rng``."""
+        windows = np.arange(len(lengths)) if rng is None else rng.permutation(len(lengths))
+        windows = windows[np.argsort(lengths[windows].astype(np.uint16), kind="stable")]
+        in_slot = np.empty_like(windows)
+        in_slot[self.slots_by_length] = windows
         return in_slot
 
 
 def plan_rows(lengths: NDArray[np.int32], capacity: int, pack: bool = True) -> RowPlan:
-    """Plan rows of at most ``capacity`` octuples for pieces of the given lengths; without ``pack``, a row per piece."""
+    """Plan rows of at most ``capacity`` octuples for windows of these lengths; without ``pack``, a row per window."""
     if not pack:
         return RowPlan(np.arange(len(lengths) + 1), np.argsort(lengths.astype(np.uint16), kind="stable"), lengths)
     groups = pack_histogram(np.bincount(lengths), capacity)

@@ -1,14 +1,14 @@
-"""Music behind a prefix: what the language model of attributes, or of conditions, is trained on.
+"""Prefixes and music: the batches of the language model conditioned on attributes or on custom conditions.
 
 A sample is a prefix c_1 .. c_n (63 command words, or a condition of any length) and music t_1 .. t_m.  The model reads
 
     ``</s>`` c_1 .. c_n ``<sep>`` t_1 .. t_m
 
-and predicts the next token at each place: t_1 at ``<sep>`` (place n + 1), ``</s>`` at t_m.  The loss is on the music
-and its end (``target``), or on everything (``all``).  Where positions begin (``sep_pos``) is told by the position mode,
-see ``models/linear_transformer_lm.py``.
+and predicts the next token at each index: t_1 at ``<sep>`` (index n + 1), ``</s>`` at t_m.  The loss is on the music
+and its end (``target``), or on everything (``all``).  Where positions begin (``sep_pos``) depends on the position mode,
+see ``modules/position_offset.py``.
 
-A batch of B rows, padded on the right to L places:
+A batch of B rows, padded on the right to L tokens:
 
 ====================  ============  ===================================================================================
 key                   type          meaning
@@ -18,8 +18,8 @@ net_input.src_tokens  int64 [B, L]  what the model reads
 net_input.            int64 [B]     its length
 src_lengths
 net_input.sep_pos     int64 [B]     where positions begin
-target                int64 [B, L]  the token at the next place; ``<pad>`` where there is no loss
-start_indices         list of int   first place with a target: ``fairseq-eval-lm`` takes all scores from there
+target                int64 [B, L]  the next token; ``<pad>`` where there is no loss
+start_indices         list of int   first index with a target: ``fairseq-eval-lm`` takes all scores from there
 ntokens, nsentences   int           targets, and rows: the loss and perplexity that fairseq reports are per target
 ====================  ============  ===================================================================================
 """
@@ -43,16 +43,17 @@ from musicbert_plugin.data.epoch_dataset import EpochDataset
 from musicbert_plugin.data.epoch_rng import epoch_rng
 from musicbert_plugin.data.indexed_dataset import IndexedDataset
 from musicbert_plugin.errors import DatasetError
+from musicbert_plugin.modules.position_offset import position_offset
 
 LOSS_ON = ("target", "all")
 MASK_STREAM, ORDER_STREAM = range(2)
 
 
 class Samples(Protocol):
-    """Where prefixes and music come from."""
+    """The source of prefixes and music."""
 
     sizes: NDArray[np.int64]
-    """[N] of each sample, the longest that prefix and music (its end included) can be together."""
+    """Most tokens of prefix and music (its end included) together, of each sample, [N]."""
 
     def sample(self, index: int, epoch: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """Prefix, without ``<sep>``, and music, with ``</s>``."""
@@ -105,13 +106,8 @@ def ended(music: NDArray[np.int64]) -> NDArray[np.int64]:
 
 
 def read_prefix(condition: NDArray[np.int64], separator: int) -> NDArray[np.int64]:
-    """What the model reads before the music: ``</s>``, the condition, ``<sep>``."""
+    """The tokens before the music: ``</s>``, the condition, ``<sep>``."""
     return np.concatenate([[EOS], condition, [separator]])
-
-
-def begin_of_positions(separator_place: int, mode: str) -> int:
-    """The place where positions begin, of a row whose ``<sep>`` stands there."""
-    return 0 if mode == "all" else separator_place - (mode == "zero-prefix-shifted")
 
 
 class PrefixLMDataset(EpochDataset):
@@ -124,7 +120,7 @@ class PrefixLMDataset(EpochDataset):
         Id of ``<sep>``.
     position_mode, loss_on : str
     train : bool
-        Whether each epoch draws anew; otherwise all are alike.
+        Whether each epoch is drawn anew; otherwise all are the same.
     seed : int
         Of the order of samples of one length.
     """
@@ -161,7 +157,7 @@ class PrefixLMDataset(EpochDataset):
             "id": int(index),
             "source": row[:-1],
             "target": target,
-            "sep_pos": begin_of_positions(len(prefix) - 1, self.position_mode),
+            "sep_pos": position_offset(len(prefix) - 1, self.position_mode),
             "start": start,
         }
 

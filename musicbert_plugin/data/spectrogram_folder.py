@@ -1,4 +1,4 @@
-"""Spectrograms: the clips of a feature folder that ``python -m preprocess.audio build`` made, readable by slices.
+"""Spectrograms: the items of a feature folder that ``python -m preprocess.audio build`` made, readable by slices.
 
 A folder holds, besides ``manifest.jsonl``:
 
@@ -6,18 +6,18 @@ A folder holds, besides ``manifest.jsonl``:
     ``"format": 1``, ``"kind": "spectrogram"``, the front-end, the names of the F features, frames per second, and the
     mean and standard deviation of each feature over all frames of the training split.
 ``{train,valid,test}.{bin,idx}``
-    fairseq's container.  An item is a clip: T rows of F half-precision numbers, row by row.  The container knows no
-    float16, so that they are stored as 16-bit words and viewed back.
+    fairseq's container.  An item is a recording, or an excerpt of one: T rows of F half-precision numbers, row by row.
+    The container knows no float16, so they are stored as 16-bit words and viewed back.
 ``{train,valid,test}.clips.csv``
     one line per item: ``clip`` (its name), ``frames`` (T), and a column per label, as the source gave it; an empty
-    cell means that nobody has labelled the clip, never that the answer is no.
+    cell means that the item is not labelled, never that the answer is no.
 
-A folder made with ``--on-the-fly`` has no container, but two more columns: ``recording``, the path of each clip's file
-(escaped as names are, see ``files``), and ``bytes``, its size.  Its clips are decoded and turned into log-mel
+A folder made with ``--on-the-fly`` has no container, but two more columns: ``recording``, the path of each item's file
+(escaped as names are, see ``files``), and ``bytes``, its size.  Its items are decoded and turned into log-mel
 spectrograms when they are read, a slice from no more of the recording than it needs.  The first time that a split is
-opened, recordings that are gone or have another size by now are told in a sentence and left out, with their labels,
-from that reader and from all loader processes that it is sent to.  One that cannot be read later ends what reads it
-with a sentence (:class:`RecordingError`): the same command then goes on from its last checkpoint without it.
+opened, recordings that are gone or have another size by now are reported in a warning and left out, with their labels,
+from that reader and from all loader processes that it is sent to.  One that cannot be read later raises a
+:class:`RecordingError`; the same command then resumes from its last checkpoint without it.
 
 Values are as the front-end gives them (log-mels in ln units); subtract ``mean`` and divide by ``std`` to feed a model.
 Half precision keeps 11 bits: an error of at most 0.004 for log-mels, whose values lie within -14 and 14, and of 0.25
@@ -46,20 +46,20 @@ logger = logging.getLogger(__name__)
 KIND = "spectrogram"
 FIXED_COLUMNS = ("clip", "frames")
 RECORDING_COLUMNS = ("recording", "bytes")
-_TOLD = 3  # recordings that a warning names; the others are counted
+_MAX_NAMES = 3  # recordings that a warning names; the others are counted
 SMALLEST_DEVIATION = 1e-3  # a feature that never changes (an empty band above a low-pass) must not blow up
 
 
 class Spectrograms:
-    """The clips of one split.
+    """The items of one split.
 
     Attributes
     ----------
     names : list of str [N]
     frames : int64 [N]
-        Length T of each clip.
+        Length T of each item.
     labels : dict of str to list of str [N]
-        Column to raw cells; "" where a clip has no label of that kind.
+        Column to raw cells; "" where an item has no label of that kind.
     mean, std : float32 [F]
         Of the training split, whichever split this is; ``std`` is at least 0.001.
     feature_names : list of str [F]
@@ -68,7 +68,7 @@ class Spectrograms:
     recordings : list of str
         Paths, where the folder was made with ``--on-the-fly``.
     kept : int64 [N]
-        Which lines of the table the clips are; all but those of recordings that are gone or have changed.
+        Lines of the table that the items are; all but those of recordings that are gone or have changed.
     folder : SpectrogramFolder
 
     Parameters
@@ -105,33 +105,35 @@ class Spectrograms:
             reason = getattr(error, "strerror", None) or error
             raise DatasetError(f"{path} cannot be read ({reason}); build the dataset again.") from None
         self.recordings = [unescaped(row[2]) for row in rows] if folder.on_the_fly else []
-        self.labels = {column: [row[at] for row in rows] for at, column in enumerate(header) if at >= len(fixed)}
+        self.labels = {
+            column: [row[field] for row in rows] for field, column in enumerate(header) if field >= len(fixed)
+        }
         self._front_end: Any = None
         self._parts: IndexedDataset | None = None
         if not folder.on_the_fly:
             self._parts = IndexedDataset(folder.path / name)
             if not np.array_equal(self._parts.sizes, self.frames * folder.num_features):
                 raise DatasetError(
-                    f"{folder.path / name}.bin and {path.name} tell of different clips; build the dataset again."
+                    f"{folder.path / name}.bin and {path.name} list different items; build the dataset again."
                 )
 
     def __len__(self) -> int:
         return len(self.frames)
 
     def read(self, index: int, start: int = 0, stop: int | None = None) -> NDArray[np.float32]:
-        """Frames ``start`` to ``stop`` (exclusive; None for the end) of a clip: a fresh float32 [T, F].
+        """Frames ``start`` to ``stop`` (exclusive; None for the end) of an item: a fresh float32 [T, F].
 
         Raises
         ------
         DatasetError
-            The frames are not within the clip.
+            The frames are not within the item.
         RecordingError
             The recording of an ``--on-the-fly`` folder is gone, or damaged.
         """
         count = int(self.frames[index])
         stop = count if stop is None else stop
         if not 0 <= start <= stop <= count:
-            raise DatasetError(f"{self.names[index]}: frames {start} to {stop} of a clip of {count} frames.")
+            raise DatasetError(f"{self.names[index]}: frames {start} to {stop} of an item of {count} frames.")
         width = self.folder.num_features
         if start == stop:
             return np.zeros((0, width), np.float32)
@@ -160,7 +162,7 @@ class Spectrograms:
 
 
 def _unchanged(path: Path, rows: list[list[str]]) -> NDArray[np.int64]:
-    """Which lines of the table ``path`` name a recording that is there and as large as it was; tells of the others.
+    """Lines of the table ``path`` whose recording exists and has its former size; warns of the others.
 
     Raises
     ------
@@ -170,7 +172,7 @@ def _unchanged(path: Path, rows: list[list[str]]) -> NDArray[np.int64]:
     lost = [line for line, row in enumerate(rows) if not _is_unchanged(unescaped(row[2]), int(row[3]))]
     if not lost:
         return np.arange(len(rows))
-    named = ", ".join(rows[line][2] for line in lost[:_TOLD]) + (", ..." if len(lost) > _TOLD else "")
+    named = ", ".join(rows[line][2] for line in lost[:_MAX_NAMES]) + (", ..." if len(lost) > _MAX_NAMES else "")
     if len(lost) == len(rows):
         raise DatasetError(
             f"{path}: all of its {len(rows):,} recordings are gone or have changed ({named}); put them back, or build "
@@ -191,7 +193,7 @@ def _is_unchanged(recording: str, size: int) -> bool:
 
 
 class SpectrogramFolder:
-    """A feature folder: what its clips are made of, and its splits.
+    """A feature folder: its front-end, its features, and its splits.
 
     Parameters
     ----------
@@ -254,7 +256,7 @@ class SpectrogramFolder:
         return values
 
     def split(self, name: str) -> Spectrograms:
-        """The clips of ``train``, ``valid`` or ``test``; of recordings, those that were there the first time.
+        """The items of ``train``, ``valid`` or ``test``; of recordings, those that existed the first time.
 
         Raises
         ------

@@ -239,7 +239,7 @@ class SpectrogramMasking:
 
     @property
     def hidden(self) -> SpectrogramMasking:
-        """The same masks with zeros everywhere: a measurement in which nobody sees what is to be restored."""
+        """The same masks with zeros everywhere, for measurements in which no target is visible."""
         return replace(self, corruption=Corruption(1.0, 0.0, 0.0))
 
     def __call__(self, window: NDArray, rng: np.random.Generator) -> MaskedWindow:

@@ -7,8 +7,13 @@ exit status 2 (1 if some inputs failed and the others were measured).
 
 from __future__ import annotations
 
+import argparse
+from collections.abc import Sized
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
+
+from musicbert_plugin.errors import DatasetError, OptionError
 
 
 @dataclass
@@ -19,3 +24,37 @@ class Report:
     tables: list[tuple[str, list[str], list[list[str]]]] = field(default_factory=list)
     failed: bool = False
     """Whether some inputs could not be read, so that the command ends with status 1."""
+
+
+def add_device(parser: argparse._ActionsContainer) -> None:
+    """Add the option ``--device``, see :func:`device_of`."""
+    parser.add_argument("--device", help="cpu or cuda (default: cuda where there is one)")
+
+
+def device_of(options: argparse.Namespace) -> str:
+    """The device that was chosen, or else a GPU if there is one."""
+    import torch
+
+    return options.device or ("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def check_at_least(options: argparse.Namespace, name: str, least: int, meaning: str = "") -> None:
+    """Raise OptionError if an option is given and below ``least``, a value with this meaning."""
+    value = getattr(options, name)
+    if value is not None and value < least:
+        least_value = f"{least} {meaning}".strip()
+        raise OptionError(f"--{name.replace('_', '-')} is {value}, but it is at least {least_value}.")
+
+
+def check_not_empty(samples: Sized, options: argparse.Namespace) -> None:
+    """Raise DatasetError if the split of ``--gen-subset`` holds nothing."""
+    if not len(samples):
+        raise DatasetError(f"{options.data}: the split {options.gen_subset!r} is empty.")
+
+
+def make_folder(path: Path) -> None:
+    """Make a folder and its parents; raises OptionError if that is impossible."""
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OptionError(f"{path}: the folder cannot be made ({error.strerror}).") from None

@@ -14,18 +14,18 @@ from musicbert_plugin.errors import MusicError
 from musicbert_plugin.files import shown
 
 TASKS = {
-    "octuple_masked_lm": "loss, and per field accuracy and perplexity of masked tokens, against the majority token",
-    "audio": "errors of restored spectrograms against simple guesses, labels of clips, or labels of new recordings",
+    "octuple_masked_lm": "loss, and per field accuracy and perplexity of masked tokens, against the majority baseline",
+    "audio": "errors of restored spectrograms against baselines, labels of clips, or labels of new recordings",
     "correlate": "which hidden units follow which features of the sound, as a table and a heat map",
     "probe": "a linear probe on frozen layers, against raw features and a random encoder, over groups of clips",
-    "attributes": "does music have the attributes that were asked for: accuracy, chance, validity, with intervals",
-    "pairs": "how like generated bars are to the true ones: instruments, pitches, rhythm, melody, bass, drums",
-    "infill": "fill in bars of a piece, compare them with what stood there, write MIDI files and a picture",
+    "attributes": "whether music has the requested attributes: accuracy, chance, validity, with intervals",
+    "pairs": "similarity of generated bars to the true ones: instruments, pitches, rhythm, melody, bass, drums",
+    "infill": "fill in bars of a piece, compare them with the original, write MIDI files and a picture",
 }
 
 
 def to_json(value: Any) -> Any:
-    """The value with everything in it that JSON knows; a number that is not finite becomes null, a path is shown."""
+    """A value as JSON can hold it: a number that is not finite becomes null, file names are valid text."""
     if isinstance(value, dict):
         return {shown(str(key)): to_json(item) for key, item in value.items()}
     if isinstance(value, str):

@@ -1,4 +1,4 @@
-"""Does music have the attributes that were asked for: sample-wise attribute accuracy, per attribute and over all.
+"""Whether music has the requested attributes: sample-wise attribute accuracy, per attribute and overall.
 
     python -m musicbert_plugin.evaluate attributes --path CKPT DATA            the model answers a split's requests
     python -m musicbert_plugin.evaluate attributes --path CKPT --requests FILE           ... or a file of requests
@@ -6,12 +6,11 @@
     python -m musicbert_plugin.evaluate attributes --hyp FILE [DATA]                 what fairseq-generate printed
 
 The attributes of each piece are extracted from all of it (``codecs.attributes``) and compared with its request
-(``metrics.attribute_accuracy``); the intervals are bootstraps over pieces.  A request of a split is what
-``fairseq-validate`` would tell of that sample; ``--attribute-mask none`` tells all.
+(``metrics.attribute_accuracy``); the intervals are bootstraps over pieces.  A request of a split has the
+attributes that ``fairseq-validate`` shows the model for that sample; ``--attribute-mask none`` keeps all.
 
-**Chance** is the same pieces scored against the other requests: for each piece the mean of its accuracies by every
-different request.  What requests share raises it, and so does what the model writes whatever is asked for; the
-difference is what asking achieves.
+**Chance** is the accuracy of the same pieces against the other requests: for each piece the mean over all different
+requests.  The difference is the effect of the request.
 
 A piece without a note, and one that cannot be read, is not valid and has accuracy 0.
 """
@@ -44,8 +43,8 @@ from musicbert_plugin.codecs.chords import brightness
 from musicbert_plugin.codecs.requests import parse_request, request_words
 from musicbert_plugin.codecs.score import Score, read_midi, write_midi
 from musicbert_plugin.data.fairseq_output import read_lines, read_text_lines
-from musicbert_plugin.errors import DatasetError, OptionError, ScoreError
-from musicbert_plugin.evaluate import Report
+from musicbert_plugin.errors import OptionError, ScoreError
+from musicbert_plugin.evaluate import Report, check_not_empty, make_folder
 from musicbert_plugin.evaluate.generated_music import add_search_arguments, compose, load_hub
 from musicbert_plugin.metrics.attribute_accuracy import (
     accuracy_per_attribute,
@@ -84,7 +83,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--hyp", type=Path, metavar="FILE", help="what fairseq-generate or -interactive printed")
     parser.add_argument("--gen-subset", default="test", help="split of DATA (default: test)")
     parser.add_argument(
-        "--attribute-mask", default="steps", choices=["steps", "none"], help="what requests of a split tell"
+        "--attribute-mask",
+        default="steps",
+        choices=["steps", "none"],
+        help="attributes of requests of a split: as in validation, or all",
     )
     parser.add_argument("--limit", type=int, default=0, help="only the first so many samples of the split")
     parser.add_argument("--chords", action="store_true", help="score C1 too (seconds per piece)")
@@ -102,11 +104,11 @@ def evaluate(options: argparse.Namespace) -> Report:
         raise OptionError("One of --path CKPT, --midi DIR and --hyp FILE tells where the music comes from.")
     remi.parse_meter(options.meter)
     answers = {"path": _of_model, "midi": _of_folder, "hyp": _of_lines}[given[0]](options)
-    found = [_heard(score, options) for score in answers.scores]
+    found = [_classes_of(score, options) for score in answers.scores]
     values = measure(
         answers.requests,
-        np.stack([NA if one is None else one for one in found]),
-        np.array([one is not None for one in found]),
+        np.stack([NA if classes is None else classes for classes in found]),
+        np.array([classes is not None for classes in found]),
         chords=options.chords,
         legacy=options.legacy,
         draws=options.draws,
@@ -153,25 +155,27 @@ def measure(
     """
     ignored = NOT_EXTRACTED if chords else NOT_EXTRACTED | CHORDS
 
+    def slots_by(asked: Classes) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+        return score_slots(asked, found, NA, MULTI_LABEL, ignored, BARS if legacy else None)
+
     def accuracy_by(asked: Classes) -> NDArray[np.float64]:
-        scored, right = score_slots(asked, found, NA, MULTI_LABEL, ignored, BARS if legacy else None)
-        return sample_accuracy(scored, right, valid, legacy=legacy)
+        return sample_accuracy(*slots_by(asked), valid, legacy=legacy)
 
     accuracies = accuracy_by(requested)
     by_chance = accuracy_by_others(requested, accuracy_by)
     options: dict[str, Any] = {"draws": draws, "seed": seed}
-    scored, right = score_slots(requested, found, NA, MULTI_LABEL, ignored, BARS if legacy else None)
+    scored, right = slots_by(requested)
     right &= valid[:, None]
     counts = accuracy_per_attribute(scored, right, SLOT_KEY)
     attributes = {}
-    for at in np.flatnonzero(counts[:, 1]).tolist():
-        slots = SLOT_KEY == at
+    for number in np.flatnonzero(counts[:, 1]).tolist():
+        slots = SLOT_KEY == number
         shares = sample_accuracy(scored[:, slots], right[:, slots])
-        attributes[KEYS[at]] = {
+        attributes[KEYS[number]] = {
             "accuracy": attribute_sample_accuracy(shares),
             "interval": bootstrap_interval(shares, **options),
-            "right": int(counts[at, 0]),
-            "scored": int(counts[at, 1]),
+            "right": int(counts[number, 0]),
+            "scored": int(counts[number, 1]),
         }
     return {
         "pieces": len(valid),
@@ -206,7 +210,7 @@ def accuracy_by_others(requested: Classes, accuracy_by: Any) -> NDArray[np.float
     return np.divide(total, count, out=np.full(len(total), np.nan), where=count > 0)
 
 
-def _heard(score: Score | None, options: argparse.Namespace) -> Classes | None:
+def _classes_of(score: Score | None, options: argparse.Namespace) -> Classes | None:
     """The class vector of a piece; None if there is no music."""
     if score is None or not len(score):
         return None
@@ -225,15 +229,11 @@ def _of_model(options: argparse.Namespace) -> Answers:
     if (options.data is None) == (options.requests is None):
         raise OptionError("--path takes a dataset folder or --requests FILE, one of them.")
     if options.requests is not None:
-        requests, groups = read_requests(options.requests)
+        requests = read_requests(options.requests)
     else:
         requests = np.stack(list(_of_split(options).values()))
-        groups = list(range(len(requests)))
     if options.dest:
-        try:
-            options.dest.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise OptionError(f"{options.dest}: the folder cannot be made ({error.strerror}).") from None
+        make_folder(options.dest)
     hub = load_hub(options)
     if str(hub.model.args.prefix) != "attributes":
         raise OptionError(f"{options.path} answers conditions of its own, not attributes: evaluate pairs measures it.")
@@ -244,7 +244,7 @@ def _of_model(options: argparse.Namespace) -> Answers:
         for number, score in enumerate(scores):
             if score is not None:
                 write_midi(score, options.dest / f"{number}.mid")
-    return Answers(requests, scores, groups, repaired)
+    return Answers(requests, scores, list(range(len(requests))), repaired)
 
 
 def _of_folder(options: argparse.Namespace) -> Answers:
@@ -253,7 +253,7 @@ def _of_folder(options: argparse.Namespace) -> Answers:
         raise OptionError("--midi DIR needs --requests FILE, whose line n (from 0) tells what DIR/n.mid should be.")
     if not options.midi.is_dir():
         raise OptionError(f"{options.midi} is not a folder; --midi names one with 0.mid, 1.mid, ...")
-    asked, _ = read_requests(options.requests)
+    asked = read_requests(options.requests)
     requests, scores, groups, missing = [], [], [], 0
     for number, request in enumerate(asked):
         further = sorted(options.midi.glob(f"{number}.[0-9]*.mid"), key=lambda path: int(path.name.split(".")[1]))
@@ -277,7 +277,7 @@ def _of_lines(options: argparse.Namespace) -> Answers:
     lines = read_lines(options.hyp)
     asked: dict[int, Classes]
     if options.requests is not None:
-        asked = dict(enumerate(read_requests(options.requests)[0]))
+        asked = dict(enumerate(read_requests(options.requests)))
     elif lines.prefixes:
         asked = {}
         for number, words in lines.prefixes.items():
@@ -304,8 +304,8 @@ def _of_lines(options: argparse.Namespace) -> Answers:
     return Answers(np.stack([asked[number] for number in groups]), scores, groups, repaired)
 
 
-def read_requests(path: Path) -> tuple[Classes, list[int]]:
-    """The class vectors of a file of requests, uint8 [N, 63], and their numbers.
+def read_requests(path: Path) -> Classes:
+    """The class vectors of a file of requests, uint8 [N, 63].
 
     Raises
     ------
@@ -321,11 +321,11 @@ def read_requests(path: Path) -> tuple[Classes, list[int]]:
             requests.append(parse_request(line))
         except OptionError as error:
             raise OptionError(f"{path}, line {number}: {error}") from None
-    return np.stack(requests), list(range(len(requests)))
+    return np.stack(requests)
 
 
 def _of_split(options: argparse.Namespace) -> dict[int, Classes]:
-    """What the task tells of each sample of a split, by its number; the same in every run."""
+    """The request of each sample of a split, by its number, as the task shows it in validation."""
     from musicbert_plugin.data.dataset_folder import check_remi_folder
     from musicbert_plugin.data.epoch_rng import VALIDATION_EPOCH
     from musicbert_plugin.data.prefix_lm_dataset import AttributedMusic
@@ -334,9 +334,8 @@ def _of_split(options: argparse.Namespace) -> dict[int, Classes]:
     if folder.pairs(options.gen_subset):
         raise OptionError(f"{options.data} holds pairs, not attributes: evaluate pairs measures them.")
     samples = AttributedMusic(folder.path / options.gen_subset, dropout=options.attribute_mask, seed=options.seed)
+    check_not_empty(samples.music, options)
     count = min(len(samples.music), options.limit or len(samples.music))
-    if not count:
-        raise DatasetError(f"{options.data}: the split {options.gen_subset!r} is empty.")
     return {number: classes_of_ids(samples.sample(number, VALIDATION_EPOCH)[0]) for number in range(count)}
 
 
@@ -381,10 +380,7 @@ def _draw(answers: Answers, path: Path) -> None:
         panels[request.tobytes()] = Panel(request_words(request) or "nothing asked for", score)
     if not panels:
         raise OptionError(f"{path}: there is no music to draw.")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise OptionError(f"{path.parent}: the folder cannot be made ({error.strerror}).") from None
+    make_folder(path.parent)
     draw_piano_rolls(list(panels.values()), path, title="A piece for each request")
 
 
@@ -405,12 +401,12 @@ def _tables(values: dict[str, Any]) -> list[tuple[str, list[str], list[list[str]
     ]
     tables = [(f"attributes of {values['pieces']} pieces", ["", "accuracy", "95 % interval"], rows)]
     rows = [
-        [key, _share(one["accuracy"]), _between(one["interval"]), f"{one['right']} of {one['scored']}"]
-        for key, one in values["attributes"].items()
+        [key, _share(found["accuracy"]), _between(found["interval"]), f"{found['right']} of {found['scored']}"]
+        for key, found in values["attributes"].items()
     ]
     tables.append(("per attribute", ["attribute", "accuracy (mean of pieces)", "95 % interval", "right"], rows))
-    counts = Counter(one["pieces"] for one in values["per_request"])
+    counts = Counter(row["pieces"] for row in values["per_request"])
     if 1 < len(values["per_request"]) <= 16 and max(counts) > 1:
-        rows = [[str(one["first"]), str(one["pieces"]), _share(one["asa"])] for one in values["per_request"]]
+        rows = [[str(row["first"]), str(row["pieces"]), _share(row["asa"])] for row in values["per_request"]]
         tables.append(("per request", ["first line", "pieces", "accuracy"], rows))
     return tables

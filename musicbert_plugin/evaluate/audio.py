@@ -1,17 +1,17 @@
-"""How well does a model of spectrograms do: restored cells against simple guesses, or labels of clips and files.
+"""Models of spectrograms: errors of restored cells against baselines, or labels of clips and files.
 
     python -m musicbert_plugin.evaluate audio --path CKPT DATA [--masking frames --min-span 10 --max-span 10]
     python -m musicbert_plugin.evaluate audio --path CKPT DATA --reconstruct 4 --dest DIR
     python -m musicbert_plugin.evaluate audio --path FINETUNED DATA
     python -m musicbert_plugin.evaluate audio --path FINETUNED --predict SONG.flac ...
 
-A pre-trained model is measured on masked cells that no one sees (all of them zero), beside the mean of the clip and
-straight lines across the gaps on the same cells; errors are squared, in variances of a channel over the training data.
+A pre-trained model is measured on masked cells, all of which are zero, beside the mean of the clip and linear
+interpolation across the gaps on the same cells; errors are squared, in variances of a channel over the training data.
 ``--reconstruct N`` also writes N examples: ``K_input.npy`` (NaN where hidden), ``K_original.npy``,
 ``K_reconstruction.npy``, ``K_mask.npy`` and a picture ``K.png``.
 
-A fine-tuned model is measured on the labels of a split, beside whoever always answers the most frequent class, or the
-mean, of the training split.  ``--predict`` asks it about recordings instead (``--head NAME`` for one task alone).
+A fine-tuned model is measured on the labels of a split, beside the majority baseline (for numbers, the mean) of the
+training split.  ``--predict`` applies it to recordings instead (``--head NAME`` for one task alone).
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from musicbert_plugin.errors import CheckpointError, DatasetError, MusicError, OptionError
-from musicbert_plugin.evaluate import Report
+from musicbert_plugin.evaluate import Report, add_device, check_at_least, check_not_empty, device_of
 from musicbert_plugin.files import atomic_path, escaped
 
 if TYPE_CHECKING:
@@ -58,7 +58,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--batch-size", type=int, default=8, help="windows per batch")
     parser.add_argument("--max-frames", type=int, help="longest window (default: 512; labels: as trained; 0: whole)")
     parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--device", help="cpu or cuda (default: cuda where there is one)")
+    add_device(parser)
     masks = parser.add_argument_group("masks of a pre-trained model")
     masks.add_argument("--masking", default="mixed", help="mixed, frames, musicoder or m3bert (default: mixed)")
     for name, kind in MASK_OPTIONS.items():
@@ -71,20 +71,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def evaluate(options: argparse.Namespace) -> Report:
-    import torch
-
     from musicbert_plugin.hub import MusiCoderHub
 
-    if options.batch_size < 1:
-        raise OptionError(f"--batch-size is {options.batch_size}, but it is at least 1.")
-    if options.reconstruct < 0:
-        raise OptionError(f"--reconstruct is {options.reconstruct}, but it is at least 0.")
+    check_at_least(options, "batch_size", 1)
+    check_at_least(options, "reconstruct", 0)
     if options.reconstruct and options.dest is None:
         raise OptionError("--reconstruct needs --dest, a folder for the examples.")
-    if options.max_frames is not None and options.max_frames < 0:
-        raise OptionError(f"--max-frames is {options.max_frames}, but it is at least 0 (whole clips).")
-    device = torch.device(options.device or ("cuda" if torch.cuda.is_available() else "cpu"))
-    hub = MusiCoderHub.from_pretrained(options.path, device=device)
+    check_at_least(options, "max_frames", 0, "(whole clips)")
+    hub = MusiCoderHub.from_pretrained(options.path, device=device_of(options))
     names = [task.name for task in hub.label_tasks]
     if options.head and options.head not in names:
         raise OptionError(f"--head is {options.head!r}, but {options.path} has {', '.join(names) or 'no heads'}.")
@@ -101,7 +95,7 @@ def evaluate(options: argparse.Namespace) -> Report:
 
 
 def _predict(hub: MusiCoderHub, options: argparse.Namespace) -> Report:
-    """What the heads say about each file; a file that cannot be read is told, and the others go on."""
+    """What the heads say about each file; a file that cannot be read is reported, and the others are done."""
     found: dict[str, Any] = {}
     failed: dict[str, str] = {}
     rows = []
@@ -116,7 +110,7 @@ def _predict(hub: MusiCoderHub, options: argparse.Namespace) -> Report:
         found[file] = {name: values for name, values in answer.items() if options.head in (None, name)}
         for task in hub.label_tasks:
             if task.name in found[file]:
-                rows.append([Path(file).name, task.name, _said(task.type, found[file][task.name])])
+                rows.append([Path(file).name, task.name, _answer_text(task.type, found[file][task.name])])
     if not found:
         raise DatasetError(f"none of the {len(failed)} recordings can be read.")
     return Report(
@@ -124,7 +118,7 @@ def _predict(hub: MusiCoderHub, options: argparse.Namespace) -> Report:
     )
 
 
-def _said(kind: str, values: dict[str, float]) -> str:
+def _answer_text(kind: str, values: dict[str, float]) -> str:
     if kind == "regression":
         return ", ".join(f"{name} {value:.2f}" for name, value in values.items())
     best = sorted(values.items(), key=lambda pair: -pair[1])[: 1 if kind == "single" else 3]
@@ -161,8 +155,7 @@ def _measure_reconstruction(hub: MusiCoderHub, options: argparse.Namespace) -> R
     dataset = task.dataset(options.gen_subset)
     if dataset.windows.train:
         raise OptionError("--gen-subset train changes in every epoch; a split of held-out clips is measured.")
-    if not len(dataset):
-        raise DatasetError(f"{options.data}: the split {options.gen_subset!r} is empty.")
+    check_not_empty(dataset, options)
     batches = dataset.batch_by_size(dataset.ordered_indices(), max_sentences=options.batch_size)
     total: Any = 0
     with torch.inference_mode():
@@ -181,13 +174,13 @@ def _measure_reconstruction(hub: MusiCoderHub, options: argparse.Namespace) -> R
         "windows": len(dataset),
     }
     rows = []
-    for place, suffix in enumerate(TARGET_KINDS):
-        if not counts[place]:
+    for kind, suffix in enumerate(TARGET_KINDS):
+        if not counts[kind]:
             continue
-        mse = {name: errors[place] / counts[place] for name, errors in zip(SOURCES, sums, strict=True)}
+        mse = {name: errors[kind] / counts[kind] for name, errors in zip(SOURCES, sums, strict=True)}
         ratios = {f"vs_{name}": mse["mse"] / mse[name] if mse[name] else float("nan") for name in SOURCES[1:]}
-        values[suffix.strip("_") or "all"] = {"cells": int(counts[place]), **mse, **ratios}
-        rows.append([suffix.strip("_") or "all", f"{int(counts[place]):,}", *(f"{mse[name]:.4f}" for name in SOURCES)])
+        values[suffix.strip("_") or "all"] = {"cells": int(counts[kind]), **mse, **ratios}
+        rows.append([suffix.strip("_") or "all", f"{int(counts[kind]):,}", *(f"{mse[name]:.4f}" for name in SOURCES)])
         rows[-1] += [f"{ratio:.3f}" for ratio in ratios.values()]
     header = ["masked", "cells", "model", "clip mean", "interpolation", "/ clip mean", "/ interpolation"]
     if options.reconstruct:
@@ -244,17 +237,15 @@ def _write_example(folder: Path, number: int, example: dict[str, np.ndarray]) ->
 
 
 def _measure_labels(hub: MusiCoderHub, options: argparse.Namespace) -> Report:
-    """Each task's metrics on a split, and those of always giving one answer."""
+    """Each task's metrics on a split, and those of its baseline."""
     from musicbert_plugin.criterions.label_scores import METRICS, label_scores
     from musicbert_plugin.data.labels import column_of, read_cells
     from musicbert_plugin.data.spectrogram_folder import SpectrogramFolder
 
     folder = SpectrogramFolder(options.data)
-    if hub.front_end and folder.front_end != hub.front_end:
-        raise DatasetError(f"{options.data} was made with another front-end than the checkpoint's: {hub.front_end}.")
+    hub.check_front_end(folder)
     clips, train = folder.split(options.gen_subset), folder.split("train")
-    if not len(clips):
-        raise DatasetError(f"{options.data}: the split {options.gen_subset!r} is empty.")
+    check_not_empty(clips, options)
     longest = hub.max_frames if options.max_frames is None else options.max_frames
     hub.max_frames = longest or int(clips.frames.max())
     answers = [hub.predict(clips.read(clip)) for clip in range(len(clips))]
@@ -287,7 +278,7 @@ def _measure_labels(hub: MusiCoderHub, options: argparse.Namespace) -> Report:
 
 
 def _constant_answer(task: Any, labels: np.ndarray, present: np.ndarray) -> np.ndarray:
-    """What someone answers who has only counted the training split: the majority, each tag's share, or the mean."""
+    """The baseline of a task: the majority class, each tag's share, or the mean of the training split."""
     if task.type == "single":
         counts = np.bincount(labels[present[:, 0], 0].astype(np.int64), minlength=task.size)
         return (np.arange(task.size) == counts.argmax()).astype(float)

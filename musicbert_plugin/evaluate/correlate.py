@@ -1,4 +1,4 @@
-"""Which hidden units follow which features of the sound?
+"""Correlation of hidden units with features of the sound.
 
     python -m musicbert_plugin.evaluate correlate --path CKPT DATA --dest DIR
 
@@ -24,10 +24,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from musicbert_plugin.errors import DatasetError, OptionError
-from musicbert_plugin.evaluate import Report
+from musicbert_plugin.evaluate import Report, check_at_least, check_not_empty
 from musicbert_plugin.files import atomic_path
 from musicbert_plugin.metrics.correlation import MeanCorrelation, pearson
-from musicbert_plugin.plots.figure import new_figure, save_figure
+from musicbert_plugin.plots.heat_map import draw_heat_map
 
 if TYPE_CHECKING:
     from musicbert_plugin.data.spectrogram_folder import Spectrograms
@@ -75,23 +75,18 @@ def descriptors(log_mel: NDArray[np.floating[Any]]) -> NDArray[np.float64]:
 
 
 def evaluate(options: argparse.Namespace) -> Report:
-    import torch
-
     from musicbert_plugin.data.spectrogram_folder import SpectrogramFolder
     from musicbert_plugin.hub import MusiCoderHub
     from musicbert_plugin.plots.spectrogram import mel_columns, unit_of
 
     if options.top < 1:
         raise OptionError(f"--top is {options.top}, but at least 1 unit is shown.")
-    if options.max_clips < 0:
-        raise OptionError(f"--max-clips is {options.max_clips}, but it is at least 0 (all).")
+    check_at_least(options, "max_clips", 0, "(all)")
     folder = SpectrogramFolder(options.data)
     clips = folder.split(options.gen_subset)
-    if not len(clips):
-        raise DatasetError(f"{options.data}: the split {options.gen_subset!r} is empty.")
+    check_not_empty(clips, options)
     hub = MusiCoderHub.from_pretrained(options.path)
-    if hub.front_end and folder.front_end != hub.front_end:
-        raise DatasetError(f"{options.data} was made with another front-end than the checkpoint's: {hub.front_end}.")
+    hub.check_front_end(folder)
     if not options.against and (unit := unit_of(folder.front_end, folder.feature_names)) != "dB":
         raise OptionError(
             f"{options.data} holds no log-mel bands in ln units (its unit: {unit}), from which level and brightness "
@@ -109,8 +104,7 @@ def evaluate(options: argparse.Namespace) -> Report:
 
     hubs = {"trained": hub}
     if options.random:
-        torch.manual_seed(options.seed)
-        hubs["random"] = MusiCoderHub(fresh_copy(hub), None, hub.window)
+        hubs["random"] = hub.untrained(options.seed)
     found = {name: _correlations(each, clips, hand_made, chosen) for name, each in hubs.items()}
     try:
         options.dest.mkdir(parents=True, exist_ok=True)
@@ -144,35 +138,27 @@ def evaluate(options: argparse.Namespace) -> Report:
         "picture": str(options.dest / "correlation.png"),
     }
     rows = []
-    for place, name in enumerate(names):
+    for column, name in enumerate(names):
         best = [(layer, unit, r) for feature, layer, unit, r in closest if feature == name]
         row = [name, "  ".join(f"layer {layer} unit {unit}: {r:+.2f}" for layer, unit, r in best)]
         if "random" in strength:
-            row.append(f"{strength['random'][:, place].max():.2f}")
+            row.append(f"{strength['random'][:, column].max():.2f}")
         rows.append(row)
     header = ["feature", "closest units", *(["random encoder"] if "random" in strength else [])]
     return Report(values, [(f"{options.gen_subset}: {len(chosen)} clips, mean correlation over frames", header, rows)])
 
 
-def fresh_copy(hub: MusiCoderHub) -> Any:
-    """A model of the same size and standardisation with fresh weights, drawn from torch's generator."""
-    from musicbert_plugin.models.musicoder import MusiCoderModel
-
-    model = hub.model
-    return MusiCoderModel(model.cfg, model.feature_mean.cpu(), model.feature_std.cpu()).to(hub.device)
-
-
 def _paired(clips: Spectrograms, others: Spectrograms, options: argparse.Namespace) -> list[Any]:
     """For each clip, a function that gives its features out of the other folder."""
-    place = {name: number for number, name in enumerate(others.names)}
+    clip_of = {name: number for number, name in enumerate(others.names)}
     functions = []
     for clip, name in enumerate(clips.names):
-        if name not in place or others.frames[place[name]] != clips.frames[clip]:
+        if name not in clip_of or others.frames[clip_of[name]] != clips.frames[clip]:
             raise DatasetError(
                 f"--against {options.against} has no clip {name!r} of {clips.frames[clip]} frames in its split "
                 f"{options.gen_subset!r}, but the same clips and frames are needed (one rate and hop)."
             )
-        functions.append(lambda _, number=place[name]: others.read(number).astype(np.float64))
+        functions.append(lambda _, number=clip_of[name]: others.read(number).astype(np.float64))
     return functions
 
 
@@ -201,31 +187,9 @@ def _closest(correlation: NDArray[np.float64], names: list[str], top: int) -> li
     """For each feature the units of largest absolute correlation: (feature, layer, unit, correlation)."""
     layers, units, _ = correlation.shape
     found = []
-    for place, name in enumerate(names):
-        strength = np.nan_to_num(np.abs(correlation[:, :, place])).ravel()
+    for column, name in enumerate(names):
+        strength = np.nan_to_num(np.abs(correlation[:, :, column])).ravel()
         for index in np.argsort(-strength, kind="stable")[: min(top, layers * units)].tolist():
             layer, unit = divmod(index, units)
-            found.append((name, layer, unit, float(correlation[layer, unit, place])))
+            found.append((name, layer, unit, float(correlation[layer, unit, column])))
     return found
-
-
-def draw_heat_map(strength: NDArray[np.float64], names: list[str], path: Path) -> None:
-    """Draw [layers + 1, features] of absolute correlations, layers from the input (0) upwards.
-
-    Raises
-    ------
-    OptionError
-        matplotlib is not installed, or the file cannot be written.
-    """
-    figure = new_figure(2.5 + 0.35 * min(len(names), 60), 1.5 + 0.4 * len(strength), dpi=100)
-    axis = figure.subplots()
-    image = axis.imshow(strength, vmin=0, vmax=1, cmap="viridis", aspect="auto", origin="lower")
-    axis.set_ylabel("layer (0: input)")
-    axis.set_yticks(range(len(strength)))
-    if len(names) <= 60:
-        axis.set_xticks(range(len(names)), names, rotation=60, ha="right", fontsize=8)
-    else:
-        axis.set_xlabel("feature")
-    axis.set_title("closest unit of each layer", fontsize=10)
-    figure.colorbar(image, ax=axis, label="|correlation|")
-    save_figure(figure, path)

@@ -1,4 +1,4 @@
-"""Where the music to be measured comes from: a checkpoint that writes it now, or lines (``printed_lines``)."""
+"""Generated music to measure: written now by a checkpoint, or read as lines of words."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from musicbert_plugin.codecs import remi
 from musicbert_plugin.errors import OptionError
+from musicbert_plugin.evaluate import add_device, device_of
 
 if TYPE_CHECKING:
     from musicbert_plugin.hub import MuseCocoHub
@@ -20,7 +21,9 @@ Ids = NDArray[np.int64]
 
 def add_search_arguments(parser: argparse.ArgumentParser) -> None:
     """What a checkpoint generates with; the defaults are the published ones.  The meter is that of lines, too."""
-    parser.add_argument("--meter", default="4/4", metavar="N/D", help="where no s word tells it (default: 4/4)")
+    parser.add_argument(
+        "--meter", default="4/4", metavar="N/D", help="time signature of bars without one (default: 4/4)"
+    )
     group = parser.add_argument_group("generation, with --path")
     group.add_argument("--beam", type=int, default=1, help="more than 1: search instead of sampling")
     group.add_argument("--top-k", type=int, default=15, help="draw among the k likeliest words (1: the likeliest)")
@@ -37,21 +40,18 @@ def add_search_arguments(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--no-grammar", action="store_true", help="let any word follow any other")
     group.add_argument("--batch-size", type=int, default=16, help="pieces at a time; no piece depends on it")
     group.add_argument("--seed", type=int, default=1)
-    group.add_argument("--device", help="cpu or cuda (default: cuda where there is one)")
+    add_device(group)
 
 
 def load_hub(options: argparse.Namespace) -> MuseCocoHub:
     """The model of ``--path``, on ``--device``."""
-    import torch
-
     from musicbert_plugin.hub import MuseCocoHub
 
-    device = options.device or ("cuda" if torch.cuda.is_available() else "cpu")
-    return MuseCocoHub.from_pretrained(options.path, device=device)
+    return MuseCocoHub.from_pretrained(options.path, device=device_of(options))
 
 
 def compose(hub: MuseCocoHub, prefixes: Sequence[Ids], options: argparse.Namespace, **constraints: Any) -> list[Ids]:
-    """The music, int64 [T] each, that a model writes behind prefixes (without ``</s>`` and ``<sep>``).
+    """The music, int64 [T] each, that a model generates after prefixes (without ``</s>`` and ``<sep>``).
 
     Parameters
     ----------
@@ -91,5 +91,5 @@ def ids_reader(words: Sequence[str] | None = None) -> Callable[[str], Ids]:
     """A function from a line of words to ids, by a dictionary (by id), or by the published one."""
     if words is None:
         return remi.from_words
-    number = {word: at for at, word in enumerate(words)}
+    number = {word: row for row, word in enumerate(words)}
     return lambda line: np.array([number.get(word, remi.UNK) for word in line.split()], np.int64)

@@ -1,4 +1,4 @@
-"""Let a model fill in bars of a piece, and compare what it wrote with what stood there.
+"""Fill in bars of a piece with a model, and compare the new notes with the original ones.
 
     python -m musicbert_plugin.evaluate infill --path CKPT PIECE.mid --bars 4:6 --dest DIR
 
@@ -18,7 +18,7 @@ import numpy as np
 from musicbert_plugin.codecs import octuple
 from musicbert_plugin.codecs.score import read_midi, write_midi
 from musicbert_plugin.errors import MusicError, OptionError
-from musicbert_plugin.evaluate import Report
+from musicbert_plugin.evaluate import Report, make_folder
 from musicbert_plugin.files import escaped
 
 CONTEXT_BARS = 4  # shown on either side of the filled bars
@@ -78,10 +78,7 @@ def evaluate(options: argparse.Namespace) -> Report:
         redraw=options.redraw,
     )
     filled_rows = octuple.encode(filled)
-    try:
-        options.dest.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise OptionError(f"{options.dest}: the folder cannot be made ({error.strerror}).") from None
+    make_folder(options.dest)
     kept = np.ones(len(score), bool)
     kept[encoding_order(score)[: len(rows)][inside]] = False
     write_midi(score, options.dest / "original.mid")

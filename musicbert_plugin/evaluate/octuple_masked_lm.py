@@ -1,4 +1,4 @@
-"""How well does a model guess masked notes: loss, and per field accuracy and perplexity, against the majority token.
+"""Prediction of masked notes: loss, and per field accuracy and perplexity, against the majority baseline.
 
     python -m musicbert_plugin.evaluate octuple_masked_lm --path checkpoints/checkpoint_best.pt DATA
 
@@ -17,7 +17,7 @@ import numpy as np
 
 from musicbert_plugin.codecs.octuple import BOS, EOS, FIELD_OFFSETS, FIELD_SIZES, FIELDS, PAD, VOCABULARY_SIZE
 from musicbert_plugin.errors import DatasetError
-from musicbert_plugin.evaluate import Report
+from musicbert_plugin.evaluate import Report, add_device, check_not_empty, device_of
 from musicbert_plugin.metrics import masked_tokens
 
 if TYPE_CHECKING:
@@ -39,7 +39,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--leave-unmasked-prob", type=float, default=0.1)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--untrained", action="store_true", help="also measure fresh weights of the same size")
-    parser.add_argument("--device", help="cpu or cuda (default: cuda where there is one)")
+    add_device(parser)
 
 
 def majority_values(folder: Path) -> np.ndarray:
@@ -66,13 +66,10 @@ def evaluate(options: argparse.Namespace) -> Report:
     import torch
     from fairseq.data import iterators
 
-    import musicbert_plugin
     from musicbert_plugin.hub import MusicBERTHub
-
-    musicbert_plugin.register()
     from musicbert_plugin.tasks.octuple_masked_lm import OctupleMaskedLmTask, OctupleMaskedLmTaskConfig
 
-    device = torch.device(options.device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    device = torch.device(device_of(options))
     hub = MusicBERTHub.from_pretrained(options.path)
     longest = options.tokens_per_sample or int(hub.model.max_positions())
     task = OctupleMaskedLmTask(
@@ -89,8 +86,7 @@ def evaluate(options: argparse.Namespace) -> Report:
     )
     task.load_dataset(options.gen_subset)
     dataset = task.dataset(options.gen_subset)
-    if not len(dataset):
-        raise DatasetError(f"{options.data}: the split {options.gen_subset!r} is empty.")
+    check_not_empty(dataset, options)
     batches = dataset.batch_by_size(dataset.ordered_indices(), max_sentences=options.batch_size)
     majority = np.asarray(FIELD_OFFSETS) + majority_values(Path(options.data.split(":")[0]))
 
@@ -129,7 +125,7 @@ def evaluate(options: argparse.Namespace) -> Report:
 
 
 def _measure(model: MusicBERTModel, batches: Any, device: torch.device) -> dict[str, np.ndarray]:
-    """Per masked token: the truth, the likeliest id, -ln p(truth) and the field; int64, int64, float64, int64 [N]."""
+    """Per masked token: the true id, the most probable id, -ln p(true id) and the field, each [N]."""
     import torch
 
     model.to(device).eval()

@@ -1,4 +1,4 @@
-"""How like are generated bars to the true ones: instruments, pitches, rhythm, melody, bass and drums.
+"""Similarity of generated bars to the true ones: instruments, pitches, rhythm, melody, bass and drums.
 
     python -m musicbert_plugin.evaluate pairs --path CKPT DATA          the model answers the conditions of a split
     python -m musicbert_plugin.evaluate pairs --hyp FILE --ref FILE     two files of lines of music words
@@ -12,6 +12,7 @@ to sample n of the split.  Bars are compared one by one in their order (a bar th
 from __future__ import annotations
 
 import argparse
+import itertools
 from pathlib import Path
 from typing import Any
 
@@ -21,8 +22,8 @@ from numpy.typing import NDArray
 from musicbert_plugin.codecs import remi
 from musicbert_plugin.codecs.octuple import DEFAULT_METER
 from musicbert_plugin.data.fairseq_output import read_lines
-from musicbert_plugin.errors import DatasetError, OptionError
-from musicbert_plugin.evaluate import Report
+from musicbert_plugin.errors import OptionError
+from musicbert_plugin.evaluate import Report, check_not_empty
 from musicbert_plugin.evaluate.generated_music import add_search_arguments, compose, ids_reader, load_hub
 from musicbert_plugin.metrics.bootstrap import bootstrap_interval
 from musicbert_plugin.metrics.remi_bars import average, compare
@@ -49,8 +50,8 @@ def evaluate(options: argparse.Namespace) -> Report:
     pairs = _of_model(options) if options.path else _of_lines(options)
     values = measure(pairs, draws=options.draws, seed=options.seed, meter=meter)
     rows = [
-        [name, *("-" if np.isnan(number) else f"{number:.4f}" for number in (one["mean"], *one["interval"]))]
-        for name, one in values["metrics"].items()
+        [name, *("-" if np.isnan(number) else f"{number:.4f}" for number in (metric["mean"], *metric["interval"]))]
+        for name, metric in values["metrics"].items()
     ]
     title = f"{values['bars']} bars of {values['lines']} lines"
     return Report(values, [(title, ["metric", "mean", "from", "to"], rows)])
@@ -59,8 +60,8 @@ def evaluate(options: argparse.Namespace) -> Report:
 def measure(
     pairs: list[tuple[Ids, Ids]], *, draws: int = 10_000, seed: int = 1, meter: tuple[int, int] = DEFAULT_METER
 ) -> dict[str, Any]:
-    """Metrics of pairs of generated and true music (int64 [T] each), averaged over bars; of bars of this meter, where
-    no word tells it.
+    """Metrics of pairs of generated and true music (int64 [T] each), averaged over bars; bars without a
+    time-signature token have this meter.
 
     Returns
     -------
@@ -73,13 +74,8 @@ def measure(
         first, second = bars_of(output), bars_of(target)
         same += len(first) == len(second)
         whole += not remi.decode_with_repairs(output, meter)[1]
-        count = max(len(first), len(second))
-        rows = [
-            compare(first[at] if at < len(first) else NO_BAR, second[at] if at < len(second) else NO_BAR)
-            for at in range(count)
-        ]
-        compared += rows
-        of_line += [line] * len(rows)
+        compared += [compare(*bars) for bars in itertools.zip_longest(first, second, fillvalue=NO_BAR)]
+        of_line += [line] * max(len(first), len(second))
     if not compared:
         raise OptionError("There is no bar to compare: every line is empty.")
     metrics = {
@@ -99,7 +95,7 @@ def measure(
 
 
 def bars_of(ids: Ids) -> list[NDArray[np.int64]]:
-    """The notes of every bar of ids (int64 [T]); what stands up to ``<sep>``, and specials, are passed over."""
+    """The notes of every bar of ids (int64 [T]); everything up to ``<sep>``, and special tokens, are ignored."""
     music = remi.music_of(ids)
     return remi.bar_notes(music[music > remi.UNK])
 
@@ -108,7 +104,7 @@ def bars_of(ids: Ids) -> list[NDArray[np.int64]]:
 
 
 def _of_model(options: argparse.Namespace) -> list[tuple[Ids, Ids]]:
-    """Music that a checkpoint writes now behind the conditions of a split, and the music that stands there."""
+    """Music that a checkpoint generates from the conditions of a split, and the true music."""
     if not options.data or options.ref:
         raise OptionError("--path takes a dataset folder, and --ref belongs to --hyp.")
     samples, words = _split(options)
@@ -158,6 +154,5 @@ def _split(options: argparse.Namespace) -> tuple[Any, tuple[str, ...]]:
     if not folder.pairs(options.gen_subset):
         raise OptionError(f"{options.data} holds attributes, not pairs: evaluate attributes measures them.")
     samples = ConditionPairs(folder.path, options.gen_subset)
-    if not len(samples.sizes):
-        raise DatasetError(f"{options.data}: the split {options.gen_subset!r} is empty.")
+    check_not_empty(samples.sizes, options)
     return samples, folder.words

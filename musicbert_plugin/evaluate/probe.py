@@ -3,9 +3,9 @@
     python -m musicbert_plugin.evaluate probe --path CKPT DATA --label composer [--group album] [--folds 5]
 
 Each clip becomes one vector, the mean and the standard deviation over time of a layer's states.  A linear model is
-trained on some groups of clips and asked about the others; its strength of regularisation is chosen inside the training
-part, by groups again.  All splits of the folder take part; clips of one group (a recording session, a file: ``--group
-COLUMN``) are never on both sides, and a clip whose cell there is empty is a group of its own.
+trained and tested by cross-validation over groups of clips (a recording session, a file: ``--group COLUMN``); its
+regularisation is chosen inside the training part, by groups again.  All splits of the folder take part, and a clip
+whose cell in that column is empty is a group of its own.
 
 ==============  ==========================================  =========================================  ================
 a cell holds    probe                                       score                                      gain in
@@ -17,11 +17,11 @@ numbers         ``--regression``: ridge regression          R2 and CCC, mean ove
                                                                                                        saved, variances
 ==============  ==========================================  =========================================  ================
 
-Tags and numbers are joined by ``/`` (``data.labels``); a clip that lacks one of its numbers takes no part.
+Tags and numbers are joined by ``/`` (``data.labels``); clips that lack one of the numbers are left out.
 
-With the layers of the checkpoint are compared, pooled and probed alike: the raw features, and an encoder of the same
-size with fresh weights (mean over ``--random-encoders`` draws).  Differences to both come with a 95 % interval from a
-paired bootstrap over groups; an interval that contains 0 shows nothing.
+Two baselines are pooled and probed alike: the raw features, and an encoder of the same size with fresh weights (mean
+over ``--random-encoders`` draws).  Differences to both have a 95 % interval from a paired bootstrap over groups; an
+interval that contains 0 shows nothing.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ from numpy.typing import NDArray
 
 from musicbert_plugin.data.labels import SEPARATOR, UNLABELLED, LabelTask, read_cells
 from musicbert_plugin.errors import DatasetError, OptionError
-from musicbert_plugin.evaluate import Report
+from musicbert_plugin.evaluate import Report, check_at_least
 from musicbert_plugin.metrics import classification, regression
 from musicbert_plugin.metrics.bootstrap import bootstrap_interval
 from musicbert_plugin.metrics.means import mean_of_defined
@@ -83,7 +83,7 @@ def fold_of_groups(groups: NDArray[Any], labels: NDArray[Any], folds: int, seed:
 
     fold = np.zeros(len(groups), np.int64)
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # a class with fewer clips than folds: told in the report
+        warnings.simplefilter("ignore")  # a class with fewer clips than folds, which the report shows
         splits = StratifiedGroupKFold(folds, shuffle=True, random_state=seed).split(labels, labels, groups)
         for number, (_, test) in enumerate(splits):
             fold[test] = number
@@ -100,7 +100,7 @@ def _fit_predict(
     if kind == "regression":
         return Ridge(alpha=1 / strength).fit(train, labels).predict(test).reshape(len(test), -1)
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of iterations that did not suffice
+        warnings.simplefilter("ignore")  # about iterations that did not suffice
         if kind == "single":
             if len(set(labels.tolist())) == 1:
                 return np.full(len(test), labels[0])
@@ -120,7 +120,7 @@ def probe(
     kind: str,
     seed: int,
 ) -> NDArray[Any]:
-    """What a linear probe says of each clip when its fold is held out.
+    """The prediction of a linear probe for each clip when its fold is held out.
 
     Parameters
     ----------
@@ -157,7 +157,7 @@ def probe(
 
 
 def _strata(labels: NDArray[Any], kind: str) -> NDArray[np.int64]:
-    """What is spread evenly over folds: classes; tags and numbers are not."""
+    """The strata that are spread evenly over folds: classes; tags and numbers have none."""
     return labels if kind == "single" else np.zeros(len(labels), np.int64)
 
 
@@ -177,7 +177,7 @@ def _score(labels: NDArray[Any], answer: NDArray[Any], fold: NDArray[np.int64], 
 
 
 def _goodness(labels: NDArray[Any], answer: NDArray[Any], kind: str) -> NDArray[np.float64]:
-    """How well each clip is answered, float64 [N]; gains are differences of its means."""
+    """How well each clip is predicted, float64 [N]; gains are differences of its means."""
     if kind == "single":
         return (answer == labels).astype(float)
     if kind == "regression":
@@ -188,18 +188,13 @@ def _goodness(labels: NDArray[Any], answer: NDArray[Any], kind: str) -> NDArray[
 
 
 def evaluate(options: argparse.Namespace) -> Report:
-    import torch
-
     from musicbert_plugin.data.spectrogram_folder import SpectrogramFolder
-    from musicbert_plugin.evaluate.correlate import fresh_copy
     from musicbert_plugin.hub import MusiCoderHub
 
-    if options.random_encoders < 0:
-        raise OptionError(f"--random-encoders is {options.random_encoders}, but it is at least 0 (none).")
+    check_at_least(options, "random_encoders", 0, "(none)")
     folder = SpectrogramFolder(options.data)
     hub = MusiCoderHub.from_pretrained(options.path)
-    if hub.front_end and folder.front_end != hub.front_end:
-        raise DatasetError(f"{options.data} was made with another front-end than the checkpoint's: {hub.front_end}.")
+    hub.check_front_end(folder)
     where, labels, groups, classes = _labelled(folder, options)
     layers = options.layers if options.layers else list(range(len(hub.model.encoder.layers) + 1))
     if not all(0 <= layer <= len(hub.model.encoder.layers) for layer in layers):
@@ -218,10 +213,8 @@ def evaluate(options: argparse.Namespace) -> Report:
     fold = fold_of_groups(groups, strata, options.folds, options.seed)
 
     vectors: dict[str, Any] = {"raw features": [clip_vector(clips.read(clip)) for clips, clip in where]}
-    encoders = {"layer": [hub], "random encoder, layer": []}
-    for number in range(options.random_encoders):
-        torch.manual_seed(options.seed + number)
-        encoders["random encoder, layer"].append(MusiCoderHub(fresh_copy(hub), None, hub.window))
+    untrained = [hub.untrained(options.seed + number) for number in range(options.random_encoders)]
+    encoders = {"layer": [hub], "random encoder, layer": untrained}
     for name, hubs in encoders.items():
         for number, each in enumerate(hubs):
             for clips, clip in where:
@@ -260,14 +253,14 @@ def evaluate(options: argparse.Namespace) -> Report:
     for name, score in scores.items():
         cells = ["", ""]
         if name.startswith("layer"):
-            for place, (key, other) in enumerate(
+            for column, (key, other) in enumerate(
                 (("gain_over_raw", "raw features"), ("gain_over_random", f"random encoder, {name}"))
             ):
                 if other in goodness:
                     gains = goodness[name] - goodness[other]
                     gain = (float(gains.mean()), *bootstrap_interval(gains, groups=groups, seed=options.seed))
                     values[key][name] = dict(zip(("mean", "low", "high"), gain, strict=True))
-                    cells[place] = f"{gain[0]:+.3f} [{gain[1]:+.3f}, {gain[2]:+.3f}]"
+                    cells[column] = f"{gain[0]:+.3f} [{gain[1]:+.3f}, {gain[2]:+.3f}]"
         rows.append([name, f"{score:.3f}", *cells])
     if kind == "regression":
         values["ccc"] = over_encoders(lambda answer: mean_of_defined(regression.ccc(labels, answer)))

@@ -236,7 +236,7 @@ class ConditionalGenerator:
         rows, offsets = [], []
         for prefix in prefixes:
             read = np.concatenate([[remi.EOS], prefix, [self.separator]])
-            offsets.append(int(self.decoder.begin(torch.from_numpy(read)[None])[0]))
+            offsets.append(int(self.decoder.position_offset(torch.from_numpy(read)[None])[0]))
             rows.append(torch.from_numpy(np.concatenate([read, self.prompt.ids])))
         grammar, state = self._rules(prefixes, search)
         found = self.generator.generate(

@@ -1,24 +1,23 @@
-"""Redrawing notes of a piece: what is masked, in which order its fields are drawn, how it returns into the score.
+"""Infilling: drawing the notes of some bars anew with a masked model.
 
 Some bars of some instruments are masked: every note there keeps its bar and its program and loses the other six fields.
 A masked model then draws them over several passes, as Chang et al. 2022 ("MaskGIT", arXiv 2202.04200, section 3.2) do
 for images: in each pass every open field is drawn from the model's distribution given all that is known; the fields of
-which the model is most certain are kept, the others drawn again.  Certain means a distribution with a large maximum,
-whatever was drawn from it: by the drawn value's probability, as there, the commonest values would win and fill the bar
-(measured on chorales: 0.50 of the original onsets met in 24 passes so, 0.72 as here, 0.68 in one pass).
+which the model is most certain are kept, the others drawn again.  Certainty is the maximum of the distribution,
+whatever was drawn from it: with the probability of the drawn value, as in that paper, the most frequent values would
+fill the bar (share of the original onsets of chorales met: 0.50 so in 24 passes, 0.72 as here, 0.68 in one pass).
 
-So that a valid piece comes out,
+The result is a valid piece:
 
 * a field is drawn from its own vocabulary only, a position only inside its bar, a drum's pitch only among drums;
-* meter and tempo stay as they are, changes inside a bar included: the model sees for every masked note those in effect
-  where the note stands.  They belong to the bar and not to a note: only if ``redraw`` asks for it, and only in a bar
-  where no other note stays, one meter or one tempo, or both, are drawn for the whole bar, in the first pass, from the
-  product of its notes' distributions.
+* time signature and tempo stay as they are, changes inside a bar included: the model sees for every masked note those
+  in effect at its position.  Only if ``redraw`` asks for it, and only in a bar without other notes, one time signature
+  or tempo, or both, are drawn for the whole bar, in the first pass, from the product of its notes' distributions.
 
-What stays is copied, not decoded: ticks, velocities and tracks of all other notes are untouched, and so is their time
-in seconds (if a drawn meter makes a bar longer or shorter, what follows it moves together).
+All other notes are copied, not decoded: ticks, velocities and tracks stay, and so do their times in seconds (if a drawn
+time signature makes a bar longer or shorter, everything after it moves together).
 
-Pure numpy: the model is a function that is passed in.
+The module is pure numpy: the model is passed in as a function.
 """
 
 from __future__ import annotations
@@ -34,8 +33,6 @@ from musicbert_plugin.codecs.octuple import (
     BAR,
     BAR_LENGTHS,
     BARS,
-    DEFAULT_METER_CODE,
-    DEFAULT_TEMPO_CODE,
     DURATION,
     DURATION_VALUES,
     FIELD_SIZES,
@@ -50,12 +47,10 @@ from musicbert_plugin.codecs.octuple import (
     TIME_SIGNATURE,
     VELOCITY,
     bar_runs,
-    changes_from_start,
+    code_changes,
     duration_code,
     encode,
-    meter_code,
     positions,
-    tempo_code,
 )
 from musicbert_plugin.codecs.score import DRUMS, Score
 from musicbert_plugin.errors import OptionError
@@ -63,7 +58,7 @@ from musicbert_plugin.errors import OptionError
 NOTE_FIELDS = (POSITION, PITCH, DURATION, VELOCITY)
 BAR_FIELDS = (TIME_SIGNATURE, TEMPO)
 REDRAWN = {"meter": TIME_SIGNATURE, "tempo": TEMPO}
-"""What can be redrawn beside the notes, by its name."""
+"""Fields that can be redrawn besides those of the notes."""
 
 Predict = Callable[[np.ndarray, np.ndarray, np.ndarray], list[np.ndarray]]
 """``predict(octuples [n, 8], unknown bool [n, 8], asked bool [n, 8])``, bars in 0..255:
@@ -72,7 +67,7 @@ for each field, log-probabilities of shape [rows asked for the field, in order; 
 
 @dataclass(frozen=True)
 class Sampling:
-    """How values are drawn: temperature 0 takes the most probable, ``top_k`` 0 allows all; in one pass or more."""
+    """How values are drawn: temperature 0 takes the most probable, ``top_k`` 0 allows all; in ``passes`` passes."""
 
     temperature: float = 1.0
     top_k: int = 0
@@ -118,8 +113,8 @@ def infill(
     sampling : Sampling, optional
     seed : int
     redraw : str or iterable of str
-        ``"meter"``, ``"tempo"`` or both, as names or as one string with a comma: what is drawn anew for bars in which
-        no other note stays.
+        ``"meter"``, ``"tempo"`` or both, as names or as one string with a comma: drawn anew for bars without other
+        notes.
 
     Returns
     -------
@@ -128,8 +123,7 @@ def infill(
     Raises
     ------
     OptionError
-        A bar that the piece does not have, an instrument that it does not have, no note to redraw, or something else
-        to redraw than meter and tempo.
+        The piece lacks a bar or an instrument, there is no note to redraw, or ``redraw`` names something else.
     """
     bar_fields = _checked_redraw(redraw)
     score = _fine_enough(score)
@@ -183,11 +177,11 @@ def draw_unknown(
     new : int64 [M, 8]
         The others; bar and program are known.
     slots : float64 [M]
-        Where in its bar each of them stands among its neighbours until its position is known, in positions.
+        Provisional position of each in its bar, which orders it among its neighbours until its position is known.
     unknown : bool [M, 8]
-        What is to be drawn; meter and tempo, each for all new notes of a bar or for none.
+        The fields to draw; time signature and tempo, each for all new notes of a bar or for none.
     timeline : Timeline
-        The meters and tempi that are known.
+        The known time signatures and tempi.
 
     Returns
     -------
@@ -258,7 +252,7 @@ def _drawn_fields(
 def _allowed(
     log_probabilities: np.ndarray, rows: np.ndarray, asked: np.ndarray, field: int, lengths: np.ndarray
 ) -> np.ndarray:
-    """The distributions of the rows ``asked``, without what would make no piece."""
+    """The distributions of the rows ``asked``, without values that are invalid there."""
     values = np.arange(FIELD_SIZES[field])
     if field == POSITION:
         possible = values < lengths[rows[asked, BAR]][:, None]
@@ -270,10 +264,7 @@ def _allowed(
 
 
 def _draw(log_probabilities: np.ndarray, sampling: Sampling, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-    """A value for each row, and how certain its distribution is: the logarithm of its largest probability.
-
-    Not the drawn value's own probability: keeping those first would fill a bar with the commonest values.
-    """
+    """A value for each row, and the certainty of its distribution: the logarithm of its largest probability."""
     top = log_probabilities.max(1, keepdims=True, initial=-np.inf)
     log_p = log_probabilities - top
     log_p = log_p - np.log(np.exp(log_p).sum(1, keepdims=True))
@@ -284,7 +275,7 @@ def _draw(log_probabilities: np.ndarray, sampling: Sampling, rng: np.random.Gene
         if 0 < sampling.top_k < log_p.shape[1]:
             least = np.partition(log_p, -sampling.top_k, axis=1)[:, -sampling.top_k, None]
             choice = np.where(log_p >= least, log_p, -np.inf)
-        # The largest of the logarithms plus Gumbel noise is a draw from the distribution.
+        # the argmax of log-probabilities plus Gumbel noise is a draw from the distribution
         value = (choice / sampling.temperature + rng.gumbel(size=choice.shape)).argmax(1)
     return value, log_p.max(1)
 
@@ -314,7 +305,7 @@ def _groups(rows: np.ndarray, slot: np.ndarray, new: int, window: int) -> list[n
 
 
 def _window(rows: np.ndarray, slot: np.ndarray, group: np.ndarray, window: int) -> tuple[np.ndarray, int]:
-    """The notes that the model sees around a group, in the order of the piece, and what to take off their bars."""
+    """The notes that the model sees around a group, in the order of the piece, and the offset of their bars."""
     order = _in_order(rows, slot)
     ranks = np.flatnonzero(np.isin(order, group))
     spare = max(window - (ranks[-1] + 1 - ranks[0]), 0)
@@ -327,7 +318,7 @@ def _window(rows: np.ndarray, slot: np.ndarray, group: np.ndarray, window: int) 
     return seen[(rows[seen, BAR] >= lowest) & (rows[seen, BAR] < lowest + BARS)], int(lowest)
 
 
-# ------------------------------------------------------------------------------------------------------- what is masked
+# ------------------------------------------------------------------------------------------------------------- masking
 
 
 def _checked_bars(bars: int | Iterable[int], count: int) -> np.ndarray:
@@ -407,16 +398,11 @@ class Timeline:
     @classmethod
     def of(cls, score: Score, bars: int) -> Timeline:
         """The first ``bars`` bars of a score, by the rules of the octuple codec."""
-        pairs = zip(score.meter_numerator.tolist(), score.meter_denominator.tolist(), strict=True)
-        codes = np.array([meter_code(numerator, denominator) for numerator, denominator in pairs], np.int64)
-        at, meter = changes_from_start(positions(score.meter_tick, score.resolution), codes, DEFAULT_METER_CODE)
-        tempo_at, tempo = changes_from_start(
-            positions(score.tempo_tick, score.resolution), tempo_code(score.tempo_bpm), DEFAULT_TEMPO_CODE
-        )
-        starts, first_bars, lengths = bar_runs(at, BAR_LENGTHS[meter])
+        meters, tempi = code_changes(score)
+        starts, first_bars, lengths = bar_runs(meters[0], BAR_LENGTHS[meters[1]])
         number = np.arange(bars)
         run = np.searchsorted(first_bars, number, side="right") - 1
-        return cls(starts[run] + (number - first_bars[run]) * lengths[run], lengths[run], at, meter, tempo_at, tempo)
+        return cls(starts[run] + (number - first_bars[run]) * lengths[run], lengths[run], *meters, *tempi)
 
     def meter_at(self, position: np.ndarray) -> np.ndarray:
         """Meter codes in effect."""
@@ -429,7 +415,7 @@ class Timeline:
     def in_effect(self, bar: np.ndarray, slot: np.ndarray) -> np.ndarray:
         """Meter and tempo codes, int64 [N, 2], in effect so many positions (float) after the bar lines of bars.
 
-        Beyond the end of its bar, where a longer meter is drawn for it, what held last in the bar goes on.
+        Beyond the end of its bar (if a longer time signature is drawn for it) the last values of the bar hold.
         """
         position = self.starts[bar] + np.minimum(slot.astype(np.int64), self.lengths[bar] - 1)
         return np.stack([self.meter_at(position), self.tempo_at(position)], 1)
@@ -483,7 +469,7 @@ def _returned(
 
     def moved(ticks: np.ndarray, shift: np.ndarray) -> np.ndarray:
         there = ticks + _ticks(shift, resolution)
-        # A time halfway between two positions rounds to the even one, which an odd shift turns round: a tick mends it.
+        # a time halfway between two positions rounds to the even one, also after an odd shift: correct it by a tick
         return there + np.sign(positions(ticks, resolution) + shift - positions(there, resolution))
 
     def moved_events(events: list[tuple[int, Any]]) -> tuple[np.ndarray, list[Any]]:
@@ -492,7 +478,7 @@ def _returned(
         there = moved(ticks, shift_of(position))
         keep = np.ones(len(events), bool)
         bar = np.searchsorted(old.starts, position, side="right") - 1
-        # An event for which its shortened bar has no room any more comes at the bar's end, unless another is there.
+        # an event beyond the end of its shortened bar moves to that end, unless another event is there
         late = (position < old.starts[bar] + old.lengths[bar]) & (position >= old.starts[bar] + lengths[bar])
         if late.any():
             there = np.maximum.accumulate(np.where(late, _ticks(starts[bar] + lengths[bar], resolution), there))
@@ -574,10 +560,14 @@ def _with_spans(
 
     Parameters
     ----------
-    ticks, values : the events as they are.
-    codes : their positions and codes, from position 0 on.
-    spans : begin and end in positions, code and value; ascending.  Where the code holds already nothing is changed.
-    default : the value before the first event.
+    ticks, values
+        The events as they are.
+    codes
+        Their positions and codes, from position 0 on.
+    spans
+        Begin and end in positions, code and value; ascending.  Where the code holds already nothing is changed.
+    default
+        The value before the first event.
     """
     at = positions(ticks, resolution)
     position, code_from = codes

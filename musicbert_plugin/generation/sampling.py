@@ -1,15 +1,16 @@
-"""Writing on from prefixes with a recurrent decoder: greedy, sampling (top-k, top-p, temperature) and beam search.
+"""Continuing prefixes with a recurrent decoder: greedy, sampling (top-k, top-p, temperature) and beam search.
 
-Each prefix is read once, however many candidates continue it; rows that are done leave the batch; states are copied
-only where the order of rows changes.  A grammar, if there is one, says at every step which tokens may follow: scores of
-the others become minus infinity before anything else, which is the same as renormalising.
+Each prefix is read once, however many candidates continue it; finished rows leave the batch; states are copied only
+where the order of rows changes.  A grammar, if there is one, decides at every step which tokens may follow: scores of
+the others become minus infinity first, which is the same as renormalising.
 
-Sampling: a row's k best tokens (all without ``top_k``), of those the fewest whose probability reaches ``top_p``, at
-probability exp(score / temperature); which of them is decided by one number of a counter-based generator (Salmon et al.
-2011, Philox) keyed by (seed, line, candidate).  So a row draws the same, whatever else is in its batch.
+Sampling: of a row's k most probable tokens (all without ``top_k``), the fewest whose probability reaches ``top_p`` are
+drawn with probability proportional to exp(score / temperature).  The random numbers come from a counter-based generator
+(Salmon et al. 2011, Philox) keyed by (seed, line, candidate), so that a row does not depend on the rest of its batch.
 
-Beam search: at each step the best continuations of all beams of a line; those that end leave as hypotheses, compared by
-the sum of scores over the number of tokens to the power of ``length_penalty``.  One of probability 0 is never returned.
+Beam search: each step keeps the best continuations of all beams of a line; those that end become hypotheses, ranked by
+the sum of scores over the number of tokens to the power of ``length_penalty``.  A hypothesis of probability 0 is never
+returned.
 
 Scores are natural logarithms of probabilities under the grammar, at temperature 1.
 
@@ -30,10 +31,10 @@ from musicbert_plugin.generation.recurrent_decoder import RecurrentDecoder
 
 
 class Grammar(Protocol):
-    """What generation asks of a grammar; ``state`` is the grammar's own record of a batch of rows."""
+    """The interface of a grammar; ``state`` is the grammar's own record of a batch of rows."""
 
     def allowed(self, state: Any) -> np.ndarray:
-        """bool [B, V]: what may follow in each row; never nothing."""
+        """bool [B, V]: the tokens that may follow in each row, at least one."""
 
     def advance(self, state: Any, tokens: np.ndarray) -> Any:
         """The state after these tokens [B]."""
@@ -46,9 +47,9 @@ class Grammar(Protocol):
 class Search:
     """How tokens are chosen.
 
-    ``beam`` > 1 searches; otherwise ``sampling`` draws, and without it the best token is taken.  ``top_k`` 0 and
-    ``top_p`` 1 or less than 0 restrict nothing.  Lengths count tokens after the prefix, the end token not included;
-    before ``min_length`` no row ends, unless the grammar allows nothing else.
+    ``beam`` > 1 is beam search; otherwise ``sampling`` draws, and without it the most probable token is taken.
+    ``top_k`` 0, and ``top_p`` of 1 or below 0, restrict nothing.  Lengths count tokens after the prefix without the end
+    token; before ``min_length`` no row ends, unless the grammar allows nothing else.
     """
 
     beam: int = 1
@@ -64,7 +65,7 @@ class Search:
 
 @dataclass(frozen=True, eq=False)
 class Continuation:
-    """``tokens`` int64 and their ``scores`` float32, with the end token; ``cut`` if it came at the length limit."""
+    """``tokens`` int64 and their ``scores`` float32, the end token included; ``cut`` if the length limit ended it."""
 
     tokens: np.ndarray
     scores: np.ndarray
@@ -72,7 +73,7 @@ class Continuation:
 
 
 class _Draws:
-    """Numbers in [0, 1), one per row and step, each row's from its own generator."""
+    """Random numbers in [0, 1), one per row and step, from a generator per row."""
 
     BLOCK = 256
 
@@ -91,9 +92,20 @@ class _Draws:
 
 
 def draw(scores_BV: Tensor, numbers_B: Tensor, top_k: int, top_p: float, temperature: float) -> Tensor:
-    """int64 [B]: tokens drawn by numbers in [0, 1) from scores (logits; minus infinity for what may not come).
+    """Draw tokens from scores.
 
-    The most likely token has the lowest numbers.
+    Parameters
+    ----------
+    scores_BV : Tensor
+        Logits; minus infinity for tokens that are not allowed.
+    numbers_B : Tensor
+        Random numbers in [0, 1); the most probable token has the lowest.
+    top_k, top_p, temperature
+        See :class:`Search`.
+
+    Returns
+    -------
+    int64 [B]
     """
     count = min(top_k, scores_BV.shape[1]) if top_k > 0 else scores_BV.shape[1]
     best, index = scores_BV.topk(count)
@@ -104,19 +116,22 @@ def draw(scores_BV: Tensor, numbers_B: Tensor, top_k: int, top_p: float, tempera
     if 0.0 < top_p < 1.0:
         chances = chances * (reached - chances < top_p)
         reached = chances.cumsum(1)
-    place = (reached <= numbers_B.unsqueeze(1) * reached[:, -1:]).sum(1)
-    # Rounding must not lead behind the last token that can come.
-    place = torch.minimum(place, (chances > 0).sum(1) - 1)
-    return index.gather(1, place.unsqueeze(1)).squeeze(1)
+    rank = (reached <= numbers_B.unsqueeze(1) * reached[:, -1:]).sum(1)
+    # rounding must not go past the last possible token
+    rank = torch.minimum(rank, (chances > 0).sum(1) - 1)
+    return index.gather(1, rank.unsqueeze(1)).squeeze(1)
 
 
 class MusicGenerator:
     """Continue prefixes; see the module.
 
-    Args:
-        decoder: the network.
-        end: id of the token that ends a piece.
-        never: ids that are never chosen (padding).
+    Parameters
+    ----------
+    decoder : RecurrentDecoder
+    end : int
+        Id of the token that ends a piece.
+    never : sequence of int
+        Ids that are never chosen (padding).
     """
 
     def __init__(self, decoder: RecurrentDecoder, *, end: int, never: Sequence[int] = ()) -> None:
@@ -138,16 +153,23 @@ class MusicGenerator:
     ) -> list[list[Continuation]]:
         """Continue each prefix.
 
-        Args:
-            prefixes: int64 [L] each.
-            begins: where the positions of each begin.
-            search: how tokens are chosen.
-            lines: the number of each prefix that its random numbers depend on; by default its place.
-            candidates: how many continuations of each; with beam search the best ones, at most ``beam``.
-            grammar, grammar_state: what may follow; the state is that of one row per prefix.
+        Parameters
+        ----------
+        prefixes : sequence of int64 Tensor [L]
+        begins : sequence of int
+            The index in each prefix at which positions begin.
+        search : Search
+        lines : sequence of int, optional
+            The number that seeds each prefix's random numbers; by default its index.
+        candidates : int
+            Continuations of each prefix; with beam search the best ones, at most ``beam``.
+        grammar, grammar_state
+            A :class:`Grammar` and its state, of one row per prefix.
 
-        Returns:
-            for each prefix its continuations: sampled ones in their order, beams from the best down.
+        Returns
+        -------
+        list of list of Continuation
+            For each prefix: sampled continuations in their order, beams from the best down.
         """
         lines = list(range(len(prefixes))) if lines is None else list(lines)
         width = search.beam if search.beam > 1 else candidates
@@ -161,13 +183,13 @@ class MusicGenerator:
     def _scores(
         self, logits_BV: Tensor, search: Search, step: int, grammar: Grammar | None, state: Any
     ) -> tuple[Tensor, np.ndarray]:
-        """Scores with minus infinity for what may not come, and which rows [B] only the length limit ends here."""
+        """Scores, minus infinity for tokens that are not allowed, and the rows [B] that the length limit ends here."""
         scores = logits_BV.float()
         rows = len(scores)
         cut = np.zeros(rows, bool)
         if grammar is not None:
             allowed = grammar.allowed(state)
-            # Nothing but the end may come, and the limit is nearer than the shortest bar is long.
+            # only the end is allowed, and the shortest bar would exceed the limit
             cut = (allowed.sum(1) == allowed[:, self.end]) & (search.max_length - step < 3)
             if step < search.min_length:
                 others = allowed.sum(1) > allowed[:, self.end]
@@ -240,7 +262,7 @@ class MusicGenerator:
         device = logits.device
         found: list[list[tuple[float, Continuation]]] = [[] for _ in lines]
         alive = np.arange(len(lines))
-        # At first all beams of a line are the same: only one of them counts.
+        # at first all beams of a line are equal: only the first has a score
         sums_NC = torch.full((len(lines), width), -torch.inf, device=device)
         sums_NC[:, 0] = 0
         history = np.zeros((len(lines), width, 0), np.int64)
@@ -248,14 +270,14 @@ class MusicGenerator:
         for step in range(search.max_length + 1):
             scores, cut = self._scores(logits, search, step, grammar, state)
             gained = scores.log_softmax(1)
-            # A dead beam (-inf) may have nothing that follows, which gives no number.
+            # a discarded beam (-inf) may have no continuation, which gives NaN
             gained = gained.nan_to_num_(nan=-torch.inf, neginf=-torch.inf)
             size = gained.shape[1]
             totals = sums_NC.unsqueeze(2) + gained.view(len(alive), width, size)
-            best, place = totals.view(len(alive), -1).topk(min(2 * width, width * size))
-            best_sums, places = best.cpu().numpy(), place.cpu().numpy()
-            beams, tokens = places // size, places % size
-            steps = gained.view(len(alive), -1).gather(1, place).cpu().numpy()
+            best, index = totals.view(len(alive), -1).topk(min(2 * width, width * size))
+            best_sums = best.cpu().numpy()
+            beams, tokens = np.divmod(index.cpu().numpy(), size)
+            steps = gained.view(len(alive), -1).gather(1, index).cpu().numpy()
             possible = np.isfinite(best_sums)
             ends = possible & (tokens == self.end)
             for line, rank in zip(*np.nonzero(ends[:, :width]), strict=True):
@@ -274,7 +296,7 @@ class MusicGenerator:
             if not len(kept):
                 break
             order = order[kept]
-            # A beam too many repeats the line's best, and counts for nothing.
+            # a superfluous beam repeats the line's best one with probability 0
             real = np.take_along_axis(going[kept], order, 1)
             order = np.where(real, order, order[:, :1])
             beams = np.take_along_axis(beams[kept], order, 1)
@@ -293,4 +315,6 @@ class MusicGenerator:
             if grammar is not None:
                 state = grammar.advance(state, tokens.ravel())
             logits = self.decoder.step(torch.from_numpy(tokens.ravel()).to(device))
-        return [[piece for _, piece in sorted(pieces, key=lambda one: -one[0])][:width] for pieces in found]
+        return [
+            [piece for _, piece in sorted(pieces, key=lambda hypothesis: -hypothesis[0])][:width] for pieces in found
+        ]

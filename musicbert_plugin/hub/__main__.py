@@ -1,4 +1,4 @@
-"""Smaller and other files of weights.
+"""Write smaller checkpoints, single heads, or Hugging Face folders.
 
 python -m musicbert_plugin.hub strip IN.pt OUT.pt [--dtype bf16]           # weights and configuration only
 python -m musicbert_plugin.hub export-head IN.pt OUT.pt --head composer    # one head of audio_multitask

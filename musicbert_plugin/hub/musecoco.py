@@ -112,7 +112,8 @@ class MuseCocoHub:
         """Write ``config.json``, ``model.safetensors`` and ``dict.txt``."""
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
-        weights = {_hugging_face_name(name): value for name, value in self.model.state_dict().items()}
+        weights = dict(self.model.state_dict())
+        weights[HUGGING_FACE_OUTPUT] = weights.pop(OUTPUT)
         weights.pop("decoder.version")
         args = self.model.args
         config = {
@@ -233,7 +234,9 @@ def _from_folder(path: Path) -> tuple[Namespace, dict[str, Tensor]]:
         raise CheckpointError(f"{path / 'config.json'} cannot be read as JSON: {error}.") from error
     if not isinstance(config, dict):
         raise CheckpointError(f"{path / 'config.json'} is no configuration: an object of JSON is expected.")
-    weights = {_fairseq_name(name): value for name, value in _folder_weights(path).items()}
+    weights = _folder_weights(path)
+    if HUGGING_FACE_OUTPUT in weights:
+        weights[OUTPUT] = weights.pop(HUGGING_FACE_OUTPUT)
     weights.setdefault("decoder.version", torch.tensor([3.0]))
     weights.setdefault("decoder.embed_positions._float_tensor", torch.zeros(1))
     try:
@@ -274,14 +277,6 @@ def _folder_weights(path: Path) -> dict[str, Tensor]:
         return torch.load(file, map_location="cpu", weights_only=True)
     except Exception as error:
         raise CheckpointError(f"{file} is no file of weights: {' '.join(str(error).split())[:200]}.") from error
-
-
-def _fairseq_name(name: str) -> str:
-    return OUTPUT if name == HUGGING_FACE_OUTPUT else name
-
-
-def _hugging_face_name(name: str) -> str:
-    return HUGGING_FACE_OUTPUT if name == OUTPUT else name
 
 
 def _dictionary(folder: Path, path: Path, weights: dict[str, Tensor]) -> tuple[str, ...]:

@@ -63,12 +63,15 @@ Filled = MaskPredictions  # its older name
 
 
 class MusicBERTHub:
-    """A model in evaluation mode and what is needed to ask it about music.
+    """A model in evaluation mode, for features, labels, predictions and infilling of pieces.
 
-    Attributes:
-        model: the ``MusicBERTModel``.
-        window: how many notes it sees at once.
-        labels: class names by classification head, where known.
+    Attributes
+    ----------
+    model : MusicBERTModel
+    window : int
+        The number of notes that it sees at once.
+    labels : dict
+        Class names by classification head, where known.
     """
 
     def __init__(self, model: MusicBERTModel, labels: Mapping[str, Sequence[str]] | None = None) -> None:
@@ -85,9 +88,11 @@ class MusicBERTHub:
         Class names come from the checkpoint (``label_names`` in its task's state or configuration: a list, or a list
         per head) or else from a ``labels.txt`` beside it, one name per line.
 
-        Raises:
-            CheckpointError: if the file is missing, carries more than weights, is no MusicBERT, or stands beside a
-                ``dict.txt`` or ``labels.txt`` that doesn't fit.
+        Raises
+        ------
+        CheckpointError
+            The file is missing, carries more than weights, is no MusicBERT, or stands beside a ``dict.txt`` or
+            ``labels.txt`` that doesn't fit.
         """
         path = Path(path)
         if path.is_file():
@@ -116,8 +121,10 @@ class MusicBERTHub:
         A file that had to be repaired is named in a warning, and so are notes beyond ``codecs.octuple.REACH``, which
         are left out.
 
-        Raises:
-            ScoreError: if a file can't be read, or ids or octuples are none.
+        Raises
+        ------
+        ScoreError
+            A file can't be read, or an array is not octuples or token ids.
         """
         if isinstance(music, Tensor | np.ndarray):
             array = np.asarray(music.cpu() if isinstance(music, Tensor) else music).astype(np.int64)
@@ -146,9 +153,11 @@ class MusicBERTHub:
     def encode(self, music: Music) -> Tensor:
         """The piece as the model's input: framed token ids, int64 [T].
 
-        Raises:
-            ScoreError: reason ``"too long"`` if it has more than 256 bars, the most that the dictionary can tell apart
-                (the other methods go over such pieces in windows); or as :meth:`octuples`.
+        Raises
+        ------
+        ScoreError
+            Reason ``"too long"``: it has more than 256 bars, the most that the dictionary can tell apart (the other
+            methods read such pieces in windows); or as :meth:`octuples`.
         """
         octuples = self.octuples(music)
         if octuples[:, BAR].max() >= BARS:
@@ -157,7 +166,7 @@ class MusicBERTHub:
         return torch.from_numpy(octuple.frame(octuples).astype(np.int64))
 
     def decode(self, ids: Tensor | np.ndarray) -> Score:
-        """The score of token ids; framing and masks are passed over."""
+        """The score of token ids; framing and masks are ignored."""
         return octuple.decode(octuple.unframe(np.asarray(ids.cpu() if isinstance(ids, Tensor) else ids))[0])
 
     # ------------------------------------------------------------------------------------------------------ features
@@ -168,8 +177,10 @@ class MusicBERTHub:
 
         Layer 0 is the embedding, n the n-th Transformer layer, and negative numbers count from the last.
 
-        Raises:
-            OptionError: if a layer doesn't exist.
+        Raises
+        ------
+        OptionError
+            A layer doesn't exist.
         """
         count = len(self.model.encoder.sentence_encoder.layers) + 1
         wanted = [count - 1] if layers is None else [_whole_number(layer) for layer in layers]
@@ -197,11 +208,16 @@ class MusicBERTHub:
 
         Of a piece longer than the model's window, from the mean of its windows' logits.
 
-        Args:
-            head: name of the classification head; may be left out if the model has one.
+        Parameters
+        ----------
+        music : path, Score, octuples or token ids
+        head : str, optional
+            Name of the classification head; may be omitted if the model has only one.
 
-        Raises:
-            OptionError: if there is no such head.
+        Raises
+        ------
+        OptionError
+            There is no such head.
         """
         heads = list(self.model.classification_heads)
         if head is None and len(heads) == 1:
@@ -217,7 +233,7 @@ class MusicBERTHub:
         return [ids for ids, _ in self._windows(self.octuples(music))]
 
     def _windows(self, octuples: np.ndarray) -> list[tuple[Tensor, slice]]:
-        """Framed ids [1, T] of overlapping windows, and which of their notes each of them answers for."""
+        """Framed ids [1, T] of overlapping windows, and the notes of each whose states are used."""
         bounds = _window_bounds(octuples[:, BAR], self.window)
         edges = [0, *((b[0] + a[1]) // 2 for a, b in zip(bounds, bounds[1:], strict=False)), len(octuples)]
         out = []
@@ -289,20 +305,33 @@ class MusicBERTHub:
         Count, bar and program of the masked notes stay; time signatures, tempi and all other notes come back as they
         were.
 
-        Args:
-            score: a score, or the path of a MIDI file.
-            bars: which bars, counted from 0.
-            instruments: programs (128 for drums) to redraw; all by default.
-            temperature: 0 takes the most probable values; below 1 is more predictable, above 1 more adventurous.
-            top_k: draw only from so many of the most probable values of a field; 0 means from all.
-            notes: another number of notes for each of the bars, or for those that a mapping names.
-            seed: equal seeds give equal music.
-            passes: over how many passes the notes are drawn, the most certain first.
-            redraw: ``"meter"``, ``"tempo"`` or both (``"meter,tempo"``), to draw them too in bars where no other note
-                stays; what follows then moves in time.
+        Parameters
+        ----------
+        score : Score or path
+            A score, or the path of a MIDI file.
+        bars : int or iterable of int
+            The bars, counted from 0.
+        instruments : iterable of int, optional
+            Programs (128 for drums) to redraw; all by default.
+        temperature : float
+            0 takes the most probable values; higher values are less predictable.
+        top_k : int
+            The number of most probable values of a field to draw from; 0 for all.
+        notes : int or mapping of bar to int, optional
+            Another number of notes for each of the bars, or for those in the mapping.
+        seed : int
+        passes : int
+            The number of passes in which the notes are drawn, the most certain first.
+        redraw : str or iterable of str
+            ``"meter"``, ``"tempo"`` or both (``"meter,tempo"``), to draw them too in bars without other notes; all
+            later notes then move in time.
 
-        Raises:
-            OptionError: for bars, instruments or settings that can't be; ScoreError: for music that can't be read.
+        Raises
+        ------
+        OptionError
+            A bar, an instrument or a setting is not accepted.
+        ScoreError
+            The music can't be read.
         """
         return infilling.infill(
             score if isinstance(score, Score) else read_midi(score),
@@ -318,9 +347,7 @@ class MusicBERTHub:
 
     @torch.inference_mode()
     def _predict(self, octuples: np.ndarray, unknown: np.ndarray, asked: np.ndarray) -> list[np.ndarray]:
-        """For each field the log-probabilities of its values, float64 [asked rows, values]; see
-        ``infilling.Predict``.
-        """
+        """The log-probabilities of each field's values, see :data:`~.generation.infilling.Predict`."""
         ids = torch.from_numpy(octuple.frame(octuples).astype(np.int64)).view(-1, 8)
         ids[1:-1][torch.from_numpy(unknown)] = MASK
         asked_ids = F.pad(torch.from_numpy(asked), (0, 0, 1, 1))
@@ -358,7 +385,7 @@ def _window_bounds(bars: np.ndarray, window: int) -> list[tuple[int, int]]:
         reach = int(np.searchsorted(bars, bars[begin] + BARS))
         stop = min(begin + window, reach, len(bars))
         if stop <= end:
-            # A gap in the bars: nothing is gained by looking back.
+            # after a gap in the bars, overlap is of no use
             begin = end
             continue
         bounds.append((begin, stop))
@@ -367,7 +394,7 @@ def _window_bounds(bars: np.ndarray, window: int) -> list[tuple[int, int]]:
 
 
 def _with_bars_in_reach(rows: np.ndarray, piece: np.ndarray) -> np.ndarray:
-    """The rows with bars in 0..255: as they are if the whole piece's are, else counted from the first."""
+    """The rows with bars in 0..255: unchanged if the whole piece fits, else counted from the first bar."""
     if piece[:, BAR].max() < BARS:
         return rows
     return rows - np.array([rows[:, BAR].min(), 0, 0, 0, 0, 0, 0, 0])

@@ -12,16 +12,14 @@ of the same front-end.
 
 Recordings may be of any length: longer ones than ``window`` frames go through the model in windows that overlap by
 half, and a position's state comes from the window in whose middle half it lies (at both ends, from the outermost
-window).  So a position always has a quarter of a window of context on either side, and joins are not heard by what
-uses the states.  Every window begins at position 0, as every window of training did.  A model with sinusoids
-(``--compat musicoder``, ``--positions sinusoids|both``) knows absolute positions, so that its state of a sound also
-depends on where in its window the sound lies: between a quarter and three quarters of it, anew after each half window.
-Positions that go on counting through a recording would be alike everywhere, but beyond those that were ever trained.
-Of convolutional positions (the default) a state depends on what lies around it alone.
+window), so that it has a quarter of a window of context on either side.  Every window begins at position 0, as in
+training.  The states of a model with sinusoidal positions (``--compat musicoder``, ``--positions sinusoids|both``)
+therefore also depend on the position in the window; with convolutional positions (the default) they depend on the
+surrounding frames alone.
 
-Labels are predicted from windows end to end, as in validation (``clip_windows.count_end_to_end``), and so with what the
-checkpoint says of ``--max-frames`` and ``--min-frames``.  Where it was trained on whole clips (0), a recording, which
-may be of any length, is heard ``window`` frames at a time.
+Labels are predicted from consecutive windows, as in validation (``spectrogram_windows.count_end_to_end``), with
+``max_frames`` and ``min_frames`` of the checkpoint.  A model that was trained on whole recordings (0) reads ``window``
+frames at a time.
 
 Shapes: T frames of a recording, F features, r frames per position, S = ceil(T / r) positions, D model dimensions.
 """
@@ -40,6 +38,7 @@ from torch import Tensor
 
 from musicbert_plugin.criterions.label_scores import outputs_of
 from musicbert_plugin.data.labels import LabelTask
+from musicbert_plugin.data.spectrogram_folder import SpectrogramFolder
 from musicbert_plugin.data.spectrogram_windows import MIN_FRAMES, count_end_to_end
 from musicbert_plugin.errors import CheckpointError, DatasetError, OptionError
 from musicbert_plugin.hub.checkpoints import fitting, load
@@ -63,16 +62,23 @@ Recording = str | PathLike[str] | Samples | np.ndarray
 
 
 class MusiCoderHub:
-    """A model in evaluation mode and what is needed to ask it about recordings.
+    """A model in evaluation mode, for features, labels and restored spectrograms of recordings.
 
-    Attributes:
-        model: the ``MusiCoderModel``.
-        front_end: settings of the front-end that made its training data, or None for an unknown one.
-        feature_names: names of the F features.
-        frame_rate: frames per second.
-        label_tasks: the tasks of a fine-tuned model, else empty.
-        window: frames that the model sees at once.
-        max_frames, min_frames: longest window, and shortest last one, of labels; 0 for whole clips.
+    Attributes
+    ----------
+    model : MusiCoderModel
+    front_end : dict or None
+        Settings of the front-end that made its training data; None if they are unknown.
+    feature_names : list of str
+        Names of the F features.
+    frame_rate : float
+        Frames per second.
+    label_tasks : list of LabelTask
+        The tasks of a fine-tuned model, else empty.
+    window : int
+        Frames that the model sees at once.
+    max_frames, min_frames : int
+        Longest window, and shortest last one, of labels; 0 for whole recordings.
     """
 
     def __init__(
@@ -103,11 +109,17 @@ class MusiCoderHub:
     ) -> MusiCoderHub:
         """Load one ``.pt`` file, pre-trained or fine-tuned.
 
-        Args:
-            window: frames that the model sees at once (default: 1292, and for labels what it was trained with).
+        Parameters
+        ----------
+        path : path
+        device : str or torch.device
+        window : int, optional
+            Frames that the model sees at once (default: 1292, and for labels as in training).
 
-        Raises:
-            CheckpointError: if the file is missing, carries more than weights, or is no MusiCoder.
+        Raises
+        ------
+        CheckpointError
+            The file is missing, carries more than weights, or is no MusiCoder.
         """
         path = Path(path)
         (cfg, task), state, description = load(path, "musicoder")
@@ -131,6 +143,19 @@ class MusiCoderHub:
             min_frames=trained.get("min_frames", MIN_FRAMES),
         )
 
+    def untrained(self, seed: int) -> MusiCoderHub:
+        """A model of the same size and standardisation with fresh weights, which serves as a baseline."""
+        torch.manual_seed(seed)
+        model = MusiCoderModel(self.model.cfg, self.model.feature_mean.cpu(), self.model.feature_std.cpu())
+        return MusiCoderHub(model.to(self.device), None, self.window)
+
+    def check_front_end(self, folder: SpectrogramFolder) -> None:
+        """Raise DatasetError if a folder holds features of another front-end than the model's."""
+        if self.front_end and folder.front_end != self.front_end:
+            raise DatasetError(
+                f"{folder.path} was made with another front-end than the checkpoint's: {self.front_end}."
+            )
+
     @property
     def device(self) -> torch.device:
         """Where the model computes."""
@@ -146,10 +171,14 @@ class MusiCoderHub:
     def spectrogram(self, recording: Recording) -> np.ndarray:
         """The recording's features, float32 [T, F], as the model's front-end computes them.
 
-        Raises:
-            RecordingError: if a file cannot be decoded, or is shorter than half a second, silent or not finite.
-            DatasetError: if an array has another number of features, or samples another rate.
-            CheckpointError: if the checkpoint does not say what its front-end was.
+        Raises
+        ------
+        RecordingError
+            A file cannot be decoded, or is shorter than half a second, silent or not finite.
+        DatasetError
+            An array has another number of features, or samples another rate.
+        CheckpointError
+            The checkpoint does not contain the settings of its front-end.
         """
         if isinstance(recording, np.ndarray):
             if recording.ndim != 2 or recording.shape[1] != self.model.feature_count or not len(recording):
@@ -183,8 +212,11 @@ class MusiCoderHub:
     def extract_features(self, recording: Recording, *, layer: int = -1) -> np.ndarray:
         """States of one layer, float32 [S, D].
 
-        Args:
-            layer: 0 is the input's, 1 the first layer's; -1 (the default) the model's final states.
+        Parameters
+        ----------
+        recording : path, Samples or float [T, F]
+        layer : int
+            0 is the input, 1 the first layer; -1 (the default) the final states.
         """
         return self._joined(recording, None if layer == -1 else (layer,))[0]
 
@@ -201,12 +233,14 @@ class MusiCoderHub:
 
     @torch.inference_mode()
     def predict(self, recording: Recording) -> dict[str, dict[str, float]]:
-        """What each task's head says of a recording: per task, probabilities or numbers by name.
+        """Predictions of each task's head for a recording: probabilities or numbers by name.
 
         A long recording's windows, end to end, are averaged by their frames, as in validation.
 
-        Raises:
-            CheckpointError: if the model has no heads.
+        Raises
+        ------
+        CheckpointError
+            The model has no heads.
         """
         if not self.label_tasks:
             raise CheckpointError("the model has no heads for labels; a checkpoint of audio_multitask is expected.")
@@ -231,11 +265,16 @@ class MusiCoderHub:
     def restore(self, spectrogram: np.ndarray, hidden: np.ndarray) -> np.ndarray:
         """Restore hidden cells of a spectrogram [T, F] (at most ``window`` frames see each other): float32 [T, F].
 
-        Args:
-            hidden: bool [T, F]; other cells come back as they are.
+        Parameters
+        ----------
+        spectrogram : float [T, F]
+        hidden : bool [T, F]
+            The cells to restore; other cells stay as they are.
 
-        Raises:
-            CheckpointError: if the model was fine-tuned and has no head for this.
+        Raises
+        ------
+        CheckpointError
+            The model was fine-tuned and has no head for this.
         """
         if self.model.reconstruction_head is None:
             raise CheckpointError("the model has no head for reconstruction; a pre-trained checkpoint is expected.")
@@ -272,7 +311,7 @@ class MusiCoderHub:
 
 
 def _windows(frames: int, window: int, r: int) -> Iterator[tuple[slice, slice]]:
-    """Windows that overlap by half, and which frames each one answers for; ``window`` is a multiple of 4 r.
+    """Windows that overlap by half, and the frames of each that are used; ``window`` is a multiple of 4 r.
 
     The last window ends with the recording and begins at a multiple of r.
     """

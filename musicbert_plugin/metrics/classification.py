@@ -159,7 +159,7 @@ def roc_auc(reference: ArrayLike, score: ArrayLike) -> NDArray[np.float64]:
 def pr_auc(reference: ArrayLike, score: ArrayLike) -> NDArray[np.float64]:
     """Average precision of each tag: the sum over thresholds of (gain in recall) times precision.
 
-    Clips of equal score stand at one threshold.
+    Excerpts of equal score share one threshold.
 
     Parameters
     ----------

@@ -5,14 +5,10 @@ Lu et al. 2023, "MuseCoco: Generating Symbolic Music from Text" (arXiv 2306.0011
 
     ``model(src_tokens, src_lengths=, sep_pos=)`` -> logits [B, L, V], extra
 
-where ``sep_pos`` is one int per row: the place where positions begin.  Without it, it is found from the first ``<sep>``
-of the row, by the model's position mode:
+where ``sep_pos`` is one int per row: the index at which positions begin.  Without it, it is computed from the first
+``<sep>`` of the row by the model's position mode, see ``modules/position_offset.py``.
 
-* ``zero-prefix``: at ``<sep>``, which is what training does;
-* ``zero-prefix-shifted``: one place before ``<sep>``, as in the inference script that was released with the weights;
-* ``all``: at 0; the attributes have positions too.
-
-Shapes: B rows, L places, D model dimensions, V vocabulary.
+Shapes: B rows, L tokens per row, D model dimensions, V vocabulary.
 """
 
 # No "from __future__ import annotations": fairseq reads the types of a dataclass's fields, not their text.
@@ -21,7 +17,6 @@ from dataclasses import dataclass, field
 from typing import Any, Optional
 
 import torch
-import torch.nn.functional as F
 from fairseq.dataclass import FairseqDataclass
 from fairseq.models import FairseqDecoder, FairseqLanguageModel, register_model
 from torch import Tensor
@@ -30,8 +25,7 @@ from musicbert_plugin.codecs.remi import LAYOUTS
 from musicbert_plugin.errors import OptionError
 from musicbert_plugin.models.presets import Size, register_sizes
 from musicbert_plugin.modules.linear_decoder import LinearDecoder
-
-POSITION_MODES = ("zero-prefix", "zero-prefix-shifted", "all")
+from musicbert_plugin.modules.position_offset import POSITION_MODES, position_offset
 
 
 @dataclass
@@ -54,10 +48,10 @@ class LinearTransformerLMConfig(FairseqDataclass):
     )
     position_mode: str = field(
         default="auto",
-        metadata={"help": "where positions begin if a batch does not say: at <sep>, one place before it, or at 0"},
+        metadata={"help": "where positions begin if a batch does not say: at <sep>, one token before it, or at 0"},
     )
-    layout: str = field(default="auto", metadata={"help": "layout of the music; kept for whoever generates with it"})
-    prefix: str = field(default="auto", metadata={"help": "what stands before <sep>; kept like the layout"})
+    layout: str = field(default="auto", metadata={"help": "layout of the music, kept for generation"})
+    prefix: str = field(default="auto", metadata={"help": "what comes before <sep>, kept for generation"})
     max_target_positions: Optional[int] = field(  # noqa: UP045 (fairseq reads the annotation)
         default=8192,
         metadata={"help": "longest row, prefix included, that fairseq lets through (the model itself has no limit)"},
@@ -65,7 +59,7 @@ class LinearTransformerLMConfig(FairseqDataclass):
 
 
 class LinearTransformerDecoder(LinearDecoder, FairseqDecoder):
-    """The network under fairseq's name for it."""
+    """The network as a fairseq decoder."""
 
     def __init__(self, cfg: LinearTransformerLMConfig, dictionary: Any) -> None:
         super().__init__(
@@ -85,19 +79,18 @@ class LinearTransformerDecoder(LinearDecoder, FairseqDecoder):
         sep = dictionary.index("<sep>")
         self.sep = None if sep == dictionary.unk() else sep
 
-    def begin(self, tokens_BL: Tensor, sep_pos: Tensor | Sequence[int] | int | None = None) -> Tensor:
-        """int64 [B]: where positions begin, as given or found; at 0 in a row without ``<sep>``."""
+    def position_offset(self, tokens_BL: Tensor, sep_pos: Tensor | Sequence[int] | int | None = None) -> Tensor:
+        """Index at which positions begin, int64 [B], as given or from ``<sep>``; 0 in a row without ``<sep>``."""
         rows = len(tokens_BL)
         if sep_pos is not None:
             given = torch.as_tensor(sep_pos, dtype=torch.int64, device=tokens_BL.device).flatten()
             if len(given) not in (1, rows):
-                raise ValueError(f"sep_pos has {len(given)} places for {rows} rows")
+                raise ValueError(f"sep_pos has {len(given)} entries for {rows} rows")
             return given.expand(rows)
-        if self.position_mode == "all" or self.sep is None:
+        if self.sep is None:
             return tokens_BL.new_zeros(rows)
-        first = (tokens_BL == self.sep).int().argmax(1)
         # argmax of a row without <sep> is 0.
-        return (first - 1).clamp(min=0) if self.position_mode == "zero-prefix-shifted" else first
+        return position_offset((tokens_BL == self.sep).int().argmax(1), self.position_mode).clamp(min=0)
 
     def forward(
         self,
@@ -109,21 +102,16 @@ class LinearTransformerDecoder(LinearDecoder, FairseqDecoder):
         **unused: Any,
     ) -> tuple[Tensor, dict[str, Any]]:
         """See :meth:`LinearTransformerLM.forward`."""
-        x, states = super().forward(src_tokens, self.begin(src_tokens, sep_pos), return_all_hiddens)
+        x, states = super().forward(src_tokens, self.position_offset(src_tokens, sep_pos), return_all_hiddens)
         return (x if features_only else self.output_projection(x)), {"inner_states": states or None}
 
     def extract_features(self, src_tokens: Tensor, **others: Any) -> tuple[Tensor, dict[str, Any]]:
-        """[B, L, D] behind the final LayerNorm, and the extra dict."""
+        """States [B, L, D] after the final LayerNorm, and the extra dict."""
         return self.forward(src_tokens, features_only=True, **others)
 
     def output_layer(self, features: Tensor, **unused: Any) -> Tensor:
         """Logits of features."""
         return self.output_projection(features)
-
-    def get_normalized_probs(self, net_output: Any, log_probs: bool, sample: Any = None) -> Tensor:
-        """Softmax (or its logarithm) of the logits, in float32."""
-        logits = net_output[0].float()
-        return F.log_softmax(logits, dim=-1) if log_probs else F.softmax(logits, dim=-1)
 
     def max_positions(self) -> int:
         """Longest row, prefix included."""
@@ -142,13 +130,17 @@ class LinearTransformerLM(FairseqLanguageModel):
     def build_model(cls, args: Any, task: Any) -> "LinearTransformerLM":
         """Make a model for a task's dictionary.
 
-        Args:
-            args: the configuration; or, from older files and named presets, a Namespace (or any object) with its
-                fields.
-            task: a fairseq task with ``source_dictionary``.
+        Parameters
+        ----------
+        args : LinearTransformerLMConfig, or any object with its fields
+            A Namespace comes from older files and named presets.
+        task : FairseqTask
+            With ``source_dictionary``.
 
-        Raises:
-            OptionError: if there are more heads than model dimensions, or the position mode is unknown.
+        Raises
+        ------
+        OptionError
+            If there are more heads than model dimensions, or the position mode is unknown.
         """
         args = LinearTransformerLMConfig.from_namespace(args)
         # Files of the original carry neither: they were trained with the defaults.
@@ -180,26 +172,27 @@ class LinearTransformerLM(FairseqLanguageModel):
     ) -> tuple[Tensor, dict[str, Any]]:
         """Run the model.
 
-        Args:
-            src_tokens: ids [B, L], padded on the right.
-            src_lengths: not needed.
-            sep_pos: one int per row (or one for all): the place where positions begin.  None: found, see the module.
-            features_only: return features [B, L, D] instead of logits.
-            return_all_hiddens: put the states after the embedding and after each layer into ``extra``.
+        Parameters
+        ----------
+        src_tokens : Tensor
+            Ids [B, L], padded on the right.
+        src_lengths : optional
+            Ignored.
+        sep_pos : int per row, or one for all, optional
+            Index at which positions begin; by default see :meth:`LinearTransformerDecoder.position_offset`.
+        features_only : bool
+            Return features [B, L, D] instead of logits.
+        return_all_hiddens : bool
+            Put the states after the embedding and after each layer into the dict.
 
-        Returns:
-            logits [B, L, V], the next token's at each place; and a dict with ``"inner_states"`` (list of layers + 1
-            states [B, L, D], or None).
+        Returns
+        -------
+        logits : Tensor [B, L, V]
+            Of the token that follows each.
+        extra : dict
+            ``"inner_states"``: list of layers + 1 states [B, L, D], or None.
         """
         return self.decoder(src_tokens, src_lengths=src_lengths, sep_pos=sep_pos, **kwargs)
-
-    def get_normalized_probs(self, net_output: Any, log_probs: bool, sample: Any = None) -> Tensor:
-        """Softmax (or its logarithm) of the logits, in float32."""
-        return self.decoder.get_normalized_probs(net_output, log_probs, sample)
-
-    def get_targets(self, sample: dict[str, Any], net_output: Any) -> Tensor:
-        """The batch's targets."""
-        return sample["target"]
 
 
 SIZES: dict[str, Size] = {

@@ -8,7 +8,7 @@ original reads: names and shapes of all parameters are the original's.  Its lang
 embedding, since the published weights are not.
 
 Shapes: B rows, T = 8 L sub-tokens, L octuples per row, F = 8 fields, D model dimensions, V vocabulary, C classes,
-S pieces per row, N octuples that exist, M masked fields.
+S segments per row, N octuples that are not padding, M masked fields.
 """
 
 # No "from __future__ import annotations": fairseq reads the types of a dataclass's fields, not their text.
@@ -19,14 +19,13 @@ from typing import Any, Optional
 
 import torch
 import torch.nn.functional as F
-from fairseq.dataclass import FairseqDataclass
 from fairseq.models import FairseqEncoder, FairseqEncoderModel, register_model
 from omegaconf import II
 from torch import Tensor, nn
 
 from musicbert_plugin.codecs.octuple import FIELD_OFFSETS, FIELD_SIZES, VOCABULARY_SIZE
 from musicbert_plugin.errors import OptionError
-from musicbert_plugin.models.presets import Size, register_sizes
+from musicbert_plugin.models.presets import EncoderConfig, Size, register_sizes
 from musicbert_plugin.modules.heads import ClassificationHead, LanguageModelHead, group_fields, project_fields
 from musicbert_plugin.modules.octuple_encoder import FIELDS, OctupleEncoder
 
@@ -34,20 +33,10 @@ logger = logging.getLogger(__name__)
 
 
 @dataclass
-class MusicBERTConfig(FairseqDataclass):
+class MusicBERTConfig(EncoderConfig):
     """Sizes and regularisation; the defaults are the base size."""
 
-    encoder_layers: int = field(default=12, metadata={"help": "number of Transformer layers"})
-    encoder_embed_dim: int = field(default=768, metadata={"help": "model dimensions"})
-    encoder_ffn_embed_dim: int = field(default=3072, metadata={"help": "inner dimensions of the feed-forward network"})
-    encoder_attention_heads: int = field(default=12, metadata={"help": "number of attention heads"})
-    dropout: float = field(
-        default=0.1, metadata={"help": "dropout after embedding, attention and feed-forward network"}
-    )
-    attention_dropout: float = field(default=0.1, metadata={"help": "dropout of attention weights"})
-    activation_dropout: float = field(default=0.0, metadata={"help": "dropout inside the feed-forward network"})
     pooler_dropout: float = field(default=0.0, metadata={"help": "dropout of classification heads"})
-    encoder_layerdrop: float = field(default=0.0, metadata={"help": "probability of leaving out a layer in training"})
     encoder_layers_to_keep: Optional[str] = field(  # noqa: UP045 (fairseq reads the annotation)
         default=None,
         metadata={"help": "comma-separated layers to keep of a checkpoint trained with --encoder-layerdrop"},
@@ -57,10 +46,6 @@ class MusicBERTConfig(FairseqDataclass):
         metadata={
             "help": "size of the position table less two (the published models have 8192); default: tokens per sample"
         },
-    )
-    checkpoint_activations: bool = field(
-        default=False,
-        metadata={"help": "recompute each layer in the backward pass: less memory, about a third more time"},
     )
     compile_layers: bool = field(
         default=False, metadata={"help": "run each layer through torch.compile (meant for a GPU)"}
@@ -127,10 +112,10 @@ class MusicBERTEncoder(FairseqEncoder):
         if masked_tokens is not None and not features_only and not return_all_hiddens:
             x = self._masked_features(src_tokens, masked_tokens, segment_lengths)
             return self.lm_head(x), {"inner_states": None, "octuple_states": None}
-        x, pieces, states = encoder(src_tokens, segment_lengths, keep_all=return_all_hiddens)
-        x_BLD = pieces.restore(x)
+        x, packed, states = encoder(src_tokens, segment_lengths, keep_all=return_all_hiddens)
+        x_BLD = packed.restore(x)
         extra = {
-            "inner_states": [pieces.restore(state) for state in states] if return_all_hiddens else None,
+            "inner_states": [packed.restore(state) for state in states] if return_all_hiddens else None,
             "octuple_states": x_BLD,
         }
         features = project(x_BLD).view(rows, subtokens, -1)
@@ -144,15 +129,15 @@ class MusicBERTEncoder(FairseqEncoder):
         needed_BL = masked_BLF.any(2)
         index_M = masked_BLF.flatten().nonzero().flatten()
         groups = group_fields(index_M % FIELDS)
-        x, pieces, _ = self.sentence_encoder(src_tokens, segment_lengths, needed_BL=needed_BL)
-        if pieces.kept_N is None:
+        x, packed, _ = self.sentence_encoder(src_tokens, segment_lengths, needed_BL=needed_BL)
+        if packed.kept_N is None:
             kept = needed_BL.flatten()
         else:
             # A masked field of an octuple that counts as padding gets the features of a zero state.
-            kept = torch.zeros_like(needed_BL.flatten()).index_copy(0, pieces.kept_N, pieces.flatten(needed_BL))
+            kept = torch.zeros_like(needed_BL.flatten()).index_copy(0, packed.kept_N, packed.flatten(needed_BL))
             x = torch.cat([x, x.new_zeros(1, x.shape[1])])
-        place = torch.where(kept, kept.cumsum(0) - 1, len(x) - 1)
-        return project_fields(x, place[index_M // FIELDS], groups, self.sentence_encoder.upsampling[0])
+        row = torch.where(kept, kept.cumsum(0) - 1, len(x) - 1)
+        return project_fields(x, row[index_M // FIELDS], groups, self.sentence_encoder.upsampling[0])
 
     def _first_states(self, src_tokens: Tensor, segment_lengths: Tensor | None) -> Tensor:
         """[B, D] final states of each row's first octuple."""
@@ -160,10 +145,10 @@ class MusicBERTEncoder(FairseqEncoder):
             len(src_tokens), src_tokens.shape[1] // FIELDS, dtype=torch.bool, device=src_tokens.device
         )
         needed_BL[:, 0] = True
-        x, pieces, _ = self.sentence_encoder(src_tokens, segment_lengths, needed_BL=needed_BL)
+        x, packed, _ = self.sentence_encoder(src_tokens, segment_lengths, needed_BL=needed_BL)
         if len(x) < len(src_tokens):
-            exists_B = src_tokens[:, 0] != self.sentence_encoder.pad
-            x = x.new_zeros(len(src_tokens), x.shape[1]).index_copy(0, exists_B.nonzero().flatten(), x)
+            kept_B = src_tokens[:, 0] != self.sentence_encoder.pad
+            x = x.new_zeros(len(src_tokens), x.shape[1]).index_copy(0, kept_B.nonzero().flatten(), x)
         return x
 
     def max_positions(self) -> int:
@@ -193,14 +178,18 @@ class MusicBERTModel(FairseqEncoderModel):
     def build_model(cls, args: Any, task: Any) -> "MusicBERTModel":
         """Make a model for a task's dictionary.
 
-        Args:
-            args: the configuration; or, from older files and named presets, a Namespace (or any object) with its
-                fields.
-            task: a fairseq task with ``source_dictionary``.
+        Parameters
+        ----------
+        args : MusicBERTConfig, or any object with its fields
+            A Namespace comes from older files and named presets.
+        task : FairseqTask
+            With ``source_dictionary``.
 
-        Raises:
-            OptionError: if ``freeze_encoder_layers`` is not in 0 .. encoder_layers, or the file of an older model asks
-                for another activation function.
+        Raises
+        ------
+        OptionError
+            If ``freeze_encoder_layers`` is not in 0 .. encoder_layers, or the file of an older model asks for another
+            activation function.
         """
         for name, only in (("activation_fn", "gelu"), ("pooler_activation_fn", "tanh")):
             if getattr(args, name, only) != only:
@@ -231,20 +220,29 @@ class MusicBERTModel(FairseqEncoderModel):
     ) -> tuple[Tensor, dict[str, Any]]:
         """Run the model.
 
-        Args:
-            src_tokens: ids [B, T]; an octuple whose bar slot is padding is padding.
-            features_only: return features instead of logits.
-            return_all_hiddens: put the states after the embedding and after each layer into ``extra``.
-            classification_head_name: return the logits of this head.
-            masked_tokens: bool [B, T]; return logits for these sub-tokens only.
-            segment_lengths: int [B, S], octuples of each piece packed into a row, zeros on the right; None: one piece
-                per row.
+        Parameters
+        ----------
+        src_tokens : Tensor
+            Ids [B, T]; an octuple whose bar slot is padding is padding.
+        features_only : bool
+            Return features instead of logits.
+        return_all_hiddens : bool
+            Put the states after the embedding and after each layer into the dict.
+        classification_head_name : str, optional
+            Return the logits of this head.
+        masked_tokens : bool Tensor [B, T], optional
+            Return logits for these sub-tokens only.
+        segment_lengths : int Tensor [B, S], optional
+            Octuples of each segment packed into a row, zeros on the right; by default a row is one segment.
 
-        Returns:
-            one of: logits [B, T, V]; with ``masked_tokens`` logits [M, V] in row-major order of the mask; with
-            ``features_only`` features [B, T, D]; with a head its logits [B, C].  And a dict with ``"inner_states"``
-            (list of layers + 1 states [B, L, D], or None) and ``"octuple_states"`` (the last state [B, L, D], or None
-            where only a part was computed).  States are zero at padding.
+        Returns
+        -------
+        output : Tensor
+            Logits [B, T, V]; with ``masked_tokens`` logits [M, V] in row-major order of the mask; with
+            ``features_only`` features [B, T, D]; with a head its logits [B, C].
+        extra : dict
+            ``"inner_states"`` (list of layers + 1 states [B, L, D], or None) and ``"octuple_states"`` (the last state
+            [B, L, D], or None where only a part was computed).  States are zero at padding.
         """
         head = None if classification_head_name is None else self.classification_heads[classification_head_name]
         x, extra = self.encoder(
@@ -265,7 +263,7 @@ class MusicBERTModel(FairseqEncoderModel):
 
     @property
     def supported_targets(self) -> set[str]:
-        """What fairseq's tasks ask a masked model for."""
+        """Kind of targets, by fairseq's name: the input itself."""
         return {"self"}
 
     def max_positions(self) -> int:
@@ -291,12 +289,17 @@ class MusicBERTModel(FairseqEncoderModel):
         Everything is counted that the published model computes: the down-projection, all layers for all octuples, the
         whole up-projection, the language-model head for the masked fields.  A training step counts three times as much.
 
-        Args:
-            shape: (B, L), or the octuples of every piece as an integer tensor of any shape (zeros don't count).
-            n_masked: number of masked fields.
+        Parameters
+        ----------
+        shape : (B, L), or integer Tensor of any shape
+            Octuples of each segment; zeros are ignored.
+        n_masked : int
+            Number of masked fields.
 
-        Returns:
-            operations, a multiplication and an addition counted as two.
+        Returns
+        -------
+        float
+            Operations; a multiplication and an addition count as two.
         """
         lengths = (
             shape.double().flatten() if isinstance(shape, Tensor) else torch.tensor([float(shape[1])] * int(shape[0]))

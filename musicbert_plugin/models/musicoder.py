@@ -3,38 +3,39 @@
 Wu et al. 2020, "MusiCoder: A universal music-acoustic encoder based on Transformer" (arXiv 2008.00781); M3BERT:
 Scientific Reports 13, 2023 (s41598-023-36714-z).
 
-The same encoder of frames serves two tasks.  In ``spectrogram_reconstruction`` a head restores masked cells (its last
-layer is linear, so that it can say how loud a frame is), and a second one may predict discrete codes of masked frames
-(``--codes``).  In ``audio_multitask`` there is one head per labelled task on a pooled clip instead; start from a
-pre-trained file with ``--finetune-from-model``: the reconstruction heads are left out, the others start fresh.
+One encoder of frames serves two tasks.  In ``spectrogram_reconstruction`` a head restores masked cells (its last layer
+is linear, so that it can output any level), and a second one may predict discrete codes of masked frames (``--codes``).
+In ``audio_multitask`` there is one head per labelled task on the pooled states instead; start from a pre-trained file
+with ``--finetune-from-model``: its reconstruction heads are left out, and the new heads are initialised.
 
 Features come in their own units.  The mean and deviation of the training data are part of the model, so that a file can
-be used on any recording, and fine-tuning keeps what pre-training standardised with.
+be applied to any recording, and fine-tuning standardises as pre-training did.
 
-``--frame-stack r`` lets a position be r consecutive frames side by side; the last ones of a clip are filled up with the
-mean, and the output has every frame.  ``--compat musicoder`` is the original's arrangement: post-LN, sinusoids.
+``--frame-stack r`` puts r consecutive frames side by side into one position of the encoder; the last ones of a window
+are filled up with the mean, and the output has every frame.  ``--compat musicoder`` is the original's arrangement:
+post-LN, sinusoids.
 
-Shapes: B clips, T frames per row, F features, r frames per position, S = ceil(T / r) positions, D model dimensions,
+Shapes: B windows, T frames per row, F features, r frames per position, S = ceil(T / r) positions, D model dimensions,
 G codebooks, K codes, C classes.
 """
 
 # No "from __future__ import annotations": fairseq reads the types of a dataclass's fields, not their text.
 import logging
-from argparse import Namespace
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 import torch.nn.functional as F
-from fairseq.dataclass import ChoiceEnum, FairseqDataclass
+from fairseq.dataclass import ChoiceEnum
 from fairseq.models import BaseFairseqModel, register_model
 from torch import Tensor, nn
 
 from musicbert_plugin.errors import CheckpointError, OptionError
-from musicbert_plugin.models.presets import Size, register_sizes
+from musicbert_plugin.models.presets import EncoderConfig, Size, register_sizes
 from musicbert_plugin.modules.frame_encoder import FrameEncoder
 from musicbert_plugin.modules.interpolation import interpolate_gaps
+from musicbert_plugin.modules.packed_batch import padding_mask
 from musicbert_plugin.modules.pooled_heads import POOLINGS, PooledHeads
 from musicbert_plugin.modules.random_codes import RandomCodes
 
@@ -59,19 +60,10 @@ POOLING_CHOICES = ChoiceEnum(POOLINGS)
 
 
 @dataclass
-class MusiCoderConfig(FairseqDataclass):
+class MusiCoderConfig(EncoderConfig):
     """Sizes, regularisation and heads; the defaults are the base size."""
 
     encoder_layers: int = field(default=4, metadata={"help": "number of Transformer layers"})
-    encoder_embed_dim: int = field(default=768, metadata={"help": "model dimensions"})
-    encoder_ffn_embed_dim: int = field(default=3072, metadata={"help": "inner dimensions of the feed-forward network"})
-    encoder_attention_heads: int = field(default=12, metadata={"help": "number of attention heads"})
-    dropout: float = field(
-        default=0.1, metadata={"help": "dropout after the input, attention and feed-forward network"}
-    )
-    attention_dropout: float = field(default=0.1, metadata={"help": "dropout of attention weights"})
-    activation_dropout: float = field(default=0.0, metadata={"help": "dropout inside the feed-forward network"})
-    encoder_layerdrop: float = field(default=0.0, metadata={"help": "probability of leaving out a layer in training"})
     frame_stack: int = field(default=1, metadata={"help": "consecutive frames that are one position of the encoder"})
     positions: POSITIONS_CHOICES = field(
         default="conv", metadata={"help": "convolution over neighbouring frames, sinusoids, or both"}
@@ -89,13 +81,9 @@ class MusiCoderConfig(FairseqDataclass):
     )
     codebooks: int = field(default=1, metadata={"help": "random projections, each with its own codes"})
     code_dim: int = field(default=16, metadata={"help": "dimensions of a random projection"})
-    checkpoint_activations: bool = field(
-        default=False,
-        metadata={"help": "recompute each layer in the backward pass: less memory, about a third more time"},
-    )
     # Fine-tuning (task audio_multitask) only:
     pooling: POOLING_CHOICES = field(
-        default="mean", metadata={"help": "how a clip's frames become one vector (fine-tuning)"}
+        default="mean", metadata={"help": "how the frames of a window become one vector (fine-tuning)"}
     )
     layer_mix: str = field(
         default="last",
@@ -128,10 +116,15 @@ class ReconstructionHead(nn.Module):
 class MusiCoderModel(BaseFairseqModel):
     """Encoder of spectrograms with heads for reconstruction, or for labelled tasks.
 
-    Args:
-        mean, std: [F], of the training data; what is standardised with.
-        heads: outputs of each labelled task, by name; None for reconstruction.
-        front_end_hash: a number that stands for the front-end's settings, 0 for unknown ones.
+    Parameters
+    ----------
+    cfg : MusiCoderConfig
+    mean, std : Tensor [F]
+        Of the training data, for standardisation.
+    heads : dict of str to int, optional
+        Outputs of each labelled task, by name; None for reconstruction.
+    front_end_hash : int
+        Hash of the front-end's settings, 0 for unknown ones.
     """
 
     def __init__(
@@ -193,15 +186,19 @@ class MusiCoderModel(BaseFairseqModel):
     def build_model(cls, cfg: Any, task: Any) -> "MusiCoderModel":
         """Make a model for a task's features.
 
-        Args:
-            task: a fairseq task with ``feature_mean`` and ``feature_std``, arrays [F], and, where known,
-                ``front_end_hash`` and, for fine-tuning, ``head_sizes``, outputs by name.
+        Parameters
+        ----------
+        cfg : MusiCoderConfig, or any object with its fields
+        task : FairseqTask
+            With ``feature_mean`` and ``feature_std``, arrays [F], and, where known, ``front_end_hash`` and, for
+            fine-tuning, ``head_sizes``, outputs by name.
 
-        Raises:
-            OptionError: for sizes that cannot be.
+        Raises
+        ------
+        OptionError
+            If a size or a share is outside its range.
         """
-        if isinstance(cfg, Namespace):
-            cfg = MusiCoderConfig.from_namespace(cfg)
+        cfg = MusiCoderConfig.from_namespace(cfg)
         if cfg.frame_stack < 1:
             raise OptionError(f"--frame-stack {cfg.frame_stack}: a position is at least one frame")
         for name, smallest in SMALLEST_SIZES.items():
@@ -227,7 +224,7 @@ class MusiCoderModel(BaseFairseqModel):
         return cls(cfg, mean, std, getattr(task, "head_sizes", None), getattr(task, "front_end_hash", 0))
 
     def _apply(self, fn: Any, recurse: bool = True) -> "MusiCoderModel":
-        """Move or convert everything, but keep mean and deviation in float32: bf16 would move zero by 0.1 dB."""
+        """Move or convert everything but mean and deviation, which stay in float32: bf16 would shift zero by 0.1 dB."""
         exact = self.feature_mean, self.feature_std
         super()._apply(fn, recurse)
         self.feature_mean, self.feature_std = (values.to(self.feature_mean.device) for values in exact)
@@ -252,18 +249,27 @@ class MusiCoderModel(BaseFairseqModel):
     ) -> tuple[Any, dict[str, Any]]:
         """Run the model.
 
-        Args:
-            source: features [B, T, F] in their own units, any float type.
-            lengths: frames of each clip, 1 .. T; None: all rows are full.
-            input_mask: bool [B, T, F]; cells that are seen as zero once standardised.
-            features_only: return the encoder's states instead of the head's output.
-            return_all_hiddens: put the states after the input and after each layer into ``extra``.
+        Parameters
+        ----------
+        source : Tensor
+            Features [B, T, F] in their own units, any float type.
+        lengths : sequence of int, optional
+            Frames of each row, 1 .. T; by default all rows are full.
+        input_mask : bool Tensor [B, T, F], optional
+            Cells that are set to zero after standardisation.
+        features_only : bool
+            Return the encoder's states instead of the head's output.
+        return_all_hiddens : bool
+            Put the states after the input and after each layer into the dict.
 
-        Returns:
-            one of: the restored spectrogram [B, T, F], standardised; the logits [B, C] of each task, by name (a model
-            with labelled tasks); the states [B, S, D] (``features_only``); and a dict with ``"code_logits"`` [B, S, G,
-            K] or None, ``"lengths"`` (positions of each clip), and ``"inner_states"`` (layers + 1 of [B, S, D], or
-            None).
+        Returns
+        -------
+        output
+            The restored spectrogram [B, T, F], standardised; with labelled tasks the logits [B, C] of each, by name;
+            with ``features_only`` the states [B, S, D].
+        extra : dict
+            ``"code_logits"`` [B, S, G, K] or None, ``"lengths"`` (positions of each row), and ``"inner_states"``
+            (layers + 1 of [B, S, D], or None).
         """
         rows, frames, _ = source.shape
         lengths = (frames,) * rows if lengths is None else tuple(int(n) for n in lengths)
@@ -285,8 +291,8 @@ class MusiCoderModel(BaseFairseqModel):
         out = self.reconstruction_head(x_BSD)
         if self.correction:
             shown = torch.ones_like(x, dtype=torch.bool) if input_mask is None else ~input_mask
-            exists_BT = torch.arange(frames, device=x.device) < torch.tensor(lengths, device=x.device)[:, None]
-            out = self.unstack(out, frames).float() + interpolate_gaps(x, shown & exists_BT[..., None])
+            visible = shown & ~padding_mask(lengths, frames, x.device)[..., None]
+            out = self.unstack(out, frames).float() + interpolate_gaps(x, visible)
         else:
             out = self.unstack(out, frames)
         if self.code_head is not None:
@@ -294,15 +300,12 @@ class MusiCoderModel(BaseFairseqModel):
         return out, extra
 
     def stack(self, x_BTF: Tensor, lengths: Sequence[int]) -> tuple[Tensor, tuple[int, ...]]:
-        """Put r frames side by side: [B, S, r F], and the positions of each clip; missing frames are zeros."""
+        """Put r frames side by side: [B, S, r F], and the positions of each row; missing frames are zeros."""
         r = self.frame_stack
         if r == 1:
             return x_BTF, tuple(lengths)
         if min(lengths) < x_BTF.shape[1]:
-            exists_BT = (
-                torch.arange(x_BTF.shape[1], device=x_BTF.device) < torch.tensor(lengths, device=x_BTF.device)[:, None]
-            )
-            x_BTF = x_BTF * exists_BT[..., None].to(x_BTF.dtype)
+            x_BTF = x_BTF.masked_fill(padding_mask(lengths, x_BTF.shape[1], x_BTF.device)[..., None], 0.0)
         x_BTF = F.pad(x_BTF, (0, 0, 0, -x_BTF.shape[1] % r))
         return x_BTF.unflatten(1, (-1, r)).flatten(2), tuple(-(-n // r) for n in lengths)
 
@@ -311,7 +314,7 @@ class MusiCoderModel(BaseFairseqModel):
         return x.unflatten(2, (self.frame_stack, -1)).flatten(1, 2)[:, :frames]
 
     def code_targets(self, target: Tensor, lengths: Sequence[int]) -> Tensor:
-        """Codes of a clip's positions, int64 [B, S, G], of features in their own units."""
+        """Codes of each position, int64 [B, S, G], of features in their own units."""
         return self.quantizer(self.stack(self.standardise(target), lengths)[0])
 
     def get_targets(self, sample: dict[str, Any], net_output: Any) -> Tensor:
@@ -319,16 +322,16 @@ class MusiCoderModel(BaseFairseqModel):
         return self.standardise(sample["target"])
 
     def set_num_updates(self, num_updates: int) -> None:
-        """Note how long the model has been trained, as training and a loaded file tell."""
+        """Keep the number of updates, which fairseq passes in training and on loading."""
         super().set_num_updates(num_updates)
         self.num_updates = num_updates
 
     def max_positions(self) -> None:
-        """Clips of any length: neither the convolution nor the sinusoids end."""
+        """None: rows may have any length."""
         return None
 
     def train(self, mode: bool = True) -> "MusiCoderModel":
-        """Training mode, but for frozen layers, which always run without dropout."""
+        """Set the mode; frozen layers always run without dropout."""
         super().train(mode)
         if self.clip_heads is not None and mode and self.cfg.trainable_layers >= 0:
             self.encoder.eval()
@@ -337,7 +340,7 @@ class MusiCoderModel(BaseFairseqModel):
         return self
 
     def _trainable(self) -> list[nn.Module]:
-        """Of a partly frozen encoder, what trains."""
+        """The layers of a partly frozen encoder that are trained."""
         k = self.cfg.trainable_layers
         return list(self.encoder.layers[len(self.encoder.layers) - k :]) if k else []
 
@@ -351,10 +354,12 @@ class MusiCoderModel(BaseFairseqModel):
             self.encoder.layer_norm.requires_grad_(True)
 
     def upgrade_state_dict_named(self, state_dict: dict[str, Tensor], name: str) -> None:
-        """Fit a file of the other task, in place: heads that this model lacks go, heads that the file lacks stay fresh.
+        """Fit a file of the other task, in place: drop heads that this model lacks, keep those that the file lacks.
 
-        Raises:
-            CheckpointError: if the file's features or sizes are not this model's.
+        Raises
+        ------
+        CheckpointError
+            If the file's features or sizes are not this model's.
         """
         super().upgrade_state_dict_named(state_dict, name)
         prefix = f"{name}." if name else ""
@@ -390,7 +395,7 @@ class MusiCoderModel(BaseFairseqModel):
 
 
 def initialize(module: nn.Module) -> None:
-    """BERT's start: matrices N(0, 0.02), biases 0; a correction starts at 0, so that it starts as the interpolation."""
+    """Initialise as BERT: matrices N(0, 0.02), biases 0; a correction starts at 0, that is, at the interpolation."""
     if isinstance(module, nn.Linear):
         nn.init.normal_(module.weight, std=0.02)
         nn.init.zeros_(module.bias)

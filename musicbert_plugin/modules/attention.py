@@ -1,17 +1,16 @@
-"""Self-attention inside pieces of different lengths, without a mask tensor.
+"""Self-attention inside segments of different lengths, without a mask tensor.
 
-The octuples of a batch lie end to end (see ``pieces.py``), and attention stays inside a piece.  Which way it is
-computed depends on the device alone:
+The positions of a batch lie end to end (see ``packed_batch``), and attention stays inside a segment:
 
-* pieces of one length are stacked and go through PyTorch's scaled dot-product attention (SDPA) at once, so that a GPU
+* segments of one length are stacked and go through PyTorch's scaled dot-product attention (SDPA) at once, so that a GPU
   runs its flash kernel: no mask is passed;
-* pieces of different lengths go, on a GPU in half precision, through the flash kernel for variable lengths where this
-  PyTorch has one that works, and through SDPA one piece after the other elsewhere;
-* dropout of attention weights on a CPU, for which PyTorch has no fast kernel, is :class:`_DroppedAttention`: the same
+* segments of different lengths go, on a GPU in half precision, through the flash kernel for variable lengths where this
+  PyTorch has one that works, and through SDPA one segment after the other elsewhere;
+* dropout of attention weights on a CPU, for which PyTorch has no fast kernel, is :class:`_DropoutAttention`: the same
   sums, block by block so that the weights stay in the processor's cache.
 
-Shapes: N octuples that give keys and values, M octuples that ask (M = N, or those that the loss needs), H heads,
-K dimensions per head, D = H * K, P pieces.
+Shapes: N keys and values, M queries (M = N, or those that the loss needs), H heads, K dimensions per head, D = H * K,
+P segments.
 """
 
 from __future__ import annotations
@@ -31,51 +30,57 @@ from musicbert_plugin.modules.dropout import drawn_keep, keep_scale
 Lengths = tuple[int, ...]
 
 
-class Spans(NamedTuple):
-    """Where pieces begin and end, and which kernel serves them; made by :func:`plan_spans`."""
+class VarlenMetadata(NamedTuple):
+    """Lengths of segments, and the kernel that serves them; made by :func:`varlen_metadata`."""
 
     query_lengths: Lengths
-    """Queries of each piece, in order; a piece may have none."""
+    """Queries of each segment, in order; a segment may have none."""
     lengths: Lengths
-    """Keys of each piece."""
+    """Keys of each segment."""
     stacked: int
-    """P if all pieces have equal lengths, else 0."""
+    """P if all segments have equal lengths, else 0."""
     kernel: Callable[..., Tensor] | None
     """The variable-length kernel to use."""
-    boundaries: tuple[Tensor, Tensor, int, int] | None
-    """What that kernel asks for."""
+    cu_seqlens: tuple[Tensor, Tensor, int, int] | None
+    """Cumulative lengths of queries and of keys, int32 [P + 1], and the longest of each, for that kernel."""
 
 
-def plan_spans(
+def varlen_metadata(
     query_lengths: Lengths, lengths: Lengths, device: torch.device, dtype: torch.dtype, head_dim: int, dropout: float
-) -> Spans:
-    """Choose how :func:`attend` goes over pieces of these lengths."""
+) -> VarlenMetadata:
+    """Choose how :func:`attend` computes segments of these lengths."""
     stacked = len(lengths) if len(set(lengths)) == 1 and len(set(query_lengths)) == 1 and query_lengths[0] else 0
-    kernel, boundaries = None, None
+    kernel, cu_seqlens = None, None
     if not stacked and any(query_lengths) and device.type == "cuda" and dtype in (torch.float16, torch.bfloat16):
         kernel = variable_length_kernel(device, dtype, head_dim, dropout > 0)
         if kernel is not None:
-            boundaries = _boundaries(query_lengths, lengths, device)
-    return Spans(query_lengths, lengths, stacked, kernel, boundaries)
+            cu_seqlens = _cu_seqlens(query_lengths, lengths, device)
+    return VarlenMetadata(query_lengths, lengths, stacked, kernel, cu_seqlens)
 
 
-def attend(q_MHK: Tensor, k_NHK: Tensor, v_NHK: Tensor, spans: Spans, dropout: float = 0.0) -> Tensor:
-    """softmax(q k^T / sqrt(K)) v for each piece alone.
+def attend(q_MHK: Tensor, k_NHK: Tensor, v_NHK: Tensor, metadata: VarlenMetadata, dropout: float = 0.0) -> Tensor:
+    """softmax(q k^T / sqrt(K)) v within each segment.
 
-    Args:
-        dropout: probability of dropping an attention weight.
+    Parameters
+    ----------
+    q_MHK, k_NHK, v_NHK : Tensor
+    metadata : VarlenMetadata
+    dropout : float
+        Probability of dropping an attention weight.
 
-    Returns:
-        [M, H, K].
+    Returns
+    -------
+    Tensor [M, H, K]
     """
     if dropout and q_MHK.device.type == "cpu":
-        return _DroppedAttention.apply(q_MHK, k_NHK, v_NHK, spans.query_lengths, spans.lengths, dropout)
-    if spans.stacked:
-        q, k, v = (x.unflatten(0, (spans.stacked, -1)).transpose(1, 2) for x in (q_MHK, k_NHK, v_NHK))
+        return _DropoutAttention.apply(q_MHK, k_NHK, v_NHK, metadata.query_lengths, metadata.lengths, dropout)
+    if metadata.stacked:
+        q, k, v = (x.unflatten(0, (metadata.stacked, -1)).transpose(1, 2) for x in (q_MHK, k_NHK, v_NHK))
         return F.scaled_dot_product_attention(q, k, v, dropout_p=dropout).transpose(1, 2).flatten(0, 1)
-    if spans.kernel is not None:
-        return spans.kernel(q_MHK, k_NHK, v_NHK, *spans.boundaries, dropout)
-    parts = zip(q_MHK.split(spans.query_lengths), k_NHK.split(spans.lengths), v_NHK.split(spans.lengths), strict=True)
+    if metadata.kernel is not None:
+        return metadata.kernel(q_MHK, k_NHK, v_NHK, *metadata.cu_seqlens, dropout)
+    query_lengths, lengths = metadata.query_lengths, metadata.lengths
+    parts = zip(q_MHK.split(query_lengths), k_NHK.split(lengths), v_NHK.split(lengths), strict=True)
     out = []
     for part in parts:
         q, k, v = (x.transpose(0, 1).unsqueeze(0) for x in part)
@@ -84,7 +89,7 @@ def attend(q_MHK: Tensor, k_NHK: Tensor, v_NHK: Tensor, spans: Spans, dropout: f
     return torch.cat(out) if out else q_MHK
 
 
-class _DroppedAttention(torch.autograd.Function):
+class _DropoutAttention(torch.autograd.Function):
     """Attention with dropout of its weights on a CPU, a block of queries and heads at a time.
 
     Forward, for a block: P = softmax(q k^T / sqrt(K)), out = c (P * keep) v with c = 1 / (1 - p).
@@ -101,13 +106,13 @@ class _DroppedAttention(torch.autograd.Function):
         out = torch.empty(q.shape, dtype=q.dtype)
         kept = []
         blocks = list(_blocks(query_lengths, lengths, q.shape[1]))
-        scratch = _Scratch(blocks, q.dtype)
+        workspace = _Workspace(blocks, q.dtype)
         for queries, keys, heads in blocks:
             qb, kb, vb = (x.transpose(0, 1) for x in (q[queries, heads], k[keys, heads], v[keys, heads]))
-            weights, keep = scratch.get(len(qb), qb.shape[1], kb.shape[1])
+            weights, keep = workspace.get(len(qb), qb.shape[1], kb.shape[1])
             torch.bmm(qb * scale, kb.transpose(1, 2), out=weights)
             torch.softmax(weights, -1, out=weights)
-            drawn_keep(keep, p, scratch.bits)
+            drawn_keep(keep, p, workspace.bits)
             kept.append(keep.to(torch.uint8))
             out[queries, heads] = torch.bmm(weights.mul_(keep), vb).mul_(c).transpose(0, 1)
         ctx.save_for_backward(q_MHK, k_NHK, v_NHK, *kept)
@@ -122,12 +127,12 @@ class _DroppedAttention(torch.autograd.Function):
         q, k, v, grad = (_working(x) for x in (q_MHK, k_NHK, v_NHK, grad_out))
         scale = q.shape[-1] ** -0.5
         dq, dk, dv = (torch.zeros(x.shape, dtype=x.dtype) for x in (q, k, v))
-        scratch = _Scratch(ctx.blocks, q.dtype)
+        workspace = _Workspace(ctx.blocks, q.dtype)
         for (queries, keys, heads), keep_bytes in zip(ctx.blocks, kept, strict=True):
             qb, kb, vb = (x.transpose(0, 1) for x in (q[queries, heads], k[keys, heads], v[keys, heads]))
             gb = grad[queries, heads].transpose(0, 1) * ctx.c
             qb = qb * scale
-            weights, keep = scratch.get(len(qb), qb.shape[1], kb.shape[1])
+            weights, keep = workspace.get(len(qb), qb.shape[1], kb.shape[1])
             torch.bmm(qb, kb.transpose(1, 2), out=weights)
             torch.softmax(weights, -1, out=weights)
             keep.copy_(keep_bytes)
@@ -150,7 +155,7 @@ def _working(x: Tensor) -> Tensor:
 
 
 def _blocks(query_lengths: Lengths, lengths: Lengths, heads: int) -> Iterator[Block]:
-    """Slices of queries, keys and heads that cover every piece."""
+    """Slices of queries, keys and heads that cover every segment."""
     block = _BLOCK * torch.get_num_threads()
     starts = zip(accumulate(query_lengths, initial=0), accumulate(lengths, initial=0), strict=True)
     for (query, key), queries, keys in zip(starts, query_lengths, lengths, strict=False):
@@ -165,8 +170,8 @@ def _blocks(query_lengths: Lengths, lengths: Lengths, heads: int) -> Iterator[Bl
                 )
 
 
-class _Scratch:
-    """Memory that all blocks use one after the other."""
+class _Workspace:
+    """Memory that all blocks share, one after the other."""
 
     def __init__(self, blocks: list[Block], dtype: torch.dtype) -> None:
         largest = max((_weights(*block) for block in blocks), default=0)
@@ -182,22 +187,22 @@ def _weights(queries: slice, keys: slice, heads: slice) -> int:
     return (queries.stop - queries.start) * (keys.stop - keys.start) * (heads.stop - heads.start)
 
 
-def _boundaries(query_lengths: Lengths, lengths: Lengths, device: torch.device) -> tuple[Tensor, Tensor, int, int]:
-    """What variable-length kernels ask for: where pieces begin among queries and keys, and the longest of each."""
+def _cu_seqlens(query_lengths: Lengths, lengths: Lengths, device: torch.device) -> tuple[Tensor, Tensor, int, int]:
+    """Cumulative lengths of queries and keys, and the longest of each, as kernels for variable lengths take them."""
     ends = torch.tensor(
         [list(accumulate(query_lengths, initial=0)), list(accumulate(lengths, initial=0))], dtype=torch.int32
     ).to(device, non_blocking=True)
     return ends[0], ends[1], max(query_lengths), max(lengths)
 
 
-def _public_kernel(q: Tensor, k: Tensor, v: Tensor, begin_q: Tensor, begin_k: Tensor, max_q: int, max_k: int, p: float):
+def _public_kernel(q: Tensor, k: Tensor, v: Tensor, cu_q: Tensor, cu_k: Tensor, max_q: int, max_k: int, p: float):
     from torch.nn.attention.varlen import varlen_attn
 
-    return varlen_attn(q, k, v, begin_q, begin_k, max_q, max_k)
+    return varlen_attn(q, k, v, cu_q, cu_k, max_q, max_k)
 
 
-def _flash_kernel(q: Tensor, k: Tensor, v: Tensor, begin_q: Tensor, begin_k: Tensor, max_q: int, max_k: int, p: float):
-    return torch.ops.aten._flash_attention_forward(q, k, v, begin_q, begin_k, max_q, max_k, p, False, False)[0]
+def _flash_kernel(q: Tensor, k: Tensor, v: Tensor, cu_q: Tensor, cu_k: Tensor, max_q: int, max_k: int, p: float):
+    return torch.ops.aten._flash_attention_forward(q, k, v, cu_q, cu_k, max_q, max_k, p, False, False)[0]
 
 
 @cache
@@ -207,7 +212,7 @@ def variable_length_kernel(
     """The flash kernel for variable lengths that works here, or None.
 
     PyTorch's public one (2.10 or newer) knows no dropout; the operator under it does and is older, but is not promised
-    to stay as it is.  So each is tried on two small pieces, forwards and backwards, against SDPA, once per process.
+    to stay as it is.  So each is compared with SDPA on two small segments, forwards and backwards, once per process.
     """
     for kernel in (_flash_kernel,) if with_dropout else (_public_kernel, _flash_kernel):
         try:
@@ -223,7 +228,7 @@ def _agrees(kernel: Callable[..., Tensor], device: torch.device, dtype: torch.dt
     generator = torch.Generator().manual_seed(0)
     with torch.inference_mode(False), torch.enable_grad(), torch.autocast(device.type, enabled=False):
         qkv = torch.randn(3, 8, 2, head_dim, generator=generator).to(device, dtype).requires_grad_()
-        out = kernel(*qkv, *_boundaries(lengths, lengths, device), 0.0)
+        out = kernel(*qkv, *_cu_seqlens(lengths, lengths, device), 0.0)
         (gradient,) = torch.autograd.grad(out.float().square().sum(), qkv)
         reference = qkv.detach().float().requires_grad_()
         parts = [
@@ -250,15 +255,15 @@ class SelfAttention(nn.Module):
         self.q_proj = nn.Linear(embed_dim, embed_dim)
         self.out_proj = nn.Linear(embed_dim, embed_dim)
 
-    def forward(self, x_ND: Tensor, spans: Spans, needed_M: Tensor | None = None) -> Tensor:
-        """[N, D] to [N, D], or to [M, D] if only the octuples ``needed_M`` (ascending) ask."""
+    def forward(self, x_ND: Tensor, metadata: VarlenMetadata, needed_M: Tensor | None = None) -> Tensor:
+        """[N, D] to [N, D], or to [M, D] if only the positions ``needed_M`` (ascending) are queries."""
         if needed_M is None:
             q, k, v = _fused(x_ND, self.q_proj, self.k_proj, self.v_proj)
         else:
             q = self.q_proj(x_ND.index_select(0, needed_M))
             k, v = _fused(x_ND, self.k_proj, self.v_proj)
         q, k, v = (x.unflatten(1, (self.heads, -1)) for x in (q, k, v))
-        out = attend(q, k, v, spans, self.dropout if self.training else 0.0)
+        out = attend(q, k, v, metadata, self.dropout if self.training else 0.0)
         return self.out_proj(out.flatten(1))
 
 

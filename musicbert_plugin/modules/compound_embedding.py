@@ -25,9 +25,12 @@ from torch import Tensor, nn
 class FieldVocabularies(nn.Module):
     """Which token ids belong to which field: the layout of the folded table.  Holds nothing that is trained or saved.
 
-    Args:
-        offsets, sizes: first id and number of ids of each field.
-        vocabulary_size: V; every id that belongs to no field counts as special and belongs to all.
+    Parameters
+    ----------
+    offsets, sizes : sequence of int
+        First id and number of ids of each field.
+    vocabulary_size : int
+        V; every id that belongs to no field is special and belongs to all.
     """
 
     def __init__(self, offsets: Sequence[int], sizes: Sequence[int], vocabulary_size: int) -> None:
@@ -47,7 +50,7 @@ class FieldVocabularies(nn.Module):
 
 
 def embed_directly(tokens_NF: Tensor, embedding_VD: nn.Embedding, projection: nn.Linear) -> Tensor:
-    """[N, F] to [N, D] as the formula stands."""
+    """[N, F] to [N, D] by the direct formula."""
     return projection(embedding_VD(tokens_NF).flatten(1))
 
 

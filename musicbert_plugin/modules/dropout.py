@@ -16,10 +16,16 @@ _STEPS = 1 << 16
 def drawn_keep(out: Tensor, p: float, bits: Tensor | None = None) -> Tensor:
     """Fill the contiguous float32 or float64 CPU tensor ``out`` with 1 (keep) or, with probability ``p``, 0.
 
-    Args:
-        bits: int64 scratch of at least ``out.numel() / 4`` elements, to spare an allocation.
+    Parameters
+    ----------
+    out : Tensor
+    p : float
+    bits : int64 Tensor, optional
+        Workspace of at least ``out.numel() / 4`` elements, to save an allocation.
 
-    Returns:
+    Returns
+    -------
+    Tensor
         ``out``.
     """
     words = -(-out.numel() // 4)
@@ -30,7 +36,7 @@ def drawn_keep(out: Tensor, p: float, bits: Tensor | None = None) -> Tensor:
 
 
 def keep_scale(p: float) -> float:
-    """What kept elements are multiplied with, so that the expectation stays: 1 / (1 - p), with p as rounded here."""
+    """Factor of kept elements that preserves the expectation: 1 / (1 - p), with p as rounded here."""
     return _STEPS / (_STEPS - round(p * _STEPS))
 
 

@@ -1,4 +1,4 @@
-"""What stands on the encoder: up-projection to sub-tokens, language-model head, classification head.
+"""Heads of the octuple encoder: up-projection to sub-tokens, language-model head, classification head.
 
 The encoder gives one vector per octuple.  The up-projection, a D -> 8D matrix, turns it into eight, one per field, from
 which the language-model head predicts the field's token.  A loss over masked fields needs the block of the matrix that
@@ -22,7 +22,7 @@ class FieldGroups(NamedTuple):
     order_M: Tensor
     """The masked fields, field 0's first."""
     back_M: Tensor
-    """Where each of them stands in that order."""
+    """Index of each of them in that order."""
     counts: list[int]
     """How many each field has."""
 
@@ -38,14 +38,19 @@ def group_fields(field_M: Tensor, fields: int = 8) -> FieldGroups:
 def project_fields(x_ND: Tensor, octuple_M: Tensor, groups: FieldGroups, projection: nn.Linear) -> Tensor:
     """Up-project single fields of single octuples.
 
-    Args:
-        x_ND: the encoder's vectors.
-        octuple_M: the octuple (row of ``x_ND``) of each masked field.
-        groups: the masked fields by field.
-        projection: Linear(D, fields * D).
+    Parameters
+    ----------
+    x_ND : Tensor
+        The encoder's vectors.
+    octuple_M : Tensor
+        The octuple (row of ``x_ND``) of each masked field.
+    groups : FieldGroups
+    projection : Linear(D, fields * D)
 
-    Returns:
-        [M, D]; row m equals ``projection(x_ND[octuple_M[m]])`` in the slice of its field.
+    Returns
+    -------
+    Tensor [M, D]
+        Row m equals ``projection(x_ND[octuple_M[m]])`` in the slice of its field.
     """
     parts = x_ND.index_select(0, octuple_M[groups.order_M]).split(groups.counts)
     weights, biases = projection.weight.chunk(len(parts)), projection.bias.chunk(len(parts))
@@ -78,6 +83,6 @@ class ClassificationHead(nn.Module):
         self.out_proj = nn.Linear(inner_dim, classes)
 
     def forward(self, features: Tensor) -> Tensor:
-        """[B, any, D] to [B, C]; only ``features[:, 0]`` is looked at."""
+        """[B, any, D] to [B, C]; only ``features[:, 0]`` is used."""
         x = torch.tanh(self.dense(self.dropout(features[:, 0])))
         return self.out_proj(self.dropout(x))

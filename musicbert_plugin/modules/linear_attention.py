@@ -274,7 +274,7 @@ class _Block:
         return torch.bmm(a, b.transpose(1, 2), out=out).tril_()
 
     def states(self, start: Tensor | None) -> Tensor:
-        """[N + 1, G, K, W]: sum of r w^T before each chunk, and behind the last."""
+        """[N + 1, G, K, W]: sum of r w^T before each chunk, and after the last."""
         states = self.workspace.get("states", *self.states_shape)
         states[0] = 0.0 if start is None else start
         torch.bmm(self.r.transpose(1, 2), self.w, out=states[1:].flatten(0, 1))
@@ -283,7 +283,7 @@ class _Block:
         return states
 
     def later_states(self, g: Tensor, end: Tensor | None) -> Tensor:
-        """[N + 1, G, K, W]: sum of p g^T from each chunk on, and behind the last."""
+        """[N + 1, G, K, W]: sum of p g^T from each chunk on, and after the last."""
         states = self.workspace.get("later", *self.states_shape)
         states[-1] = 0.0 if end is None else end
         torch.bmm(self.p.transpose(1, 2), g, out=states[:-1].flatten(0, 1))

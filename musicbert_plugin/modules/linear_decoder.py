@@ -9,12 +9,12 @@ Lu et al. 2023, "MuseCoco: Generating Symbolic Music from Text" (arXiv 2306.0011
 GELU is the exact one, in float32.  The output matrix W is not the embedding.  Query, key and value are P = H * (D // H)
 wide, which is less than D where H does not divide D: the published models are so.
 
-Positions begin at a place of their own in each row: places before it (the attributes) get the zero vector, the place
-itself the first vector of the table, as do the places of a whole row that begins at 0.
+Each row has its own index at which positions begin: before it (the attributes) the position vector is zero, and the
+index itself has the first vector of the table.
 
 Names and shapes of all parameters are the published ones.
 
-Shapes: B rows, L places, D model dimensions, V vocabulary, H heads, K dimensions of a head, P = H K.
+Shapes: B rows, L positions, D model dimensions, V vocabulary, H heads, K dimensions of a head, P = H K.
 """
 
 from __future__ import annotations
@@ -34,8 +34,8 @@ from musicbert_plugin.modules.linear_attention import linear_attention, linear_a
 class SinusoidalPositions(nn.Module):
     """Vaswani et al. 2017, section 3.5, in fairseq's arrangement: sines, then cosines, frequencies 1 to 1/10,000.
 
-    Place 0 after the beginning has the angle 2 (fairseq counts from the padding id + 1).  The table grows as needed and
-    is no part of a checkpoint; ``_float_tensor`` is there since published files hold an entry of that name.
+    The first position has the angle 2 (fairseq counts from the padding id + 1).  The table grows as needed and is not
+    part of a checkpoint; ``_float_tensor`` exists because published files hold an entry of that name.
     """
 
     FIRST = 2
@@ -47,7 +47,7 @@ class SinusoidalPositions(nn.Module):
         self.register_buffer("table", self._rows(1026), persistent=False)
 
     def _rows(self, count: int) -> Tensor:
-        # In float32, step by step as fairseq computes it: far from the beginning, rounding last gives other angles.
+        # in float32, step by step as in fairseq: for large positions, another order of rounding gives other angles
         half = self.embed_dim // 2
         frequencies = torch.exp(torch.arange(half, dtype=torch.float32) * -(math.log(10000) / (half - 1)))
         angles = torch.arange(count, dtype=torch.float32).unsqueeze(1) * frequencies.unsqueeze(0)
@@ -57,21 +57,21 @@ class SinusoidalPositions(nn.Module):
         return table
 
     def make_table(self) -> None:
-        """Compute the table, for a module that was built without memory (on the device ``meta``)."""
+        """Compute the table of a module that was built without memory (on the device ``meta``)."""
         self.table = self._rows(1026)
 
     def ensure(self, count: int) -> None:
-        """Let the table cover this many places after the beginning."""
+        """Extend the table to this many positions."""
         if self.FIRST + count > len(self.table):
             rows = self._rows(max(self.FIRST + count, 2 * len(self.table)))
             self.table = rows.to(self.table.device, self.table.dtype)
 
     def forward(self, begin_B: Tensor, length: int) -> Tensor:
-        """[B, L, D] vectors of places 0 .. L-1 in rows whose positions begin at ``begin_B`` (0: everywhere)."""
+        """Position vectors [B, L, D] of rows whose positions begin at the indices ``begin_B``."""
         self.ensure(length + max(0, -int(begin_B.min())) if len(begin_B) else length)
-        places = torch.arange(length, device=begin_B.device) - begin_B.unsqueeze(1)
-        # Row 1 of the table is zero.
-        return self.table[torch.where(places >= 0, places + self.FIRST, torch.ones_like(places))]
+        position = torch.arange(length, device=begin_B.device) - begin_B.unsqueeze(1)
+        # row 1 of the table is zero
+        return self.table[torch.where(position >= 0, position + self.FIRST, torch.ones_like(position))]
 
 
 class LinearSelfAttention(nn.Module):
@@ -100,7 +100,7 @@ class LinearSelfAttention(nn.Module):
 
 
 class LinearDecoderLayer(nn.Module):
-    """Attention and feed-forward network, each behind its LayerNorm (eps 1e-5) and beside a residual path."""
+    """Attention and feed-forward network, each after its LayerNorm (eps 1e-5) and with a residual connection."""
 
     def __init__(self, embed_dim: int, ffn_dim: int, heads: int, dropout: float, activation_dropout: float) -> None:
         super().__init__()
@@ -167,7 +167,7 @@ class LinearDecoder(nn.Module):
             self.embed_tokens.weight[pad].zero_()
 
     def _embed(self, tokens_BL: Tensor, begin_B: Tensor) -> tuple[Tensor, Tensor | None]:
-        """The first layer's input [B, L, D]; and which places are no padding, if any are."""
+        """The first layer's input [B, L, D]; and False for padding [B, L], or None without padding."""
         exists: Tensor | None = tokens_BL != self.pad
         positions = self.embed_positions(begin_B, tokens_BL.shape[1])
         if bool(exists.all()):
@@ -181,13 +181,20 @@ class LinearDecoder(nn.Module):
     def forward(self, tokens_BL: Tensor, begin_B: Tensor, return_all: bool = False) -> tuple[Tensor, list[Tensor]]:
         """Run all layers.
 
-        Args:
-            tokens_BL: ids; padding may stand anywhere.
-            begin_B: int64, the place where each row's positions begin.
-            return_all: keep the states after the embedding and after each layer.
+        Parameters
+        ----------
+        tokens_BL : int64 Tensor
+            Ids; padding may be anywhere.
+        begin_B : int64 Tensor
+            The index at which each row's positions begin.
+        return_all : bool
+            Return the states after the embedding and after each layer.
 
-        Returns:
-            features [B, L, D] behind the final LayerNorm; the states.
+        Returns
+        -------
+        features : Tensor [B, L, D]
+            After the final LayerNorm.
+        states : list of Tensor [B, L, D]
         """
         x, exists = self._embed(tokens_BL, begin_B)
         states = [x] if return_all else []
@@ -204,12 +211,19 @@ class LinearDecoder(nn.Module):
     def prefill(self, tokens_BL: Tensor, begin_B: Tensor) -> tuple[Tensor, list[Tensor]]:
         """Read prefixes in one pass.
 
-        Args:
-            tokens_BL: ids, padded on the right.
-            begin_B: int64, the place where each row's positions begin.
+        Parameters
+        ----------
+        tokens_BL : int64 Tensor
+            Ids, padded on the right.
+        begin_B : int64 Tensor
+            The index at which each row's positions begin.
 
-        Returns:
-            logits [B, V] behind each row's last token; each layer's attention state [B, H, K, K + 1].
+        Returns
+        -------
+        logits : Tensor [B, V]
+            After each row's last token.
+        states : list of Tensor [B, H, K, K + 1]
+            The attention state of each layer.
         """
         x, exists = self._embed(tokens_BL, begin_B)
         states = []

@@ -1,11 +1,11 @@
 """The MusicBERT encoder: compound embedding, learned positions, post-LN Transformer layers, and the up-projection.
 
 Zeng et al. 2021, "MusicBERT: Symbolic Music Understanding with Large-Scale Pre-Training", section 3; names and shapes
-of the parameters are those of the published checkpoints.  Octuple i of a piece (from 0) takes row i + 2 of the
+of the parameters are those of the published checkpoints.  Octuple i of a segment (from 0) takes row i + 2 of the
 position table.
 
-Shapes: B rows, T = 8 L sub-tokens, L octuples per row, F = 8 fields, D model dimensions, S pieces per row,
-N octuples that exist in the batch (not padding), M of them whose final state is needed.
+Shapes: B rows, T = 8 L sub-tokens, L octuples per row, F = 8 fields, D model dimensions, S segments per row,
+N octuples that are not padding, M of them whose final state is needed.
 """
 
 from __future__ import annotations
@@ -16,29 +16,39 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from musicbert_plugin.modules.attention import Spans, plan_spans
+from musicbert_plugin.modules.attention import VarlenMetadata, varlen_metadata
 from musicbert_plugin.modules.compound_embedding import FieldVocabularies, embed_directly, embed_folded, folding_pays
 from musicbert_plugin.modules.dropout import dropout
 from musicbert_plugin.modules.encoder_layer import EncoderLayer
-from musicbert_plugin.modules.packed_batch import Pieces, find_pieces
+from musicbert_plugin.modules.packed_batch import PackedBatch, pack_octuples
 
 FIELDS = 8
 FIRST_POSITION = 2
-"""Row of the position table for the first octuple of a piece: rows 0 and 1 were fairseq's, for padding."""
+"""Row of the position table for the first octuple of a segment: rows 0 and 1 were fairseq's, for padding."""
 
 
 class OctupleEncoder(nn.Module):
     """Octuples to one state per octuple.
 
-    Args:
-        vocabulary_size: V, special tokens and mask included.
-        max_positions: the position table has two rows more; a piece may have as many octuples.
-        field_offsets, field_sizes: first id and number of ids of each field, or empty for a vocabulary of another
-            making (then the embedding is never folded).
-        frozen_layers: 0 trains everything; n > 0 freezes the embeddings (tokens, down-projection, positions, their
-            LayerNorm) and the first n layers, which then also run without dropout.
-        layerdrop: probability of leaving out a layer in training (Fan et al. 2020).
-        checkpoint_activations: recompute each layer in the backward pass instead of keeping what it computed.
+    Parameters
+    ----------
+    vocabulary_size : int
+        V, special tokens and mask included.
+    embed_dim, layers, ffn_dim, heads : int
+    max_positions : int
+        Most octuples of a segment; the position table has two rows more.
+    pad : int
+        Id of the padding token.
+    dropout, attention_dropout, activation_dropout : float
+    layerdrop : float
+        Probability of leaving out a layer in training (Fan et al. 2020).
+    checkpoint_activations : bool
+        Whether each layer is recomputed in the backward pass instead of keeping its intermediate results.
+    frozen_layers : int
+        0 trains everything; n > 0 freezes the embeddings (tokens, down-projection, positions, their LayerNorm) and the
+        first n layers, which then also run without dropout.
+    field_offsets, field_sizes : sequence of int
+        First id and number of ids of each field, or empty for another vocabulary (the embedding is then never folded).
     """
 
     def __init__(
@@ -86,7 +96,7 @@ class OctupleEncoder(nn.Module):
                 module.requires_grad_(False)
 
     def train(self, mode: bool = True) -> OctupleEncoder:
-        """As ``nn.Module.train``, but frozen layers stay in evaluation mode."""
+        """Set the mode as ``nn.Module.train`` does, but keep frozen layers in evaluation mode."""
         super().train(mode)
         for layer in self.layers[: self.frozen_layers]:
             layer.eval()
@@ -108,40 +118,51 @@ class OctupleEncoder(nn.Module):
         segment_lengths_BS: Tensor | None = None,
         needed_BL: Tensor | None = None,
         keep_all: bool = False,
-    ) -> tuple[Tensor, Pieces, list[Tensor]]:
+    ) -> tuple[Tensor, PackedBatch, list[Tensor]]:
         """Encode a batch.
 
-        Args:
-            tokens_BT: token ids, eight per octuple; an octuple whose bar slot is padding is padding.
-            segment_lengths_BS: octuples of each piece packed into a row (zeros on the right); None: one piece per row.
-            needed_BL: bool, whose final states are needed (the last layer computes no others); None: all.
-            keep_all: return the states after the embedding and after each layer too.
+        Parameters
+        ----------
+        tokens_BT : Tensor
+            Token ids, eight per octuple; an octuple whose bar slot is padding is padding.
+        segment_lengths_BS : Tensor, optional
+            Octuples of each segment packed into a row (zeros on the right); by default a row is one segment.
+        needed_BL : bool Tensor, optional
+            Octuples whose final states are needed; the last layer computes no others.
+        keep_all : bool
+            Whether the states after the embedding and after each layer are returned; not together with ``needed_BL``.
 
-        Returns:
-            final states [N, D], or [M, D] in the same order where ``needed_BL`` is given; the pieces; the list of all
-            states (layers + 1 of shape [N, D]; empty without ``keep_all``, which excludes ``needed_BL``).
+        Returns
+        -------
+        final states, Tensor [N, D], or [M, D] in the same order where ``needed_BL`` is given
+        packed : PackedBatch
+        all states, list of layers + 1 Tensor [N, D]; empty without ``keep_all``
 
-        Raises:
-            ValueError: if T is not a multiple of 8 or a piece is longer than the position table.
+        Raises
+        ------
+        ValueError
+            If T is not a multiple of 8 or a segment is longer than the position table.
         """
         rows, subtokens = tokens_BT.shape
         if subtokens % FIELDS:
             raise ValueError(f"{subtokens} sub-tokens per row are not a multiple of {FIELDS}")
         tokens_BLF = tokens_BT.reshape(rows, -1, FIELDS)
-        pieces = find_pieces(tokens_BLF, self.pad, segment_lengths_BS)
-        longest = max(pieces.lengths, default=0)
+        packed = pack_octuples(tokens_BLF, self.pad, segment_lengths_BS)
+        longest = max(packed.lengths, default=0)
         if longest > self.max_positions:
-            raise ValueError(f"a piece of {longest} octuples is longer than the model's {self.max_positions} positions")
-        x = self.embed(pieces.flatten(tokens_BLF), pieces.position_N)
+            raise ValueError(
+                f"a segment of {longest} octuples is longer than the model's {self.max_positions} positions"
+            )
+        x = self.embed(packed.flatten(tokens_BLF), packed.position_N)
         states = [x] if keep_all else []
-        full = self._spans(pieces.lengths, pieces.lengths, x)
-        needed_M, spans, asked = None, full, None
+        full = self._metadata(packed.lengths, packed.lengths, x)
+        needed_M, metadata, asked = None, full, None
         if needed_BL is not None:
-            needed_M, needed_lengths, asked = _needed(pieces, needed_BL)
-            spans = self._spans(needed_lengths, pieces.lengths, x)
+            needed_M, needed_lengths, asked = _needed(packed, needed_BL)
+            metadata = self._metadata(needed_lengths, packed.lengths, x)
         layers = [layer for layer in self.layers if not (layer.training and self._dropped())]
         for layer in layers:
-            arguments = (x, spans, needed_M) if layer is layers[-1] else (x, full)
+            arguments = (x, metadata, needed_M) if layer is layers[-1] else (x, full)
             if self.checkpoint_activations and layer.training and torch.is_grad_enabled():
                 x = checkpoint(layer, *arguments, use_reentrant=False)
             else:
@@ -150,28 +171,28 @@ class OctupleEncoder(nn.Module):
                 states.append(x)
         if needed_M is not None and not layers:
             x = x.index_select(0, needed_M)
-        return x if asked is None else x.index_select(0, asked), pieces, states
+        return x if asked is None else x.index_select(0, asked), packed, states
 
-    def _spans(self, query_lengths: tuple[int, ...], lengths: tuple[int, ...], x_ND: Tensor) -> Spans:
+    def _metadata(self, query_lengths: tuple[int, ...], lengths: tuple[int, ...], x_ND: Tensor) -> VarlenMetadata:
         device = x_ND.device
         autocast = torch.is_autocast_enabled(device.type)
         dtype = torch.get_autocast_dtype(device.type) if autocast else x_ND.dtype
         attention = self.layers[0].self_attn
         dropped = attention.dropout if self.training else 0.0
-        return plan_spans(query_lengths, lengths, device, dtype, x_ND.shape[1] // attention.heads, dropped)
+        return varlen_metadata(query_lengths, lengths, device, dtype, x_ND.shape[1] // attention.heads, dropped)
 
     def _dropped(self) -> bool:
         return self.layerdrop > 0 and torch.rand(()).item() < self.layerdrop
 
 
-def _needed(pieces: Pieces, needed_BL: Tensor) -> tuple[Tensor, tuple[int, ...], Tensor | None]:
-    """Which of the N octuples to compute, how many of each piece, and which of those were asked for (None: all).
+def _needed(packed: PackedBatch, needed_BL: Tensor) -> tuple[Tensor, tuple[int, ...], Tensor | None]:
+    """Which of the N octuples to compute, how many of each segment, and which of those were asked for (None: all).
 
-    Of a piece of which nothing is needed the first octuple is computed all the same: kernels for variable lengths are
-    not everywhere safe with pieces that give keys and no query.
+    The first octuple of a segment in which nothing is needed is computed all the same: not all kernels for variable
+    lengths are safe with segments that have keys and no query.
     """
-    needed_N = pieces.flatten(needed_BL)
-    length_P = torch.tensor(pieces.lengths, device=needed_N.device, dtype=torch.long)
+    needed_N = packed.flatten(needed_BL)
+    length_P = torch.tensor(packed.lengths, device=needed_N.device, dtype=torch.long)
     ends_P = length_P.cumsum(0)
     up_to = [0, *needed_N.cumsum(0)[ends_P - 1].tolist()]
     counts = tuple(b - a for a, b in zip(up_to, up_to[1:], strict=False))

@@ -18,13 +18,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from musicbert_plugin.errors import OptionError
+from musicbert_plugin.modules.packed_batch import padding_mask
 
 POOLINGS = ("mean", "attention", "mean+max")
-
-
-def exists(positions: Sequence[int], width: int, device: torch.device) -> Tensor:
-    """Bool [B, S]: which positions of each row are real."""
-    return torch.arange(width, device=device) < torch.tensor(positions, device=device)[:, None]
 
 
 def layer_number(layer_mix: str, layers: int) -> int | None:
@@ -53,16 +49,16 @@ class Pooling(nn.Module):
         self.size = 2 * dim if kind == "mean+max" else dim
         self.attention = nn.Linear(dim, 1) if kind == "attention" else None
 
-    def forward(self, x_BSD: Tensor, exists_BS: Tensor) -> Tensor:
-        exists_BS1 = exists_BS[..., None]
+    def forward(self, x_BSD: Tensor, padding_mask_BS: Tensor) -> Tensor:
+        padding_BS1 = padding_mask_BS[..., None]
         if self.attention is not None:
-            score_BS1 = self.attention(x_BSD).float().masked_fill(~exists_BS1, float("-inf"))
+            score_BS1 = self.attention(x_BSD).float().masked_fill(padding_BS1, float("-inf"))
             return (x_BSD * score_BS1.softmax(1).to(x_BSD.dtype)).sum(1)
-        weight = exists_BS1.to(x_BSD.dtype)
+        weight = (~padding_BS1).to(x_BSD.dtype)
         mean_BD = (x_BSD * weight).sum(1) / weight.sum(1)
         if self.kind == "mean":
             return mean_BD
-        largest_BD = x_BSD.masked_fill(~exists_BS1, float("-inf")).amax(1)
+        largest_BD = x_BSD.masked_fill(padding_BS1, float("-inf")).amax(1)
         return torch.cat([mean_BD, largest_BD], 1)
 
 
@@ -120,8 +116,8 @@ class PooledHeads(nn.Module):
         positions : sequence of int
             Positions of each row that are not padding.
         """
-        exists_BS = exists(positions, last_BSD.shape[1], last_BSD.device)
-        pooled = self.dropout(self.pooling(self._mixed(last_BSD, states), exists_BS))
+        mask_BS = padding_mask(positions, last_BSD.shape[1], last_BSD.device)
+        pooled = self.dropout(self.pooling(self._mixed(last_BSD, states), mask_BS))
         return {name: head(pooled) for name, head in self.heads.items()}
 
     def _mixed(self, last_BSD: Tensor, states: Sequence[Tensor]) -> Tensor:

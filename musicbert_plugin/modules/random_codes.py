@@ -1,4 +1,4 @@
-"""Discrete targets from a random projection: what a frame sounds like, as one of K codes, without any training.
+"""Discrete targets from a random projection: each frame becomes one of K codes, without training.
 
 Chiu, Qin, Zhang, Yu, Wu 2022, "Self-supervised learning with random-projection quantizer for speech recognition"
 (ICML), section 3.1: standardised frames go through a fixed random matrix, and the code is the nearest of K fixed random
@@ -18,11 +18,17 @@ from torch import Tensor, nn
 class RandomCodes(nn.Module):
     """Frozen projections and codebooks, drawn from ``seed`` alone and saved with the model.
 
-    Args:
-        features: F.
-        codes: K, codes of a codebook.
-        dim: P.
-        codebooks: G.
+    Parameters
+    ----------
+    features : int
+        F.
+    codes : int
+        K, codes of a codebook.
+    dim : int
+        P.
+    codebooks : int
+        G.
+    seed : int
     """
 
     def __init__(self, features: int, codes: int, dim: int = 16, codebooks: int = 1, seed: int = 1) -> None:

@@ -1,4 +1,4 @@
-"""Figures: made without a screen, and on disk under their names when whole; ``matplotlib`` is needed for them alone."""
+"""Figures: made without a screen and written atomically.  Nothing else needs ``matplotlib``."""
 
 from __future__ import annotations
 
@@ -7,10 +7,11 @@ from pathlib import Path
 from typing import Any
 
 from musicbert_plugin.errors import OptionError
+from musicbert_plugin.files import atomic_path
 
 
 def new_figure(width: float, height: float, dpi: int) -> Any:
-    """An empty figure of so many inches, ``matplotlib.figure.Figure``; its canvas holds pixels.
+    """An empty ``matplotlib.figure.Figure`` of so many inches, with a canvas of pixels.
 
     Raises
     ------
@@ -36,13 +37,9 @@ def save_figure(figure: Any, path: str | os.PathLike[str]) -> None:
         The file cannot be written, or the format is unknown.
     """
     path = Path(path)
-    partial = path.with_name(f".{path.name}.partial")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        figure.savefig(partial, format=path.suffix[1:] or "png")
-        partial.replace(path)
+        with atomic_path(path) as unfinished:
+            figure.savefig(unfinished, format=path.suffix[1:] or "png")
     except (OSError, ValueError) as error:
         raise OptionError(f"{path}: the picture cannot be written ({error}).") from None
-    finally:
-        if partial.exists():
-            partial.unlink()

@@ -1,7 +1,7 @@
 """Piano rolls: scores as pictures, one panel under the other on a common time axis.
 
 Time runs in bars (or quarter notes), pitch upwards; a note is a bar from its onset to its end, in the colour of its
-program; drums are dark and stand at their keys.
+program; drums are dark, at the pitch of their keys.
 """
 
 from __future__ import annotations

@@ -1,10 +1,9 @@
 """Restored spectrograms as pictures: masked input, original, reconstruction and error, one under the other.
 
-Time is in seconds, frequency in hertz (bands stand as the front-end spaces them), level in decibels: a log-mel of x ln
-units is x * 10 / ln 10 dB of power.  Where a front-end standardised each clip (M3BERT's), what a decibel was is lost:
-levels are then in deviations of the clip, and those of features that nothing here made in their own unit.  The first
-three panels share one range of levels, so that colours compare; the outline of the mask is drawn on the error.  What is
-not a log-mel band (chroma, MFCC) is not drawn.
+Time is in seconds, frequency in hertz (with the spacing of the front-end's bands), level in decibels: a log-mel of x ln
+units is x * 10 / ln 10 dB of power.  If the front-end standardised each recording (M3BERT's), levels are in standard
+deviations; those of unknown features are in their own unit.  The first three panels share one range of levels; the
+outline of the mask is drawn on the error.  Only log-mel bands are drawn, not chroma or MFCC.
 """
 
 from __future__ import annotations
@@ -30,12 +29,12 @@ MARK_HEIGHT = 0.06
 
 def mel_columns(feature_names: list[str]) -> NDArray[np.int64]:
     """Columns of the log-mel bands among the features, or all columns if none is named ``mel ...``."""
-    columns = np.array([place for place, name in enumerate(feature_names) if name.split()[0] == "mel"], np.int64)
+    columns = np.array([column for column, name in enumerate(feature_names) if name.split()[0] == "mel"], np.int64)
     return columns if len(columns) else np.arange(len(feature_names))
 
 
 def unit_of(front_end: dict[str, Any], feature_names: list[str]) -> str:
-    """What a picture of these features is drawn in: ``dB``, ``deviations of the clip`` or, of unknown ones, ``value``.
+    """The unit of a picture: ``dB``, ``deviations of the clip`` or, for unknown features, ``value``.
 
     Parameters
     ----------
@@ -138,7 +137,8 @@ def _frequency_axis(axis: Any, frequencies: NDArray[np.floating[Any]] | None) ->
         axis.set_ylabel("feature")
         return
     rounds = [f for f in (100, 200, 500, 1000, 2000, 5000, 10000) if frequencies[0] <= f <= frequencies[-1]]
-    places = np.interp(rounds, frequencies, np.arange(len(frequencies)))
-    shown = [at for at in range(len(rounds)) if at == 0 or places[at] - places[at - 1] > MARK_HEIGHT * len(frequencies)]
-    axis.set_yticks(places[shown], [f"{rounds[at]:,}" for at in shown], fontsize=8)
+    heights = np.interp(rounds, frequencies, np.arange(len(frequencies)))
+    shown = np.diff(heights, prepend=-np.inf) > MARK_HEIGHT * len(frequencies)
+    labels = [f"{frequency:,}" for frequency, kept in zip(rounds, shown, strict=True) if kept]
+    axis.set_yticks(heights[shown], labels, fontsize=8)
     axis.set_ylabel("frequency (Hz)")

@@ -1,15 +1,15 @@
-"""Task ``attribute_to_music``: a language model of music behind attributes, or behind a condition of one's own.
+"""Task ``attribute_to_music``: a language model of music conditioned on attributes or on a custom condition.
 
 Lu et al. 2023, "MuseCoco: Generating Symbolic Music from Text" (arXiv 2306.00110), section 3.3.  The data are dataset
 folders (see ``data.dataset_folder``) of ``preprocess.remi build`` (music and its attributes) or ``preprocess.remi
-pairs`` (condition and music).  What a batch holds is in ``data.prefix``; which attributes it tells, in
-``data.attribute_dropout``.
+pairs`` (condition and music).  ``data.prefix_lm_dataset`` describes a batch, ``data.attribute_dropout`` which
+attributes are visible in it.
 
-A split whose name begins with "train" is masked anew in every epoch; any other is alike in every epoch.
+A split whose name begins with "train" is drawn anew in every epoch; any other is the same in every epoch.
 
 Layout, position mode and the kind of prefix belong to a model: training takes them from the dataset folder and the
-options, the checkpoint keeps them, and whatever is done with it later uses them without being told.  Task name
-``language_modeling_control`` is the one that the published checkpoints carry.
+options, the checkpoint keeps them, and later uses of it need no options.  The published checkpoints name the task
+``language_modeling_control``.
 
 ``fairseq-interactive`` reads one request per line, ``fairseq-generate`` takes the prefix of each sample of a split;
 both write music with the plugin's own generator (``generation``).
@@ -39,12 +39,12 @@ from musicbert_plugin.errors import OptionError
 from musicbert_plugin.generation.generator import ConditionalGenerator, Constraints, Piece, candidates_of
 from musicbert_plugin.generation.prompts import PREFIXES, make_prompt, request_ids
 from musicbert_plugin.generation.sampling import Search
+from musicbert_plugin.modules.position_offset import POSITION_MODES
 from musicbert_plugin.tasks.music_task import MusicTask
 
 logger = logging.getLogger(__name__)
 
 AUTO = "auto"
-POSITION_MODES = ("zero-prefix", "zero-prefix-shifted", "all")
 LAYOUT_CHOICES = ChoiceEnum((AUTO, *LAYOUTS))
 POSITION_CHOICES = ChoiceEnum((AUTO, *POSITION_MODES))
 LOSS_CHOICES = ChoiceEnum(LOSS_ON)
@@ -73,7 +73,7 @@ class AttributeToMusicTaskConfig(FairseqDataclass):
         default=AUTO,
         metadata={"help": "where positions begin; auto: as in the checkpoint, or else at <sep> (zero-prefix)"},
     )
-    loss_on: LOSS_CHOICES = field(default="target", metadata={"help": "whether the prefix is learned too (all)"})
+    loss_on: LOSS_CHOICES = field(default="target", metadata={"help": "whether the prefix is learnt too (all)"})
     attribute_mask: DROPOUT_CHOICES = field(
         default="steps", metadata={"help": "which attributes are visible: a drawn number, each by chance, or all"}
     )
@@ -82,45 +82,48 @@ class AttributeToMusicTaskConfig(FairseqDataclass):
     )
     prefix: PREFIX_CHOICES = field(
         default=AUTO,
-        metadata={"help": "what stands before <sep>; auto: as in the checkpoint, or else in the dataset"},
+        metadata={"help": "what comes before <sep>; auto: as in the checkpoint, or else in the dataset"},
     )
     augment_inst_slight: bool = field(
         default=False,
-        metadata={"help": "training pairs, now and then: the content lacks an instrument, or an instrument goes"},
+        metadata={"help": "training pairs, sometimes: an instrument leaves the content, or the whole pair"},
     )
     augment_drum: bool = field(
         default=False,
-        metadata={"help": "training pairs, now and then: drums leave the content, or go; they leave the history"},
+        metadata={"help": "training pairs, sometimes: drums leave the content, or the pair; they leave the history"},
     )
     augment_bass: bool = field(
-        default=False, metadata={"help": "training pairs, now and then: basses leave the content, or go"}
+        default=False, metadata={"help": "training pairs, sometimes: basses leave the content, or the pair"}
     )
-    augment_hist: bool = field(default=False, metadata={"help": "training pairs, now and then: the history is empty"})
+    augment_hist: bool = field(default=False, metadata={"help": "training pairs, sometimes: the history is empty"})
     augment_inst: bool = field(
-        default=False, metadata={"help": "training pairs, now and then: instruments leave the content, or go"}
+        default=False, metadata={"help": "training pairs, sometimes: instruments leave the content, or the pair"}
     )
     augment_denoise: bool = field(
         default=False,
-        metadata={"help": "training pairs, now and then: notes of accompanying instruments leave the content"},
+        metadata={"help": "training pairs, sometimes: notes of accompanying instruments leave the content"},
     )
     augment_content: bool = field(
-        default=False, metadata={"help": "training pairs, now and then: pitches leave the content, or are added"}
+        default=False, metadata={"help": "training pairs, sometimes: pitches leave the content, or are added"}
     )
     no_grammar: bool = field(
         default=False, metadata={"help": "generation: let any token follow any other, as the original does"}
     )
     exact_bars: Optional[int] = field(  # noqa: UP045
-        default=None, metadata={"help": "generation: pieces of exactly so many bars, those of the prompt included"}
+        default=None, metadata={"help": "generation: exact number of bars of a piece, those of the prompt included"}
     )
     only_instruments: bool = field(
-        default=False, metadata={"help": "generation: no instruments but those that a request says yes to"}
+        default=False, metadata={"help": "generation: only instruments that a request asks for"}
     )
     prompt: Optional[str] = field(  # noqa: UP045
-        default=None, metadata={"help": "generation: music to continue, a MIDI file or a line of music words; for all"}
+        default=None,
+        metadata={"help": "generation: music to continue in all pieces, a MIDI file or a line of music words"},
     )
     meter: Optional[str] = field(  # noqa: UP045
         default=None,
-        metadata={"help": "generation: N/D, of bars where no s word tells it (default: a MIDI prompt's own, or 4/4)"},
+        metadata={
+            "help": "generation: time signature N/D, in layouts without words for it (default: of the prompt, or 4/4)"
+        },
     )
     num_candidates: Optional[int] = field(  # noqa: UP045
         default=None,
@@ -146,7 +149,7 @@ class AttributeToMusicTaskConfig(FairseqDataclass):
 
 
 def dictionary_of(words: tuple[str, ...]) -> Dictionary:
-    """fairseq's form of a dictionary: its four specials, then these words."""
+    """A fairseq dictionary: its four specials, then these words."""
     dictionary = Dictionary()
     for word in words:
         dictionary.add_symbol(word, n=0)
@@ -155,7 +158,7 @@ def dictionary_of(words: tuple[str, ...]) -> Dictionary:
 
 @register_task("attribute_to_music", dataclass=AttributeToMusicTaskConfig)
 class AttributeToMusicTask(MusicTask):
-    """Music behind prefixes; see the module."""
+    """Language modelling of prefixes and music; see the module."""
 
     cfg: AttributeToMusicTaskConfig
     accepted_models = ("linear_transformer_lm",)
@@ -223,7 +226,7 @@ class AttributeToMusicTask(MusicTask):
                 folder.path,
                 split,
                 words=self.dictionary.symbols,
-                augmentations=[one for one in AUGMENTATIONS if train and getattr(self.cfg, f"augment_{one}")],
+                augmentations=[name for name in AUGMENTATIONS if train and getattr(self.cfg, f"augment_{name}")],
                 seed=self.cfg.seed,
             )
         else:
@@ -286,7 +289,7 @@ class AttributeToMusicTask(MusicTask):
             except OptionError as error:
                 raise OptionError(f"line {self.lines_read}: {error}") from error
             tokens.append(torch.from_numpy(read_prefix(ids, self.separator)))
-        return tokens, [len(one) for one in tokens]
+        return tokens, [len(row) for row in tokens]
 
     def build_generator(
         self, models: list[Any], args: Any, seq_gen_cls: Any = None, extra_gen_cls_kwargs: Any = None, **unused: Any
@@ -358,7 +361,9 @@ class FairseqMusicGenerator:
         )
         meter = self.generator.prompt.meter
         if layout == NOTES and meter != DEFAULT_METER:
-            logger.warning("no word tells the meter of the bars: preprocess.remi decode --meter %d/%d", *meter)
+            logger.warning(
+                "this layout has no words for the time signature: preprocess.remi decode --meter %d/%d", *meter
+            )
 
     def generate(
         self,
@@ -370,7 +375,7 @@ class FairseqMusicGenerator:
     ) -> list[list[dict[str, Any]]]:
         """Hypotheses of every row: dicts with ``tokens``, ``score`` (natural logarithm, per token) and the like.
 
-        What stands behind ``<sep>`` is not read.  It leaves the batch, as the prefix leaves the target, so that
+        Tokens after ``<sep>`` are ignored.  They are removed from the batch, as the prefix is from the target, so that
         fairseq-generate prints the prefix as S- and the music as T-.
         """
         if prefix_tokens is not None or constraints is not None:
@@ -378,10 +383,10 @@ class FairseqMusicGenerator:
         prefixes = []
         rows, targets = sample["net_input"]["src_tokens"], sample.get("target")
         for number, row in enumerate(rows.cpu().numpy()):
-            (places,) = (row == self.task.separator).nonzero()
-            if not len(places):
+            (separators,) = (row == self.task.separator).nonzero()
+            if not len(separators):
                 raise OptionError(f"row {number} of the batch has no <sep>, which ends a prefix.")
-            separator = int(places[0])
+            separator = int(separators[0])
             prefixes.append(row[1:separator])
             rows[number, separator + 1 :] = self.pad
             if targets is not None:
@@ -415,7 +420,7 @@ class LanguageModelingControlTask(AttributeToMusicTask):
 
 
 def _held(cfg: Any, name: str) -> Optional[str]:  # noqa: UP045
-    """A model configuration's own value, if it has one."""
+    """A model configuration's value of a field, if it has one."""
     try:
         value = getattr(cfg, name, None)
     except Exception:  # an interpolation that leads nowhere: omegaconf has several errors for it

@@ -1,9 +1,9 @@
-"""Task ``octuple_masked_lm``: guess the masked fields of notes, MusicBERT's pre-training.
+"""Task ``octuple_masked_lm``: predict the masked fields of notes, MusicBERT's pre-training.
 
 Zeng et al. 2021, arXiv 2106.05630, section 3.  The data are dataset folders (see ``data.dataset_folder``), of which
-each epoch sees its own windows (``data.windows``), masked once for input and target (``data.masking``) and packed
-into rows (``data.packing``).  The vocabulary is the octuple codec's 1,232 words and four specials, and ``<mask>``:
-1,237 ids.
+each epoch reads its own windows (``data.octuple_windows``), masked once for input and target
+(``data.octuple_masking``) and packed into rows (``data.packing``).  The vocabulary is the octuple codec's 1,232 words
+and four specials, and ``<mask>``: 1,237 ids.
 
 A split whose name begins with "train" is drawn anew in every epoch; any other is tiled, and masked alike in every
 epoch. Several folders, joined by colons, are one shard per epoch; validation and test data come from the first.
@@ -33,7 +33,7 @@ from musicbert_plugin.data.dataset_folder import WINDOWS, check_octuple_folder
 from musicbert_plugin.data.indexed_dataset import open_indexed_dataset
 from musicbert_plugin.data.octuple_dataset import MaskedOctuples
 from musicbert_plugin.data.octuple_masking import MASK_UNITS, MaskingProbabilities, OctupleMasking, parse_strategies
-from musicbert_plugin.data.octuple_windows import PieceWindows
+from musicbert_plugin.data.octuple_windows import OctupleWindows
 from musicbert_plugin.errors import OptionError
 from musicbert_plugin.tasks.music_task import MusicTask
 
@@ -67,8 +67,10 @@ class OctupleMaskedLmTaskConfig(FairseqDataclass):
         },
     )
     mask_prob: float = field(default=0.15, metadata={"help": "probability that a unit is masked, that is, a target"})
-    random_token_prob: float = field(default=0.1, metadata={"help": "share of targets that show a random word"})
-    leave_unmasked_prob: float = field(default=0.1, metadata={"help": "share of targets that show themselves"})
+    random_token_prob: float = field(
+        default=0.1, metadata={"help": "share of targets that the model sees as a random word"}
+    )
+    leave_unmasked_prob: float = field(default=0.1, metadata={"help": "share of targets that the model sees unchanged"})
     # Not a bool: fairseq would make "--pack" the switch that turns a bool with default True off.
     pack: str = field(
         default="True",
@@ -88,7 +90,7 @@ class OctupleMaskedLmTaskConfig(FairseqDataclass):
 
 
 def parse_switch(option: str, value: object) -> bool:
-    """True or False from an option's text, in the spellings of shells and of YAML."""
+    """Read True or False in the spellings of shells and of YAML."""
     text = str(value).lower()
     if text in ("true", "yes", "on", "1"):
         return True
@@ -98,7 +100,7 @@ def parse_switch(option: str, value: object) -> bool:
 
 
 def octuple_dictionary() -> Dictionary:
-    """fairseq's form of the codec's dictionary: 1,236 ids, and ``<mask>`` behind them."""
+    """The codec's dictionary as fairseq's: 1,236 ids, then ``<mask>``."""
     dictionary = Dictionary()
     for line in dictionary_lines():
         dictionary.add_symbol(line.split(" ")[0], n=0)
@@ -124,7 +126,7 @@ class OctupleMaskedLmTask(MusicTask):
     def load_dataset(self, split: str, epoch: int = 1, combine: bool = False, **unused: Any) -> None:
         """Open one split.
 
-        With ``combine``, which fairseq asks for in training, ``train1``, ``train2``, ... belong to it too.
+        With ``combine``, which fairseq passes in training, ``train1``, ``train2``, ... belong to the split too.
 
         Raises
         ------
@@ -133,7 +135,7 @@ class OctupleMaskedLmTask(MusicTask):
         """
         folder = self.shard(split, epoch)
         declared = check_octuple_folder(folder)
-        windows = PieceWindows(
+        windows = OctupleWindows(
             open_indexed_dataset(folder / split, combine),
             tokens_per_sample=self.cfg.tokens_per_sample,
             windows=declared if str(self.cfg.windows) == "auto" else str(self.cfg.windows),
@@ -144,7 +146,7 @@ class OctupleMaskedLmTask(MusicTask):
         logger.info(
             "%s: %d items, %d windows of %d notes in %d rows, %.1f%% of each row in use",
             folder / split,
-            len(windows.parts),
+            len(windows.items),
             len(windows),
             rows.note_count,
             len(rows),

@@ -1,16 +1,16 @@
 """Task ``spectrogram_reconstruction``: restore the masked cells of spectrograms, MusiCoder's pre-training.
 
-Wu et al. 2020, arXiv 2008.00781.  The data are feature folders (``data.spectrograms``), of which each epoch sees its
-own windows (``data.clip_windows``) with its own masks (``data.spectrogram_masking``); batches are counted in frames.
-The mean and deviation of the training split go into the model; what made the features (the front-end) goes into every
-checkpoint, so that a file tells how to treat a recording.
+Wu et al. 2020, arXiv 2008.00781.  The data are feature folders (``data.spectrogram_folder``), of which each epoch
+reads its own windows (``data.spectrogram_windows``) with its own masks (``data.spectrogram_masking``); ``--max-tokens``
+counts frames.  The mean and deviation of the training split become part of the model; the settings of the front-end are
+saved in every checkpoint, so that it can be applied to recordings.
 
 A split whose name begins with "train" is drawn anew in every epoch; any other is cut into windows end to end and masked
 alike in every epoch.  Several folders, joined by colons, are one shard per epoch; validation and test data, mean and
 deviation come from the first.
 
-Every validation, in training and by ``fairseq-validate``, draws windows of each split it measures as pictures
-(``evaluate.spectrogram_panels``) to ``--picture-dir`` and, with ``--tensorboard-logdir``, to TensorBoard:
+Every validation, in training and by ``fairseq-validate``, draws windows of each split as pictures
+(``plots.reconstruction``) to ``--picture-dir`` and, with ``--tensorboard-logdir``, to TensorBoard:
 ``0_update400.png`` of the split ``valid``, ``test_0_update400.png`` of another.
 """
 
@@ -47,7 +47,7 @@ SPAN_DISTRIBUTION_CHOICES = ChoiceEnum(SPAN_DISTRIBUTIONS)
 # ruff: noqa: UP045 (fairseq reads Optional)
 @dataclass
 class SpectrogramReconstructionTaskConfig(FairseqDataclass):
-    """Options of the task; those of the masks without a default are the preset's."""
+    """Options of the task; options of masks without a default are those of the preset."""
 
     data: str = field(
         default=MISSING,
@@ -95,7 +95,7 @@ class SpectrogramReconstructionTaskConfig(FairseqDataclass):
 
 
 def masking_of(cfg: Any, folder: SpectrogramFolder) -> SpectrogramMasking:
-    """The masking that options ask for: a preset, and what they change of it.
+    """The masking that the options describe: a preset, and the options that override it.
 
     Raises
     ------
@@ -143,7 +143,7 @@ def masking_of(cfg: Any, folder: SpectrogramFolder) -> SpectrogramMasking:
 
 
 class SpectrogramTask(MusicTask):
-    """What the tasks on feature folders share: the folder, its mean and deviation, and the front-end in checkpoints."""
+    """Base of the tasks on feature folders: the folder, its mean and deviation, and the front-end in checkpoints."""
 
     accepted_models = ("musicoder",)
 
@@ -160,7 +160,7 @@ class SpectrogramTask(MusicTask):
 
     @property
     def description(self) -> dict[str, Any]:
-        """What made the features, as plain values."""
+        """Front-end and names of the features, as plain values."""
         folder = self.folder
         return {
             "front_end": dict(folder.front_end),
@@ -169,7 +169,7 @@ class SpectrogramTask(MusicTask):
         }
 
     def state_dict(self) -> dict[str, Any]:
-        """What a checkpoint holds of the task."""
+        """The task's part of a checkpoint."""
         return self.description
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
@@ -241,7 +241,7 @@ class SpectrogramReconstructionTask(SpectrogramTask):
         self.datasets[split] = MaskedSpectrograms(self.open_windows(split, epoch), self.masking)
 
     def begin_epoch(self, epoch: int, model: nn.Module) -> None:
-        """Note that training runs: it tells when a validation ends, which ``fairseq-validate`` does not."""
+        """Note that training runs; it calls :meth:`post_validate`, which ``fairseq-validate`` does not."""
         super().begin_epoch(epoch, model)
         self._trains = True
 
@@ -257,7 +257,7 @@ class SpectrogramReconstructionTask(SpectrogramTask):
         return super().valid_step(sample, model, criterion)
 
     def reduce_metrics(self, logging_outputs: list[dict[str, Any]], criterion: Any) -> None:
-        """Sum what was logged, which ``fairseq-validate`` asks for at the end of a split: then pictures are drawn."""
+        """Sum what was logged; ``fairseq-validate`` does so at the end of a split, when pictures are drawn."""
         super().reduce_metrics(logging_outputs, criterion)
         if not self._trains and self._measured is not None:
             self._try_pictures(self._measured, self._measured.num_updates)
@@ -267,7 +267,7 @@ class SpectrogramReconstructionTask(SpectrogramTask):
         self._try_pictures(model, int(stats.get("num_updates") or 0))
 
     def _try_pictures(self, model: nn.Module, num_updates: int) -> None:
-        """Draw on the first worker alone; what hinders it is told and hinders nothing else."""
+        """Draw on the first worker alone; an error becomes a warning."""
         first = not torch.distributed.is_initialized() or distributed_utils.get_data_parallel_rank() == 0
         if self.cfg.pictures > 0 and self._validated is not None and first:
             try:

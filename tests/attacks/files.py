@@ -6,6 +6,7 @@ Every file creates :data:`MARK` in its folder if it succeeds.  ``python -m tests
 from __future__ import annotations
 
 import argparse
+import collections
 import pickle
 import sys
 from collections.abc import Callable
@@ -86,6 +87,25 @@ CFG: dict[str, Callable[[Path], dict[str, Any]]] = {
     "model_inside_a_model": lambda f: sections(
         model={"_name": "musicbert_tiny", "w2v_args": {"model": {"_name": "wav2vec2", "conv_feature_layers": code(f)}}}
     ),
+    "model_as_the_one_key": lambda f: sections(model={"wav2vec2": {"conv_feature_layers": code(f)}}),
+    "model_as_the_one_key_of_an_old_task": lambda f: sections(
+        model={"hubert": {"conv_feature_layers": code(f), "label_rate": 50}}, task={"_name": "masked_lm", "data": "."}
+    ),
+    "model_as_the_one_key_of_a_namespace": lambda f: sections(
+        model=argparse.Namespace(wav2vec2={"conv_feature_layers": code(f)})
+    ),
+    "model_behind_an_interpolation": lambda f: sections(
+        model={"wav2vec2": "${zz}"}, zz={"conv_feature_layers": code(f)}
+    ),
+    "no_name": lambda f: sections(model={"_name": None, "wav2vec2": {"conv_feature_layers": code(f)}}),
+    "criterion_as_the_one_key": lambda f: sections(criterion={"ctc": {"wer_args": code(f)}}),
+    "task_under_another_key": lambda f: sections(task={"task": "audio_pretraining", "data": "."}),
+    "task_beside_an_old_name": lambda f: sections(task={"_name": "xai", "task": "translation", "data": "."}),
+    "ordered_sections": lambda f: collections.OrderedDict(
+        sections(model=collections.OrderedDict(wav2vec2={"conv_feature_layers": code(f)}))
+    ),
+    "name_alone_as_model": lambda f: sections(model="musicbert_tiny"),
+    "no_task": lambda f: {key: value for key, value in sections().items() if key != "task"},
     "resolver": lambda f: sections(task={"_name": "octuple_masked_lm", "data": "${oc.env:HOME}"}),
     "deeply_nested": lambda f: sections(common=nested(60)),
     "list_as_configuration": lambda f: [1, 2],  # type: ignore[dict-item,return-value]
@@ -104,6 +124,9 @@ ARGS: dict[str, Callable[[Path], Any]] = {
         arch="musicbert_tiny", task="masked_lm", criterion="ctc", data=".", wer_args=code(f)
     ),
     "old_without_a_name": lambda f: argparse.Namespace(task="audio_pretraining", data=".", conv_feature_layers=code(f)),
+    "old_without_an_architecture": lambda f: argparse.Namespace(
+        task="octuple_masked_lm", criterion="octuple_masked_lm", model="wav2vec2", conv_feature_layers=code(f)
+    ),
     "mapping_as_args": lambda f: {"arch": "wav2vec2", "conv_feature_layers": code(f)},
 }
 """Older files, with ``args``."""
@@ -151,6 +174,12 @@ def write_attacks(folder: Path, weights: dict[str, torch.Tensor] | None = None) 
     found["configuration_of_omegaconf"] = folder / "configuration_of_omegaconf.pt"
     cfg = OmegaConf.create(CFG["ctc_beside_an_intact_model"](folder), flags={"allow_objects": True})
     torch.save({"args": None, "cfg": cfg, "model": weights}, found["configuration_of_omegaconf"])
+    # a name that lies beside the content of a configuration, where getattr finds it
+    found["name_beside_the_content"] = folder / "name_beside_the_content.pt"
+    cfg = OmegaConf.create(sections(), flags={"allow_objects": True})
+    cfg.model = OmegaConf.create({"conv_feature_layers": code(folder)})
+    cfg.model.__dict__["_name"] = "wav2vec2"
+    torch.save({"args": None, "cfg": cfg, "model": weights}, found["name_beside_the_content"])
     found["bare_pickle"] = folder / "bare_pickle.pt"
     found["bare_pickle"].write_bytes(pickle.dumps({"model": Payload(folder)}, protocol=2))
     return found

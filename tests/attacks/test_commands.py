@@ -222,7 +222,8 @@ def test_every_registry_of_fairseq_is_checked(registered: None) -> None:
 
 def test_no_builder_that_a_file_reaches_runs_a_string(registered: None) -> None:
     """Every entry of every registry is either refused, or neither it nor a base class of it evaluates a string."""
-    from musicbert_plugin.compat.checkpoint_configuration import EVALUATED, accepted_names, check_configuration
+    from musicbert_plugin.compat.checkpoint_configuration import EVALUATED, accepted_names, checked_configuration
+    from tests.attacks.files import sections
 
     reached = 0
     for section, registry in registries().items():
@@ -230,9 +231,11 @@ def test_no_builder_that_a_file_reaches_runs_a_string(registered: None) -> None:
         for name, cls in registry.items():
             if name not in accepted:
                 with pytest.raises(CheckpointError, match="file.pt"):
-                    check_configuration({"cfg": {section: {"_name": name}}}, "file.pt")
+                    checked_configuration({"cfg": sections(**{section: {"_name": name}})}, "file.pt")
+                with pytest.raises(CheckpointError, match="file.pt"):  # as the one key of a section
+                    checked_configuration({"cfg": sections(**{section: {name: {}}})}, "file.pt")
                 continue
-            check_configuration({"cfg": {section: {"_name": name}}}, "file.pt")
+            checked_configuration({"cfg": sections(**{section: {"_name": name}})}, "file.pt")
             classes = inspect.getmro(cls) if inspect.isclass(cls) else (cls,)
             for base in classes:
                 if base.__module__.partition(".")[0] in ("fairseq", "musicbert_plugin"):
@@ -261,25 +264,25 @@ def test_no_file_of_the_plugin_runs_a_string() -> None:
 
 
 def test_an_intact_configuration_passes(registered: None) -> None:
-    from musicbert_plugin.compat.checkpoint_configuration import check_configuration
+    from musicbert_plugin.compat.checkpoint_configuration import checked_configuration
     from tests.attacks.files import sections
 
-    check_configuration({"args": None, "cfg": sections()}, "file.pt")
-    check_configuration({"args": None, "cfg": None}, "file.pt")
+    checked_configuration({"args": None, "cfg": sections()}, "file.pt")
+    checked_configuration({"args": None, "cfg": None}, "file.pt")
 
 
 def test_options_that_this_version_does_not_know_are_refused(registered: None) -> None:
-    from musicbert_plugin.compat.checkpoint_configuration import check_configuration
+    from musicbert_plugin.compat.checkpoint_configuration import checked_configuration
     from tests.attacks.files import sections
 
     for section, name in (("task", "octuple_masked_lm"), ("criterion", "octuple_masked_lm"), ("model", "musicbert")):
         with pytest.raises(CheckpointError, match=f"file.pt gives the {section} '{name}' the option 'surprise'"):
-            check_configuration({"cfg": sections(**{section: {"_name": name, "surprise": 1}})}, "file.pt")
+            checked_configuration({"cfg": sections(**{section: {"_name": name, "surprise": 1}})}, "file.pt")
 
 
 def test_values_are_numbers_strings_and_lists(registered: None) -> None:
-    from musicbert_plugin.compat.checkpoint_configuration import check_configuration
+    from musicbert_plugin.compat.checkpoint_configuration import checked_configuration
     from tests.attacks.files import sections
 
     with pytest.raises(CheckpointError, match=r"file.pt has a value of type Tensor as cfg.common.seed"):
-        check_configuration({"cfg": sections(common={"seed": torch.zeros(1)})}, "file.pt")
+        checked_configuration({"cfg": sections(common={"seed": torch.zeros(1)})}, "file.pt")

@@ -86,12 +86,30 @@ def test_a_training_goes_on_beside_a_cut_off_checkpoint(run: Callable[..., Any],
     assert updates_of(folder / "checkpoint_last.pt") == 6 and updates_of(folder / "checkpoint_1_6.pt") == 6
 
 
-def test_a_kill_in_the_first_copy_is_noticed_by_what_it_left(run: Callable[..., Any], tmp_path: Path) -> None:
+@pytest.mark.parametrize("left", ["checkpoint_last.pt", "checkpoint_best.pt", None])
+def test_a_kill_in_the_first_save_loses_nothing(left: str | None, run: Callable[..., Any], tmp_path: Path) -> None:
+    """fairseq writes a numbered file, copies it to checkpoint_best.pt, and then to checkpoint_last.pt."""
     folder = tmp_path / "saved"
     run(folder, 4)
-    (folder / "checkpoint_last.pt").rename(folder / f"checkpoint_last.pt{UNFINISHED}")
-    assert len(warnings_of(run(folder, 6))) == 1
+    (folder / "checkpoint_last.pt").unlink()
+    if left != "checkpoint_last.pt":
+        (folder / "checkpoint_best.pt").unlink()
+    if left:
+        (folder / f"{left}{UNFINISHED}").write_bytes(b"PK")
+    (warning,) = warnings_of(run(folder, 6))
+    assert warning.startswith(f"{folder / 'checkpoint_last.pt'} is missing")
     assert updates_of(folder / "checkpoint_last.pt") == 6
+
+
+def test_a_file_to_fine_tune_from_is_not_taken_for_an_interrupted_training(
+    run: Callable[..., Any], tmp_path: Path
+) -> None:
+    run(tmp_path / "first", 2)
+    folder = tmp_path / "second"
+    folder.mkdir()
+    shutil.copyfile(tmp_path / "first" / "checkpoint_best.pt", folder / "checkpoint_best.pt")
+    outcome = run(folder, 2, "--finetune-from-model", folder / "checkpoint_best.pt")
+    assert not warnings_of(outcome) and any("loading pretrained model" in message for message in outcome.messages)
 
 
 def test_a_whole_newest_checkpoint_is_taken_without_a_word(run: Callable[..., Any], tmp_path: Path) -> None:
@@ -125,7 +143,7 @@ def test_the_newest_file_is_the_one_with_most_updates(registered: None, tmp_path
     assert newest_whole_checkpoint(last) is None
     for name, updates in (("checkpoint_1_10.pt", 10), ("checkpoint_2_20.pt", 20), ("checkpoint_best.pt", 15)):
         torch.save({"model": {}, "optimizer_history": [{"num_updates": updates}]}, tmp_path / name)
-    assert newest_whole_checkpoint(last) is None  # a folder without an interrupted training
+    assert newest_whole_checkpoint(last) is None  # weights alone: no training can go on from them
     last.write_bytes(b"PK\3\4 the beginning of an archive")
     os.utime(tmp_path / "checkpoint_best.pt", (2e9, 2e9))
     assert newest_whole_checkpoint(last) == tmp_path / "checkpoint_2_20.pt"

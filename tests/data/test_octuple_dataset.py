@@ -31,10 +31,10 @@ def open_rows(
     seed: int = 1,
 ) -> MaskedOctuples:
     from musicbert_plugin.data.octuple_dataset import MaskedOctuples
-    from musicbert_plugin.data.octuple_windows import PieceWindows
+    from musicbert_plugin.data.octuple_windows import OctupleWindows
 
     size = 8 * 104
-    windows = PieceWindows(IndexedDataset(folder / split), tokens_per_sample=size, train=split == "train", seed=seed)
+    windows = OctupleWindows(IndexedDataset(folder / split), tokens_per_sample=size, train=split == "train", seed=seed)
     return MaskedOctuples(windows, OctupleMasking(probabilities, strategies), tokens_per_sample=size, pack=pack)
 
 

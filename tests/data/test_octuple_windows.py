@@ -15,15 +15,15 @@ from musicbert_plugin.data.indexed_dataset import IndexedDataset
 from musicbert_plugin.errors import DatasetError, OptionError
 
 if TYPE_CHECKING:
-    from musicbert_plugin.data.octuple_windows import PieceWindows
+    from musicbert_plugin.data.octuple_windows import OctupleWindows
 
 Folder = Callable[..., Path]
 
 
-def open_windows(folder: Path, split: str = "train", **options: object) -> PieceWindows:
-    from musicbert_plugin.data.octuple_windows import PieceWindows
+def open_windows(folder: Path, split: str = "train", **options: object) -> OctupleWindows:
+    from musicbert_plugin.data.octuple_windows import OctupleWindows
 
-    return PieceWindows(IndexedDataset(folder / split), **{"tokens_per_sample": 8 * 102, **options})  # type: ignore[arg-type]
+    return OctupleWindows(IndexedDataset(folder / split), **{"tokens_per_sample": 8 * 102, **options})  # type: ignore[arg-type]
 
 
 def notes_of(window: np.ndarray) -> np.ndarray:
@@ -65,7 +65,7 @@ def test_an_epoch_draws_one_window_for_every_full_length_begun(octuple_folder: F
 
 def test_a_drawn_window_is_a_stretch_of_its_piece_with_all_bars_moved_alike(octuple_folder: Folder) -> None:
     windows = open_windows(octuple_folder(train=[30, 250, 1200]))
-    pieces = [notes_of(windows.parts[part]) for part in range(3)]
+    pieces = [notes_of(windows.items[part]) for part in range(3)]
     of_part = [0] + 3 * [1] + 12 * [2]
     for index, part in enumerate(of_part):
         window = notes_of(windows[index])
@@ -75,7 +75,7 @@ def test_a_drawn_window_is_a_stretch_of_its_piece_with_all_bars_moved_alike(octu
 
 def test_starts_and_bar_offsets_take_every_value_they_can(octuple_folder: Folder) -> None:
     windows = open_windows(octuple_folder(train=[300]), tokens_per_sample=8 * 102)
-    piece, epochs = notes_of(windows.parts[0]), 1500
+    piece, epochs = notes_of(windows.items[0]), 1500
     starts, offsets = [], []
     for epoch in range(1, epochs + 1):
         windows.set_epoch(epoch)
@@ -100,7 +100,7 @@ def test_starts_and_bar_offsets_take_every_value_they_can(octuple_folder: Folder
 
 def test_every_note_of_a_long_piece_is_seen_at_least_half_as_often_as_the_average(octuple_folder: Folder) -> None:
     windows = open_windows(octuple_folder(train=[500]), tokens_per_sample=8 * 102)
-    piece, seen = notes_of(windows.parts[0]), np.zeros(500)
+    piece, seen = notes_of(windows.items[0]), np.zeros(500)
     for epoch in range(1, 401):
         windows.set_epoch(epoch)
         for index in range(5):
@@ -131,7 +131,7 @@ def test_validation_tiles_each_piece_in_every_epoch_alike(octuple_folder: Folder
         windows.set_epoch(epoch)
         tiles = [notes_of(windows[index]) for index in range(len(windows))]
         assert [len(tile) for tile in tiles] == [30, 100, 100, 50, 100, 100]
-        pieces = [notes_of(windows.parts[part]) for part in range(3)]
+        pieces = [notes_of(windows.items[part]) for part in range(3)]
         assert (np.concatenate(tiles) == np.concatenate(pieces)).all()
 
 
@@ -141,7 +141,7 @@ def test_stored_windows_are_taken_as_they_are(octuple_folder: Folder) -> None:
     for epoch in (1, 2):
         windows.set_epoch(epoch)
         for index in range(3):
-            assert (windows[index] == windows.parts[index]).all()
+            assert (windows[index] == windows.items[index]).all()
 
 
 def test_a_stored_window_that_no_row_can_hold_is_refused(octuple_folder: Folder) -> None:

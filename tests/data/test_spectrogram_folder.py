@@ -138,7 +138,7 @@ def test_a_missing_folder_and_frames_outside_a_clip_are_told(spectrogram_folder,
     with pytest.raises(DatasetError, match="config.json is missing"):
         SpectrogramFolder(tmp_path)
     train = SpectrogramFolder(spectrogram_folder(train=[10])).split("train")
-    with pytest.raises(DatasetError, match="frames 0 to 11 of a clip of 10 frames"):
+    with pytest.raises(DatasetError, match="frames 0 to 11 of an item of 10 frames"):
         train.read(0, 0, 11)
 
 
@@ -146,5 +146,5 @@ def test_a_shortened_container_is_told(spectrogram_folder):
     path = spectrogram_folder(train=[10, 20])
     table = path / "train.clips.csv"
     table.write_text(table.read_text().replace(",20", ",21"))
-    with pytest.raises(DatasetError, match="tell of different clips"):
+    with pytest.raises(DatasetError, match="list different items"):
         SpectrogramFolder(path).split("train")

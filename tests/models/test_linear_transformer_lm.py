@@ -107,7 +107,7 @@ def test_the_prefix_is_read_in_one_pass_into_a_state_that_continues_it(registere
     tokens[:, 30] = 984
     padded = tokens.clone()
     padded[1, 41:] = PAD
-    logits, states = model.decoder.prefill(padded, model.decoder.begin(padded))
+    logits, states = model.decoder.prefill(padded, model.decoder.position_offset(padded))
     assert torch.allclose(logits[0], model(tokens)[0][0, -1], atol=1e-5)
     assert torch.allclose(logits[1], model(tokens[1:, :41])[0][0, -1], atol=1e-5)
     assert [state.shape for state in states] == [(2, 8, 4, 5)] * 2

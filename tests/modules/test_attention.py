@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from musicbert_plugin.modules import attention
-from musicbert_plugin.modules.attention import SelfAttention, attend, plan_spans
+from musicbert_plugin.modules.attention import SelfAttention, attend, varlen_metadata
 
 CPU = torch.device("cpu")
 PIECES = [
@@ -36,8 +36,8 @@ def drawn(query_lengths, lengths, heads=2, size=4, dtype=torch.float64):
 @pytest.mark.parametrize(("query_lengths", "lengths"), PIECES)
 def test_each_piece_attends_to_itself_alone(query_lengths, lengths):
     q, k, v = drawn(query_lengths, lengths)
-    spans = plan_spans(query_lengths, lengths, CPU, q.dtype, 4, 0.0)
-    assert torch.allclose(attend(q, k, v, spans), by_formula(q, k, v, query_lengths, lengths), atol=1e-12)
+    metadata = varlen_metadata(query_lengths, lengths, CPU, q.dtype, 4, 0.0)
+    assert torch.allclose(attend(q, k, v, metadata), by_formula(q, k, v, query_lengths, lengths), atol=1e-12)
 
 
 @pytest.mark.parametrize(("query_lengths", "lengths"), PIECES)
@@ -46,8 +46,8 @@ def test_dropping_no_weight_changes_nothing(query_lengths, lengths, block, monke
     """The blockwise attention with a probability too small to drop, in blocks of every size."""
     monkeypatch.setattr(attention, "_BLOCK", block)
     q, k, v = drawn(query_lengths, lengths)
-    spans = plan_spans(query_lengths, lengths, CPU, q.dtype, 4, 1e-9)
-    out = attend(q, k, v, spans, 1e-9)
+    metadata = varlen_metadata(query_lengths, lengths, CPU, q.dtype, 4, 1e-9)
+    out = attend(q, k, v, metadata, 1e-9)
     expected = by_formula(q, k, v, query_lengths, lengths)
     assert torch.allclose(out, expected, atol=1e-12)
     weight = torch.randn_like(out)
@@ -59,11 +59,11 @@ def test_dropping_no_weight_changes_nothing(query_lengths, lengths, block, monke
 
 def test_gradients_with_dropped_weights_are_those_of_finite_differences():
     query_lengths, lengths = (3, 0, 2), (4, 1, 2)
-    spans = plan_spans(query_lengths, lengths, CPU, torch.float64, 4, 0.3)
+    metadata = varlen_metadata(query_lengths, lengths, CPU, torch.float64, 4, 0.3)
 
     def seeded(*qkv):
         torch.manual_seed(1)
-        return attend(*qkv, spans, 0.3)
+        return attend(*qkv, metadata, 0.3)
 
     assert torch.autograd.gradcheck(seeded, drawn(query_lengths, lengths))
 
@@ -74,8 +74,8 @@ def test_dropped_weights_keep_the_mean_and_are_a_share_p():
     n, p = 64, 0.2
     q, k = torch.zeros(2, n, 1, n, dtype=torch.float64)
     v = torch.eye(n, dtype=torch.float64).unsqueeze(1)
-    spans = plan_spans((n,), (n,), CPU, q.dtype, n, p)
-    weights = torch.stack([attend(q, k, v, spans, p)[:, 0] for _ in range(50)]) * n
+    metadata = varlen_metadata((n,), (n,), CPU, q.dtype, n, p)
+    weights = torch.stack([attend(q, k, v, metadata, p)[:, 0] for _ in range(50)]) * n
     assert abs((weights == 0).double().mean().item() - p) < 0.01
     assert abs(weights.mean().item() - 1) < 0.01
 
@@ -84,8 +84,8 @@ def test_dropped_weights_keep_the_mean_and_are_a_share_p():
 @pytest.mark.parametrize("p", [0.0, 1e-9])
 def test_half_precision_stays_within_its_rounding(dtype, p):
     q, k, v = drawn((5, 3), (5, 3), dtype=dtype)
-    spans = plan_spans((5, 3), (5, 3), CPU, dtype, 4, p)
-    out = attend(q, k, v, spans, p)
+    metadata = varlen_metadata((5, 3), (5, 3), CPU, dtype, 4, p)
+    out = attend(q, k, v, metadata, p)
     assert out.dtype == dtype
     expected = by_formula(q.double(), k.double(), v.double(), (5, 3), (5, 3))
     assert torch.allclose(out.double(), expected, atol=0.02)
@@ -97,9 +97,9 @@ def test_asking_for_some_octuples_gives_their_rows():
     torch.manual_seed(0)
     module = SelfAttention(8, 2, 0.0).double()
     x = torch.randn(9, 8, dtype=torch.float64)
-    full = module(x, plan_spans((4, 5), (4, 5), CPU, x.dtype, 4, 0.0))
+    full = module(x, varlen_metadata((4, 5), (4, 5), CPU, x.dtype, 4, 0.0))
     needed = torch.tensor([0, 3, 4, 8])
-    some = module(x, plan_spans((2, 2), (4, 5), CPU, x.dtype, 4, 0.0), needed)
+    some = module(x, varlen_metadata((2, 2), (4, 5), CPU, x.dtype, 4, 0.0), needed)
     assert torch.allclose(some, full[needed], atol=1e-12)
 
 

@@ -5,7 +5,8 @@ import math
 import pytest
 import torch
 
-from musicbert_plugin.modules.frame_encoder import ConvolutionalPositions, FrameEncoder, clip_pieces, sinusoids
+from musicbert_plugin.modules.frame_encoder import ConvolutionalPositions, FrameEncoder, sinusoids
+from musicbert_plugin.modules.packed_batch import pack_rows
 
 
 @pytest.fixture(params=["conv", "sinusoids", "both, post-LN"])
@@ -92,7 +93,7 @@ def test_convolutional_positions_see_zeros_beyond_a_clip():
     weight, bias = positions.conv.weight[:, 0], positions.conv.bias
     padded = torch.nn.functional.pad(x, (0, 0, 2, 2))
     expected = torch.stack([(padded[t : t + 5] * weight.T).sum(0) + bias for t in range(6)])
-    found = positions(x, clip_pieces([6], 6, x.device))
+    found = positions(x, pack_rows([6], 6, x.device))
     torch.testing.assert_close(found, torch.nn.functional.gelu(expected))
 
 
@@ -108,8 +109,8 @@ def test_layers_that_train_in_a_frozen_encoder_tell_the_kernel_of_their_dropout(
     from musicbert_plugin.modules import frame_encoder
 
     rates = []
-    plan = frame_encoder.plan_spans
-    monkeypatch.setattr(frame_encoder, "plan_spans", lambda *given: rates.append(given[-1]) or plan(*given))
+    plan = frame_encoder.varlen_metadata
+    monkeypatch.setattr(frame_encoder, "varlen_metadata", lambda *given: rates.append(given[-1]) or plan(*given))
     encoder = FrameEncoder(5, 16, 2, 32, 2, attention_dropout=0.25).eval()
     encoder(torch.randn(2, 8, 5), [8, 6])
     encoder.layers[1].train()
@@ -134,4 +135,4 @@ def test_recomputed_activations_give_the_same_gradients():
 def test_lengths_that_cannot_be_are_refused():
     for lengths in ([0, 3], [9], []):
         with pytest.raises(ValueError, match="lengths"):
-            clip_pieces(lengths, 8, torch.device("cpu"))
+            pack_rows(lengths, 8, torch.device("cpu"))

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from musicbert_plugin.modules.packed_batch import find_pieces
+from musicbert_plugin.modules.packed_batch import pack_octuples
 
 PAD = 1
 
@@ -19,33 +19,33 @@ def test_an_octuple_is_padding_if_and_only_if_its_bar_slot_is():
     tokens = rows(6)
     tokens[0, 2, 0] = PAD
     tokens[0, 4, 1:] = PAD
-    pieces = find_pieces(tokens, PAD)
-    assert pieces.lengths == (5,)
-    assert pieces.kept_N.tolist() == [0, 1, 3, 4, 5]
+    packed = pack_octuples(tokens, PAD)
+    assert packed.lengths == (5,)
+    assert packed.kept_N.tolist() == [0, 1, 3, 4, 5]
 
 
 def test_flatten_then_restore_is_the_identity_but_for_zeros_at_padding():
     tokens = rows(4, 0, 6)
-    pieces = find_pieces(tokens, PAD)
+    packed = pack_octuples(tokens, PAD)
     x = torch.randn(3, 6, 5)
-    restored = pieces.restore(pieces.flatten(x))
+    restored = packed.restore(packed.flatten(x))
     exists = (tokens[..., 0] != PAD)[..., None]
     assert torch.equal(restored, x * exists)
-    assert pieces.lengths == (4, 6)
+    assert packed.lengths == (4, 6)
 
 
 def test_positions_count_from_zero_in_every_piece():
-    pieces = find_pieces(rows(5, 6), PAD, torch.tensor([[2, 3], [6, 0]]))
-    assert pieces.lengths == (2, 3, 6)
-    assert pieces.position_N.tolist() == [0, 1, 0, 1, 2, 0, 1, 2, 3, 4, 5]
+    packed = pack_octuples(rows(5, 6), PAD, torch.tensor([[2, 3], [6, 0]]))
+    assert packed.lengths == (2, 3, 6)
+    assert packed.position_N.tolist() == [0, 1, 0, 1, 2, 0, 1, 2, 3, 4, 5]
 
 
 def test_without_padding_nothing_is_gathered():
-    pieces = find_pieces(rows(6, 6), PAD)
-    assert pieces.kept_N is None
-    assert pieces.position_N.tolist() == [*range(6), *range(6)]
+    packed = pack_octuples(rows(6, 6), PAD)
+    assert packed.kept_N is None
+    assert packed.position_N.tolist() == [*range(6), *range(6)]
 
 
 def test_pieces_that_do_not_fill_their_row_are_refused():
     with pytest.raises(ValueError, match="row 1"):
-        find_pieces(rows(5, 6), PAD, torch.tensor([[2, 3], [5, 0]]))
+        pack_octuples(rows(5, 6), PAD, torch.tensor([[2, 3], [5, 0]]))

@@ -4,7 +4,8 @@ import pytest
 import torch
 
 from musicbert_plugin.errors import OptionError
-from musicbert_plugin.modules.pooled_heads import PooledHeads, Pooling, exists
+from musicbert_plugin.modules.packed_batch import padding_mask
+from musicbert_plugin.modules.pooled_heads import PooledHeads, Pooling
 
 
 @pytest.mark.parametrize("kind", ["mean", "attention", "mean+max"])
@@ -13,7 +14,7 @@ def test_pooling_is_over_real_frames_alone(kind):
     pooling = Pooling(4, kind).double()
     x = torch.randn(3, 9, 4, dtype=torch.float64)
     lengths = [9, 2, 5]
-    found = pooling(x, exists(lengths, 9, x.device))
+    found = pooling(x, padding_mask(lengths, 9, x.device))
     for row, length in enumerate(lengths):
         real = x[row, :length]
         expected = real.mean(0)

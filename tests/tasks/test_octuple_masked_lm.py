@@ -153,7 +153,7 @@ def test_folders_joined_by_colons_are_one_shard_per_epoch(
     assert task.has_sharded_data("train")
     for epoch, pieces in ((1, 2), (2, 4), (3, 2), (4, 4)):
         task.load_dataset("train", epoch=epoch)
-        assert len(task.dataset("train").windows.parts) == pieces
+        assert len(task.dataset("train").windows.items) == pieces
         task.load_dataset("valid", epoch=epoch)
         assert len(task.dataset("valid").windows) == 1
     outcome = fairseq_command("train", data, *RUN, "--max-epoch", 3, "--save-dir", tmp_path / "run")
@@ -239,7 +239,7 @@ def test_data_of_another_dictionary_end_training_with_a_sentence_and_status_2(
 def test_inference_batches_are_padded_tokens_without_masks(octuple_folder: Folder) -> None:
     task = make_task(octuple_folder(train=[50, 9]))
     task.load_dataset("train")
-    pieces = [torch.from_numpy(task.dataset("train").windows.parts[index]) for index in (0, 1)]
+    pieces = [torch.from_numpy(task.dataset("train").windows.items[index]) for index in (0, 1)]
     dataset = task.build_dataset_for_inference(pieces, [len(piece) for piece in pieces])
     order = dataset.ordered_indices()
     batch = dataset.collater([dataset[index] for index in order])
