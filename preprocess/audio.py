@@ -16,7 +16,7 @@ above -80 dB), holds ``NaN``, or is ``not features``.  Features are held to the 
 ``--frame-rate`` says, and one whose frames are all equal is silent.  One bad clip of N leaves out the file.
 A recording is as long as what is decoded of it, whatever its head says, and decoding stops at ``--max-seconds``.
 
-What the folder holds is told in ``musicbert_plugin.data.spectrogram_folder``, and what the features are in
+What the folder holds is described in ``musicbert_plugin.data.spectrogram_folder``, and what the features are in
 ``musicbert_plugin.audio.front_end``.  Copies are recordings with equal samples, and near copies (another file format,
 loudness or sample rate) those with like fingerprints, see ``preprocess.engine.audio_fingerprints``; all are on one
 side of the split, and but for ``--duplicates keep`` only one of them is stored.  What a split is drawn by are the
@@ -357,11 +357,11 @@ def tables_of(given: list[str], options: AudioOptions) -> LabelTable:
     return joined
 
 
-class Clips(SidecarWriter):
+class ClipsWriter(SidecarWriter):
     """Writes a table of clips per split, and collects the statistics of the features."""
 
-    def __init__(self, kind: AudioSpec, layout: dict[str, Any], table: LabelTable) -> None:
-        self._kind, self._layout, self._table = kind, layout, table
+    def __init__(self, spec: AudioSpec, layout: dict[str, Any], table: LabelTable) -> None:
+        self._spec, self._layout, self._table = spec, layout, table
         self.splits, self.groups = table.splits, table.groups
         self.lenient = True
         self.files = tuple(f"{split}.clips.csv" for split in ("train", "valid", "test"))
@@ -377,7 +377,7 @@ class Clips(SidecarWriter):
     def check(self, collection: Collection) -> None:
         """Whether the tables and the source have to do with each other."""
         self._collection = collection
-        if self._kind.on_the_fly and not all(isinstance(source, Folder | Files) for source in collection.sources):
+        if self._spec.on_the_fly and not all(isinstance(source, Folder | Files) for source in collection.sources):
             raise OptionError("--on-the-fly decodes recordings while training, which can't be done in an archive.")
         absent = [name for name in self._table.labels if collection.find(name) < 0]
         if absent:
@@ -389,7 +389,7 @@ class Clips(SidecarWriter):
 
     def begin(self, out: Path) -> None:
         """Open the tables."""
-        fixed = ["clip", "frames"] + (["recording", "bytes"] if self._kind.on_the_fly else [])
+        fixed = ["clip", "frames"] + (["recording", "bytes"] if self._spec.on_the_fly else [])
         for file in self.files:
             self._tables[file.partition(".")[0]] = table = open(out / file, "w", encoding="utf-8", newline="")
             csv.writer(table, lineterminator="\n").writerow(fixed + self._table.columns)
@@ -402,7 +402,7 @@ class Clips(SidecarWriter):
         several = len(sidecars["frames"]) > 1
         for number, frames in enumerate(sidecars["frames"]):
             clip = f"{name}#{number}" if several else name
-            where = [self._path(index), sidecars["bytes"]] if self._kind.on_the_fly else []
+            where = [self._path(index), sidecars["bytes"]] if self._spec.on_the_fly else []
             writer.writerow([clip, frames, *where, *labels])
         if split == "train":
             self._moments.add(sidecars["moments"])
@@ -517,7 +517,7 @@ def main(arguments: list[str]) -> int:
     front = front_end_of(own)
     check(own, front)
     unknown = own.num_features and not own.front_end
-    kind = AudioSpec(
+    spec = AudioSpec(
         {"name": FEATURES, "num_features": own.num_features} if unknown else front.settings(),
         own.num_features,
         own.max_frames,
@@ -527,10 +527,10 @@ def main(arguments: list[str]) -> int:
         own.on_the_fly,
         own.frame_rate or front.frame_rate,
     )
-    clips = Clips(kind, layout_of(front, own), tables_of(namespace.source, own))
+    clips = ClipsWriter(spec, layout_of(front, own), tables_of(namespace.source, own))
     if own.on_the_fly:
         general = replace(general, format="none")
-    return build(namespace.source, kind, general, clips)
+    return build(namespace.source, spec, general, clips)
 
 
 if __name__ == "__main__":

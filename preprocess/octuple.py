@@ -213,8 +213,8 @@ def main(arguments: list[str]) -> int:
     from preprocess.engine.pipeline import BuildOptions, build
 
     options = options_of(namespace, BuildOptions)
-    kind = OctupleSpec(**asdict(options_of(namespace, OctupleOptions)), seed=options.seed)
-    return build(namespace.source, kind, options)
+    spec = OctupleSpec(**asdict(options_of(namespace, OctupleOptions)), seed=options.seed)
+    return build(namespace.source, spec, options)
 
 
 if __name__ == "__main__":

@@ -21,8 +21,8 @@ the last finished run are rendered anew.
 Written to DIR:
 
 ``<piece>_<k>.wav``  one channel, 16 bits
-``labels.csv``       ``file``; ``piece``, equal for copies of a piece (``copies``) and therefore the column to keep
-                     together; ``composer``, the folder in which the MIDI file lies, if it lies in one; ``instrument``,
+``labels.csv``       ``file``; ``piece``, equal for copies of a piece, and therefore the column to keep together;
+                     ``composer``, the folder in which the MIDI file lies, if it lies in one; ``instrument``,
                      the program's name (with ``own``: of the notes that sound longest); ``tempo``, mean quarter notes
                      per minute; then the columns of ``--labels``, a CSV with a column ``file`` about the MIDI files,
                      whose own ``composer`` counts for more
@@ -49,6 +49,7 @@ import re
 import shutil
 import subprocess
 import tempfile
+from collections import Counter
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -182,7 +183,7 @@ class Synthesiser:
         if name == "numpy":
             return cls()
         program = shutil.which("fluidsynth") or ""
-        font = sound_font or next((one for one in SOUND_FONTS if Path(one).is_file()), "")
+        font = sound_font or next((path for path in SOUND_FONTS if Path(path).is_file()), "")
         if program and font:
             return cls(program, os.path.abspath(font))
         if name == "fluidsynth":
@@ -404,10 +405,8 @@ def stems_of(names: list[str]) -> list[str]:
     parts = [[part.replace(":", "_") for part in name.replace("\\", "/").split("/")] for name in plain]
     clean = ["/".join(part for part in path if part not in ("", ".", "..")) for path in parts]
     short = [name.rpartition(".")[0] or name for name in clean]
-    counts: dict[str, int] = {}
-    for one in short:
-        counts[one] = counts.get(one, 0) + 1
-    return [one if counts[one] == 1 else whole for one, whole in zip(short, clean, strict=True)]
+    counts = Counter(short)
+    return [stem if counts[stem] == 1 else whole for stem, whole in zip(short, clean, strict=True)]
 
 
 def pieces_of(names: list[str], found: list[dict[str, Any]], groups: dict[str, str]) -> list[str]:
@@ -416,7 +415,7 @@ def pieces_of(names: list[str], found: list[dict[str, Any]], groups: dict[str, s
     fingerprints = [found[index]["fingerprint"] for index in members]
 
     def column(name: str) -> np.ndarray:
-        return np.array([getattr(one, name) for one in fingerprints])
+        return np.array([getattr(fingerprint, name) for fingerprint in fingerprints])
 
     copies = copy_groups(
         column("sequence"),
@@ -424,7 +423,7 @@ def pieces_of(names: list[str], found: list[dict[str, Any]], groups: dict[str, s
         column("span"),
         column("timing"),
         column("sketch"),
-        np.array([len(one.shingles) for one in fingerprints]),
+        np.array([len(fingerprint.shingles) for fingerprint in fingerprints]),
         lambda index: fingerprints[index].shingles,
     )
     first: dict[str, int] = {}

@@ -16,8 +16,8 @@ than 0.10; random music of one synthetic instrument shares up to 0.14.
 
 Limits: an excerpt is not found in the whole, nor another performance, a transposition or another tempo of the same
 music: a group column says what of these belongs together.  Below :data:`FEWEST` landmarks only equal samples count.
-Candidates are found by sketches, as in ``copies``: of pairs at a share of 0.33, one in seven is missed; at 0.5, one in
-seventy.
+Candidates are found by sketches, as in ``near_duplicates``: of pairs at a share of 0.33, one in seven is missed; at
+0.5, one in seventy.
 """
 
 from __future__ import annotations

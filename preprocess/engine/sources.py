@@ -22,12 +22,18 @@ import contextlib
 import io
 import os
 import struct
+import tarfile
+import zipfile
 import zlib
 from array import array
+from bisect import bisect_left
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
 
 from musicbert_plugin.errors import OptionError, ScoreError
 from musicbert_plugin.files import as_listed, escaped, unescaped
@@ -187,8 +193,6 @@ class Zip:
 
     def entries(self) -> Iterator[Entry]:
         """Entries in the archive's order."""
-        import zipfile
-
         try:
             with contextlib.ExitStack() as opened:
                 try:
@@ -253,8 +257,6 @@ class Tar:
     streamed = True
 
     def _members(self) -> Iterator[tuple[Any, Any]]:
-        import tarfile
-
         try:
             with tarfile.open(self.path, "r:*") as archive:
                 while (member := archive.next()) is not None:
@@ -344,15 +346,15 @@ def _table(path: Path) -> Files:
 
 
 class Packed:
-    """Byte strings one after the other, each in its own room and eight bytes more."""
+    """A list of byte strings that takes eight bytes for each beside their content."""
 
     def __init__(self) -> None:
         self._data = bytearray()
         self._ends = array("Q", [0])
 
-    def append(self, one: bytes) -> None:
-        """Add one at the end."""
-        self._data += one
+    def append(self, data: bytes) -> None:
+        """Add a string at the end."""
+        self._data += data
         self._ends.append(len(self._data))
 
     def __len__(self) -> int:
@@ -377,7 +379,7 @@ class Names(Sequence[str]):
 
     def __getitem__(self, index: Any) -> Any:
         if isinstance(index, slice):
-            return [self[one] for one in range(*index.indices(len(self)))]
+            return [self[number] for number in range(*index.indices(len(self)))]
         return self._packed[range(len(self))[index]].decode("utf-8", "surrogatepass")
 
 
@@ -391,12 +393,12 @@ class Collection:
     """
 
     def __init__(self, given: list[str], suffixes: tuple[str, ...] = MIDI_SUFFIXES) -> None:
-        self.sources = [open_source(one, suffixes) for one in given]
+        self.sources = [open_source(path, suffixes) for path in given]
         several = len(given) > 1
         # single files keep their path as a name; all else is told apart by where it came from
         self.prefixes = [
-            escaped(one.rstrip("/\\")) + "/" if several and not isinstance(source, Files) else ""
-            for one, source in zip(given, self.sources, strict=True)
+            escaped(path.rstrip("/\\")) + "/" if several and not isinstance(source, Files) else ""
+            for path, source in zip(given, self.sources, strict=True)
         ]
         rows = [
             (prefix + entry.name, number, entry.stamp, entry.place)
@@ -430,12 +432,10 @@ class Collection:
         """The index of a name (looked for at ``guess`` first), or -1."""
         if 0 <= guess < len(self.names) and self.names[guess] == name:
             return guess
-        from bisect import bisect_left
-
         index = bisect_left(self.names, name)
         return index if index < len(self.names) and self.names[index] == name else -1
 
-    def tasks(self, wanted: Any, limit: int) -> Iterator[tuple[int, int, str, bytes]]:
+    def tasks(self, wanted: Sequence[bool] | NDArray[np.bool_], limit: int) -> Iterator[tuple[int, int, str, bytes]]:
         """(index, source, name inside it, place) of every file whose ``wanted[index]`` is true.
 
         Archives that are read from front to back send each file's bytes as its place, and come after everything else.

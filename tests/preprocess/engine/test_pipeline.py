@@ -309,7 +309,7 @@ def test_a_file_that_changes_between_two_starts_is_read_again(
     assert content(dest) == content(tmp_path / "fresh")
 
 
-def _interrupt(*_: object) -> None:
+def _interrupt(*_: object, **__: object) -> None:
     raise KeyboardInterrupt
 
 
