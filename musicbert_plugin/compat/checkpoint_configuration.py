@@ -59,7 +59,13 @@ DEEPEST = 12
 _RESOLVER = re.compile(r"\$\{[^}$]*:")
 
 
-def checked_configuration(state: Mapping[str, Any], path: object) -> tuple[argparse.Namespace | None, Any]:
+BUILT = ("model", "task", "criterion")
+"""Sections from which fairseq builds something when it reads a file."""
+
+
+def checked_configuration(
+    state: Mapping[str, Any], path: object, required: Collection[str] = ("model",)
+) -> tuple[argparse.Namespace | None, Any]:
     """Refuse a checkpoint whose configuration names anything that this plugin does not build from files.
 
     Parameters
@@ -68,6 +74,8 @@ def checked_configuration(state: Mapping[str, Any], path: object) -> tuple[argpa
         What the file holds; its ``args`` and ``cfg`` are looked at.
     path : object
         How the file is called in the error message.
+    required : collection of str
+        Sections that have to be there and to have a name; :data:`BUILT` where fairseq is to build from the file.
 
     Returns
     -------
@@ -81,35 +89,35 @@ def checked_configuration(state: Mapping[str, Any], path: object) -> tuple[argpa
     """
     try:
         args, cfg = _rebuilt(state.get("args"), path, "args"), _rebuilt(state.get("cfg"), path, "cfg")
-        _check_args(args, path)
-        _check_cfg(cfg, path)
+        _check_args(args, path, required)
+        _check_cfg(cfg, path, required)
     except (RecursionError, OmegaConfBaseException) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise CheckpointError(f"{path} has a configuration that cannot be read: {reason}.") from error
     return args, cfg
 
 
-def _check_args(args: Any, path: object) -> None:
+def _check_args(args: Any, path: object, required: Collection[str]) -> None:
     """Check the options of an older file, all in one Namespace."""
     if args is None:
         return
     if not isinstance(args, argparse.Namespace):
         raise CheckpointError(f"{path} has {_type(args)} as 'args', but a Namespace of options is expected.")
     for section, key in SECTIONS.items():
-        if section in BUILT and getattr(args, key, None) is None:
+        if section in required and getattr(args, key, None) is None:
             raise CheckpointError(f"{path} does not say which {section} it holds: its 'args' have no {key!r}.")
         _check_name(section, getattr(args, key, None), path)
     _check_name("model", getattr(args, "_name", None), path)
 
 
-def _check_cfg(cfg: Any, path: object) -> None:
+def _check_cfg(cfg: Any, path: object, required: Collection[str]) -> None:
     """Check the configuration of a newer file, a mapping of sections."""
     if cfg is None:
         return
     if not isinstance(cfg, dict):
         raise CheckpointError(f"{path} has {_type(cfg)} as 'cfg', but a mapping is expected.")
     for section in SECTIONS:
-        _check_section(section, cfg.get(section), path)
+        _check_section(section, cfg.get(section), path, section in required)
 
 
 SECTIONS = {
@@ -124,9 +132,6 @@ SECTIONS = {
     "simul_type": "simul_type",
 }
 """The sections of a configuration from which fairseq can build something, and what a Namespace calls their names."""
-
-BUILT = ("model", "task", "criterion")
-"""Sections that every file has to have, since fairseq builds something from them when it reads one."""
 
 
 def accepted_names(section: str) -> list[str]:
@@ -160,15 +165,15 @@ def _is_ours(cls: type) -> bool:
     return cls.__module__.partition(".")[0] == __name__.partition(".")[0]
 
 
-def _check_section(section: str, value: Any, path: object) -> None:
-    if value is None and section not in BUILT:
+def _check_section(section: str, value: Any, path: object, required: bool) -> None:
+    if value is None and not required:
         return
     if not isinstance(value, dict | argparse.Namespace):
         raise CheckpointError(f"{path} has {_type(value)} as cfg.{section}, but a mapping is expected.")
     options = value if isinstance(value, dict) else vars(value)
     # fairseq takes the name of what it builds from any of these, and without one from the first key of a model
     names = {options.get("_name"), options.get(SECTIONS[section])} - {None}
-    if not names and (section in BUILT or set(options) - {"_name"}):
+    if not names and (required or set(options) - {"_name"}):
         raise CheckpointError(f"{path} does not say which {section} it holds: cfg.{section} has no '_name'.")
     for name in names:
         _check_name(section, name, path)

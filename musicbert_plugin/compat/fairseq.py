@@ -30,7 +30,7 @@ import types
 import typing
 import warnings
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -46,7 +46,7 @@ import torch
 from fairseq.file_io import PathManager
 from omegaconf.errors import ConfigKeyError, ValidationError
 
-from musicbert_plugin.compat.checkpoint_configuration import checked_configuration
+from musicbert_plugin.compat.checkpoint_configuration import BUILT, checked_configuration
 from musicbert_plugin.compat.error_messages import one_sentence, report_hydra_job
 from musicbert_plugin.errors import CheckpointError, OptionError
 from musicbert_plugin.files import atomic_path
@@ -196,10 +196,11 @@ def require_safe_torch(name: Any) -> None:
         )
 
 
-def load_safely(file: Any, *args: Any, **options: Any) -> Any:
+def load_safely(file: Any, *args: Any, required: Collection[str] = ("model",), **options: Any) -> Any:
     """``torch.load`` of a fairseq checkpoint: weights only, always; what is refused is named together with the file.
 
     ``weights_only`` is passed explicitly, since a default can be switched off by TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD.
+    ``required`` are the sections of the configuration that have to be there: more where fairseq builds from them.
     Raises CheckpointError for a file that holds a type which is not allow-listed, is damaged, is something else, or
     names what :func:`checked_configuration` refuses; and where torch itself is not safe.
     """
@@ -225,7 +226,7 @@ def load_safely(file: Any, *args: Any, **options: Any) -> Any:
         # fairseq rewrites the configuration of older files, and fails on one that it does not understand
         state["args"] = state["cfg"] = None
     else:
-        state["args"], state["cfg"] = checked_configuration(state, name)
+        state["args"], state["cfg"] = checked_configuration(state, name, required)
     return state
 
 
@@ -266,7 +267,7 @@ def load_checkpoints_safely() -> None:
     """
     module: Any = fairseq.checkpoint_utils
     if not _has_view(module, "torch"):
-        module.torch = _View(torch, load=load_safely)
+        module.torch = _View(torch, load=functools.partial(load_safely, required=BUILT))
     trainer: Any = fairseq.trainer
     if not _has_view(trainer, "checkpoint_utils"):
 

@@ -151,7 +151,9 @@ def test_class_names_come_from_the_checkpoint_or_from_labels_txt(hub_class, save
     if source == "state":
         path = saved(state, task_state={"label_names": {"mood": names}})
     elif source == "task":
-        path = saved(state, cfg={"model": {"_name": "musicbert", **LITTLE}, "task": {"label_names": names}})
+        path = saved(
+            state, cfg={"model": {"_name": "musicbert", **LITTLE}, "task": {"_name": "xai", "label_names": names}}
+        )
     else:
         path = saved(state)
     if source == "file":
