@@ -1,23 +1,23 @@
-"""Which recordings are copies of one another: fingerprints of spectral peaks.
+"""Fingerprints of spectral peaks: which recordings are copies of one another.
 
 *Equal* recordings have the same samples, as 16-bit numbers at the front-end's rate.
 
 *Near* copies are the same recording in another file format, at another bit rate, sample rate or loudness, or a few
-samples later.  Their fingerprints are alike: the spectrum's peaks (louder than all within 0.2 seconds and 160 Hz, and
-within 78 dB of the loudest) are joined to the next three in time.  The two frequencies of a pair, its distance in time
-and which three seconds after the first peak it lies in are a *landmark* (after Wang, "An industrial-strength audio
-search algorithm", ISMIR 2003; the three seconds are ours, and keep chance from finding more in longer recordings).
-With A and B the multisets of landmarks, recordings are near copies from ``|A & B| / max(|A|, |B|)`` = :data:`SHARE` on.
+samples later.  They have similar fingerprints.  Each peak of the spectrum (louder than all within 0.2 seconds and
+160 Hz, and within 78 dB of the loudest) is paired with the next three in time.  A *landmark* is the two frequencies of
+a pair, its distance in time, and the number of its three-second stretch, counted from the first peak (after Wang, "An
+industrial-strength audio search algorithm", ISMIR 2003; the stretch is added here, so that chance matches do not grow
+with the length of a recording).  With A and B the multisets of landmarks, recordings are near copies if
+``|A & B| / max(|A|, |B|)`` is at least :data:`SHARE`.
 
-Of 28 recordings of many styles, mp3 of 128 kbit/s, ogg, 16 kHz, a shift of 25 ms and noise at -40 dB left a share of
-0.33 at least and mostly above 0.6.  Of the 1,485 pairs of 55 recordings, two were the same recording (0.63 and 0.74),
-and all others shared 0.02 at most.  Of 44 scores rendered with one sound font, 28 of them for piano, no two shared more
-than 0.10; random music of one synthetic instrument shares up to 0.14.
+Over 28 recordings of many styles, the share after mp3 at 128 kbit/s, ogg, 16 kHz, a shift of 25 ms or noise at -40 dB
+was at least 0.33 and mostly above 0.6.  Of the 1,485 pairs of 55 recordings, two were the same recording (0.63 and
+0.74), and all others shared at most 0.02.  Of 44 scores rendered with one sound font, 28 of them for piano, no two
+shared more than 0.10; random music of one synthetic instrument shares up to 0.14.
 
-Limits: an excerpt is not found in the whole, nor another performance, a transposition or another tempo of the same
-music: a group column says what of these belongs together.  Below :data:`FEWEST` landmarks only equal samples count.
-Candidates are found by sketches, as in ``near_duplicates``: of pairs at a share of 0.33, one in seven is missed; at
-0.5, one in seventy.
+Limits: an excerpt does not match the whole recording, nor does another performance, transposition or tempo of the same
+music; a group column can keep these together.  Below :data:`FEWEST` landmarks only equal samples match.  Candidates are
+found by sketches, as in ``near_duplicates``: one pair in seven is missed at a share of 0.33, one in seventy at 0.5.
 """
 
 from __future__ import annotations
@@ -32,11 +32,11 @@ from preprocess.engine.near_duplicates import SAMPLES, SKETCH, Fingerprint
 SHARE = 0.3
 FEWEST = 32
 _RATE, _WINDOW, _HOP, _BINS = 11025, 1024, 256, 400
-_FRAMES = 512  # that are transformed at a time
-_AROUND = (19, 31)  # frames and bins that a peak is the loudest of
+_FRAMES = 512  # transformed at a time
+_AROUND = (19, 31)  # frames and bins among which a peak is the loudest
 _RANGE = 9.0  # of amplitudes, as a natural logarithm
-_FAN, _FARTHEST = 3, 64  # peaks that each is joined to, and how many frames away they may be
-_PART = round(3 * _RATE / _HOP)  # frames
+_FAN, _FARTHEST = 3, 64  # partners of each peak, and their largest distance in frames
+_PART = round(3 * _RATE / _HOP)  # frames of a three-second stretch
 _NOTHING = np.uint32(2**32 - 1)
 
 
@@ -55,7 +55,7 @@ def fingerprint_of(samples: NDArray[np.float32], rate: int) -> Fingerprint:
 
 
 def fingerprint_of_features(clips: list[NDArray[np.float32]]) -> Fingerprint:
-    """The fingerprint of features, float32 [T, F] each: only equal ones are copies."""
+    """The fingerprint of features, float32 [T, F] each, by which only equal features are copies."""
     return _fingerprint(b"".join(clip.tobytes() for clip in clips), np.empty(0, np.uint32))
 
 
@@ -68,7 +68,7 @@ def landmarks(samples: NDArray[np.float32], rate: int) -> NDArray[np.uint32]:
     for ahead in range(1, _FAN + 1):
         distance = frame[ahead:] - frame[:-ahead]
         near = distance < _FARTHEST
-        # Two bins and four frames are one: coding and a shift by part of a frame move a peak by no more.
+        # Rounded to two bins and four frames: coding, or a shift by part of a frame, moves a peak by no more.
         part = (frame[:-ahead] - frame[0]) // _PART
         pair = (part << 32 | band[:-ahead] // 2 << 20 | band[ahead:] // 2 << 8 | (distance + 2) // 4)[near]
         pairs.append(pair)

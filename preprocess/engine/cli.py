@@ -1,7 +1,7 @@
-"""What all commands share: options declared as dataclasses, sentences on stderr, and what an exit status means.
+"""Shared by all commands: options declared as dataclasses, messages on stderr, and exit statuses.
 
-Status 0: all done.  1: done, but some inputs failed, each named on stderr.  2: could not start, and one sentence says
-why. Standard output is data and nothing else.
+Status 0: done.  1: done, but some inputs failed, each named on stderr.  2: could not start, for the reason on stderr.
+Standard output carries data only.
 """
 
 from __future__ import annotations
@@ -21,18 +21,18 @@ DONE, SOME_FAILED, CANNOT_START, INTERRUPTED = 0, 1, 2, 130
 
 
 def say(sentence: str) -> None:
-    """One line on stderr."""
+    """Print one line on stderr."""
     print(shown(sentence), file=sys.stderr, flush=True)
 
 
 def option(default: Any, help: str, **argparse_settings: Any) -> Any:
-    """A dataclass field that :func:`add_options` turns into ``--its-name``."""
+    """A dataclass field that :func:`add_options` turns into an option of the same name."""
     metadata = {"help": help, "argparse": argparse_settings}
     return field(default=default, metadata=metadata)
 
 
 def add_options(parser: argparse.ArgumentParser, options: type) -> None:
-    """Add every field of a dataclass made with :func:`option` to a parser."""
+    """Add every field of a dataclass of :func:`option` fields to a parser."""
     for declared in fields(options):
         settings = dict(declared.metadata["argparse"])
         default = declared.default
@@ -48,28 +48,28 @@ def add_options(parser: argparse.ArgumentParser, options: type) -> None:
 
 
 def options_of(namespace: argparse.Namespace, options: type) -> Any:
-    """The dataclass, filled from parsed arguments."""
+    """An instance of the dataclass with the values of parsed arguments."""
     return options(**{declared.name: getattr(namespace, declared.name) for declared in fields(options)})
 
 
 class ProgressBar:
-    """Progress on stderr, as a context manager: a bar on a terminal, else a line every half minute."""
+    """A context manager that shows progress on stderr: a bar on a terminal, else a line every half minute."""
 
     def __init__(self, total: int, done: int = 0) -> None:
         self._bar: Any = None
-        self._done, self._total, self._spoken = done, total, time.monotonic()
+        self._done, self._total, self._last_line = done, total, time.monotonic()
         if sys.stderr.isatty():
             from tqdm import tqdm
 
             self._bar = tqdm(total=total, initial=done, unit="file", file=sys.stderr, smoothing=0.05)
 
     def advance(self, files: int) -> None:
-        """Count so many more files as done."""
+        """Count ``files`` more files as done."""
         self._done += files
         if self._bar is not None:
             self._bar.update(files)
-        elif time.monotonic() - self._spoken > 30:
-            self._spoken = time.monotonic()
+        elif time.monotonic() - self._last_line > 30:
+            self._last_line = time.monotonic()
             say(f"{self._done:,} of {self._total:,} files")
 
     def __enter__(self) -> ProgressBar:
@@ -81,7 +81,7 @@ class ProgressBar:
 
 
 def run_command(main: Callable[[list[str]], int], arguments: list[str] | None = None) -> NoReturn:
-    """Run a command and end the process with its status; errors that a user can meet become one sentence."""
+    """Run a command and exit with its status; a :class:`MusicError` is printed as one sentence."""
     try:
         status = main(sys.argv[1:] if arguments is None else arguments)
         sys.stdout.flush()
@@ -91,7 +91,7 @@ def run_command(main: Callable[[list[str]], int], arguments: list[str] | None = 
     except KeyboardInterrupt:
         say("Interrupted.")
         status = INTERRUPTED
-    except BrokenPipeError:  # the reader of our output has seen enough
+    except BrokenPipeError:  # the reader of stdout has closed it, as head does
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         status = DONE
     sys.exit(status)

@@ -1,4 +1,4 @@
-"""The folder that a dataset is written to: nothing appears under its final name before the whole dataset is there."""
+"""The folder that a dataset is written to: no file appears under its final name before the dataset is complete."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ WORK = ".build"
 
 
 def _lock(file: IO[str]) -> None:
-    """Lock an open file for this process; BlockingIOError or PermissionError if another has locked it."""
+    """Lock an open file; raises BlockingIOError or PermissionError if another process has locked it."""
     try:
         import fcntl
     except ImportError:  # Windows
@@ -29,27 +29,27 @@ def _lock(file: IO[str]) -> None:
 
 
 class Destination:
-    """The folder that a dataset is written to: whether it may be, and how far an earlier build has come.
+    """The folder that a dataset is written to, and the state of an earlier build in it.
 
     Parameters
     ----------
     folder : Path
     description : dict
-        Everything that decides the bytes of the dataset; another description is another dataset.
+        All options and versions that determine the bytes of the dataset.
     names : list of str
-        The files of the dataset, the two that readers look for first at the end.
+        The files of the dataset; the two that readers open first are last.
 
     Attributes
     ----------
     work : Path
         The work folder.
     finished, begun : bool
-        Whether a dataset, or an unfinished build, of this description is there.
+        Whether the folder holds a dataset, or an unfinished build, with this description.
 
     Raises
     ------
     OptionError
-        It cannot be written, or holds something else.
+        The folder cannot be written, or holds other files or a dataset with another description.
     """
 
     def __init__(self, folder: Path, description: dict[str, Any], names: list[str]) -> None:
@@ -87,7 +87,7 @@ class Destination:
             )
 
     def begin(self) -> None:
-        """Make the folder and lock it, so that no second build writes there at the same time."""
+        """Make the folder and lock it against other builds."""
         try:
             self.work.mkdir(parents=True, exist_ok=True)
             self._lock = open(self.work / "lock", "w")
@@ -101,7 +101,7 @@ class Destination:
             raise OptionError(f"{self.folder}: cannot be written ({error.strerror or error}).") from None
 
     def give_up(self) -> None:
-        """Remove what is there of a build that cannot succeed."""
+        """Remove the work folder of a build that cannot succeed, and the folder if this build made it."""
         self.clean()
         if self.made:
             with contextlib.suppress(OSError):
@@ -114,14 +114,14 @@ class Destination:
         shutil.rmtree(self.work, ignore_errors=True)
 
     def new_output(self) -> Path:
-        """An empty folder for the files of the dataset, until :meth:`publish` gives them their names."""
+        """Make an empty folder for the files of the dataset, which :meth:`publish` moves."""
         out = self.work / "out"
         shutil.rmtree(out, ignore_errors=True)
         out.mkdir()
         return out
 
     def publish(self) -> None:
-        """Give every file its final name; the two that readers look for are removed first and come last."""
+        """Move every file to its final name; the two that readers open first are removed first and moved last."""
         for name in self._names[-2:]:
             (self.folder / name).unlink(missing_ok=True)
         for name in self._names:

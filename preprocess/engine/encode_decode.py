@@ -1,4 +1,4 @@
-"""What ``encode`` and ``decode`` do for every token scheme: MIDI files to lines of words, and lines to MIDI files."""
+"""The commands ``encode`` (MIDI files to lines of words) and ``decode`` (lines to MIDI files) of every codec."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from preprocess.engine.cli import DONE, SOME_FAILED, say
 
 
 def encode_files(files: list[str], line_of: Callable[[Score, str], str]) -> int:
-    """Print one line per file, as ``line_of`` its score and name gives it; name those that fail."""
+    """Print ``line_of(score, name)`` for every file, and report files that fail."""
     status = DONE
     for file in files:
         try:
@@ -30,21 +30,21 @@ def encode_files(files: list[str], line_of: Callable[[Score, str], str]) -> int:
 
 
 def naming(file: str, sentence: str) -> str:
-    """A sentence that begins with the file's name."""
+    """The sentence, with the file's name in front if it does not begin with it."""
     file = shown(file)
     return sentence if sentence.startswith(file) else f"{file}: {sentence}"
 
 
 def numbered_lines(path: str) -> list[tuple[str, str]]:
-    """(name, words) of every piece in a file of lines, or of ``-``, standard input.
+    """(name, words) of every piece in a file of lines, or in standard input (``-``).
 
-    The lines are those that ``printed_lines`` reads; a piece's name is its number (``<id>.1``, ``<id>.2`` for further
-    hypotheses of one id).
+    The name of a piece is the number that ``data.fairseq_output`` reads, or ``<number>.1``, ``<number>.2``, ... for
+    further hypotheses of the same number.
 
     Raises
     ------
     OptionError
-        Not a file of text.
+        The file is not a text file.
     """
     seen: Counter[int] = Counter()
     pieces = []
@@ -55,7 +55,7 @@ def numbered_lines(path: str) -> list[tuple[str, str]]:
 
 
 def decode_lines(path: str, dest: str, score_of: Callable[[str], tuple[Score, Counter[str]]]) -> int:
-    """Write every piece of a file of lines as MIDI, as ``score_of`` its words gives it; say what had to be repaired."""
+    """Write ``score_of(words)`` of every piece in a file of lines as MIDI, and report repairs."""
     pieces = numbered_lines(path)
     folder = Path(dest)
     try:

@@ -1,14 +1,13 @@
-"""Run folders: what workers make of the files of a source, and how the builder reads it back.
+"""Run folders: the results of the workers on disk, written by them and read by the builder.
 
-Each worker appends to files of its own, in a *run folder*:
+Each worker appends to the files of its own *run folder*:
 
 ``items.bin``      the items of every piece (values, or lines of text), one piece after the other
 ``shingles.bin``   the sorted shingle hashes of every piece, uint32
 ``sidecars.bin``   arrays that the sidecars of the dataset need
-``journal.jsonl``  first the versions, then a line per file, written after the other files: what a line names is whole
+``journal.jsonl``  first the versions, then a line per file, written after the data in the other files
 
-A run folder is therefore valid up to the last complete line of its journal at any moment, whatever happens to the
-worker.
+If a worker is killed, its run folder is valid up to the last complete line of the journal.
 """
 
 from __future__ import annotations
@@ -35,7 +34,7 @@ _OLDER_ARRAYS: dict[str, tuple[Callable[[str], bytes], type]] = {
     "conditions": (base64.b64decode, np.uint16),
     "moments": (base64.b85decode, np.float64),
 }
-"""Arrays that journals before version 0.2.0 hold as text: how they are decoded, and their type."""
+"""Arrays that journals before version 0.2.0 hold as text: the decoder and the data type of each."""
 
 
 class FileTask(NamedTuple):
@@ -52,9 +51,9 @@ class FileTask(NamedTuple):
     name : str
         Its name in the collection.
     place : bytes
-        What the source needs to find it, or, of archives that are read from front to back, its content.
+        Its location in the source, or, for tar archives, its content.
     stamp : int
-        Changes when the file does.
+        A number that changes with the file.
     """
 
     number: int
@@ -72,14 +71,14 @@ class FileTask(NamedTuple):
 
 @dataclass(frozen=True)
 class WorkerConfig:
-    """What a worker must know to process files: the kind of dataset, the sources, and whether items become text."""
+    """The settings that a worker needs: the kind of dataset, the sources, and whether items are written as text."""
 
     spec: DatasetSpec
     sources: tuple[Source, ...]
     text: bool
 
     def open(self, folder: Path) -> RunWriter:
-        """Begin a run folder."""
+        """Create the files of a run folder."""
         return RunWriter(folder, self)
 
 
@@ -97,14 +96,14 @@ class RunWriter:
         self._lines: list[str] = [json.dumps({"versions": config.spec.versions()})]
 
     def _append(self, file: int, blocks: Sequence[Any], size: int) -> int:
-        """Add blocks of so many bytes to a file; returns where they begin."""
+        """Append blocks, ``size`` bytes in total, to a file; returns their offset."""
         self._blocks[file] += blocks
         self._held += size
         self._ends[file] += size
         return self._ends[file] - size
 
     def process_file(self, task: FileTask) -> None:
-        """Read a file and write what becomes of it."""
+        """Read a file and record its piece, or the reason why there is none."""
         spec = self._config.spec
         record: dict[str, Any] = {"file": task.name, "index": task.number, "stamp": task.stamp}
         try:
@@ -117,7 +116,7 @@ class RunWriter:
                 record["extra"] = error.sidecars
         except MemoryError:
             record["reason"], record["detail"] = "too large", f"{task.name}: not enough memory for it."
-        except Exception as error:  # a defect of ours must cost one file, not the run
+        except Exception as error:  # a defect in this program fails one file, not the run
             record["reason"], record["detail"] = "error", f"{task.name}: {type(error).__name__}: {error}"
         else:
             blocks: list[Any] = piece.items
@@ -139,8 +138,8 @@ class RunWriter:
             record["lengths"] = lengths
             for name, value in piece.sidecars.items():
                 if isinstance(value, np.ndarray):
-                    place = self._append(2, [value.tobytes()], value.nbytes)
-                    record.setdefault("arrays", {})[name] = [place, value.dtype.str, value.shape]
+                    offset = self._append(2, [value.tobytes()], value.nbytes)
+                    record.setdefault("arrays", {})[name] = [offset, value.dtype.str, value.shape]
                 else:
                     record.setdefault("extra", {})[name] = value
             if piece.lost:
@@ -159,7 +158,7 @@ class RunWriter:
         self._held = 0
 
     def flush(self) -> None:
-        """Write everything so far, the journal last."""
+        """Write all data to the files, the journal last."""
         self._write()
         _write_all(self._journal, ("\n".join(self._lines) + "\n").encode())
         self._lines.clear()
@@ -172,13 +171,13 @@ def _write_all(file: BinaryIO, data: bytes) -> None:
 
 
 class Journal:
-    """The records of all run folders of a work folder, for files that have not changed since.
+    """The records of all run folders of a work folder, except those of files that have changed since.
 
     Parameters
     ----------
     work_folder : Path
     find : callable
-        Gives the index of a name (second argument: a guess), or -1.
+        Returns the index of a name (second argument: a guess), or -1.
     stamps : sequence of int
         Stamps of the N files.
 
@@ -187,9 +186,9 @@ class Journal:
     folders : list of Path
         Run folders.
     run, place : int32 [N], int64 [N]
-        Number of the run folder of each file, -1 if it has no record, and where its line begins.
+        Number of the run folder of each file, -1 if it has no record, and the offset of its line in the journal.
     notes : int32 [N]
-        Length of each piece; -1 where a file became none.
+        Length of each piece; -1 for files without one.
     repaired : bool [N]
     exact : uint64 [N, 2]
     shingles : int64 [N, 2]
@@ -197,7 +196,7 @@ class Journal:
     sequence, contour, span, timing, sketch
         See :class:`Fingerprint`.
     versions : dict, optional
-        Versions that the records were made with.
+        Versions of the libraries that made the records.
     """
 
     def __init__(self, work_folder: Path, find: Callable[[str, int], int], stamps: Sequence[int]) -> None:
@@ -221,7 +220,7 @@ class Journal:
         self._open: dict[tuple[int, str], BinaryIO] = {}
 
     def update(self) -> None:
-        """Read what has been written since the last call."""
+        """Read the lines that were written since the last call."""
         for folder in sorted(self._work_folder.glob("run-*"), key=lambda path: int(path.name[4:])):
             journal = folder / "journal.jsonl"
             if not journal.is_file():
@@ -233,12 +232,12 @@ class Journal:
                 file.seek(offset)
                 for line in file:
                     if not line.endswith(b"\n"):
-                        break  # its writer was killed
+                        break  # incomplete, since the worker was killed
                     self._add(self.folders.index(folder), offset, json.loads(line))
                     offset += len(line)
                 self._read_to[folder] = offset
 
-    def _add(self, run: int, place: int, record: dict[str, Any]) -> None:
+    def _add(self, run: int, offset: int, record: dict[str, Any]) -> None:
         if "versions" in record:
             if self.versions not in (None, record["versions"]):
                 raise DatasetError(
@@ -250,7 +249,7 @@ class Journal:
         index = self._find(record["file"], record["index"])
         if index < 0 or self._stamps[index] != record["stamp"] or self.run[index] >= 0:
             return
-        self.run[index], self.place[index] = run, place
+        self.run[index], self.place[index] = run, offset
         if "reason" not in record:
             self.notes[index] = record["notes"]
             self.repaired[index] = "repaired" in record
@@ -270,7 +269,7 @@ class Journal:
         return self._open[run, name]
 
     def __getitem__(self, index: int) -> dict[str, Any]:
-        """The whole record of a file that has one."""
+        """The record of a file that has one."""
         journal = self.file(int(self.run[index]), "journal.jsonl")
         journal.seek(int(self.place[index]))
         return json.loads(journal.readline())
@@ -286,7 +285,7 @@ class Journal:
         return self._array(int(self.run[index]), "shingles.bin", offset, "uint32", count)
 
     def sidecars_of(self, index: int, record: dict[str, Any]) -> dict[str, Any]:
-        """:attr:`Piece.sidecars` of a file with this record."""
+        """:attr:`Piece.sidecars` of a file, given its record."""
         values = dict(record.get("extra", {}))
         for name, (decode, value_type) in _OLDER_ARRAYS.items():
             if isinstance(values.get(name), str):

@@ -1,36 +1,36 @@
-"""Which pieces of music are copies of one another.
+"""Near-duplicates: which pieces of music are copies of one another.
 
 Two pieces are copies if one of these holds:
 
 *equal*
-    Their sequences of (onset step, pitch interval) are equal: the distinct (onset, pitch) of all melodic notes, sorted;
-    the steps between neighbours divided by the greatest common divisor of all steps, so that neither resolution, tempo
-    nor a common factor of all times matters; and the intervals in semitones, so that a transposition does not.  Tracks,
-    programs, velocities, lengths and drums play no part.  Since a change of time scale rounds to ticks, sequences are
-    also equal if all intervals are and sixteen onsets, spread over the piece and divided by its span, differ by no more
-    than such rounding explains.  (A scale so coarse that notes a tick apart fall together changes their order, and so
-    the intervals: of thirty performances halved in time, five escaped.)
+    Their sequences of (onset step, pitch interval) are equal.  The sequence is made of the distinct (onset, pitch) of
+    all melodic notes, sorted.  Steps are divided by their greatest common divisor, so resolution and tempo do not
+    matter; pitches enter only as intervals, so transposition does not matter.  Tracks, programs, velocities, durations
+    and drums are ignored.  Since a change of time scale rounds onsets to ticks, two sequences also count as equal if
+    all intervals are equal and sixteen onsets, spread over the piece and divided by its span, differ by no more than
+    this rounding explains.  (If the rounding is so coarse that notes one tick apart coincide, it changes their order
+    and the copy is missed: five of thirty performances halved in time.)
 *near*
     They share at least 90 % of their note shingles.  Onsets are rounded to a sixteenth note (a quarter of a quarter
     note); a shingle is three neighbours of the sorted distinct (onset, pitch), written as two (step, interval).  With
-    A and B the multisets of shingles, the share is ``|A & B| / max(|A|, |B|)``.  It is computed exactly (hashes of 32
-    bits apart).
+    A and B the multisets of shingles, the share is ``|A & B| / max(|A|, |B|)``.  It is exact except for collisions of
+    32-bit hashes.
 
-Being a copy is then made transitive: copy groups are the connected components.
+Copy groups are the connected components of this relation.
 
-A piece of fewer than four melodic notes is compared with its drums included and without transposition, since a drum's
-pitch is the drum; so drum-only pieces are told apart by their pattern.
+A piece of fewer than four melodic notes is compared with its drums included and without transposition, since the pitch
+of a drum note names the drum.
 
 Which pairs are compared
-    Comparing all pairs would be quadratic. Each piece keeps a *sketch*, the 16 smallest hashes of its (shingle of
-    nine notes, how often it has occurred so far). Two pieces are compared if their sketches have two hashes in
-    common (one, if a sketch is that short). If a share s of the nine-note shingles survives, the Jaccard similarity
-    is J = s / (2 - s), and the pair is missed with probability about (1 - J)^16 + 16 J (1 - J)^15. At the very
-    threshold, with notes changed one by one all over the piece, s = 0.73, J = 0.58 and that is 2e-5; a single
-    changed passage leaves s near 0.9 and misses never. A hash that more than :data:`MAX_BUCKET` pieces have (a trill,
-    say) compares each with its nearest :data:`MAX_BUCKET` in number of shingles.
+    Comparing all pairs would be quadratic. Each piece keeps a *sketch*: the 16 smallest hashes of its shingles of nine
+    notes, each paired with the number of its earlier occurrences. Two pieces are compared if their sketches have two
+    hashes in common (one, if a sketch has only one). If a share s of the nine-note shingles survives, the Jaccard
+    similarity is J = s / (2 - s), and the pair is missed with probability about (1 - J)^16 + 16 J (1 - J)^15. At the
+    threshold, with single notes changed all over the piece, s = 0.73, J = 0.58 and the probability is 2e-5; a single
+    changed passage leaves s near 0.9, where it is negligible. If more than :data:`MAX_BUCKET` pieces share a hash (of a
+    trill, for example), each is compared with the :data:`MAX_BUCKET` pieces nearest in number of shingles.
 
-Memory: some 150 bytes per piece; shingles stay on disk.
+Memory: about 150 bytes per piece; shingles stay on disk.
 """
 
 from __future__ import annotations
@@ -41,18 +41,18 @@ from dataclasses import dataclass
 
 import numpy as np
 
-SHARE = 0.9  # of note shingles, from which on pieces are near copies
+SHARE = 0.9  # smallest share of equal note shingles of near-duplicates
 SKETCH = 16
 MAX_BUCKET = 32
 FEWEST_MELODIC = 4
 SAMPLES = 16
-_SPREAD = np.arange(SAMPLES) * 0.6180339887498949 % 1.0  # where samples are taken: evenly, never in step
+_SPREAD = np.arange(SAMPLES) * 0.6180339887498949 % 1.0  # sample positions: evenly spread, not periodic
 _NOTHING = np.uint32(2**32 - 1)  # fills short sketches
 
 
 @dataclass(frozen=True, eq=False)
 class Fingerprint:
-    """What makes a piece the same piece.
+    """The features of a piece by which copies are found.
 
     Attributes
     ----------
@@ -63,11 +63,11 @@ class Fingerprint:
     span : int
         Ticks from the first onset to the last.
     timing : uint16 [SAMPLES]
-        Onsets of some notes, the span being 65,535.
+        Onsets of sampled notes, scaled so that the span is 65,535.
     shingles : uint32 [M]
         Sorted hashes of all note shingles, with repetitions; M is 0 for pieces of fewer than three notes.
     sketch : uint32 [SKETCH]
-        Sorted, filled up with 2**32 - 1.
+        Sorted, padded with 2**32 - 1.
     """
 
     sequence: int
@@ -97,7 +97,7 @@ def _in_units(steps: np.ndarray) -> np.ndarray:
         if not np.count_nonzero(rest):
             return divided
         unit = int(np.gcd(unit, int(rest[np.flatnonzero(rest)[0]])))
-    if unit == 0:  # the first chord alone says nothing
+    if unit == 0:  # the first 64 steps lie within one chord
         unit = int(np.gcd.reduce(steps))
         return steps // unit if unit else steps
     return steps
@@ -108,7 +108,7 @@ _D2, _D4 = (np.uint32(int(_D) ** power % 2**32) for power in (2, 4))
 
 
 def _mix(words: np.ndarray) -> np.ndarray:
-    """Spread the information of 32-bit words over all their bits, in place."""
+    """Mix the bits of 32-bit words, in place."""
     words ^= words >> np.uint32(15)
     words *= _B
     words ^= words >> np.uint32(13)
@@ -117,7 +117,7 @@ def _mix(words: np.ndarray) -> np.ndarray:
 
 
 def _shingles(words: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Hashes of every run of two, and of every run of eight words (uint32 [M]); of all M if there are fewer."""
+    """Hashes of every run of two and of every run of eight words (uint32 [M]), or of all M if M < 8."""
     words *= _A
     _mix(words)
     pairs = words[:-1] * _D
@@ -133,7 +133,7 @@ def _shingles(words: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _sketch(hashes: np.ndarray) -> np.ndarray:
-    """The smallest hashes of the multiset, where repetitions become elements of their own; uint32 [SKETCH]."""
+    """The smallest hashes of the multiset, with repetitions hashed differently; uint32 [SKETCH]."""
     hashes.sort()
     same = hashes[1:] == hashes[:-1]
     if np.count_nonzero(same):
@@ -188,17 +188,17 @@ def fingerprint_of(onset: np.ndarray, pitch: np.ndarray, drums: np.ndarray, reso
         digest.update(b"drums" + int(key[0] & 255).to_bytes(2, "little"))
     sequence = int.from_bytes(digest.digest()[:8], "little")
     contour = int.from_bytes(hashlib.sha256(interval.astype(np.uint8).data).digest()[:8], "little")
-    at = key >> 8
-    span = int(at[-1] - at[0])
-    sample = at[(_SPREAD * len(at)).astype(np.int64)] - at[0]
+    time = key >> 8
+    span = int(time[-1] - time[0])
+    sample = time[(_SPREAD * len(time)).astype(np.int64)] - time[0]
     fixed = (sequence, contour, span, (sample * 65535 // max(span, 1)).astype(np.uint16))
 
-    at *= 8  # to sixteenth notes
-    at += resolution
-    at //= 2 * resolution
-    at <<= 8
-    at |= key & 255
-    key, change = _sorted_notes(at.astype(np.int32) if at[-1] < 2**31 else at)
+    time *= 8  # rounded to sixteenth notes
+    time += resolution
+    time //= 2 * resolution
+    time <<= 8
+    time |= key & 255
+    key, change = _sorted_notes(time.astype(np.int32) if time[-1] < 2**31 else time)
     if len(change) < 2:
         return Fingerprint(*fixed, np.empty(0, np.uint32), np.full(SKETCH, _NOTHING, np.uint32))
     if not transposable:
@@ -219,13 +219,13 @@ def share(first: np.ndarray, second: np.ndarray) -> float:
 
 
 class UnionFind:
-    """Sets that can only grow together (union-find); a set is named by its smallest member."""
+    """Disjoint sets that can be united; the root of a set is its smallest member."""
 
     def __init__(self, count: int) -> None:
         self._parent = np.arange(count, dtype=np.int64)
 
     def find(self, member: int) -> int:
-        """The name of the set that holds a member."""
+        """The root of the set that holds a member."""
         root = member
         while (above := int(self._parent[root])) != root:
             root = above
@@ -235,20 +235,20 @@ class UnionFind:
         return root
 
     def unite(self, first: int, second: int) -> None:
-        """Make two members' sets one."""
+        """Unite the sets of two members."""
         first, second = self.find(first), self.find(second)
         if first != second:
             self._parent[max(first, second)] = min(first, second)
 
     def unite_equal(self, members: np.ndarray, values: np.ndarray) -> None:
-        """Unite all members (int [N]) of equal values ([N])."""
+        """Unite all members (int [N]) that have equal values ([N])."""
         order = np.argsort(values, kind="stable")
         same = np.flatnonzero(values[order][1:] == values[order][:-1])
-        for at in same.tolist():
-            self.unite(int(members[order[at]]), int(members[order[at + 1]]))
+        for index in same.tolist():
+            self.unite(int(members[order[index]]), int(members[order[index + 1]]))
 
     def roots(self) -> np.ndarray:
-        """The name of every member's set, int64 [count]."""
+        """The root of every member's set, int64 [count]."""
         parent = self._parent
         while True:
             above = parent[parent]
@@ -262,7 +262,7 @@ def _candidates(members: np.ndarray, sketches: np.ndarray, sizes: np.ndarray, le
     """Pairs to compare, int64 [P, 2], each once: those whose sketches share enough and whose sizes allow it."""
     filled = np.count_nonzero(sketches != _NOTHING, axis=1)
     found = []
-    # A sixteenth of the hashes at a time bounds the memory; their lowest bits are spread evenly.
+    # A sixteenth of the hashes at a time bounds the memory; their lowest four bits are uniform.
     for part in range(16):
         hits = [np.flatnonzero((column & 15 == part) & (column != _NOTHING)) for column in sketches.T]
         row = np.concatenate(hits)
@@ -304,16 +304,16 @@ def _unite_rescaled(groups: UnionFind, contours: np.ndarray, spans: np.ndarray, 
     bounds = np.flatnonzero(np.concatenate(([True], np.diff(contours[order]) != 0, [True])))
     several = np.flatnonzero(np.diff(bounds) > 1)
     for start, stop in zip(bounds[several].tolist(), bounds[several + 1].tolist(), strict=True):
-        kinds: list[int] = []  # one piece of each rhythm
+        representatives: list[int] = []  # one piece of each rhythm
         for piece in order[start:stop].tolist():
-            for other in kinds:
-                coarse = 65535 / max(min(spans[piece], spans[other]), 1)  # a tick
-                if np.abs(timings[piece].astype(np.int64) - timings[other]).max() <= 1 + 1.5 * coarse:
+            for other in representatives:
+                tick = 65535 / max(min(spans[piece], spans[other]), 1)
+                if np.abs(timings[piece].astype(np.int64) - timings[other]).max() <= 1 + 1.5 * tick:
                     groups.unite(piece, other)
                     break
             else:
-                if len(kinds) < MAX_BUCKET:
-                    kinds.append(piece)
+                if len(representatives) < MAX_BUCKET:
+                    representatives.append(piece)
 
 
 def copy_groups(
@@ -335,9 +335,9 @@ def copy_groups(
     sizes : int [N]
         Number of shingles of every piece.
     shingles_of : callable
-        Gives the shingles of piece i; called for candidate pairs only.
+        Returns the shingles of piece i; called for candidate pairs only.
     least_share : float
-        Of equal shingles, from which on pieces are near copies.
+        Smallest share of equal shingles of near-duplicates.
 
     Returns
     -------
@@ -346,7 +346,7 @@ def copy_groups(
     """
     groups = UnionFind(len(sequences))
     groups.unite_equal(np.arange(len(sequences)), sequences)
-    members = np.sort(np.unique(sequences, return_index=True)[1])  # one of each equal set stands for it
+    members = np.sort(np.unique(sequences, return_index=True)[1])  # the first piece of each set of equal pieces
     rescaled = UnionFind(len(members))
     _unite_rescaled(rescaled, contours[members], spans[members], timings[members])
     for member, other in enumerate(rescaled.roots().tolist()):

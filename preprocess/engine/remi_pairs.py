@@ -1,4 +1,4 @@
-"""Pairs of a condition and a bar: what ``preprocess.remi pairs`` makes of MIDI files, or of a user's own lines."""
+"""Pairs of a condition and a bar, which ``preprocess.remi pairs`` makes from MIDI files or from the user's lines."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from preprocess.engine.splits import SPLITS
 
 Ids = NDArray[np.uint16]
 Renames = list[tuple[str, str]]
-"""Words of a dictionary and those that take their rows."""
+"""(old, new): words of a dictionary, and the words that replace them."""
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ class PairSpec(BarsSpec):
     def cut(
         self, grid: Grid, ids: Ids, ends: NDArray[np.int64], exact: bytes
     ) -> tuple[list[Item], dict[str, Any], int]:
-        """Bars with ``</s>``, and the conditions that they answer."""
+        """Bars with ``</s>``, and their conditions."""
         items: list[Item] = []
         conditions, too_long = [np.empty(0, np.uint16)], 0
         begins = np.concatenate(([0], ends[:-1]))
@@ -60,12 +60,12 @@ class PairSpec(BarsSpec):
         return " ".join(PAIR_WORDS[token] for token in item[:-1].tolist())
 
     def dictionary(self) -> bytes:
-        """``dict.txt``, in which words that are never encoded have made room for those of conditions."""
+        """``dict.txt``, in which the words of conditions replace words that are never encoded."""
         return "".join(f"{word} 1\n" for word in PAIR_WORDS[4:]).encode()
 
 
 def _write_item(writer: ItemWriter, ids: Ids, words: tuple[str, ...]) -> None:
-    """Add an item that ends with ``</s>``, or its line."""
+    """Write an item that ends with ``</s>``, or, in text format, its words."""
     if isinstance(writer, IndexedDatasetWriter):
         writer.add(ids)
     elif isinstance(writer, TextWriter):
@@ -106,12 +106,12 @@ class ConditionsWriter(BarsSidecarWriter):
 
 
 def renamed_dictionary(rows: list[str], renames: Renames, name: str) -> list[str]:
-    """The words of a dictionary after renaming; those of the default renames that it has already need none.
+    """The words of a dictionary after renaming.
 
     Raises
     ------
     OptionError
-        The number of rows would change.
+        An old word is absent or a new word is present already, so that the number of rows would change.
     """
     words = list(rows)
     kept = f"the number of rows ({len(words):,}) may not change, since a checkpoint's embeddings depend on it"
@@ -133,17 +133,17 @@ def _read_lines(path: Path) -> list[list[str]]:
 
 
 def is_own(folder: Path) -> bool:
-    """Whether a source holds lines of one's own: the conditions of any split."""
+    """Whether a source is a folder of the user's lines: it has the conditions of any split."""
     return any((folder / f"{split}_input.txt").is_file() for split in SPLITS)
 
 
 def _own_dictionary(path: Path, renames: Renames | None) -> tuple[list[str], Renames]:
-    """The words of a dictionary after renaming, and what was renamed; see :func:`renamed_dictionary`."""
+    """The words of a dictionary after renaming, and the renames; see :func:`renamed_dictionary`."""
     rows = [row[0] for row in _read_lines(path) if row]
     present = set(rows)
     if len(present) < len(rows):
         twice = next(word for word, count in Counter(rows).items() if count > 1)
-        raise OptionError(f"{path}: the word {twice} has more than one row; each needs one of its own.")
+        raise OptionError(f"{path}: the word {twice} has more than one row; every word must be unique.")
     if renames is None:
         renames = [(old, new) for old, new in RENAMED_WORDS.items() if old in present and new not in present]
     words = renamed_dictionary(rows, renames, str(path))
@@ -152,11 +152,11 @@ def _own_dictionary(path: Path, renames: Renames | None) -> tuple[list[str], Ren
     return words, renames
 
 
-_Pairs = dict[str, tuple[list[list[int]], list[list[int]]]]  # of a split: conditions, answers
+_Pairs = dict[str, tuple[list[list[int]], list[list[int]]]]  # for each split, conditions and answers
 
 
 def _own_lines(folder: Path, words: list[str]) -> _Pairs:
-    """Conditions and answers of every split that is there, as ids."""
+    """Conditions and answers of every split that the folder has, as ids."""
     id_of = {word: number for number, word in enumerate(words, start=4)} | {"<unk>": UNK}
 
     def ids_of(path: Path) -> list[list[int]]:
@@ -179,14 +179,14 @@ def _own_lines(folder: Path, words: list[str]) -> _Pairs:
         if len(conditions) != len(answers):
             raise OptionError(
                 f"{folder}: {files[0].name} has {len(conditions):,} lines, but {files[1].name} has {len(answers):,}; "
-                "line by line they are a pair."
+                "each line needs its counterpart."
             )
         pairs[split] = (conditions, answers)
     return pairs
 
 
 def _write_own(out: Path, pairs: _Pairs, words: list[str], format: str, max_tokens: int) -> tuple[dict[str, int], int]:
-    """Write conditions and answers; returns how many pairs each split has, and how many were too long."""
+    """Write conditions and answers; returns the number of pairs of each split, and of pairs that were too long."""
     counts, too_long = {}, 0
     all_words = ("<s>", "<pad>", "</s>", "<unk>", *words)
     for split in SPLITS:
@@ -204,9 +204,9 @@ def _write_own(out: Path, pairs: _Pairs, words: list[str], format: str, max_toke
 def own_pairs(
     folder: Path, dest: str, *, format: str, layout: str, max_tokens: int, renames: Renames | None = None
 ) -> int:
-    """A user's own lines, ``{split}_input.txt`` and ``{split}.txt`` with ``dict.txt``, into a dataset folder.
+    """Convert the user's lines, ``{split}_input.txt`` and ``{split}.txt`` with ``dict.txt``, into a dataset folder.
 
-    Stopped and started again it ends with the same bytes; a finished dataset is left alone.
+    A stopped build, started again, writes the same bytes; a finished dataset is not changed.
 
     Parameters
     ----------
@@ -217,7 +217,8 @@ def own_pairs(
     max_tokens : int
         Pairs of more words are left out and counted.
     renames : list of (str, str), optional
-        By default :data:`~musicbert_plugin.codecs.conditions.RENAMED_WORDS`, as far as they are needed.
+        Old and new words; by default those of :data:`~musicbert_plugin.codecs.conditions.RENAMED_WORDS` whose new word
+        the dictionary lacks.
 
     Returns
     -------
@@ -227,7 +228,7 @@ def own_pairs(
     Raises
     ------
     OptionError
-        Files of unequal length, a word that is not in the dictionary, or a dictionary whose rows would change.
+        The files of a split differ in length, a word is not in the dictionary, or the number of rows would change.
     """
     check_max_tokens(max_tokens)
     words, renames = _own_dictionary(folder / "dict.txt", renames)

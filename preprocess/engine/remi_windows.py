@@ -1,4 +1,4 @@
-"""Windows of REMI with the classes of their attributes: what ``preprocess.remi build`` makes of MIDI files."""
+"""Windows of REMI with the classes of their attributes, which ``preprocess.remi build`` makes from MIDI files."""
 
 from __future__ import annotations
 
@@ -30,12 +30,7 @@ SLOTS = 63
 
 
 def check_max_tokens(most: int) -> None:
-    """Refuse a limit that nothing can meet.
-
-    Raises
-    ------
-    OptionError
-    """
+    """Raise :class:`OptionError` if ``--max-tokens`` is below 1."""
     if most < 1:
         raise OptionError(f"--max-tokens {most}: 1 or more is needed.")
 
@@ -47,7 +42,7 @@ class BarsSpec(MidiSpec):
     Attributes
     ----------
     candidate, empty : str
-        What may become an item, and the sentence for a piece that has none.
+        The name of a possible item in messages, and the message for a piece that has none.
     """
 
     layout: str = "bar-tempo"
@@ -61,7 +56,7 @@ class BarsSpec(MidiSpec):
         check_max_tokens(self.max_tokens)
 
     def read_piece(self, data: bytes, name: str) -> Piece:
-        """The piece in a MIDI file, or a :class:`ScoreError`."""
+        """Read the piece in a MIDI file; raises :class:`ScoreError` if it has no items."""
         score = self.read(data, name)
         try:
             grid = remi.grid_for(score, self.layout)
@@ -90,25 +85,25 @@ class BarsSpec(MidiSpec):
         ----------
         grid : Grid
         ids : uint16 [T]
-            Its words.
+            The words of the piece.
         ends : int64 [B]
-            Where each bar ends among them.
+            End of each bar in ``ids``.
         exact : bytes
-            Their hash.
+            Hash of ``ids``.
 
         Returns
         -------
         list of uint16 [n], dict, int
-            The items, what the sidecars need, and how many candidates have more than ``max_tokens`` words.
+            The items, the entries for the sidecars, and the number of candidates of more than ``max_tokens`` words.
         """
         raise NotImplementedError
 
     def left_out(self, reason: str) -> bool:
-        """Whether a filter gave this reason."""
+        """Whether the reason is one of a filter."""
         return reason in (TOO_LONG, EMPTY)
 
     def settings(self) -> dict[str, Any]:
-        """What decides the content of the items, apart from the seed."""
+        """The options that determine the items, except the seed."""
         return {"layout": self.layout, "max_tokens": self.max_tokens, **self.limits()}
 
 
@@ -150,7 +145,7 @@ class RemiSpec(BarsSpec):
         return remi.dictionary_text().encode()
 
     def settings(self) -> dict[str, Any]:
-        """What decides the content of the items, apart from the seed."""
+        """The options that determine the items, except the seed."""
         own = ("least_bars", "most_bars", "chords", "legacy")
         return super().settings() | {name: getattr(self, name) for name in own}
 
@@ -158,17 +153,17 @@ class RemiSpec(BarsSpec):
 def draw_windows(
     first_note: NDArray[np.int64], least: int, most: int, seed: int, content: bytes
 ) -> list[tuple[int, int]]:
-    """Up to three windows of bars [begin, end) with at least a note, that begin at different bars, in that order.
+    """Up to three windows of bars [begin, end) with at least one note, at different starting bars, in order.
 
     Parameters
     ----------
     first_note : int [B + 1]
         Index of the first note of every bar, and the number of notes.
     least, most : int
-        Bars of a window; each draws its number.  A piece of fewer bars has one window, the whole.
+        Smallest and largest number of bars of a window, drawn for each.  A piece of fewer bars is one window.
     seed : int
     content : bytes
-        What the random numbers depend on besides the seed.
+        A hash of the piece, on which the random numbers depend besides the seed.
     """
     random = np.random.default_rng([seed, int.from_bytes(content, "little")])
     bars = len(first_note) - 1
@@ -182,12 +177,12 @@ def draw_windows(
 
 
 class BarsSidecarWriter(SidecarWriter):
-    """Counts what :class:`BarsSpec` leaves out; subclasses write the files.
+    """Counts the candidates that :class:`BarsSpec` leaves out; subclasses write the files.
 
     Parameters
     ----------
     items : str
-        What the items are called.
+        The plural noun for items in messages.
     """
 
     def __init__(self, items: str) -> None:
@@ -203,14 +198,14 @@ class BarsSidecarWriter(SidecarWriter):
         raise NotImplementedError
 
     def add(self, index: int, split: str, sidecars: dict[str, Any]) -> dict[str, Any]:
-        """Write the rows of a piece, and count what it lost."""
+        """Write the rows of a piece, and count its lost notes."""
         self.write(index, split, sidecars)
         self.leave_out(sidecars)
         self._lost.update(sidecars.get("lost", {}))
         return {key: sidecars[key] for key in ("too_long", "lost") if key in sidecars}
 
     def leave_out(self, sidecars: dict[str, Any]) -> None:
-        """Count what was too long."""
+        """Count the candidates that were too long."""
         self._too_long += sidecars.get("too_long", 0)
 
     def finish(self) -> dict[str, Any]:
@@ -222,7 +217,7 @@ class BarsSidecarWriter(SidecarWriter):
 
 
 class AttributesWriter(BarsSidecarWriter):
-    """Writes ``{split}.attributes.npy``, uint8 [items, 63]; values that cannot be computed come from a CSV.
+    """Writes ``{split}.attributes.npy``, uint8 [items, 63]; artist, genre and emotion come from a CSV.
 
     Parameters
     ----------
@@ -245,7 +240,7 @@ class AttributesWriter(BarsSidecarWriter):
         return {"labels": escaped(self._labels), "labels_sha256": digest}
 
     def check(self, collection: Collection) -> None:
-        """Refuse labels none of whose files is in the source."""
+        """Raise :class:`OptionError` if none of the labelled files is in the source."""
         self._given_of = {collection.find(file): values for file, values in self._given.items()}
         missing = len(self._given) - len(set(self._given_of) - {-1})
         self._given_of.pop(-1, None)
@@ -269,7 +264,7 @@ class AttributesWriter(BarsSidecarWriter):
         self._rows[split].write(classes.tobytes())
 
     def close(self) -> None:
-        """Give every file its header, now that the number of rows is known."""
+        """Write the final files: a header, which needs the number of rows, and the rows."""
         for split, rows in self._rows.items():
             count = rows.tell() // SLOTS
             rows.seek(0)

@@ -1,18 +1,17 @@
 """Where music files come from: folders, ``.zip`` and ``.tar.gz`` archives, single files, and lists of paths.
 
-A source lists its files as *entries* (name, stamp, place) and reads the bytes of one.  A name is a path with ``/``,
-relative to the folder or archive, and is what manifests, ``--splits`` and ``--groups`` call the file; bytes that are no
-UTF-8 are escaped in it, and in lists of paths, as ``musicbert_plugin.files`` tells.  A stamp is a number that
-changes when the file does (size and time of change, or the archive's checksum): an interrupted build reads a file again
-where it differs.  Hidden files and what macOS adds to archives (``__MACOSX/``, ``._*``) are no music and are passed
-over.
+A source lists its files as *entries* (name, stamp, place) and reads the bytes of a file.  A name is a path with ``/``,
+relative to the folder or archive; manifests, ``--splits`` and ``--groups`` refer to files by it.  Bytes that are not
+UTF-8 are escaped in names and in lists of paths, see ``musicbert_plugin.files``.  A stamp is a number that changes with
+the file (from its size and modification time, or the archive's checksum); a resumed build reads a file again if its
+stamp differs.  Hidden files and those that macOS adds to archives (``__MACOSX/``, ``._*``) are ignored.
 
-Several sources at once: each name is preceded by its source as it was given.  A ``.txt`` source is a list, one path per
-line (blank lines and those that begin with ``#`` aside), relative to the folder of the list; its names are the lines.
-A ``.tsv`` source is wav2vec's manifest: the first line names a folder, every other begins with a path inside it and a
-tab.  A ``.csv`` source is a table with a column ``file_path`` (or ``file``), relative to its own folder.
+With several sources, each name is prefixed with its source as given.  A ``.txt`` source lists one path per line (blank
+lines and lines that begin with ``#`` are ignored), relative to the folder of the list; its names are the lines.  A
+``.tsv`` source is wav2vec's manifest: the first line is a folder, and every other line begins with a path inside it and
+a tab.  A ``.csv`` source is a table with a column ``file_path`` (or ``file``), relative to its own folder.
 
-Limits: links to folders are followed, each folder once; of equal names in an archive the first counts; an archive
+Limits: links to folders are followed, each folder once; of equal names in an archive the first is used; an archive
 inside an archive is not opened.
 """
 
@@ -39,13 +38,13 @@ from musicbert_plugin.errors import OptionError, ScoreError
 from musicbert_plugin.files import as_listed, escaped, unescaped
 from musicbert_plugin.tables import read_table
 
-MIDI_SUFFIXES = (".mid", ".midi", ".rmi", ".rmid", ".kar", ".midi2")  # the last is refused, but not passed over
+MIDI_SUFFIXES = (".mid", ".midi", ".rmi", ".rmid", ".kar", ".midi2")  # .midi2 is reported as unreadable, not ignored
 PLACE = struct.Struct("<QQHHI")  # of a zip's member: offset, size, method, whether it is encrypted, checksum
 ARCHIVE_SUFFIXES = (".zip", ".tar.gz", ".tgz", ".tar")
 
 
 class Entry(NamedTuple):
-    """A file of a source: its (escaped) name, its stamp, and what the source needs to find it again."""
+    """A file of a source: its (escaped) name, its stamp, and the location by which the source reads it."""
 
     name: str
     stamp: int
@@ -58,7 +57,7 @@ def _is_music(name: str, suffixes: tuple[str, ...]) -> bool:
 
 
 def _zip_name(name: str, flags: int) -> str:
-    """The name of a zip's member, which many programs write in UTF-8 without the flag (2048) that says so."""
+    """The name of a zip's member; many programs write UTF-8 without setting its flag (2048)."""
     if flags & _NOT_UTF_8:
         return name.encode("cp437").decode("utf-8", "surrogateescape")
     if not flags & 2048 and not name.isascii():
@@ -73,26 +72,27 @@ _NOT_UTF_8 = 1 << 14  # an unused flag of zip archives: set by _NamesChecked
 
 
 class _NamesChecked(io.FileIO):
-    """A zip archive whose directory never makes ``zipfile`` fail for a name that is not the UTF-8 it claims to be."""
+    """A zip archive in whose directory names that are flagged as UTF-8 but are not do not make ``zipfile`` fail."""
 
     def read(self, size: int = -1) -> bytes:  # type: ignore[override]
-        """Bytes as they are, but for the flags of such names in the directory, which is read in one go."""
+        """Read bytes, with the flags of such names replaced; ``zipfile`` reads the directory with one call."""
         data = super().read(size) or b""
         if data[:4] != b"PK\1\2":
             return data
-        changed, place = [], 0
-        while data[place : place + 4] == b"PK\1\2" and place + 46 <= len(data):
-            flags, *lengths = (int.from_bytes(data[place + at : place + at + 2], "little") for at in (8, 28, 30, 32))
+        changed, start = [], 0
+        while data[start : start + 4] == b"PK\1\2" and start + 46 <= len(data):
+            fields = (start + offset for offset in (8, 28, 30, 32))
+            flags, *lengths = (int.from_bytes(data[field : field + 2], "little") for field in fields)
             if flags & 2048:
                 try:
-                    data[place + 46 : place + 46 + lengths[0]].decode("utf-8")
+                    data[start + 46 : start + 46 + lengths[0]].decode("utf-8")
                 except UnicodeDecodeError:
-                    changed.append((place + 8, (flags & ~2048 | _NOT_UTF_8).to_bytes(2, "little")))
-            place += 46 + sum(lengths)
+                    changed.append((start + 8, (flags & ~2048 | _NOT_UTF_8).to_bytes(2, "little")))
+            start += 46 + sum(lengths)
         if changed:
             data = bytearray(data)
-            for place, flag in changed:
-                data[place : place + 2] = flag
+            for field, flag in changed:
+                data[field : field + 2] = flag
         return bytes(data)
 
 
@@ -103,7 +103,7 @@ def _stamp(status: os.stat_result) -> int:
 def _read(path: str, name: str, limit: int) -> bytes:
     try:
         with open(path, "rb", buffering=0) as file:
-            # a read of the file's own size: a buffer of the limit would cost more than most files
+            # Reading no more than the file's size avoids a buffer as large as the limit.
             data = file.read(min(os.fstat(file.fileno()).st_size, limit) + 1)
     except OSError as error:
         raise ScoreError("unreadable", f"{name}: {error.strerror or error}.") from None
@@ -127,22 +127,22 @@ class Folder:
         waiting = [""]
         while waiting:
             prefix = waiting.pop()
-            here = os.path.join(self.root, prefix)
+            folder = os.path.join(self.root, prefix)
             try:
-                with os.scandir(here) as listing:
-                    items = sorted(listing, key=lambda item: item.name)
+                with os.scandir(folder) as listing:
+                    children = sorted(listing, key=lambda child: child.name)
             except OSError as error:
-                raise OptionError(f"{here}: cannot be listed ({error.strerror or error}).") from None
-            for item in items:
-                name = prefix + item.name
-                if _is_music(name, self.suffixes) and not item.is_dir():
+                raise OptionError(f"{folder}: cannot be listed ({error.strerror or error}).") from None
+            for child in children:
+                name = prefix + child.name
+                if _is_music(name, self.suffixes) and not child.is_dir():
                     try:
-                        yield Entry(escaped(name), _stamp(item.stat()))
-                    except OSError:  # a dangling link: read() will say so
+                        yield Entry(escaped(name), _stamp(child.stat()))
+                    except OSError:  # a dangling link, which read() reports
                         yield Entry(escaped(name), 0)
-                elif item.is_dir() and not item.name.startswith("."):
-                    if item.is_symlink():
-                        real = os.path.realpath(item.path)
+                elif child.is_dir() and not child.name.startswith("."):
+                    if child.is_symlink():
+                        real = os.path.realpath(child.path)
                         inside = f"{real}/".startswith(f"{root}/") or f"{root}/".startswith(f"{real}/")
                         if inside or real in linked:
                             continue
@@ -160,14 +160,14 @@ class Folder:
 
 @dataclass(frozen=True)
 class Files:
-    """Files given one by one, or by a list: names are the paths as given, but escaped, and relative to ``base``."""
+    """Files given one by one, or by a list; names are the paths as given (relative to ``base``), escaped."""
 
     base: str
     names: tuple[str, ...]
     streamed = False
 
     def entries(self) -> Iterator[Entry]:
-        """Entries in the order given; a file that is missing is found out when it is read."""
+        """Entries in the order given, missing files included; reading those fails."""
         for name in self.names:
             try:
                 yield Entry(name, _stamp(os.stat(self.path_of(name))))
@@ -185,7 +185,7 @@ class Files:
 
 @dataclass
 class Zip:
-    """The music files of a ``.zip``; members are read at their place in the file, without listing it again."""
+    """The music files of a ``.zip``; members are read at their offset in the file, without listing it again."""
 
     path: str
     suffixes: tuple[str, ...]
@@ -203,7 +203,7 @@ class Zip:
                 infos = archive.filelist[::-1]
                 archive.filelist.clear()
                 archive.NameToInfo.clear()
-                while infos:  # letting go of each keeps the memory of a large archive's listing bounded
+                while infos:  # releasing each one bounds the memory that a large archive takes
                     info = infos.pop()
                     name = _zip_name(info.filename, info.flag_bits)
                     if not info.is_dir() and _is_music(name, self.suffixes):
@@ -262,7 +262,7 @@ class Tar:
                 while (member := archive.next()) is not None:
                     if member.isfile() and _is_music(member.name.removeprefix("./"), self.suffixes):
                         yield archive, member
-                    archive.members = []  # type: ignore[attr-defined]  # or it remembers all of them
+                    archive.members = []  # type: ignore[attr-defined]  # tarfile keeps all members otherwise
         except (tarfile.TarError, OSError, EOFError, zlib.error) as error:
             first = str(error).partition(":")[0]
             raise OptionError(f"{self.path}: not a tar archive that can be read ({first}).") from None
@@ -278,7 +278,7 @@ class Tar:
             yield escaped(member.name.removeprefix("./")), archive.extractfile(member).read(limit + 1)
 
     def read(self, name: str, place: bytes, limit: int) -> bytes:
-        """The bytes that were sent along as the place."""
+        """The bytes of one file, which :meth:`Collection.tasks` passes as its place."""
         if len(place) > limit:
             raise ScoreError("too large", f"{name}: more than {limit} bytes; the budget can be raised.")
         return place
@@ -293,7 +293,7 @@ def open_source(given: str, suffixes: tuple[str, ...] = MIDI_SUFFIXES) -> Source
     Raises
     ------
     OptionError
-        Nothing is there, or it is no folder, archive, list or music file.
+        The path does not exist, or is no folder, archive, list or music file.
     """
     path = Path(given)
     lower = given.lower()
@@ -346,7 +346,7 @@ def _table(path: Path) -> Files:
 
 
 class Packed:
-    """A list of byte strings that takes eight bytes for each beside their content."""
+    """A list of byte strings that needs eight bytes per string beside the content."""
 
     def __init__(self) -> None:
         self._data = bytearray()
@@ -365,7 +365,7 @@ class Packed:
 
 
 class Names(Sequence[str]):
-    """The names of perhaps a million files: a list of strings would take three times the memory."""
+    """The names of up to millions of files, in a third of the memory of a list of strings."""
 
     def __init__(self) -> None:
         self._packed = Packed()
@@ -384,7 +384,7 @@ class Names(Sequence[str]):
 
 
 class Collection:
-    """The files of one or several sources under one numbering: sorted by name, equal names once.
+    """The files of one or several sources, sorted by name and numbered; of equal names the first source's is kept.
 
     Attributes
     ----------
@@ -395,7 +395,7 @@ class Collection:
     def __init__(self, given: list[str], suffixes: tuple[str, ...] = MIDI_SUFFIXES) -> None:
         self.sources = [open_source(path, suffixes) for path in given]
         several = len(given) > 1
-        # single files keep their path as a name; all else is told apart by where it came from
+        # The name of a single file is its path, which needs no prefix.
         self.prefixes = [
             escaped(path.rstrip("/\\")) + "/" if several and not isinstance(source, Files) else ""
             for path, source in zip(given, self.sources, strict=True)
@@ -438,7 +438,7 @@ class Collection:
     def tasks(self, wanted: Sequence[bool] | NDArray[np.bool_], limit: int) -> Iterator[tuple[int, int, str, bytes]]:
         """(index, source, name inside it, place) of every file whose ``wanted[index]`` is true.
 
-        Archives that are read from front to back send each file's bytes as its place, and come after everything else.
+        For tar archives, which are read from front to back, the place is the file's content; they come last.
         """
         for index in range(len(self)):
             number = self.source_of(index)

@@ -1,10 +1,10 @@
 """The decisions of a build: which files are copies, which split each goes to, and which are left out.
 
 1. *Group*: copies are grouped by content (see ``near_duplicates``).
-2. *Split*: copy groups, and files that the user's groups tie, form split groups, which are drawn (see ``splits``).
+2. *Split*: copy groups, merged where the user's groups connect them, are split groups; they are drawn (see ``splits``).
 3. *Drop*: files that the user has put into another split than their copies, and duplicates within a split.
 
-Nothing here depends on the order in which workers have finished.
+The result does not depend on the order in which workers finish.
 """
 
 from __future__ import annotations
@@ -25,18 +25,18 @@ Ints = NDArray[np.int64]
 
 @dataclass
 class SplitPlan:
-    """Where every file goes; arrays over all N files of the source.
+    """The split of every file; arrays over all N files of the source.
 
     Attributes
     ----------
     split : int8 [N]
-        0, 1, 2; -1 where the file is left out.
+        0, 1, 2; -1 for files that are left out.
     group : uint64 [N]
         Content hash of the copy group.
     original : int64 [N]
-        Of a duplicate that is left out, the file that stands for it; else -1.
+        For a duplicate that is left out, the copy that is kept; else -1.
     elsewhere : bool [N]
-        Whether the file is left out since its copies are in another split.
+        Whether the file is left out because its copies are in another split.
     """
 
     split: NDArray[np.int8]
@@ -57,12 +57,12 @@ def group_copies(journal: Journal, pieces: Ints, least_share: float) -> Ints:
         lambda piece: journal.shingles_of(int(pieces[piece])),
         least_share,
     )
-    groups.unite_equal(np.arange(len(pieces)), journal.exact[pieces, 0])  # equal tokens, though times may differ
+    groups.unite_equal(np.arange(len(pieces)), journal.exact[pieces, 0])  # equal tokens; onsets in ticks may differ
     return groups.roots()
 
 
 def number_groups(roots: Ints, sequences: NDArray[np.uint64]) -> tuple[Ints, NDArray[np.uint64]]:
-    """Number the groups that are named by ``roots``, int64 [P], and take each one's smallest hash as its key.
+    """Number the groups given by ``roots``, int64 [P]; the key of a group is its smallest hash.
 
     Returns
     -------
@@ -76,12 +76,12 @@ def number_groups(roots: Ints, sequences: NDArray[np.uint64]) -> tuple[Ints, NDA
 
 
 def tie_groups(copies: Ints, ties: Sequence[str | None], fixed: NDArray[np.int8], names: Sequence[str]) -> Ints:
-    """Unite copy groups whose pieces the user has tied.
+    """Unite copy groups that have pieces in the same group of the user's.
 
     Parameters
     ----------
     copies : int64 [P]
-        As :func:`group_copies`.
+        The result of :func:`group_copies`.
     ties : sequence of (str or None) [P]
         The user's group of each piece.
     fixed : int8 [P]
@@ -96,7 +96,7 @@ def tie_groups(copies: Ints, ties: Sequence[str | None], fixed: NDArray[np.int8]
     Raises
     ------
     OptionError
-        Tied pieces are fixed to different splits.
+        Pieces of one group are fixed to different splits.
     """
     groups = UnionFind(len(copies))
     groups.unite_equal(np.arange(len(copies)), copies)
@@ -117,7 +117,7 @@ def tie_groups(copies: Ints, ties: Sequence[str | None], fixed: NDArray[np.int8]
 
 
 def fixed_groups(group: Ints, fixed: NDArray[np.int8], count: int) -> NDArray[np.int8]:
-    """The split that each group's pieces are fixed to, int8 [count], the most protected if there are several; or -1."""
+    """The split that each group is fixed to (the most protected one of its pieces'), or -1, int8 [count]."""
     splits = np.full(count, -1, np.int8)
     for name in reversed(PROTECTED):
         split = SPLITS.index(name)
@@ -143,17 +143,17 @@ def decide(
     duplicates: str,
     least_share: float = SHARE,
 ) -> SplitPlan:
-    """Group, split and thin out the pieces.
+    """Group and split the pieces, and drop duplicates.
 
     Parameters
     ----------
     journal : Journal
     names : sequence of str [N]
-        Of all files, sorted.
+        The names of all files, sorted.
     fixed : int8 [N]
         The split that the user has fixed (0, 1, 2) or -1.
     ties : mapping
-        From name to a group that stays together.
+        From name to the user's group.
     ratios : (float, float, float)
         Shares of train, valid and test.
     seed : int
@@ -161,18 +161,18 @@ def decide(
         Which duplicates within a split are dropped: none (``keep``), those with equal tokens (``exact``), or all copies
         (``near``).
     least_share : float
-        Share of equal shingles from which on pieces are near-duplicates.
+        Smallest share of equal shingles of near-duplicates.
 
     Raises
     ------
     OptionError
-        Too few pieces for the splits, or contradictory groups and splits.
+        There are too few pieces for the splits, or groups and splits contradict each other.
     """
     pieces = np.flatnonzero(journal.notes >= 0)
     pinned, sequences = fixed[pieces], journal.sequence[pieces]
     copies = group_copies(journal, pieces, least_share)
     alike = copies[:, None] if duplicates == "near" else journal.exact[pieces]
-    order = np.argsort(journal.repaired[pieces], kind="stable")  # an intact file stands for its repaired copies
+    order = np.argsort(journal.repaired[pieces], kind="stable")  # intact files before repaired copies
 
     roots = copies
     if ties:

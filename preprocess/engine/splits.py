@@ -1,18 +1,17 @@
-"""Which split every piece goes to: by content, by chance that the seed fixes, and as the user says.
+"""The split of every piece, drawn by content and seed, or fixed by the user.
 
-Pieces that belong together (copies, and files that ``--groups`` ties) form a *split group* and go to one split.  The
-split of a group is a hash of the seed and of the smallest content hash in it, so it depends neither on names nor on
-order.  If a split with a ratio above 0 would stay empty, the group whose hash lies nearest to it is moved there, from
-the split that has most.
+Pieces that belong together (copies, and files in one group of ``--groups``) form a *split group* and go to one split.
+The split of a group is a hash of the seed and of the smallest content hash in it, so it depends neither on names nor on
+order.  If a split with a ratio above 0 would stay empty, the group whose hash is nearest to its interval is moved
+there, from the split that has most groups.
 
-Where ``--groups``, or a group column, ties files, there are often few split groups of very different sizes, and chance
-alone would leave some splits far from their ratios.  Then groups are moved from split to split, or exchanged between
-two, always by the move that helps most, until none brings the shares of notes (frames, of recordings) closer to the
-ratios.
+With ``--groups``, or a group column, there are often few split groups of very different sizes, and a random draw leaves
+some splits far from their ratios.  Groups are then moved to another split, or exchanged between two, always by the move
+with the largest gain, until no move brings the shares of notes (of recordings: frames) closer to the ratios.
 
-``--splits`` fixes the split of files.  The rest of a split group follows.  If files of one group are fixed on different
-sides, the most protected side wins (test, then valid, then train), and copies on the others are left out; files that
-are no copies of those (only tied by ``--groups``) can't be fixed on different sides.
+``--splits`` fixes the split of files, and the rest of a split group follows.  If copies are fixed to different splits,
+the most protected split is used (test, then valid, then train), and the copies fixed to others are left out.  Files of
+one group of ``--groups`` that are not copies cannot be fixed to different splits.
 """
 
 from __future__ import annotations
@@ -28,7 +27,7 @@ from musicbert_plugin.tables import read_table
 
 SPLITS = ("train", "valid", "test")
 PROTECTED = ("test", "valid", "train")
-_EXCHANGES = 1 << 22  # pairs of split groups that are compared at most
+_EXCHANGES = 1 << 22  # largest number of pairs of split groups that are compared
 
 
 def parse_ratios(text: str) -> tuple[float, float, float]:
@@ -37,7 +36,7 @@ def parse_ratios(text: str) -> tuple[float, float, float]:
     Raises
     ------
     OptionError
-        Not three numbers of which none is below 0 and one above.
+        The text is not three numbers, none below 0 and at least one above.
     """
     try:
         ratios = [float(part) for part in text.split(",")]
@@ -64,12 +63,12 @@ def _rows(path: str, option: str, columns: tuple[str, str], delimiter: str) -> l
 
 
 def read_splits(path: str) -> dict[str, str]:
-    """File names and their splits from a CSV with columns ``file`` and ``split`` (others are passed over).
+    """File names and their splits from a CSV with columns ``file`` and ``split`` (others are ignored).
 
     Raises
     ------
     OptionError
-        Unreadable, columns missing, a split that is none of train, valid and test, or one file in two splits.
+        The file is unreadable, lacks a column, names a split other than train, valid and test, or puts a file in two.
     """
     splits: dict[str, str] = {}
     for name, split in _rows(path, "--splits", ("file", "split"), ","):
@@ -81,12 +80,12 @@ def read_splits(path: str) -> dict[str, str]:
 
 
 def read_groups(path: str) -> dict[str, str]:
-    """File names and their groups from a TSV with columns ``file`` and ``group``; rows without a group are passed over.
+    """File names and their groups from a TSV with columns ``file`` and ``group``; rows without a group are ignored.
 
     Raises
     ------
     OptionError
-        Unreadable, columns missing, or one file in two groups.
+        The table is unreadable, lacks a column, or puts a file in two groups.
     """
     groups: dict[str, str] = {}
     for name, group in _rows(path, "--groups", ("file", "group"), "\t"):
@@ -96,7 +95,7 @@ def read_groups(path: str) -> dict[str, str]:
 
 
 def chance(seed: int, key: int) -> float:
-    """A number in [0, 1) that the seed and a 64-bit key fix."""
+    """A pseudo-random number in [0, 1), a function of the seed and a 64-bit key."""
     digest = hashlib.blake2b(f"{seed} {key}".encode(), digest_size=8).digest()
     return int.from_bytes(digest, "big") / 2**64
 
@@ -109,7 +108,7 @@ def draw(keys: np.ndarray, fixed: np.ndarray, ratios: tuple[float, float, float]
     keys : uint64 [G]
         Content hash of each group, all different.
     fixed : int [G]
-        0, 1, 2 where the user has fixed train, valid or test; else -1.
+        0, 1, 2 for groups that the user has fixed to train, valid or test; else -1.
     ratios : (float, float, float)
         Sum 1.
     seed : int
@@ -121,7 +120,7 @@ def draw(keys: np.ndarray, fixed: np.ndarray, ratios: tuple[float, float, float]
     Raises
     ------
     OptionError
-        Fewer split groups than splits with a ratio above 0, and not all of them fixed.
+        There are fewer split groups than splits with a ratio above 0, and not all groups are fixed.
     """
     if len(keys) and (fixed >= 0).all():
         return fixed.astype(np.int8)
@@ -153,19 +152,19 @@ def draw(keys: np.ndarray, fixed: np.ndarray, ratios: tuple[float, float, float]
 
 
 def balance(split: np.ndarray, sizes: np.ndarray, fixed: np.ndarray, ratios: tuple[float, float, float]) -> np.ndarray:
-    """Move and exchange split groups until the splits hold their ratios of what is in them, as nearly as that leads.
+    """Move and exchange split groups greedily, so that the shares of the splits approach their ratios.
 
-    What shrinks is the sum over splits of (share - ratio)^2 / ratio, so that a small split counts as much as a large
-    one.  Equal moves are decided by the order of the split groups.  No split loses its last group.
+    Each step minimises the sum over splits of (share - ratio)^2 / ratio, which weighs deviations relative to the size
+    of a split.  Ties are decided by the order of the split groups.  No split loses its last group.
 
     Parameters
     ----------
     split : int8 [G]
-        Of every group, as :func:`draw` draws it.
+        The result of :func:`draw`.
     sizes : int [G]
         Notes or frames of each group.
     fixed : int [G]
-        0, 1, 2 where the user has fixed the split, which stays; else -1.
+        0, 1, 2 for groups whose split the user has fixed; else -1.
     ratios : (float, float, float)
         Sum 1.
 
@@ -196,10 +195,10 @@ def balance(split: np.ndarray, sizes: np.ndarray, fixed: np.ndarray, ratios: tup
                     ((held[side] + sign * change - ratios[side]) ** 2 - (held[side] - ratios[side]) ** 2) / ratios[side]
                     for side, sign in ((source, -1), (target, 1))
                 )
-                place = int(np.argmin(gain))
-                if gain.flat[place] < best:
-                    best = float(gain.flat[place])
-                    row, column = np.unravel_index(place, gain.shape) if gain.ndim == 2 else (place, None)
+                lowest = int(np.argmin(gain))
+                if gain.flat[lowest] < best:
+                    best = float(gain.flat[lowest])
+                    row, column = np.unravel_index(lowest, gain.shape) if gain.ndim == 2 else (lowest, None)
                     step = [(here[row], target)] + ([] if column is None else [(there[column], source)])
         if step is None:
             return split
@@ -213,7 +212,7 @@ def check_names(path: str, option: str, names: list[str], find: Callable[[str], 
     Raises
     ------
     OptionError
-        Tells the first such name and their number.
+        A name is missing; the message has the first one and their number.
     """
     missing = [name for name in names if find(name) < 0]
     if missing:

@@ -1,4 +1,4 @@
-"""Tables of labels: a column ``file`` (or ``file_path``), and a column for each kind of label."""
+"""Tables of labels: a column ``file`` (or ``file_path``), and one column per task."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from musicbert_plugin.files import as_listed
 from musicbert_plugin.tables import read_table
 
 FILE_COLUMNS = ("file", "file_path")
-OTHER_COLUMNS = ("length", "frames", "split", "clip", "recording", "bytes")  # of a table of labels that hold none
+OTHER_COLUMNS = ("length", "frames", "split", "clip", "recording", "bytes")  # columns that are not labels
 
 
 @dataclass(frozen=True)
@@ -19,11 +19,11 @@ class LabelTable:
     Attributes
     ----------
     columns : list of str
-        Kinds of labels.
+        The columns of labels.
     labels : dict of str to list of str
         From file to the cells of those columns.
     groups, splits : dict of str to str
-        Of files.
+        From file to its group or split.
     """
 
     columns: list[str] = field(default_factory=list)
@@ -38,12 +38,12 @@ def _cell(text: str) -> str:
 
 
 def read_labels(path: str, group_column: str = "") -> LabelTable:
-    """Read the labels, and the groups in ``group_column``, of a CSV.
+    """Read the labels of a CSV, and the groups in its column ``group_column``.
 
     Raises
     ------
     OptionError
-        It cannot be read, lacks the column of files or of groups, or has two rows that label a file differently.
+        The CSV cannot be read, lacks the column of files or of groups, or has two rows that label a file differently.
     """
     header, rows = read_table(path)
     key = next((column for column in FILE_COLUMNS if column in header), None)
@@ -54,12 +54,12 @@ def read_labels(path: str, group_column: str = "") -> LabelTable:
     table = LabelTable([name for name in header if name not in (*FILE_COLUMNS, *OTHER_COLUMNS, "")])
     for number, row in rows:
         if len(row) != len(header):
-            raise OptionError(f"{path}: line {number} has {len(row)} cells, but the head has {len(header)}.")
+            raise OptionError(f"{path}: line {number} has {len(row)} cells, but the header has {len(header)}.")
         cells = dict(zip(header, map(_cell, row), strict=True))
         name = as_listed(cells[key])
         labels = [cells[column] for column in table.columns]
         if table.labels.setdefault(name, labels) != labels:
-            raise OptionError(f"{path}: line {number} labels {name} otherwise than a line before it.")
+            raise OptionError(f"{path}: line {number} and an earlier line have different labels for {name}.")
         if group_column and cells[group_column]:
             table.groups[name] = cells[group_column]
     return table

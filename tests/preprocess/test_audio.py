@@ -487,7 +487,7 @@ def test_tables_that_cannot_be_read_are_told_in_one_sentence(build, tmp_path):
     soundfile.write(tmp_path / "x.wav", music(1), RATE)
     for text, expected in (
         ("name,genre\nx.wav,rock\n", "no column file or file_path"),
-        ("file,genre\nx.wav\n", "line 2 has 1 cells, but the head has 2"),
+        ("file,genre\nx.wav\n", "line 2 has 1 cells, but the header has 2"),
         ("file,genre\nx.wav,a\nx.wav,b\n", "line 3 labels x.wav otherwise"),
         ("", "no column file or file_path; its columns are none"),
     ):

@@ -1,4 +1,4 @@
-"""Tasks in worker processes of this machine, with a time limit for each; see ``workers``."""
+"""Runs tasks in worker processes of this machine, with a time limit for each; see ``workers``."""
 
 from __future__ import annotations
 
@@ -18,23 +18,23 @@ from preprocess.engine.cli import ProgressBar
 from preprocess.engine.workers import RunnerConfig, Task, Worker
 
 BATCH_FILES = 64
-BATCH_BYTES = 4 << 20  # of files whose bytes are sent along
-FUTILE_STARTS = 3  # workers in a row that end before their first task
+BATCH_BYTES = 4 << 20  # of tasks that carry the content of their file
+FUTILE_STARTS = 3  # largest number of consecutive workers that end before their first task
 
 
 @dataclass(frozen=True)
 class Progress:
-    """Number of tasks that are done with, and one that was lost: its number, and ``"timeout"`` or ``"crashed"``."""
+    """Number of tasks that ended, and, if one was lost, its number and ``"timeout"`` or ``"crashed"``."""
 
     files: int
     lost: tuple[int, str] | None = None
 
 
 class Executor(Protocol):
-    """Something that runs tasks; another engine than this machine's processes offers the same method."""
+    """The interface of everything that runs tasks."""
 
     def run(self, tasks: Iterable[Task], config: RunnerConfig, work_folder: Path) -> Iterator[Progress]:
-        """Process tasks; what becomes of them is in folders ``run-<number>`` of ``work_folder``.
+        """Process tasks; their results are written to folders ``run-<number>`` of ``work_folder``.
 
         Raises
         ------
@@ -142,7 +142,7 @@ class LocalExecutor:
 
     @staticmethod
     def _receive(worker: Worker) -> str:
-        """``"done"`` if the worker has finished its batch, ``"busy"`` if it begins with it, or ``"crashed"``."""
+        """``"done"`` if the worker has finished its batch, ``"busy"`` if it starts the batch, or ``"crashed"``."""
         try:
             complaint = worker.connection.recv()
             if complaint:
@@ -167,7 +167,7 @@ class _Call(NamedTuple):
 
 @dataclass(frozen=True)
 class _Function:
-    """Calls a function in the workers; the results are pickled to the run folder."""
+    """A runner configuration that calls a function and pickles the results to the run folder."""
 
     function: Callable[..., Any]
 
@@ -190,12 +190,12 @@ class _FunctionRunner:
 def call_all(
     function: Callable[..., Any], arguments: Sequence[tuple[Any, ...]], jobs: int, batch_files: int = 1
 ) -> tuple[dict[int, Any], dict[int, str]]:
-    """Call a function with each of several arguments, in worker processes, and show the progress.
+    """Call a function with each of several argument tuples, in worker processes, and show the progress.
 
     Parameters
     ----------
     function : callable
-        Of a module, so that a worker can import it.
+        Defined in a module, so that a worker can import it.
     arguments : sequence of tuple
     jobs : int
         Number of processes.
@@ -205,9 +205,9 @@ def call_all(
     Returns
     -------
     dict of int to result
-        By the index of their arguments.
+        The results, by the index of their arguments.
     dict of int to str
-        Indices of the calls that ended their process (``"crashed"``).
+        The calls whose process ended, by the same index, with the reason (``"crashed"``).
     """
     results: dict[int, Any] = {}
     lost: dict[int, str] = {}
@@ -221,7 +221,7 @@ def call_all(
                     lost[progress.lost[0]] = progress.lost[1]
         for path in Path(work_folder).glob("run-*/results.pickle"):
             with open(path, "rb") as file:
-                with contextlib.suppress(EOFError, pickle.UnpicklingError):  # the worker ended while it wrote
+                with contextlib.suppress(EOFError, pickle.UnpicklingError):  # the worker ended while writing
                     while True:
                         number, result = pickle.load(file)
                         results[number] = result
