@@ -1,8 +1,8 @@
-"""``python -m preprocess.attributes FILE...``: what MuseCoco's attributes say of MIDI files, a JSON line per file.
+"""``python -m preprocess.attributes FILE...``: MuseCoco's attributes of MIDI files, a JSON line per file.
 
 Each line holds ``file``, ``bars`` ([begin, end) of the piece without its leading silence), ``values`` (from attribute
-to value, as told in ``musicbert_plugin.codecs.attributes``; null is NA) and ``tokens``, the 63 command words.  With
-``--words`` it is a request instead, such as ``piano no-drum key=minor bars=16``, as ``fairseq-interactive`` reads it.
+to value, see ``musicbert_plugin.codecs.attributes``; null is NA) and ``tokens``, the 63 command words.  With
+``--words``, each line is a request that ``fairseq-interactive`` reads, such as ``piano no-drum key=minor bars=16``.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from preprocess.engine.encode_decode import naming
 
 
 def parse_bars(text: str) -> tuple[int, int | None]:
-    """``BEGIN:END`` as two numbers, either of which may be left out; without END, the piece's.
+    """Parse ``BEGIN:END``, either of which may be left out: BEGIN is 0 by default, and END the end of the piece (None).
 
     Raises
     ------
@@ -41,16 +41,15 @@ def parse_bars(text: str) -> tuple[int, int | None]:
 def attributes_of(
     path: str, bars: tuple[int, int | None], *, legacy: bool, chords: bool, given: dict[str, Any]
 ) -> tuple[list[int], dict[str, Any]]:
-    """Bars and values of a file's attributes.
+    """The bars [begin, end) of a file, and their attribute values.
 
     Raises
     ------
     ScoreError
-        The file is no music.
+        The file cannot be read as music.
     OptionError
-        It has no such bars.
+        The file has no such bars.
     """
-
     grid = grid_of(read_midi(path))
     if grid.lost:
         say(f"{path}: lost: {', '.join(f'{reason} ({count})' for reason, count in sorted(grid.lost.items()))}")
@@ -79,7 +78,6 @@ def parser() -> argparse.ArgumentParser:
 
 def main(arguments: list[str]) -> int:
     """Run the command; returns its status."""
-
     options = parser().parse_args(arguments)
     bars = parse_bars(options.bars)
     given = read_given(options.labels) if options.labels else {}
@@ -94,7 +92,7 @@ def main(arguments: list[str]) -> int:
     status = DONE
     for file in options.files:
         try:
-            where, values = attributes_of(
+            bar_range, values = attributes_of(
                 file, bars, legacy=options.legacy, chords=options.chords, given=given.get(escaped(file), {})
             )
         except (ScoreError, OptionError) as error:
@@ -106,7 +104,7 @@ def main(arguments: list[str]) -> int:
             line = request_words(classes, values)
         else:
             line = json.dumps(
-                {"file": escaped(file), "bars": where, "values": values, "tokens": command_words_of(classes)}
+                {"file": escaped(file), "bars": bar_range, "values": values, "tokens": command_words_of(classes)}
             )
         sys.stdout.write(line + "\n")
         sys.stdout.flush()

@@ -2,29 +2,30 @@
 
 SRC is a folder, ``.zip`` or ``.tar.gz`` of audio files, single files, a ``.txt`` list of paths, or a manifest:
 
-``.tsv``   wav2vec's: the first line a folder, then a line ``path<TAB>samples`` per file (the number is not used)
+``.tsv``   wav2vec's: a first line with a folder, then a line ``path<TAB>samples`` per file (the number is ignored)
 ``.csv``   M3BERT's: a column ``file_path``, relative to the CSV's folder; ``length`` is not used, and each other column
            holds labels
 
-Several manifests named ``train``, ``valid`` (or ``dev``) and ``test`` fix the split of what they list.  With
-``--num-features F`` the files are ``.npy`` features instead of recordings: (T, F), (F, T), or (N, T, F), N clips.
-Object arrays are refused, since reading them means running pickled code.
+Manifests named ``train``, ``valid`` (or ``dev``) and ``test`` fix the splits of the files that they list.  With
+``--num-features F`` the files are ``.npy`` features instead of recordings: (T, F), (F, T), or (N, T, F), N excerpts.
+Object arrays are refused, since reading them would run pickled code.
 
-Each file becomes one clip (or N), as long as it is; training draws crops from it.  A file is left out, with its reason
-in ``manifest.jsonl`` and a sentence on stderr, if it is ``undecodable``, ``too short``, ``too long``, ``silent`` (never
-above -80 dB), holds ``NaN``, or is ``not features``.  Features are held to the same: a clip of T frames is as long as
-``--frame-rate`` says, and one whose frames are all equal is silent.  One bad clip of N leaves out the file.
-A recording is as long as what is decoded of it, whatever its head says, and decoding stops at ``--max-seconds``.
+Each file becomes one item (or N) of its full length; training draws windows from it.  A file is left out, with its
+reason in ``manifest.jsonl`` and on stderr, if it is ``undecodable``, ``too short``, ``too long``, ``silent`` (never
+above -80 dB), holds ``NaN``, or is ``not features``.  The same applies to features: ``--frame-rate`` gives the length
+of T frames, and features whose frames are all equal are silent.  If one of N excerpts fails, the whole file is left
+out.  The length of a recording is that of its decoded samples, whatever its header says; decoding stops at
+``--max-seconds``.
 
-What the folder holds is described in ``musicbert_plugin.data.spectrogram_folder``, and what the features are in
-``musicbert_plugin.audio.front_end``.  Copies are recordings with equal samples, and near copies (another file format,
-loudness or sample rate) those with like fingerprints, see ``preprocess.engine.audio_fingerprints``; all are on one
-side of the split, and but for ``--duplicates keep`` only one of them is stored.  What a split is drawn by are the
-samples at the front-end's rate: to compare front-ends of different rates on the same files, give ``--splits CSV``.
+``musicbert_plugin.data.spectrogram_folder`` describes the dataset folder, and ``musicbert_plugin.audio.front_end`` the
+features.  Copies are recordings with equal samples, and near copies (another file format, loudness or sample rate)
+those with similar fingerprints, see ``preprocess.engine.audio_fingerprints``.  All copies go to one split, and only one
+is stored, unless ``--duplicates keep`` is given.  Splits are drawn by the samples at the front-end's rate; to compare
+front-ends of different rates on the same splits, use ``--splits CSV``.
 
-Labels come from ``--labels CSV`` (a column ``file``, then one per task) or from M3BERT's CSV.  Cells are kept as they
-are: ``/`` between several labels, ``arousal/valence`` as two numbers, and an empty cell, or ``nan``, where a clip is
-not labelled.  ``--group-column`` names the column whose equal cells stay in one split (album, performer).
+Labels come from ``--labels CSV`` (a column ``file``, then one per task) or from M3BERT's CSV.  Cells are stored
+unchanged: ``/`` separates several labels, ``arousal/valence`` is two numbers, and an empty cell or ``nan`` is a missing
+label.  ``--group-column`` names a column (album, performer); files with equal cells in it go to one split.
 """
 
 from __future__ import annotations
@@ -54,7 +55,7 @@ from preprocess.engine.tables import LabelTable, read_labels
 
 MANIFESTS = (".tsv", ".csv")
 DEFAULT_FRONT_END = "logmel96"
-FEATURES = "npy"  # instead of a front-end: features that something unknown made
+FEATURES = "npy"  # the name of the front-end if the features are from an unknown one
 NPY_MAGIC = b"\x93NUMPY"
 LARGEST_HALF = 65504.0
 Rows = NDArray[np.float32]
@@ -64,19 +65,19 @@ SPLIT_NAMES = {"train": "train", "valid": "valid", "dev": "valid", "validation":
 
 @dataclass
 class AudioBuildOptions(BuildOptions):
-    """What every builder takes, with time enough for an hour of music."""
+    """The options of every builder, with a time limit that suffices for an hour of music."""
 
     time_limit: float = option(600.0, "seconds after which a worker that is stuck at a file is ended", metavar="S")
 
 
 @dataclass
 class AudioOptions:
-    """What only the audio builder takes."""
+    """The options of the audio builder alone."""
 
     front_end: str = option(
         "",
         "logmel96 (the default; any number of bands), musicoder324 or m3bert324 (both need librosa); "
-        "with --num-features: what made the features, if it was one of these",
+        "with --num-features: the front-end that made the features, if it is one of these",
         metavar="NAME",
     )
     sample_rate: int = option(0, "Hz, instead of the front-end's", metavar="HZ")
@@ -89,11 +90,11 @@ class AudioOptions:
     tuning: str = option(
         "", "of chroma and chroma-CQT: semitones above 440 Hz, or estimate (the default: librosa's for each recording)"
     )
-    num_features: int = option(0, "the files are .npy features with so many features", metavar="F")
+    num_features: int = option(0, "number of features per frame; the files are .npy features", metavar="F")
     frame_rate: float = option(0.0, "frames per second of .npy features, instead of the front-end's", metavar="R")
-    max_frames: int = option(0, "store the middle so many frames of longer clips (0: store all)", metavar="T")
-    min_seconds: float = option(0.5, "leave out shorter clips", metavar="S")
-    max_seconds: float = option(3600.0, "leave out longer clips", metavar="S")
+    max_frames: int = option(0, "of longer files, store only the T frames in the middle (0: store all)", metavar="T")
+    min_seconds: float = option(0.5, "leave out shorter files", metavar="S")
+    max_seconds: float = option(3600.0, "leave out longer files", metavar="S")
     max_bytes: int = option(2**30, "leave out larger files")
     on_the_fly: bool = option(False, "store no features: training decodes the recordings, which must stay in place")
     labels: str = option("", "CSV with a column file and a column of labels per task", metavar="CSV")
@@ -102,10 +103,10 @@ class AudioOptions:
 
 @dataclass(frozen=True)
 class AudioSpec:
-    """How a recording, or an array of features, becomes clips; see ``dataset_spec.DatasetSpec``.
+    """How a recording, or an array of features, becomes items; see ``dataset_spec.DatasetSpec``.
 
-    ``settings_of_front_end`` are those of a :class:`musicbert_plugin.audio.front_end.FrontEnd`: what is sent to the
-    workers needs no torch.
+    ``settings_of_front_end`` are those of a :class:`musicbert_plugin.audio.front_end.FrontEnd`, so that unpickling a
+    spec needs no torch.
     """
 
     settings_of_front_end: dict[str, Any]
@@ -125,18 +126,18 @@ class AudioSpec:
 
     @property
     def suffixes(self) -> tuple[str, ...]:
-        """Of audio files, or of arrays."""
+        """Suffixes of audio files, or of arrays."""
         from musicbert_plugin.audio.decoding import SUFFIXES
 
         return (".npy",) if self.num_features else SUFFIXES
 
     @property
     def largest_file(self) -> int:
-        """Bytes."""
+        """Size in bytes above which a file is left out."""
         return self.max_bytes
 
     def read_piece(self, data: bytes, name: str) -> Piece:
-        """The clips of a file, or a :class:`RecordingError`."""
+        """Read the items of a file; raises :class:`RecordingError` if it cannot be used."""
         about: dict[str, Any] = {}
         if self.num_features:
             clips = read_features(data, self.num_features, name)
@@ -174,7 +175,7 @@ class AudioSpec:
         if front is None:
             import torch
 
-            torch.set_num_threads(1)  # there is a worker for each core, and a sum's order must not depend on threads
+            torch.set_num_threads(1)  # each core has a worker, and the order of sums must not depend on threads
             front = self.__dict__["_made"] = FrontEnd.of(self.settings_of_front_end)
         return front
 
@@ -184,7 +185,7 @@ class AudioSpec:
         recording = probe(data, name)
         rate = self._front_end().sample_rate
         longest = int(min(self.max_seconds * rate, 2**62))
-        samples = decode(data, rate, 0, longest + 1, name=name)  # whatever the head says, and no more than that
+        samples = decode(data, rate, 0, longest + 1, name=name)  # the length in the header may be wrong
         if len(samples) > longest:
             raise RecordingError(
                 "too long", f"{name}: more than {self.max_seconds:g} seconds; --max-seconds accepts no more than that."
@@ -199,9 +200,9 @@ class AudioSpec:
         return samples, about
 
     def _require_music(self, clips: list[Rows], name: str) -> None:
-        """Refuse features, [T, F] each, as recordings of that length and loudness are refused."""
+        """Raise :class:`RecordingError` for features, [T, F] each, that are too short, too long or silent."""
         for number, clip in enumerate(clips):
-            where = f"{name}, clip {number}" if len(clips) > 1 else name
+            where = f"{name}, excerpt {number}" if len(clips) > 1 else name
             seconds = len(clip) / self.frame_rate
             if seconds < self.min_seconds:
                 raise RecordingError(
@@ -223,7 +224,7 @@ class AudioSpec:
         return clip[start : start + self.max_frames]
 
     def left_out(self, reason: str) -> bool:
-        """Every reason is named: a collection of recordings is not expected to hold what can't be used."""
+        """False: no reason is expected, so each file that is left out is reported."""
         return False
 
     def line(self, item: Item) -> str:
@@ -235,7 +236,7 @@ class AudioSpec:
         return b""
 
     def settings(self) -> dict[str, Any]:
-        """What decides the content of the clips."""
+        """The options that determine the items."""
         return {
             "front_end": self.settings_of_front_end,
             "num_features": self.num_features,
@@ -247,7 +248,7 @@ class AudioSpec:
         }
 
     def versions(self) -> dict[str, str]:
-        """Of all that decodes and computes."""
+        """Versions of the libraries that decode and compute."""
         if self.num_features:
             return {}
         from importlib.metadata import version
@@ -259,22 +260,22 @@ class AudioSpec:
 
 
 def read_features(data: bytes, width: int, name: str) -> list[Rows]:
-    """The clips of a ``.npy`` file, float32 [T, F] each; nothing pickled is ever loaded.
+    """The excerpts in a ``.npy`` file, float32 [T, F] each; pickled arrays are refused.
 
     Parameters
     ----------
     data : bytes
     width : int
-        F.  An array of shape (F, F) is taken as it stands, time first.
+        F.  An array of shape (F, F) is read with time first.
     name : str
 
     Raises
     ------
     RecordingError
-        ``not features``: no array of real numbers of a shape that is accepted, or empty; ``NaN``.
+        ``not features``: not an array of real numbers of an accepted shape, or empty; ``NaN``.
     """
     try:
-        if not data.startswith(NPY_MAGIC):  # numpy would take it for a pickle, and say so
+        if not data.startswith(NPY_MAGIC):  # numpy would report it as a pickle
             raise ValueError("it does not begin as a .npy file does")
         array = np.load(io.BytesIO(data), allow_pickle=False)
     except (ValueError, OSError, EOFError) as error:
@@ -294,25 +295,25 @@ def read_features(data: bytes, width: int, name: str) -> list[Rows]:
     if clips.shape[2] != width:
         raise RecordingError("not features", f"{name}: shape {array.shape} holds no {width} features (--num-features).")
     if not np.isfinite(clips).all():
-        raise RecordingError("NaN", f"{name}: holds values that are no finite numbers.")
+        raise RecordingError("NaN", f"{name}: holds values that are not finite.")
     return [np.ascontiguousarray(clip, np.float32) for clip in clips]
 
 
 def moments(rows: NDArray[np.floating]) -> NDArray[np.float64]:
-    """Count, means and sums of squared deviations of the columns of [T, F], float64 [2 F + 1]."""
+    """Count, and means and sums of squared deviations of the columns of [T, F]; float64 [2 F + 1]."""
     exact = rows.astype(np.float64)
     mean = exact.mean(0)
     return np.concatenate(([float(len(exact))], mean, ((exact - mean) ** 2).sum(0)))
 
 
 class Moments:
-    """Mean and standard deviation over clips, joined pairwise without cancellation (Chan, Golub and LeVeque 1979)."""
+    """Mean and standard deviation over items, merged without cancellation (Chan, Golub and LeVeque 1979)."""
 
     def __init__(self, width: int) -> None:
         self._count, self._mean, self._squares = 0.0, np.zeros(width), np.zeros(width)
 
     def add(self, values: NDArray[np.float64]) -> None:
-        """Join a clip's :func:`moments`."""
+        """Merge the :func:`moments` of an item."""
         width = len(self._mean)
         count, mean, squares = values[0], values[1 : width + 1], values[width + 1 :]
         total = self._count + count
@@ -323,17 +324,17 @@ class Moments:
 
     @property
     def mean(self) -> list[float]:
-        """Of every column; 0 without clips."""
+        """Mean of every column; 0 without items."""
         return self._mean.tolist()
 
     @property
     def std(self) -> list[float]:
-        """Of every column; 1 without clips."""
+        """Standard deviation of every column; 1 without items."""
         return np.sqrt(self._squares / self._count).tolist() if self._count else [1.0] * len(self._mean)
 
 
 def tables_of(given: list[str], options: AudioOptions) -> LabelTable:
-    """What ``--labels`` and the sources' own CSVs say, joined; and the splits that manifests' names fix."""
+    """The merged tables of ``--labels`` and of CSV sources, and the splits fixed by the names of manifests."""
     paths = [path for path in given if path.lower().endswith(".csv")] + ([options.labels] if options.labels else [])
     if options.group_column and not paths:
         raise OptionError(
@@ -358,7 +359,7 @@ def tables_of(given: list[str], options: AudioOptions) -> LabelTable:
 
 
 class ClipsWriter(SidecarWriter):
-    """Writes a table of clips per split, and collects the statistics of the features."""
+    """Writes a table of items per split, and computes the statistics of the features."""
 
     def __init__(self, spec: AudioSpec, layout: dict[str, Any], table: LabelTable) -> None:
         self._spec, self._layout, self._table = spec, layout, table
@@ -369,23 +370,23 @@ class ClipsWriter(SidecarWriter):
         self._moments = Moments(len(layout["feature_names"]))
 
     def description(self) -> dict[str, Any]:
-        """What decides the bytes beside the container."""
+        """A hash of all that determines the bytes of the tables."""
         given = ", ".join(f"{name}={value!r}" for name, value in vars(self._table).items())
-        text = f"(Table({given}), {self._layout!r})"  # as unfinished and finished datasets have been described so far
+        text = f"(Table({given}), {self._layout!r})"  # this form is hashed in existing datasets
         return {"labels_sha256": hashlib.sha256(text.encode()).hexdigest()[:32]}
 
     def check(self, collection: Collection) -> None:
-        """Whether the tables and the source have to do with each other."""
+        """Raise :class:`OptionError` if no labelled file is in the source, or for ``--on-the-fly`` on an archive."""
         self._collection = collection
         if self._spec.on_the_fly and not all(isinstance(source, Folder | Files) for source in collection.sources):
-            raise OptionError("--on-the-fly decodes recordings while training, which can't be done in an archive.")
+            raise OptionError("--on-the-fly decodes recordings while training, which is not possible in an archive.")
         absent = [name for name in self._table.labels if collection.find(name) < 0]
         if absent:
             say(
                 f"{len(absent):,} files with labels are not in the source, the first is {absent[0]}; they are left out."
             )
         if self._table.labels and len(absent) == len(self._table.labels):
-            raise OptionError(f"none of the files with labels is in the source; {absent[0]} would be a path inside it.")
+            raise OptionError(f"none of the files with labels is in the source; {absent[0]} must be a path inside it.")
 
     def begin(self, out: Path) -> None:
         """Open the tables."""
@@ -395,7 +396,7 @@ class ClipsWriter(SidecarWriter):
             csv.writer(table, lineterminator="\n").writerow(fixed + self._table.columns)
 
     def add(self, index: int, split: str, sidecars: dict[str, Any]) -> dict[str, Any]:
-        """Note a file's clips; returns what the manifest says of it."""
+        """Write the rows of a file's items; returns its entries for the manifest."""
         name = self._collection.names[index]
         labels = self._table.labels.get(name, [""] * len(self._table.columns))
         writer = csv.writer(self._tables[split], lineterminator="\n")
@@ -412,7 +413,7 @@ class ClipsWriter(SidecarWriter):
         number = self._collection.source_of(index)
         name = self._collection.names[index][len(self._collection.prefixes[number]) :]
         source = self._collection.sources[number]
-        assert isinstance(source, Folder | Files)  # as check() has made sure
+        assert isinstance(source, Folder | Files)  # checked by check()
         return escaped(os.path.abspath(source.path_of(name)))
 
     def finish(self) -> dict[str, Any]:
@@ -423,7 +424,7 @@ class ClipsWriter(SidecarWriter):
 
 
 def front_end_of(options: AudioOptions) -> Any:
-    """The front-end that options choose.
+    """The front-end that the options select.
 
     Raises
     ------
@@ -448,7 +449,7 @@ def front_end_of(options: AudioOptions) -> Any:
 
 
 def layout_of(front: Any, options: AudioOptions) -> dict[str, Any]:
-    """What ``config.json`` says of the columns and frames."""
+    """The entries of ``config.json`` about columns and frames."""
     width = options.num_features
     if width and (width != front.num_features or not options.front_end):
         return {
@@ -466,12 +467,7 @@ def layout_of(front: Any, options: AudioOptions) -> dict[str, Any]:
 
 
 def check(options: AudioOptions, front: Any) -> None:
-    """Refuse what can't go together.
-
-    Raises
-    ------
-    OptionError
-    """
+    """Raise :class:`OptionError` for options that are out of range or contradict each other."""
     if options.num_features < 0 or options.max_frames < 0 or options.frame_rate < 0:
         raise OptionError("--num-features, --max-frames and --frame-rate: numbers above 0 are needed.")
     if not 0 <= options.min_seconds < options.max_seconds:
@@ -482,9 +478,9 @@ def check(options: AudioOptions, front: Any) -> None:
         what = ".npy features are stored already" if options.num_features else f"{front.name} takes too long for that"
         raise OptionError(f"--on-the-fly computes log-mels of recordings; {what}.")
     if options.on_the_fly and options.max_frames:
-        raise OptionError("--on-the-fly --max-frames: with --on-the-fly nothing is stored; training crops by itself.")
+        raise OptionError("--on-the-fly --max-frames: with --on-the-fly no features are stored that could be cropped.")
     if options.frame_rate and not options.num_features:
-        raise OptionError("--frame-rate: only .npy features need it; for recordings there are --sample-rate and --hop.")
+        raise OptionError("--frame-rate applies to .npy features only; recordings take --sample-rate and --hop.")
     if front.stack and not options.num_features:
         from importlib.util import find_spec
 

@@ -1,31 +1,29 @@
-"""Real scores without a download: the corpus inside the ``music21`` package, written as MIDI files.
+"""Real scores without a download: the corpus of the ``music21`` package, written as MIDI files.
 
     python -m preprocess.corpus --dest DIR [--collections bach palestrina:100 ryansMammoth:200] [--jobs N]
 
 Writes ``DIR/<collection>/<piece>.mid``: by default the Bach chorales, a hundred mass movements of Palestrina and two
-hundred fiddle tunes of Ryan's Mammoth Collection, all in the public domain as music.  A number after a collection
-takes that many of its pieces, evenly spread over their names.  Files that are there already are kept, so a stopped run
-goes on where it was; files of a version that wrote them otherwise (``DIR/corpus.json`` states the version) are written
-anew.  A score that music21 cannot write (badly nested repeats, say) is named on stderr and left out, which is expected
-of a few and no failure.
+hundred fiddle tunes of Ryan's Mammoth Collection, all in the public domain as music.  ``:N`` after a collection takes N
+of its pieces, evenly spread over their names.  Existing files are kept, so a stopped run can be resumed; files of
+another version of the format (stated in ``DIR/corpus.json``) are written anew.  A score that music21 cannot write (for
+example one with badly nested repeats) is named on stderr and left out; this is expected of a few and no failure.
 
-music21 reads the scores and makes the MIDI; it is needed for this command alone (``requirements-quickstart.txt``).
+music21 reads the scores and writes the MIDI; only this command needs it (``requirements-quickstart.txt``).
 
 Bar lines
 ---------
 A MIDI file has no bar lines: readers count bars from tick 0 by the time signatures.  music21 writes the notes of a
-pickup at tick 0 and the time signatures as they are printed, which shifts every later bar line by the pickup, and
-again at every incomplete measure.  Here the bar lines of the MIDI file are those of the score, repeats played
-(:func:`bars_of`):
+pickup at tick 0 and the time signatures as printed, which shifts every later bar line by the pickup, and again at every
+incomplete measure.  This command keeps the bar lines of the score, with its repeats played (:func:`bars_of`):
 
 * a first measure that is shorter than its time signature becomes a whole bar that begins with a rest;
 * consecutive short measures that add up to one bar of their time signature, as around a repeat mark, are one bar;
 * any other measure whose length is not that of its time signature gets a time signature of its own (3/8 for three
   eighths), and the next measure restores the printed one;
-* a time signature inside a measure holds from the next measure on.
+* a time signature inside a measure applies from the next measure on.
 
 A short last measure stays a bar of the printed time signature.  A score with a measure whose length no time signature
-can state (a third of a quarter note, say) is left out.
+can express (for example a third of a quarter note) is left out.
 """
 
 from __future__ import annotations
@@ -48,19 +46,19 @@ from preprocess.engine.executors.local import call_all
 DEFAULT_COLLECTIONS = ("bach", "palestrina:100", "ryansMammoth:200")
 _FORMATS = {".mxl", ".xml", ".musicxml", ".krn", ".abc"}
 _FINEST_DENOMINATOR = 64  # of time signatures
-_VERSION = {"format": 2}  # of the files; 1 (without corpus.json) had the bar lines of pickups shifted
+_VERSION = {"format": 2}  # of the files; in format 1 (without corpus.json), pickups shifted the bar lines
 
 Meter = tuple[int, int]
 """Numerator and denominator of a time signature."""
 
 
 def corpus_pieces(collections: tuple[str, ...] | list[str]) -> list[tuple[str, Path]]:
-    """The scores of collections, each written ``name`` or ``name:count``, as (collection, path), sorted.
+    """The scores of collections, each given as ``name`` or ``name:count``, as (collection, path), sorted.
 
     Raises
     ------
     OptionError
-        music21 is not installed, or a collection is not in its corpus or its count is not a number above 0.
+        music21 is not installed, a collection is not in its corpus, or a count is not a number above 0.
     """
     try:
         from music21 import corpus
@@ -78,7 +76,7 @@ def corpus_pieces(collections: tuple[str, ...] | list[str]) -> list[tuple[str, P
             raise OptionError(f"--collections: music21 has no {name!r}; it has {', '.join(sorted(paths))}.")
         if count and not (count.isdigit() and int(count) > 0):
             raise OptionError(f"--collections: {choice!r} should end with a number of pieces above 0.")
-        found = sorted({path.stem: path for path in paths[name]}.values())  # some pieces lie there in two formats
+        found = sorted({path.stem: path for path in paths[name]}.values())  # some pieces exist in two formats
         take = min(int(count), len(found)) if count else len(found)
         pieces += [(name, found[i * len(found) // take]) for i in range(take)]
     return pieces
@@ -98,14 +96,14 @@ def bars_of(measures: Sequence[tuple[Fraction, Meter]]) -> tuple[Fraction, list[
     Returns
     -------
     Fraction
-        Length in quarter notes of the rest before the first note: what a pickup lacks, or 0.
+        Length in quarter notes of the rest that completes the bar of a pickup, or 0.
     list of (Fraction, (int, int))
         Onset in quarter notes, the rest included, and time signature of each bar.
 
     Raises
     ------
     ScoreError
-        Reason ``"unsupported meter"``: a measure has a length that no time signature can state.
+        Reason ``"unsupported meter"``: a measure has a length that no time signature can express.
     """
     bars: list[tuple[Fraction, Meter]] = []
     rest = onset = Fraction(0)
@@ -135,15 +133,15 @@ def bars_of(measures: Sequence[tuple[Fraction, Meter]]) -> tuple[Fraction, list[
 
 
 def _meter_of(length: Fraction, denominator: int, measure: int) -> Meter:
-    """The time signature of a length in quarter notes, with this denominator or the next possible one."""
+    """The time signature of a length in quarter notes, with the smallest possible denominator from this one on."""
     while (length * denominator / 4).denominator > 1 and denominator < _FINEST_DENOMINATOR:
         denominator *= 2
     numerator = length * denominator / 4
     if numerator.denominator > 1:
         raise ScoreError(
             "unsupported meter",
-            f"measure {measure + 1} of those played has a length of {length} quarter notes; accepted is what a time "
-            f"signature with a denominator up to {_FINEST_DENOMINATOR} can state.",
+            f"measure {measure + 1} (repeats counted) has a length of {length} quarter notes, which no time signature "
+            f"with a denominator up to {_FINEST_DENOMINATOR} can express.",
         )
     return int(numerator), denominator
 
@@ -184,7 +182,7 @@ def set_bars(file: Any, rest: Fraction, bars: Sequence[tuple[Fraction, Meter]]) 
     rest : Fraction
         Quarter notes.
     bars : sequence of (Fraction, (int, int))
-        As :func:`bars_of` gives them.
+        The result of :func:`bars_of`.
     """
     from music21.meter import TimeSignature
     from music21.midi import ChannelVoiceMessages, DeltaTime, MetaEvents
@@ -209,7 +207,7 @@ def set_bars(file: Any, rest: Fraction, bars: Sequence[tuple[Fraction, Meter]]) 
                     )
                     events.append((offsetToMidiTicks(onset), change))
                 meter = numerator, denominator
-            # The end of the track stays last; a time signature after it would be lost.
+            # The end-of-track event stays last, since readers ignore events after it.
             events.sort(key=lambda event: (event[1].type == MetaEvents.END_OF_TRACK, event[0]))
         track.events, before = [], 0
         for tick, event in events:
@@ -220,7 +218,7 @@ def set_bars(file: Any, rest: Fraction, bars: Sequence[tuple[Fraction, Meter]]) 
 
 
 def write_piece(task: tuple[Path, Path]) -> str:
-    """Write one score as MIDI; the reason why it could not be written, or nothing."""
+    """Write a score (source, target) as MIDI; returns the reason if it cannot be written, else an empty string."""
     source, target = task
     if target.exists():
         return ""
@@ -238,13 +236,13 @@ def write_piece(task: tuple[Path, Path]) -> str:
             if measures:
                 set_bars(file, *bars_of(measures))
             unfinished.write_bytes(file.writestr())
-    except Exception as error:  # music21 raises its own types, a dozen of them, none with a common base
+    except Exception as error:  # music21 raises about a dozen types without a common base
         return f"{source.name}: {type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"
     return ""
 
 
 def forget_old_files(folder: Path, files: Sequence[Path]) -> int:
-    """Remove those of ``files`` that another version wrote to ``folder``, and state this version; their number."""
+    """If ``folder`` has another version, remove ``files`` and state this version; returns the number removed."""
     version = folder / "corpus.json"
     text = json.dumps(_VERSION) + "\n"
     if version.is_file() and version.read_text(encoding="utf-8") == text:
@@ -279,7 +277,7 @@ def main(arguments: list[str] | None = None) -> int:
         return 2
     if old:
         print(
-            f"corpus: {old} files of an earlier version, which placed bar lines otherwise, are written anew",
+            f"corpus: {old} files of an earlier version, which had other bar lines, are written anew",
             file=sys.stderr,
         )
     outcomes, lost = call_all(write_piece, [(task,) for task in tasks], options.jobs, batch_files=4)

@@ -1,39 +1,40 @@
-"""``python -m preprocess.render SRC --dest DIR``: labelled sound from MIDI, for models of recordings.
+"""``python -m preprocess.render SRC --dest DIR``: labelled recordings rendered from MIDI, for audio models.
 
     python -m preprocess.render MIDI_FOLDER --dest DIR [--programs own violin 73 ...] [--tempi own 60-180 ...]
                                 [--clips 4] [--seconds 10] [--labels CSV]
 
-SRC is what the other builders take: folders, archives, MIDI files, lists.  Of every piece ``--clips`` excerpts of
-``--seconds`` are rendered (0: the whole piece), each with a program and a tempo of those given:
+SRC is as for the other builders: folders, archives, MIDI files, lists.  From every piece, ``--clips`` excerpts of
+``--seconds`` (0: the whole piece) are rendered, each with one of the programs and one of the tempi given:
 
-``--programs``  numbers 0..127 or General MIDI names play all melodic notes of the excerpt; ``own``: as the file says.
-                They take turns, in an order drawn for each piece, so that each is heard about equally often.
-``--tempi``     quarter notes per minute; ``60-180`` draws between both, evenly in ratio; ``own``: as the file says.
-                They take turns, too.
+``--programs``  numbers 0..127 or General MIDI names, used for all melodic notes of the excerpt; ``own``: as in the
+                file.  Excerpts take them in turn, in an order drawn for each piece, so all are about equally frequent.
+``--tempi``     quarter notes per minute; ``60-180`` draws from a log-uniform distribution; ``own``: as in the file.
+                Excerpts take them in turn, too.
 
-An excerpt begins with a note, at a place that is drawn, and holds what begins in it.  It is brought to ``--level``
-decibels (root of the mean square, below full scale), so that no label can be read off how loud a file is.
+An excerpt begins at a random onset and holds the notes that begin in it.  It is scaled to a root mean square of
+``--level`` decibels relative to full scale, so that loudness reveals no label.
 
-Everything is drawn from the seed and the piece's name: the same files, options and synthesiser give the same bytes,
-whatever the number of workers.  A run that was stopped goes on where it was; clips of a file that has changed since
-the last finished run are rendered anew.
+All random numbers depend on the seed and the piece's name: the same files, options and synthesiser give the same bytes
+with any number of workers.  A stopped run can be resumed; excerpts of a file that has changed since the last finished
+run are rendered anew.
 
 Written to DIR:
 
 ``<piece>_<k>.wav``  one channel, 16 bits
-``labels.csv``       ``file``; ``piece``, equal for copies of a piece, and therefore the column to keep together;
-                     ``composer``, the folder in which the MIDI file lies, if it lies in one; ``instrument``,
-                     the program's name (with ``own``: of the notes that sound longest); ``tempo``, mean quarter notes
-                     per minute; then the columns of ``--labels``, a CSV with a column ``file`` about the MIDI files,
-                     whose own ``composer`` counts for more
-``manifest.jsonl``   a line per MIDI file: its content hash and clips, or why there are none; ``repaired``, how many of
-                     its data bytes had to be repaired (absent if none)
+``labels.csv``       ``file``; ``piece``, equal for copies of a piece, and therefore a group column for the split;
+                     ``composer``, the top folder of the MIDI file, if it is in one; ``instrument``, the name of the
+                     program (with ``own``: the one that sounds longest); ``tempo``, mean quarter notes per minute; then
+                     the columns of ``--labels``, a CSV with a column ``file`` about the MIDI files, whose ``composer``
+                     takes precedence
+``manifest.jsonl``   a line per MIDI file: its content hash and clips, or why there are none; ``repaired``, the number
+                     of its data bytes that were repaired (absent if none)
 ``render.json``      options, versions and, for fluidsynth, the sound font's hash
 
-so that ``python -m preprocess.audio build DIR/labels.csv --dest DATA --group-column piece --duplicates keep`` goes on.
+``python -m preprocess.audio build DIR/labels.csv --dest DATA --group-column piece --duplicates keep`` makes a dataset
+of them.
 
-fluidsynth renders where it is installed with a sound font, else the synthesiser of ``synthesis``; ``--synthesiser``
-chooses.  Limits: controllers, pedals and bends are not rendered, see ``codecs.score``.
+By default fluidsynth renders if it is installed with a sound font, else the synthesiser of ``synthesis``; see
+``--synthesiser``.  Limits: controllers, pedals and bends are not rendered, see ``codecs.score``.
 """
 
 from __future__ import annotations
@@ -77,44 +78,44 @@ SOUND_FONTS = tuple(
     for name in ("TimGM6mb.sf2", "FluidR3_GM.sf2", "default-GM.sf2", "default.sf2")
 )
 OWN = "own"
-TICKS_PER_SECOND = 960  # of the MIDI files for fluidsynth: 480 a quarter note at 120 of them a minute
+TICKS_PER_SECOND = 960  # of the MIDI files for fluidsynth: 480 per quarter note at 120 quarter notes per minute
 SLOWEST, FASTEST = 10.0, 400.0
 LOUDEST = 0.99  # of full scale
-UNFINISHED_SUFFIXES = (UNFINISHED, ".partial")  # the second one is that of versions before 0.2.0
+UNFINISHED_SUFFIXES = (UNFINISHED, ".partial")  # .partial was used before version 0.2.0
 
 
 @dataclass
 class RenderOptions:
-    """What the command takes."""
+    """The options of the command."""
 
     programs: list[str] | None = option(
-        None, "programs 0..127, their names, or own; they take turns (default: own)", nargs="+", metavar="P"
+        None, "programs 0..127, their names, or own, used in turn (default: own)", nargs="+", metavar="P"
     )
     tempi: list[str] | None = option(
-        None, "quarter notes per minute, LOW-HIGH, or own; they take turns (default: own)", nargs="+", metavar="T"
+        None, "quarter notes per minute, LOW-HIGH, or own, used in turn (default: own)", nargs="+", metavar="T"
     )
     clips: int = option(1, "excerpts of each piece", metavar="N")
     seconds: float = option(30.0, "length of an excerpt (0: whole pieces)", metavar="S")
     sample_rate: int = option(22050, "Hz", metavar="HZ")
-    level: float = option(-20.0, "root mean square of every clip, in decibels below full scale", metavar="DB")
-    labels: str = option("", "CSV about the MIDI files: a column file, and columns that every clip gets", metavar="CSV")
-    group_column: str = option("", "column of that CSV that says which pieces belong together", metavar="COLUMN")
+    level: float = option(-20.0, "root mean square of every excerpt, in decibels relative to full scale", metavar="DB")
+    labels: str = option("", "CSV about the MIDI files: a column file, and columns for labels.csv", metavar="CSV")
+    group_column: str = option("", "column of that CSV: files with equal cells get the same piece", metavar="COLUMN")
     synthesiser: str = option("auto", "auto, fluidsynth or numpy", metavar="NAME")
     sound_font: str = option("", ".sf2 or .sf3 for fluidsynth (default: one of the system's)", metavar="FILE")
-    seed: int = option(1, "of everything that is drawn")
+    seed: int = option(1, "seed of the random numbers")
     jobs: int = option(os.cpu_count() or 1, "worker processes", metavar="N")
 
 
 @dataclass(frozen=True)
 class Tempo:
-    """A way to choose a tempo: between two numbers of quarter notes per minute, or (NaN) the piece's own."""
+    """A range of quarter notes per minute to draw a tempo from; NaN for the piece's own."""
 
     low: float
     high: float
 
     @classmethod
     def of(cls, word: str) -> Tempo:
-        """What a word of ``--tempi`` means.
+        """The tempo of a word of ``--tempi``.
 
         Raises
         ------
@@ -136,7 +137,7 @@ class Tempo:
 
 
 def program_of(word: str) -> int:
-    """The program, 0..127, that a word of ``--programs`` means, or -1 for the piece's own.
+    """The program, 0..127, of a word of ``--programs``, or -1 for the piece's own.
 
     Raises
     ------
@@ -156,12 +157,12 @@ def program_of(word: str) -> int:
 
 @dataclass(frozen=True)
 class Synthesiser:
-    """How notes become samples.
+    """Renders notes with fluidsynth or with ``synthesis``.
 
     Attributes
     ----------
     program : str
-        fluidsynth's path; empty: ``synthesis``.
+        Path of fluidsynth; empty for ``synthesis``.
     sound_font : str
     """
 
@@ -170,7 +171,7 @@ class Synthesiser:
 
     @classmethod
     def choose(cls, name: str, sound_font: str) -> Synthesiser:
-        """What ``--synthesiser`` and ``--sound-font`` mean on this machine.
+        """The synthesiser that ``--synthesiser`` and ``--sound-font`` select on this machine.
 
         Raises
         ------
@@ -192,13 +193,13 @@ class Synthesiser:
         return cls()
 
     def description(self) -> dict[str, str]:
-        """Name, and what decides the sound."""
+        """Name and versions, which determine the sound."""
         if not self.program:
             return {"name": "numpy", "version": np.__version__}
         with open(self.sound_font, "rb") as file:
             digest = hashlib.sha256(file.read()).hexdigest()
-        said = subprocess.run([self.program, "--version"], capture_output=True, text=True).stdout.splitlines()
-        return {"name": "fluidsynth", "version": said[0] if said else "", "sound_font_sha256": digest}
+        lines = subprocess.run([self.program, "--version"], capture_output=True, text=True).stdout.splitlines()
+        return {"name": "fluidsynth", "version": lines[0] if lines else "", "sound_font_sha256": digest}
 
     def render(self, excerpt: Excerpt, sample_rate: int) -> np.ndarray:
         """One channel of samples, float32 [round(excerpt.seconds * sample_rate)]."""
@@ -222,7 +223,7 @@ class Synthesiser:
             try:
                 done = subprocess.run(command, capture_output=True, timeout=60 + excerpt.seconds)
             except subprocess.TimeoutExpired:
-                raise ScoreError("not rendered", "fluidsynth has not ended in time.") from None
+                raise ScoreError("not rendered", "fluidsynth exceeded its time limit.") from None
             if done.returncode or not Path(sound).is_file():
                 reason = " ".join(done.stderr.decode(errors="replace").split())[-200:]
                 raise ScoreError("not rendered", f"fluidsynth ended with status {done.returncode} ({reason}).")
@@ -233,15 +234,15 @@ class Synthesiser:
 
 @dataclass(frozen=True, eq=False)
 class Excerpt:
-    """Part of a piece, ready to be rendered.
+    """The notes of a part of a piece, ready to be rendered.
 
     Attributes
     ----------
     onset, end : float64 [N]
-        Seconds from its beginning.
+        Seconds from the beginning of the excerpt.
     pitch, velocity, program : int [N]
     seconds : float
-        Its length.
+        Length of the excerpt.
     tempo : float
         Mean quarter notes per minute.
     """
@@ -256,50 +257,50 @@ class Excerpt:
 
     @property
     def instrument(self) -> str:
-        """Name of the program that sounds longest, drums apart; empty if there are only drums."""
+        """Name of the melodic program that sounds longest; empty if there are only drums."""
         melodic = self.program != DRUMS
         sounding = np.bincount(self.program[melodic], (self.end - self.onset)[melodic], minlength=DRUMS)
         return PROGRAM_NAMES[int(sounding.argmax())] if melodic.any() else ""
 
     def write_midi(self, path: str) -> None:
-        """Write it as a MIDI file that sounds as it says, to the millisecond."""
+        """Write the excerpt as a MIDI file, with times rounded to about a millisecond."""
         onset, end = (np.round(times * TICKS_PER_SECOND).astype(np.int64) for times in (self.onset, self.end))
         score = Score.of(TICKS_PER_SECOND // 2, onset, end, self.pitch, self.velocity, self.program)
         write_midi(score, path)
 
 
 def seconds_of(ticks: np.ndarray, score: Score, tempo: float) -> np.ndarray:
-    """Ticks as seconds, float64 [N]: at one tempo (quarter notes per minute), or with NaN at the score's own."""
+    """Ticks in seconds, float64 [N], at a constant tempo (quarter notes per minute) or, if NaN, the score's tempi."""
     if not math.isnan(tempo):
         return ticks * (60.0 / tempo / score.resolution)
     change = np.concatenate(([0], score.tempo_tick))
     bpm = np.clip(np.concatenate(([120.0], score.tempo_bpm)), 1e-3, None)
-    at = np.concatenate(([0.0], np.cumsum(np.diff(change) * (60.0 / score.resolution) / bpm[:-1])))
-    place = np.searchsorted(change, ticks, side="right") - 1
-    return at[place] + (ticks - change[place]) * (60.0 / score.resolution) / bpm[place]
+    change_seconds = np.concatenate(([0.0], np.cumsum(np.diff(change) * (60.0 / score.resolution) / bpm[:-1])))
+    last = np.searchsorted(change, ticks, side="right") - 1  # index of the last change before each tick
+    return change_seconds[last] + (ticks - change[last]) * (60.0 / score.resolution) / bpm[last]
 
 
-def excerpt_of(score: Score, program: int, tempo: float, seconds: float, place: float) -> Excerpt:
-    """Part of a piece with one program and tempo.
+def excerpt_of(score: Score, program: int, tempo: float, seconds: float, start_share: float) -> Excerpt:
+    """An excerpt of a piece with one program and tempo.
 
     Parameters
     ----------
     score : Score
     program : int
-        Of all melodic notes; -1: their own.
+        Program of all melodic notes; -1: their own.
     tempo : float
         Quarter notes per minute; NaN: the score's own.
     seconds : float
-        Longest length; 0: the whole piece.
-    place : float
-        0..1, where among the possible beginnings (the onsets from which on there is enough music).
+        Largest length; 0: the whole piece.
+    start_share : float
+        0..1, which of the possible starts is used: the onsets with at least ``seconds`` of music after them.
     """
     onset, end = seconds_of(score.onset, score, tempo), seconds_of(score.end, score, tempo)
     last = float(end.max())
     starts = np.unique(onset)
     if seconds:
         starts = starts[: max(int(np.searchsorted(starts, last - seconds, side="right")), 1)]
-    start = float(starts[min(int(place * len(starts)), len(starts) - 1)]) if seconds else float(starts[0])
+    start = float(starts[min(int(start_share * len(starts)), len(starts) - 1)]) if seconds else float(starts[0])
     stop = min(start + seconds, last) if seconds else last
     inside = (onset >= start) & (onset < stop)
     first_tick, last_tick = score.onset[inside].min(), score.end[inside].max()
@@ -320,7 +321,7 @@ def excerpt_of(score: Score, program: int, tempo: float, seconds: float, place: 
 
 
 def to_level(samples: np.ndarray, decibels: float) -> np.ndarray:
-    """Samples with that root mean square (decibels below full scale), or less where they would be cut off."""
+    """Scale samples to a root mean square in decibels relative to full scale, or to less if they would clip."""
     loudness = float(np.sqrt(np.mean(samples.astype(np.float64) ** 2))) if len(samples) else 0.0
     if loudness == 0:
         return samples
@@ -330,7 +331,7 @@ def to_level(samples: np.ndarray, decibels: float) -> np.ndarray:
 
 @dataclass(frozen=True)
 class Plan:
-    """What the workers must know."""
+    """The settings that the workers need."""
 
     dest: str
     sources: tuple[Source, ...]
@@ -345,15 +346,14 @@ class Plan:
     largest_file: int = 2 * 2**20
 
     def choices(self, name: str) -> list[tuple[int, float, float]]:
-        """Program, tempo and place of every clip of a piece."""
+        """Program, tempo and start share of every excerpt of a piece."""
         words = np.frombuffer(hashlib.sha256(name.encode("utf-8", "surrogatepass")).digest(), np.uint32)
         random = np.random.default_rng([self.seed, *words.tolist()])
         programs, tempi = random.permutation(len(self.programs)), random.permutation(len(self.tempi))
         chosen = []
         for clip in range(self.clips):
             tempo = self.tempi[int(tempi[clip % len(tempi)])]
-            part = random.random()
-            bpm = tempo.low * (tempo.high / tempo.low) ** part
+            bpm = tempo.low * (tempo.high / tempo.low) ** random.random()
             chosen.append((self.programs[int(programs[clip % len(programs)])], bpm, random.random()))
         return chosen
 
@@ -361,7 +361,17 @@ class Plan:
 def render_piece(
     plan: Plan, number: int, inner: str, place: bytes, name: str, stem: str, known: str = ""
 ) -> dict[str, Any]:
-    """Render a piece's clips that are not there yet (``known``: the hash of the file that they were made of, if any).
+    """Render the excerpts of a piece, except existing ones of the same file.
+
+    Parameters
+    ----------
+    plan : Plan
+    number, inner, place
+        The source of the file, and its name and place in it.
+    name, stem : str
+        The name of the file in the collection, and the path of its excerpts without ``_<k>.wav``.
+    known : str
+        The hash of the file that existing excerpts were made of, if known.
 
     Returns
     -------
@@ -383,7 +393,7 @@ def render_piece(
             about["clips"].append((file, excerpt.instrument, round(excerpt.tempo, 2)))
     except ScoreError as error:
         return {"reason": error.reason, "detail": error.sentence}
-    except Exception as error:  # a defect of ours must cost one file, not the run
+    except Exception as error:  # a defect in this program fails one file, not the run
         return {"reason": "error", "detail": f"{name}: {type(error).__name__}: {error}"}
     return about
 
@@ -395,13 +405,13 @@ def _write_clip(plan: Plan, excerpt: Excerpt, path: Path, keep: bool) -> None:
 
     samples = to_level(plan.synthesiser.render(excerpt, plan.sample_rate), plan.level)
     path.parent.mkdir(parents=True, exist_ok=True)
-    with atomic_path(path) as unfinished, open(unfinished, "wb") as file:  # soundfile refuses names that are no UTF-8
+    with atomic_path(path) as unfinished, open(unfinished, "wb") as file:  # soundfile refuses names that are not UTF-8
         soundfile.write(file, samples, plan.sample_rate, subtype="PCM_16", format="WAV")
 
 
 def stems_of(names: list[str]) -> list[str]:
-    """What the clips of each file are called, inside the folder: its path without the suffix where that is unique."""
-    plain = [re.sub(r"\\x([0-9a-f]{2})", r"%\1", name) for name in names]  # bytes that not every system takes in a name
+    """The stem of the excerpts of each file: its path, without the suffix if that is unique."""
+    plain = [re.sub(r"\\x([0-9a-f]{2})", r"%\1", name) for name in names]  # some systems refuse such bytes in names
     parts = [[part.replace(":", "_") for part in name.replace("\\", "/").split("/")] for name in plain]
     clean = ["/".join(part for part in path if part not in ("", ".", "..")) for path in parts]
     short = [name.rpartition(".")[0] or name for name in clean]
@@ -410,7 +420,7 @@ def stems_of(names: list[str]) -> list[str]:
 
 
 def pieces_of(names: list[str], found: list[dict[str, Any]], groups: dict[str, str]) -> list[str]:
-    """For each file the name of the first copy of its piece; ``groups`` says what else belongs together."""
+    """For each file, the name of the first file of its piece: copies, and files in one group of ``groups``."""
     members = [index for index, about in enumerate(found) if "fingerprint" in about]
     fingerprints = [found[index]["fingerprint"] for index in members]
 
@@ -459,7 +469,7 @@ def write_tables(dest: Path, names: list[str], found: list[dict[str, Any]], tabl
 
 
 def hashes_in(dest: Path) -> dict[str, str]:
-    """What a finished run's manifest says that its clips were made of: file to content hash."""
+    """The content hash of each file in the manifest of a finished run."""
     try:
         with open(dest / "manifest.jsonl", encoding="utf-8") as manifest:
             lines = [json.loads(line) for line in manifest]
@@ -469,7 +479,7 @@ def hashes_in(dest: Path) -> dict[str, str]:
 
 
 def begin(dest: Path, plan: Plan) -> None:
-    """Make the folder, or see that what is in it was made alike.
+    """Make the folder, or check that it was made with the same settings.
 
     Raises
     ------
@@ -496,12 +506,7 @@ def begin(dest: Path, plan: Plan) -> None:
 
 
 def check(options: RenderOptions) -> None:
-    """Refuse numbers that make no sense.
-
-    Raises
-    ------
-    OptionError
-    """
+    """Raise :class:`OptionError` if an option is out of its range."""
     if options.clips < 1 or options.jobs < 1:
         raise OptionError("--clips and --jobs: at least 1 is needed.")
     if not 0 <= options.seconds < math.inf:
@@ -533,7 +538,7 @@ def main(arguments: list[str]) -> int:
     table = read_labels(options.labels, options.group_column) if options.labels else LabelTable()
     clash = {"piece", "instrument", "tempo"} & set(table.columns)
     if clash:
-        raise OptionError(f"{options.labels}: the column {min(clash)} would be the clips' own; give it another name.")
+        raise OptionError(f"{options.labels}: the column name {min(clash)} is reserved; rename the column.")
     collection = Collection(namespace.source)
     names = list(collection.names)
     if not names:

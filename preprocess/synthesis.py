@@ -1,16 +1,16 @@
-"""A small synthesiser: notes to sound with numpy alone, for machines without fluidsynth.
+"""A small additive synthesiser in numpy, for machines without fluidsynth.
 
 A tone is a sum of partials, partial k at ``k f0 sqrt(1 + b k^2)`` Hz (b: stiffness of a string, 0 for pipes and bowed
-strings) with amplitude ``k ** -slope``, the even ones times ``even``.  Struck and plucked tones die away, the higher
-partials sooner (time constant ``decay / sqrt(k)``); blown and bowed ones hold.  Vibrato moves the pitch, breath and
-bow add noise.  Every note has an attack, and after its end a release.  Drums are noise and, the low ones, a falling
-sine.
+strings) with amplitude ``k ** -slope``, multiplied by ``even`` for even k.  Struck and plucked tones decay, the higher
+partials faster (time constant ``decay / sqrt(k)``); blown and bowed tones are sustained.  Vibrato modulates the pitch;
+breath and bow add noise.  Every note has an attack, and a release after its end.  Drums are noise, and low drums also a
+falling sine.
 
-The sixteen families of General MIDI have their own timbre each; the eight programs of a family differ in brightness,
-in attack and in the strength of even partials.  It is no imitation of instruments: it gives labelled sound in which
-programs can be told apart by ear, and every tone is computed once for all its notes.
+Each of the sixteen families of General MIDI has its own timbre; the eight programs of a family differ in brightness,
+attack and the strength of even partials.  The synthesiser does not imitate instruments: it gives labelled sound in
+which programs can be told apart by ear.  A tone is computed once for all notes of its program and pitch.
 
-Same arguments, same samples (numpy's sine may differ in the last bit from one kind of processor to another).
+Equal arguments give equal samples (numpy's sine may differ in the last bit between kinds of processors).
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 DRUMS = 128
 PARTIALS = 16
 _NYQUIST_SHARE = 0.45  # partials above this share of the sample rate are left out
-_RELEASES = 5.0  # time constants after which a released note has ended
+_RELEASES = 5.0  # length of a release in time constants
 
 PROGRAM_NAMES: tuple[str, ...] = tuple(
     name.strip().replace(" ", "_")
@@ -51,20 +51,20 @@ PROGRAM_NAMES: tuple[str, ...] = tuple(
 
 @dataclass(frozen=True)
 class Timbre:
-    """How a program sounds; times are seconds.
+    """The parameters of a program's sound; times are seconds.
 
     Attributes
     ----------
     slope, even : float
-        Exponent of the partials' amplitudes, and what even partials are multiplied with.
+        Exponent of the partials' amplitudes, and factor of even partials.
     stiffness : float
         b of the module's formula.
     attack, decay, release : float
-        Length of the attack, time constants of dying away (infinite: it holds) and of the release.
+        Length of the attack; time constants of the decay (infinite for sustained tones) and of the release.
     vibrato, vibrato_rate : float
-        Semitones and Hz.
+        Depth in semitones, and rate in Hz.
     noise : float
-        Of breath or bow, relative to the tone.
+        Amplitude of breath or bow noise, relative to the tone.
     """
 
     slope: float
@@ -96,23 +96,23 @@ FAMILIES: tuple[Timbre, ...] = (
     Timbre(1.8, even=0.4, stiffness=5e-2, attack=0.001, decay=0.2, release=0.1),  # percussive
     Timbre(1.0, attack=0.05, decay=0.8, release=0.2, noise=0.2),  # sound effects
 )
-"""One for each eight programs."""
+"""The timbre of every eight programs."""
 
 
 def timbre_of(program: int) -> Timbre:
-    """The timbre of a program, 0..127: its family's, brighter or darker, quicker or slower."""
-    family, place = FAMILIES[program // 8], program % 8 / 7 - 0.5
+    """The timbre of a program, 0..127: its family's, varied by its number in the family."""
+    family, offset = FAMILIES[program // 8], program % 8 / 7 - 0.5
     return replace(
         family,
-        slope=family.slope * (1 - 0.4 * place),
-        even=family.even * (1 + 0.6 * place),
-        attack=family.attack * 2.0 ** (-2 * place),
-        decay=family.decay * 2.0**place,
+        slope=family.slope * (1 - 0.4 * offset),
+        even=family.even * (1 + 0.6 * offset),
+        attack=family.attack * 2.0 ** (-2 * offset),
+        decay=family.decay * 2.0**offset,
     )
 
 
 def tone(program: int, pitch: int, samples: int, sample_rate: int) -> NDArray[np.float32]:
-    """A tone held for so long, without attack or release: float32 [samples], partials' amplitudes of sum 1."""
+    """A tone without attack or release, float32 [samples]; the amplitudes of its partials sum to 1."""
     if program == DRUMS:
         return _drum(pitch, samples, sample_rate)
     timbre = timbre_of(program)
@@ -124,7 +124,7 @@ def tone(program: int, pitch: int, samples: int, sample_rate: int) -> NDArray[np
     amplitude = k**-timbre.slope * np.where(k % 2, 1.0, timbre.even)
     amplitude /= amplitude.sum()
     t = np.arange(samples) / sample_rate
-    if timbre.vibrato:  # frequency times 1 + depth sin(2 pi rate t), so the cycles of a frequency of 1 Hz are
+    if timbre.vibrato:  # the frequency is multiplied by 1 + depth sin(2 pi rate t); cycles is the integral
         depth = 2.0 ** (timbre.vibrato / 12) - 1
         cycles = t + depth / (2 * math.pi * timbre.vibrato_rate) * (1 - np.cos(2 * math.pi * timbre.vibrato_rate * t))
     else:
@@ -140,7 +140,7 @@ def tone(program: int, pitch: int, samples: int, sample_rate: int) -> NDArray[np
 
 
 def _drum(pitch: int, samples: int, sample_rate: int) -> NDArray[np.float32]:
-    """A drum: noise, darker and with a falling sine for low keys, brighter and longer for cymbals."""
+    """A drum, float32 [samples]: noise with a falling sine for kicks, snares and toms, bright noise for all others."""
     t = np.arange(samples) / sample_rate
     noise = np.random.default_rng(pitch).standard_normal(samples, np.float32)
     if pitch < 42 or pitch in (43, 45, 47, 48, 50):  # kicks, snares and toms
@@ -148,7 +148,7 @@ def _drum(pitch: int, samples: int, sample_rate: int) -> NDArray[np.float32]:
         body = np.sin(2 * math.pi * (base * t + base * 0.06 * (1 - np.exp(-t / 0.03)))) * np.exp(-t / 0.15)
         snare = 0.5 if pitch in (37, 38, 39, 40) else 0.08
         return (body + snare * noise * np.exp(-t / 0.09)).astype(np.float32)
-    bright = np.diff(noise, prepend=np.float32(0))  # louder where higher
+    bright = np.diff(noise, prepend=np.float32(0))  # a high-pass filter
     return (0.5 * bright * np.exp(-t / (0.05 + 0.02 * (pitch % 12)))).astype(np.float32)
 
 
@@ -161,7 +161,7 @@ def synthesise(
     seconds: float,
     sample_rate: int,
 ) -> NDArray[np.float32]:
-    """Notes as sound.
+    """Synthesise notes.
 
     Parameters
     ----------
@@ -172,7 +172,7 @@ def synthesise(
     program : int [N]
         0..127, or 128 for drums.
     seconds : float
-        Length; what sounds longer is cut off.
+        Length of the result; longer notes and releases are cut off.
     sample_rate : int
         Hz.
 
@@ -200,12 +200,12 @@ def synthesise(
             continue
         sound = tone(kind, int(pitch[notes[0]]), longest, sample_rate)
         for note in notes.tolist():
-            at, duration = int(first[note]), int(held[note])
-            size = min(duration + tail, length - at)
+            start, duration = int(first[note]), int(held[note])
+            size = min(duration + tail, length - start)
             if size <= 0:
                 continue
             wave = sound[:size] * gain[note]
             wave[: len(rise)] *= rise[:size]
             wave[duration:] *= fall[: max(size - duration, 0)]
-            out[at : at + size] += wave
+            out[start : start + size] += wave
     return out

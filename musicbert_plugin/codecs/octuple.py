@@ -1,7 +1,7 @@
 """OctupleMIDI: one token of eight fields per note (MusicBERT, arXiv 2106.05630, section 3.2).
 
-A piece is an ``int32 [N, 8]`` array, a row per note, sorted lexicographically; duplicates stay.  The fields, in the
-order of the published code and checkpoints (the paper's figure orders them differently):
+A piece is an ``int32 [N, 8]`` array, a row per note, sorted lexicographically; duplicates are kept.  The fields, in the
+order of the published code and checkpoints (which is not that of the paper's figure):
 
 =====  ==============  ======  ======================================================================================
 field  name            values  meaning
@@ -10,38 +10,37 @@ field  name            values  meaning
 1      position        128     sixteenths of a quarter note since the bar line
 2      program         129     General MIDI program; 128 for any drum track
 3      pitch           256     MIDI pitch; 128 + key for drums
-4      duration        128     code of a length, see :func:`duration_code`
-5      velocity        32      MIDI velocity // 4; plays as 4 v + 2
-6      time_signature  254     meter at the onset, see :func:`meter_code`
-7      tempo           49      round(12 log2(bpm / 16)) with bpm clamped to 16..256: a twelfth of an octave each
+4      duration        128     duration code, see :func:`duration_code`
+5      velocity        32      MIDI velocity // 4; decoded as 4 v + 2
+6      time_signature  254     time signature at the onset, see :func:`meter_code`
+7      tempo           49      round(12 log2(bpm / 16)) with bpm clamped to 16..256, at the onset
 =====  ==============  ======  ======================================================================================
 
 Time
-    A tick becomes a position by ``round(16 tick / resolution)``, half to even; onsets, ends and every tempo and meter
-    change are rounded each on its own, and a length is the difference of two rounded positions.
+    A tick becomes a position by ``round(16 tick / resolution)``, half to even.  Onsets, ends, tempo and time-signature
+    changes are rounded independently, and a duration is the difference of two rounded positions.
 
-    The published encoding leaves out notes from position 65,536 on (:data:`PUBLISHED_END`, 1,024 bars of 4/4).  Nothing
-    but its printed form and its stored windows depends on that, so :func:`encode` goes on to :data:`REACH`, 36 hours
+    The published encoding leaves out notes from position 65,536 on (:data:`PUBLISHED_END`, 1,024 bars of 4/4).  Only
+    its printed form and its stored windows depend on that limit, so that of :func:`encode` is :data:`REACH`, 36 hours
     at 120 quarter notes per minute.  Commands report notes that are left out.
 
 Bars
-    A bar takes its length from the meter at its own first position and keeps it to its end.  So a meter that changes
-    inside a bar does not cut the bar: later notes of the bar carry the new meter's code, the new length begins with
-    the next bar.
+    A bar keeps the length given by the time signature at its first position.  A change inside a bar does not cut it:
+    later notes of the bar have the code of the new time signature, whose bar length applies from the next bar on.
 
-Meters
+Time signatures
     Denominators 1, 2, 4, ... 64, numerators up to twice the denominator (two whole notes): 254 codes.  Others are
     reduced: numerator and denominator are halved while the denominator exceeds 64 and both are even; then the
     numerator is divided by its smallest prime factor while it exceeds twice the denominator (9/4 becomes 3/4, 11/4
-    becomes 1/4).  What is still outside the vocabulary (3/128) fails the piece.
+    becomes 1/4).  If the result is still outside the vocabulary (3/128), the piece is refused.
 
 Tokens
     The word of value v of field f is ``<f-v>``; the dictionary lists them field by field, 1,232 in all, after fairseq's
     four specials, and the task appends ``<mask>``.  A sequence is framed by eight ``<s>`` and eight ``</s>``.
 
 Round trip: ``encode(decode(encode(s)))`` equals ``encode(s)`` for pieces whose notes of one program and pitch do not
-overlap and whose meters change only at bar lines.  Otherwise not always: tracks of one program merge, a bar is written
-with one meter, and tempi at one position are averaged.
+overlap and whose time signatures change only at bar lines.  In other pieces differences occur, since tracks of one
+program are merged, a bar is written with one time signature, and tempi at one position are averaged.
 """
 
 from __future__ import annotations
@@ -68,8 +67,8 @@ DICTIONARY_SHA256 = "a8506122e3fac48bc3564f899aa1e150073feb666ac51ac6b6332725a99
 
 POSITIONS_PER_QUARTER = 16
 POSITIONS_PER_WHOLE = 64
-PUBLISHED_END = 65536  # positions; the published encoding leaves out later notes
-REACH = 2**22  # positions; later notes are left out, so that a few bytes of MIDI cannot ask for gigabytes of bars
+PUBLISHED_END = 65536  # positions; the published encoding leaves out notes from here on
+REACH = 2**22  # positions; notes from here on are left out, so that a tiny MIDI file cannot need gigabytes of bars
 TICKS_PER_QUARTER = 480  # of decoded scores
 TICKS_PER_POSITION = TICKS_PER_QUARTER // POSITIONS_PER_QUARTER
 DEFAULT_METER = (4, 4)
@@ -77,7 +76,7 @@ LARGEST_DENOMINATOR = 64
 
 
 def duration_values(per_octave: int) -> np.ndarray:
-    """Lower edges, int64, of duration codes: eight octaves of so many codes, whose width doubles with every octave."""
+    """Lower edges, int64, of duration codes: eight octaves of codes, whose width doubles with every octave."""
     steps = range(per_octave)
     return np.array([per_octave * (2**octave - 1) + step * 2**octave for octave in range(8) for step in steps])
 
@@ -88,7 +87,7 @@ _DURATION_CODES = (DURATION_VALUES.searchsorted(np.arange(_LONGEST_DURATION + 1)
 
 METER_DENOMINATORS = np.concatenate([np.full(2 * 2**exponent, 2**exponent) for exponent in range(7)])
 METER_NUMERATORS = np.concatenate([np.arange(1, 2 * 2**exponent + 1) for exponent in range(7)])
-BAR_LENGTHS = np.maximum(METER_NUMERATORS * POSITIONS_PER_WHOLE // METER_DENOMINATORS, 1)  # positions, by meter code
+BAR_LENGTHS = np.maximum(METER_NUMERATORS * POSITIONS_PER_WHOLE // METER_DENOMINATORS, 1)  # by time-signature code
 
 TEMPO_VALUES = 16.0 * 2.0 ** (np.arange(49) / 12.0)  # quarter notes per minute, by tempo code
 
@@ -107,7 +106,7 @@ DEFAULT_TEMPO_CODE = int(tempo_code(np.array(120.0)))  # 35
 
 
 def reduce_meter(numerator: int, denominator: int) -> tuple[int, int]:
-    """The time signature of the vocabulary that represents numerator/denominator, by the rules of the module."""
+    """Reduce a time signature by the rules of the module; the result may still be outside the vocabulary."""
     while denominator > LARGEST_DENOMINATOR and denominator % 2 == 0 and numerator % 2 == 0:
         numerator, denominator = numerator // 2, denominator // 2
     while numerator > 2 * denominator:
@@ -117,18 +116,18 @@ def reduce_meter(numerator: int, denominator: int) -> tuple[int, int]:
 
 
 def meter_code(numerator: int, denominator: int) -> int:
-    """The code 0..253 of a meter after reduction (4/4 is 9).
+    """The code 0..253 of a time signature after reduction (4/4 is 9).
 
     Raises
     ------
     ScoreError
-        Reason ``"unsupported meter"``: not in the vocabulary even when reduced.
+        Reason ``"unsupported meter"``: the reduced time signature is not in the vocabulary.
     """
     n, d = reduce_meter(int(numerator), int(denominator))
     if d < 1 or n < 1 or d > LARGEST_DENOMINATOR or d & (d - 1):
         raise ScoreError(
             "unsupported meter",
-            f"the meter {numerator}/{denominator} is outside the vocabulary (denominators 1, 2, 4, ... 64).",
+            f"the time signature {numerator}/{denominator} is outside the vocabulary (denominators 1, 2, 4, ... 64).",
         )
     return 2 * d - 2 + n - 1
 
@@ -137,16 +136,15 @@ DEFAULT_METER_CODE = meter_code(*DEFAULT_METER)  # 9
 
 
 def positions(ticks: np.ndarray, resolution: int, per_quarter: int = POSITIONS_PER_QUARTER) -> np.ndarray:
-    """Positions, int64, ``per_quarter`` to the quarter note: ``round(per_quarter tick / resolution)``, half to even."""
+    """Positions, int64, ``per_quarter`` per quarter note: ``round(per_quarter tick / resolution)``, half to even."""
     return np.rint(ticks * float(per_quarter) / resolution).astype(np.int64)
 
 
 def bar_runs(meter_position: np.ndarray, bar_length: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Runs of bars of one length: their first positions, first bars and bar lengths, from position 0 on.
+    """Runs of bars of equal length: their first positions, first bars and bar lengths, from position 0 on.
 
-    From ``meter_position[i]`` on a bar that begins is ``bar_length[i]`` positions long; the first holds from 0.  A run
-    begins with the first bar line at or after its meter change, since a change inside a bar leaves that bar as long as
-    it was.
+    Bars that begin at or after ``meter_position[i]`` have ``bar_length[i]`` positions; the first length applies from 0.
+    A run begins with the first bar line at or after its change, since a change inside a bar does not alter that bar.
     """
     starts, bars, lengths = [0], [0], [int(bar_length[0])]
     for position, new_length in zip(meter_position[1:].tolist(), bar_length[1:].tolist(), strict=True):
@@ -159,7 +157,7 @@ def bar_runs(meter_position: np.ndarray, bar_length: np.ndarray) -> tuple[np.nda
 
 
 def changes_from_start(position: np.ndarray, code: np.ndarray, default: int) -> tuple[np.ndarray, np.ndarray]:
-    """Positions and codes of changes from 0 on: the last of those at one position, ``default`` where none begins."""
+    """Positions and codes of changes from 0 on, with the last of those at equal positions, and ``default`` before."""
     if len(position) == 0:
         return np.zeros(1, np.int64), np.array([default])
     last = np.append(position[1:] > position[:-1], True)
@@ -170,12 +168,12 @@ def changes_from_start(position: np.ndarray, code: np.ndarray, default: int) -> 
 
 
 def latest(holds: np.ndarray) -> np.ndarray:
-    """For every index, the last index up to it at which ``holds`` (bool [T]) is true, or -1."""
+    """For every index, the last index up to it at which ``holds`` (bool [T]) is true; -1 if there is none."""
     return np.maximum.accumulate(np.where(holds, np.arange(len(holds)), -1))
 
 
 Changes = tuple[np.ndarray, np.ndarray]
-"""Ascending positions from 0 on, and the code that holds from each."""
+"""Ascending positions from 0 on, and the code in effect from each."""
 
 
 def code_changes(
@@ -201,27 +199,27 @@ def code_changes(
     )
 
 
-def _held(begins: np.ndarray, values: np.ndarray, at: np.ndarray) -> np.ndarray:
-    """The value [N] that holds at each of ``at`` (sorted), where ``values[i]`` holds from ``begins[i]`` (sorted) on."""
-    first = np.searchsorted(at, begins)
-    return np.repeat(values, np.diff(first, append=len(at)))
+def _held(begins: np.ndarray, values: np.ndarray, queries: np.ndarray) -> np.ndarray:
+    """The value [N] in effect at each of ``queries`` (sorted), if ``values[i]`` applies from ``begins[i]`` (sorted)."""
+    first = np.searchsorted(queries, begins)
+    return np.repeat(values, np.diff(first, append=len(queries)))
 
 
 def encode(score: Score, end: int = REACH) -> np.ndarray:
-    """The octuples of a whole piece.
+    """Encode a whole piece.
 
     Parameters
     ----------
     score : Score
     end : int
-        Position from which on notes are left out, at most :data:`REACH`; :data:`PUBLISHED_END` gives the published
+        Notes from this position on are left out; at most :data:`REACH`.  :data:`PUBLISHED_END` gives the published
         encoding.
 
     Returns
     -------
     int32 [N, 8]
-        A row per note with onset before position ``end``, sorted lexicographically; ``len(score) - N`` notes are left
-        out.  Bars count from 0 at the score's first tick and may exceed 255.
+        A row per note with an onset before position ``end``, sorted lexicographically.  Bars count from 0 at the
+        score's first tick and may exceed 255.
 
     Raises
     ------
@@ -233,8 +231,8 @@ def encode(score: Score, end: int = REACH) -> np.ndarray:
     length = positions(score.end, score.resolution)
     length -= onset
     drums = score.program == DRUMS
-    # One 64-bit key per note sorts as the eight fields do: bar and position follow from the onset, and so do meter and
-    # tempo, which are the same for all notes of one onset.
+    # One 64-bit key per note sorts as the eight fields do, since the onset determines bar, position, time signature and
+    # tempo.
     key = onset << 28
     key |= score.program.astype(np.int64) << 20
     key |= (score.pitch + drums * np.int16(128)).astype(np.int64) << 12
@@ -276,7 +274,7 @@ def encode(score: Score, end: int = REACH) -> np.ndarray:
 
 
 def split_bars(octuples: np.ndarray) -> list[np.ndarray]:
-    """The piece in parts of at most 256 bars: part k holds bars 256 k to 256 k + 255, counted from 0; none is empty."""
+    """Split a piece into its non-empty parts: bars 256 k to 256 k + 255, which are counted from 0 in each part."""
     if octuples[-1, BAR] < BARS:
         return [octuples]
     part = octuples[:, BAR] // BARS
@@ -288,15 +286,15 @@ def split_bars(octuples: np.ndarray) -> list[np.ndarray]:
 
 
 def repair(octuples: np.ndarray) -> tuple[np.ndarray, Counter[str]]:
-    """Make any eight integers per row into a piece that plays, and say what it took.
+    """Turn any rows of eight integers into valid octuples (but for bars above 255), and count the repairs.
 
     Rules, in this order:
 
-    * *skip* a row whose bar is :data:`REACH` or above, where no note can begin;
-    * *clamp* every field to its range (a bar only to 0 from below);
-    * *clamp* pitch to the kind of its program: a drum's moves up by 128 if it is below 128, another's down by 128;
-    * *skip* a row whose onset, in bars of the lengths that :func:`decode_with_repairs` gives them, is at or beyond
-      position :data:`REACH`.
+    * a row whose bar is :data:`REACH` or above is removed, since no note can begin there;
+    * every field is clamped to its range (bars only to 0 from below);
+    * a pitch below 128 of a drum note moves up by 128, and a pitch from 128 on of another note moves down by 128;
+    * a row whose onset, with the bar lengths of :func:`decode_with_repairs`, is at or beyond position :data:`REACH` is
+      removed.
 
     Parameters
     ----------
@@ -305,8 +303,8 @@ def repair(octuples: np.ndarray) -> tuple[np.ndarray, Counter[str]]:
     Returns
     -------
     int64 [M, 8], Counter
-        The rows that remain, sorted; and how many rows each rule touched, under ``"bar out of reach"`` (skipped),
-        ``"<field> out of range"`` and ``"drum pitch"``.
+        The remaining rows, sorted; and the number of rows that each rule changed, under ``"bar out of reach"``
+        (removed), ``"<field> out of range"`` and ``"drum pitch"``.
     """
     rows = np.asarray(octuples)
     if rows.size and (rows.ndim != 2 or rows.shape[1] != 8):
@@ -335,9 +333,9 @@ def repair(octuples: np.ndarray) -> tuple[np.ndarray, Counter[str]]:
 
 
 def _bar_meters(octuples: np.ndarray) -> np.ndarray:
-    """The meter code of every bar up to the last: that of most of its notes (the lowest of equal ones).
+    """The time-signature code of every bar: the most frequent one of its notes (of equally frequent ones the lowest).
 
-    An empty bar has its predecessor's, and 4/4 before the first note.
+    An empty bar has the code of the previous bar; before the first note it is 4/4.
     """
     pairs, counts = np.unique(octuples[:, BAR] * 256 + octuples[:, TIME_SIGNATURE], return_counts=True)
     bar, code = pairs >> 8, pairs & 255
@@ -350,21 +348,21 @@ def _bar_meters(octuples: np.ndarray) -> np.ndarray:
 
 
 def bar_starts(octuples: np.ndarray) -> np.ndarray:
-    """First positions, int64 [bars + 1], of the bars of a decoded piece up to its last note's, and that bar's end."""
+    """First positions of the bars of a decoded piece, and the end of the last bar; int64 [bars + 1]."""
     return np.concatenate(([0], np.cumsum(BAR_LENGTHS[_bar_meters(octuples)])))
 
 
 def decode_with_repairs(octuples: np.ndarray) -> tuple[Score, Counter[str]]:
-    """The score of any sequence of octuples, and what had to be repaired in it.
+    """Decode any sequence of octuples, and count the repairs that it needs.
 
-    A bar's meter is that of most of its notes, the tempo at a position the rounded mean of its notes' codes; both are
-    written where they change.  Besides the rules of :func:`repair`, ``"position beyond the bar"`` counts notes whose
-    position their bar's meter has no room for; they sound where they say, inside the next bar.  No input fails.
+    The time signature of a bar is the most frequent one of its notes; the tempo at a position is the rounded mean of
+    the codes of its notes; both are written where they change.  Besides the rules of :func:`repair`, ``"position beyond
+    the bar"`` counts notes whose position is beyond the end of their bar; they sound inside the next bar.
 
     Parameters
     ----------
     octuples : int [N, 8]
-        In any order, any values; N may be 0.
+        Any values in any order; N may be 0.
 
     Returns
     -------
@@ -382,25 +380,24 @@ def decode_with_repairs(octuples: np.ndarray) -> tuple[Score, Counter[str]]:
         repairs["position beyond the bar"] = beyond
     onset = bar_start[rows[:, BAR]] + rows[:, POSITION]
 
-    at, inverse = np.unique(onset, return_inverse=True)
+    position, inverse = np.unique(onset, return_inverse=True)
     tempo = np.rint(np.bincount(inverse, rows[:, TEMPO]) / np.bincount(inverse)).astype(np.int64)
-    if at[0] > 0:
-        at, tempo = np.insert(at, 0, 0), np.insert(tempo, 0, DEFAULT_TEMPO_CODE)
+    tempi = changes_from_start(position, tempo, DEFAULT_TEMPO_CODE)
     columns = rows[:, [PROGRAM, PITCH]].T
     notes = (onset, DURATION_VALUES[rows[:, DURATION]], *columns, rows[:, VELOCITY] * 4 + 2)
-    return score_of_positions(notes, (at, tempo), (bar_start, meters), TICKS_PER_POSITION), repairs
+    return score_of_positions(notes, tempi, (bar_start, meters), TICKS_PER_POSITION), repairs
 
 
 def score_of_positions(notes: Sequence[np.ndarray], tempi: Changes, bars: Changes, ticks_per_position: int) -> Score:
-    """The score of notes on a grid, with a track per program; tempi and meters are written where they change.
+    """The score of notes on a grid, with a track per program; tempi and time signatures are written where they change.
 
     Parameters
     ----------
     notes : int [5, N]
-        Onset and length in positions, program, pitch (of drums also 128 + key) and velocity.  A note of no length gets
-        one tick.
+        Onset and duration in positions, program, pitch (for drums also 128 + key) and velocity.  A note without
+        duration gets one tick.
     tempi, bars : Changes
-        Tempo codes; the first position and the meter code of every bar.
+        The tempo changes; and the first position and time-signature code of every bar.
     ticks_per_position : int
         At 480 ticks per quarter note.
     """
@@ -431,7 +428,7 @@ def _where_changed(changes: Changes, ticks_per_position: int) -> Changes:
 
 
 def decode(octuples: np.ndarray) -> Score:
-    """The score of any sequence of octuples (int [N, 8]); see :func:`decode_with_repairs`."""
+    """Decode any sequence of octuples (int [N, 8]); see :func:`decode_with_repairs`."""
     return decode_with_repairs(octuples)[0]
 
 
@@ -449,7 +446,7 @@ def frame(octuples: np.ndarray) -> np.ndarray:
     Raises
     ------
     ValueError
-        A field lies outside its vocabulary.
+        A value is outside the vocabulary of its field.
     """
     n = len(octuples)
     out = np.empty(8 * n + 2 * _FRAME, np.uint16)
@@ -457,7 +454,7 @@ def frame(octuples: np.ndarray) -> np.ndarray:
     out[_FRAME + 8 * n :] = EOS
     if n:
         values, ids = octuples.ravel(), out[_FRAME : _FRAME + 8 * n]
-        # many rows side by side: eight numbers at a time would take six times as long
+        # Blocks of 2,048 rows are six times as fast as single rows.
         for start in range(0, 8 * n, len(_TILED_SIZES)):
             block = values[start : start + len(_TILED_SIZES)]
             if block.min() < 0 or (block >= _TILED_SIZES[: len(block)]).any():
@@ -468,10 +465,10 @@ def frame(octuples: np.ndarray) -> np.ndarray:
 
 
 def unframe(ids: np.ndarray) -> tuple[np.ndarray, int]:
-    """Octuples of a sequence of token ids, and how many ids had to be dropped.
+    """The octuples of a sequence of token ids, and the number of ids that were dropped.
 
     Eight consecutive ids, one of each field in order, are an octuple.  ``<s>``, ``</s>`` and ``<pad>`` are ignored;
-    every other id that is not part of an octuple (``<mask>`` and ``<unk>`` among them) is dropped and counted.
+    every other id outside an octuple (including ``<mask>`` and ``<unk>``) is dropped and counted.
 
     Returns
     -------
@@ -485,7 +482,7 @@ def unframe(ids: np.ndarray) -> tuple[np.ndarray, int]:
 
 
 def _group(field: np.ndarray, value: np.ndarray) -> tuple[np.ndarray, int]:
-    """Rows of eight consecutive values whose fields read 0 to 7, and the number of values outside such rows."""
+    """Rows of eight consecutive values of fields 0 to 7, and the number of values outside such rows."""
     if len(field) < 8:
         return np.empty((0, 8), np.int64), len(field)
     runs = np.lib.stride_tricks.sliding_window_view(field, 8)
@@ -500,11 +497,10 @@ def to_words(octuples: np.ndarray) -> str:
 
 
 def from_words(line: str) -> tuple[np.ndarray, int]:
-    """Octuples of a line of words, and how many words had to be dropped.
+    """The octuples of a line of words, and the number of words that were dropped.
 
     ``<s>``, ``</s>`` and ``<pad>`` are ignored; any other word that is not part of eight consecutive words of
-    fields 0 to 7 is dropped and counted.  Values are taken as they stand: bars may exceed 255, and :func:`repair`
-    clamps the rest.
+    fields 0 to 7 is dropped and counted.  Values are not limited to the vocabulary; see :func:`repair`.
 
     Returns
     -------
@@ -525,7 +521,7 @@ def _parse_word(word: str) -> tuple[int, int]:
 
 
 def dictionary_lines() -> list[str]:
-    """The 1,232 lines of ``dict.txt``: a word and the count 0 each."""
+    """The 1,232 lines of ``dict.txt``, each a word and the count 0."""
     return [f"<{field}-{value}> 0" for field, size in enumerate(FIELD_SIZES) for value in range(size)]
 
 
@@ -535,9 +531,6 @@ def dictionary_text() -> str:
 
 
 def is_dictionary(data: bytes, digest: str = DICTIONARY_SHA256) -> bool:
-    """Whether the bytes of a ``dict.txt`` are this codec's dictionary, or that of another sha256.
-
-    Line ends and a missing last newline make no difference.
-    """
+    """Whether the bytes of a ``dict.txt`` have this sha256, regardless of line ends and a missing last newline."""
     normalised = b"\n".join(data.split(b"\r\n")).rstrip(b"\n") + b"\n"
     return hashlib.sha256(normalised).hexdigest() == digest

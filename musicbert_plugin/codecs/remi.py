@@ -1,4 +1,4 @@
-"""REMI as MuseCoco writes it: a piece as a sentence of bars, positions, instruments and notes (arXiv 2306.00110).
+"""MuseCoco's REMI: a piece as a sequence of bars, positions, programs and notes (arXiv 2306.00110).
 
 A piece is a ``uint16 [T]`` array of dictionary ids.  A word is a letter and a number:
 
@@ -6,51 +6,51 @@ A piece is a ``uint16 [T]`` array of dictionary ids.  A word is a letter and a n
 word     encoded       meaning
 =======  ============  =========================================================================================
 ``b-1``  1             the bar ends; the last word of every piece
-``s-k``  0..253        meter of the bar, by the octuple codec's codes (4/4 is 9)
-``t-k``  0..48         tempo, by the octuple codec's codes: a twelfth of an octave each, 120 is 35
+``s-k``  0..253        time signature of the bar, by the octuple codec's codes (4/4 is 9)
+``t-k``  0..48         tempo, by the octuple codec's codes: twelve per octave, 120 is 35
 ``o-k``  0..95         onset: twelfths of a quarter note since the bar line
 ``i-k``  0..128        General MIDI program; 128 for any drum track
 ``p-k``  0..255        MIDI pitch; 128 + key for drums
-``d-k``  1..95         duration code: eight octaves of twelve, the step doubling (12 is a quarter, 24 is 36 twelfths)
-``v-k``  0..31         MIDI velocity // 4; plays as 4 k + 2
+``d-k``  1..95         duration code: eight octaves of twelve codes each, see :func:`.octuple.duration_values`
+``v-k``  0..31         MIDI velocity // 4; decoded as 4 k + 2
 =======  ============  =========================================================================================
 
-The dictionary holds a few more that encoding never gives: ``b-0``, ``o`` and ``d`` up to 127, ``e-0``, ``e-1``.
+The dictionary also holds words that are never encoded: ``b-0``, ``o`` and ``d`` up to 127, ``e-0``, ``e-1``.
 
 Layouts
 -------
 ``bar-tempo`` (REMIGEN2)
-    Per bar ``s t``, then for each position with an onset ``o``, for each instrument there ``i``, for each of its notes
-    ``p d v``; then ``b-1``.  A tempo that changes inside a bar is seen at the next.
+    Per bar ``s t``, then for each position with an onset ``o``, for each of its programs ``i``, for each of its notes
+    ``p d v``; then ``b-1``.  A tempo change inside a bar appears in the next bar.
 ``position-tempo`` (REMIGEN)
-    The same, but ``s`` alone begins a bar and every position is ``o t``.
+    The same, but the header of a bar is ``s``, and every position is ``o t``.
 ``notes``
-    Without ``s``, ``t`` and ``v``; an empty bar is a lone ``b-1``.
+    Without ``s``, ``t`` and ``v``; an empty bar is only ``b-1``.
 
-Positions ascend, instruments ascend (drums last), notes of an instrument descend by (pitch, duration, velocity);
-duplicates stay.
+Positions ascend, programs ascend (drums last), notes of a program descend by (pitch, duration, velocity); duplicates
+are kept.
 
 Time
-    A tick becomes a position by ``round(12 tick / resolution)``, half to even; onsets, ends, tempo and meter changes
-    each on its own.  A note of no ticks is lost, and counted; so is one from position 2**20 on (eighteen hours at 60).
-    The grid ends with the last onset: of the last bar, and of what changes after it, nothing more exists.  That matters
-    to attributes, not to words.
+    A tick becomes a position by ``round(12 tick / resolution)``, half to even; onsets, ends, tempo and time-signature
+    changes are rounded independently.  A note without length, or with an onset from position 2**20 on (24 hours at 60
+    quarter notes per minute), is left out and counted.  The grid ends with the last onset: the rest of its bar and
+    later changes are dropped.  This affects attributes, not words.
 
 Bars
-    A bar has the meter at its own first position to its end.  Meters are those of the vocabulary: denominators up to
-    64, numerators up to twice the denominator.  Others are reduced, and none fails: denominators (with their
-    numerators) are halved down to 64, and other than powers of two taken for the next lower one; a numerator above
-    twice the denominator is divided by its smallest prime factor, or, itself a prime, becomes twice the denominator
-    (the original makes 17/8 a bar of one eighth); and 1/64, which has no whole position, becomes 2/64.
+    A bar keeps the time signature at its first position to its end.  The vocabulary has denominators up to 64 and
+    numerators up to twice the denominator.  All others are reduced to these: denominators (with their numerators) are
+    halved down to 64, and those that are not a power of two are replaced by the next lower one; a numerator above
+    twice the denominator is divided by its smallest prime factor, or, if it is prime, becomes twice the denominator
+    (the original makes 17/8 a bar of one eighth); 1/64, which is shorter than a position, becomes 2/64.
 
 Pipeline
-    A piece is encoded as the published data was: silence before the first note's bar and after the last onset goes, a
-    length below one position becomes one, and the key is normalised (:func:`key_of`).  ``notes`` keeps the empty bars.
-    ``plain=True`` leaves all three out, so that ``d-0`` occurs.
+    A piece is encoded as in the published data: silence before the bar of the first note and after the last onset is
+    removed, durations below one position become one, and the key is normalised (:func:`key_of`).  ``notes`` keeps the
+    empty bars.  ``plain=True`` disables all three, so that ``d-0`` occurs.
 
-Round trip: ``encode(decode(x), plain=True) == x`` for every x that the pipeline gives and every sequence that the
-grammar of ``remi_grammar`` admits, trailing empty bars apart (for ``notes``, decoding needs the time signature).
-What the pipeline gives with velocities also comes back through the pipeline: normalising twice is normalising once.
+Round trip: ``encode(decode(x), plain=True) == x`` for every output x of the pipeline and every sequence that the
+grammar of ``remi_grammar`` admits, except for trailing empty bars (for ``notes``, decoding needs the time signature).
+For layouts with velocities, the pipeline also maps ``decode(x)`` back to x, since normalisation is idempotent.
 """
 
 from __future__ import annotations
@@ -102,12 +102,12 @@ DICTIONARY_SHA256 = "9efbf5cfeb4b0e10d586034277aec0be3e4cebde755d6c28d82bebd41a7
 
 POSITIONS_PER_QUARTER = 12
 POSITIONS_PER_WHOLE = 48
-END_OF_TIME = 2**20  # positions; later notes are left out
+END_OF_TIME = 2**20  # positions; notes from here on are left out
 TICKS_PER_POSITION = TICKS_PER_QUARTER // POSITIONS_PER_QUARTER
 ONSETS = 2 * POSITIONS_PER_WHOLE  # positions in the longest bar
-DEFAULT_VELOCITY = 96  # of notes without one
+DEFAULT_VELOCITY = 96  # of notes without a velocity
 
-BAR_LENGTHS = METER_NUMERATORS * POSITIONS_PER_WHOLE // METER_DENOMINATORS  # positions, by meter code
+BAR_LENGTHS = METER_NUMERATORS * POSITIONS_PER_WHOLE // METER_DENOMINATORS  # positions, by time-signature code
 NO_LENGTH = int(np.flatnonzero(BAR_LENGTHS == 0)[0])  # the code of 1/64, which is never encoded
 _SHORTEST = NO_LENGTH + 1  # 2/64
 
@@ -127,7 +127,7 @@ def duration_code(length: np.ndarray) -> np.ndarray:
 
 
 def meter_code(numerator: int, denominator: int) -> int:
-    """The code 0..253 of the meter that stands for numerator/denominator (both >= 1), by the rules of the module."""
+    """The code 0..253 of a time signature (both numbers >= 1), reduced by the rules of the module."""
     n, d = int(numerator), int(denominator)
     while d > LARGEST_DENOMINATOR:
         n, d = max(n // 2, 1), d // 2
@@ -145,7 +145,7 @@ def parse_meter(text: str) -> tuple[int, int]:
     Raises
     ------
     OptionError
-        Not of that form.
+        The text is not of that form.
     """
     match = re.fullmatch(r"([1-9]\d{0,3})/([1-9]\d{0,3})", text)
     if not match:
@@ -158,7 +158,7 @@ def parse_meter(text: str) -> tuple[int, int]:
 
 @dataclass(frozen=True, eq=False)
 class Grid:
-    """A piece on REMI's grid of positions: what is encoded, and what attributes are read from.
+    """A piece on REMI's grid of positions, from which words and attributes are computed.
 
     Attributes
     ----------
@@ -168,19 +168,19 @@ class Grid:
     bar_start : int64 [B + 1]
         First position of every bar, and the end of the grid, which is one position after the last onset.
     bar_meter : int64 [B]
-        Code of every bar's meter.
+        Code of every bar's time signature.
     first_note : int64 [B + 1]
         Index of the first note of every bar, and N.
     tempo_position, tempo : int64 [K]
         Positions of tempo changes (the first is 0) and their codes.
     meter_position, meter : int64 [M]
-        Positions of meter changes (the first is 0, some may lie inside a bar) and their codes.
+        Positions of time-signature changes (the first is 0, others may be inside a bar) and their codes.
     shift : int
-        Semitones by which the melodic notes were moved by normalisation (0 without it).
+        Semitones by which normalisation transposed the melodic notes (0 without it).
     major : bool or None
         Mode of the whole piece; None without melodic notes.
     lost : Counter
-        Notes that could not be kept, by reason.
+        Numbers of notes that were left out, by reason.
     """
 
     onset: np.ndarray
@@ -206,24 +206,25 @@ class Grid:
 
 
 def key_of(pitch: np.ndarray, weight: np.ndarray) -> tuple[int, bool | None]:
-    """How many semitones bring the notes to C major or A minor, and which of the two it is.
+    """The number of semitones that transposes the notes to C major or A minor, and the mode.
 
-    Every key has a score: the weights of the notes on its scale minus those of the others.  The highest wins, of equal
-    ones the lowest tonic from C.  It is minor exactly if the pitch class nine semitones above that tonic weighs more
-    than the tonic.  The shift brings a major tonic down to C and a minor one to the A below or above; it is moved by
-    octaves while notes would leave 0..127, first up, then down, and is 0 where neither fits.
+    The score of a major scale is the weight of the notes on it minus the weight of the others.  The scale with the
+    highest score is chosen, of equal ones the one with the lowest tonic from C on.  The mode is minor if the pitch
+    class nine semitones above that tonic has more weight than the tonic.  The shift moves a major tonic down to C and a
+    minor tonic to the A below or above.  While notes would leave 0..127, the shift is changed by octaves, first up,
+    then down; if neither fits, it is 0.
 
     Parameters
     ----------
     pitch : int [N]
-        Of melodic notes.
+        Pitches of melodic notes.
     weight : int [N]
         Duration in positions times velocity.
 
     Returns
     -------
     int, bool or None
-        Shift; whether major, None without notes.
+        The shift, and whether the mode is major (None without notes).
     """
     if len(pitch) == 0:
         return 0, None
@@ -241,17 +242,17 @@ def key_of(pitch: np.ndarray, weight: np.ndarray) -> tuple[int, bool | None]:
 
 
 def grid_of(score: Score, *, trim: bool = True, normalise: bool = True, shortest: int = 1) -> Grid:
-    """A score on the grid.
+    """Quantise a score to the grid.
 
     Parameters
     ----------
     score : Score
     trim : bool
-        Whether the empty bars before the first note go.
+        Whether empty bars before the first note are removed.
     normalise : bool
-        Whether melodic notes are brought to C major or A minor.
+        Whether melodic notes are transposed to C major or A minor.
     shortest : int
-        Duration code that replaces lower ones.
+        Smallest duration code; lower codes are raised to it.
 
     Returns
     -------
@@ -260,7 +261,7 @@ def grid_of(score: Score, *, trim: bool = True, normalise: bool = True, shortest
     Raises
     ------
     ScoreError
-        Reason ``"no notes"``: none has a length and begins in time.
+        Reason ``"no notes"``: no note has a length and begins before position 2**20.
     """
     lost: Counter[str] = Counter()
     per_quarter = POSITIONS_PER_QUARTER
@@ -320,7 +321,7 @@ def grid_of(score: Score, *, trim: bool = True, normalise: bool = True, shortest
 
 
 def _bar_lines(meter_position: np.ndarray, bar_length: np.ndarray, last: int) -> np.ndarray:
-    """First positions, int64 [B + 1], of all bars that begin by position ``last``, and ``last + 1``."""
+    """First positions of all bars up to position ``last``, and ``last + 1``; int64 [B + 1]."""
     if len(meter_position) == 1:
         return np.append(np.arange(0, last + 1, bar_length[0]), last + 1)
     starts, _, lengths = bar_runs(meter_position, bar_length)
@@ -331,24 +332,24 @@ def _bar_lines(meter_position: np.ndarray, bar_length: np.ndarray, last: int) ->
 
 
 def _cut_before(position: np.ndarray, code: np.ndarray, start: int) -> tuple[np.ndarray, np.ndarray]:
-    """The changes from ``start`` on, moved to begin at 0, where what held before is carried over."""
+    """The changes from ``start`` on, relative to it; the code in effect at ``start`` is at 0."""
     running = int(np.searchsorted(position, start, side="right")) - 1
     return np.maximum(position[running:] - start, 0), code[running:]
 
 
 def _cut_after(position: np.ndarray, code: np.ndarray, end: int) -> tuple[np.ndarray, np.ndarray]:
-    """The changes up to position ``end``, that one included."""
+    """The changes up to and including position ``end``."""
     if position[-1] <= end:
         return position, code
     count = int(np.searchsorted(position, end, side="right"))
     return position[:count], code[:count]
 
 
-def at_positions(position: np.ndarray, code: np.ndarray, where: np.ndarray) -> np.ndarray:
-    """The codes, int64 [W], that hold at positions ``where`` (int [W]), of changes from 0 on."""
+def at_positions(position: np.ndarray, code: np.ndarray, queries: np.ndarray) -> np.ndarray:
+    """The codes in effect at the positions ``queries``, int64 [Q], given the changes from position 0 on."""
     if len(code) == 1:
-        return np.full(len(where), code[0])
-    return code[np.searchsorted(position, where, side="right") - 1]
+        return np.full(len(queries), code[0])
+    return code[np.searchsorted(position, queries, side="right") - 1]
 
 
 def _normalised(grid: Grid) -> Grid:
@@ -365,19 +366,14 @@ def _normalised(grid: Grid) -> Grid:
 
 
 def check_layout(layout: str) -> str:
-    """The layout itself, if it is one.
-
-    Raises
-    ------
-    OptionError
-    """
+    """Return the layout; raises :class:`OptionError` if it does not exist."""
     if layout not in LAYOUTS:
         raise OptionError(f"layout {layout}: accepted is {', '.join(LAYOUTS)}.")
     return layout
 
 
 def encode_grid(grid: Grid, layout: str = BAR_TEMPO) -> tuple[np.ndarray, np.ndarray]:
-    """The words of a piece, and where its bars end.
+    """Encode a piece.
 
     Parameters
     ----------
@@ -388,7 +384,7 @@ def encode_grid(grid: Grid, layout: str = BAR_TEMPO) -> tuple[np.ndarray, np.nda
     Returns
     -------
     uint16 [T], int64 [B]
-        Ids without specials; the index after each bar's ``b-1``.
+        The ids without specials, and the index after each bar's ``b-1``.
     """
     check_layout(layout)
     bars, n = grid.bars, len(grid.onset)
@@ -405,7 +401,7 @@ def encode_grid(grid: Grid, layout: str = BAR_TEMPO) -> tuple[np.ndarray, np.nda
     new_program |= new_onset
     onsets, programs = np.flatnonzero(new_onset), np.flatnonzero(new_program)
 
-    # Index just after each note's words, counting note words first, then those of bars.
+    # The index after each note's words: first without the words of bar headers and ends, then with them.
     words = np.full(n, note_words)
     words[programs] += 1
     words[onsets] += onset_words
@@ -428,15 +424,15 @@ def encode_grid(grid: Grid, layout: str = BAR_TEMPO) -> tuple[np.ndarray, np.nda
     if note_words == 3:
         out[note + 2] = VELOCITY + grid.velocity
     out[note[programs] - 1] = INSTRUMENT + grid.program[programs]
-    place = note[onsets] - 1 - onset_words
-    out[place] = ONSET + grid.onset[onsets] - grid.bar_start[bar[onsets]]
+    onset_word = note[onsets] - 1 - onset_words
+    out[onset_word] = ONSET + grid.onset[onsets] - grid.bar_start[bar[onsets]]
     if layout == POSITION_TEMPO:
-        out[place + 1] = TEMPO + at_positions(grid.tempo_position, grid.tempo, grid.onset[onsets])
+        out[onset_word + 1] = TEMPO + at_positions(grid.tempo_position, grid.tempo, grid.onset[onsets])
     return out, bar_end
 
 
 def grid_for(score: Score, layout: str = BAR_TEMPO, *, plain: bool = False) -> Grid:
-    """A score on the grid as the data pipeline puts it there for a layout, or as it stands; see :func:`encode`."""
+    """Quantise a score as the data pipeline does for a layout, or, if ``plain``, unchanged; see :func:`encode`."""
     if plain:
         return grid_of(score, trim=False, normalise=False, shortest=0)
     return grid_of(score, trim=layout != NOTES)
@@ -451,14 +447,14 @@ def encode(score: Score, layout: str = BAR_TEMPO, *, plain: bool = False) -> np.
     layout : str
         One of :data:`LAYOUTS`.
     plain : bool
-        Leave silence, key and lengths below one position as they stand.
+        Keep silence, key and durations below one position unchanged.
 
     Raises
     ------
     ScoreError
         Reason ``"no notes"``.
     OptionError
-        No such layout.
+        The layout does not exist.
     """
     check_layout(layout)
     return encode_grid(grid_for(score, layout, plain=plain), layout)[0]
@@ -473,8 +469,8 @@ _STRANGE = 8
 _KIND = np.full(MUSIC_END, _STRANGE, np.int8)
 _VALUE = np.zeros(MUSIC_END, np.int64)
 _KIND[: UNK + 1] = [-1, -1, -1, _STRANGE]
-for _at, _letter in enumerate(_LETTERS):
-    _KIND[OFFSETS[_letter] : OFFSETS[_letter] + SIZES[_letter]] = _at
+for _kind, _letter in enumerate(_LETTERS):
+    _KIND[OFFSETS[_letter] : OFFSETS[_letter] + SIZES[_letter]] = _kind
     _VALUE[OFFSETS[_letter] : OFFSETS[_letter] + SIZES[_letter]] = np.arange(SIZES[_letter])
 _KIND[OFFSETS["b"]] = _STRANGE  # b-0 has no meaning
 
@@ -489,28 +485,28 @@ def music_of(ids: np.ndarray) -> np.ndarray:
 def decode_with_repairs(
     ids: np.ndarray, meter: tuple[int, int] = DEFAULT_METER, layout: str | None = None
 ) -> tuple[Score, Counter[str]]:
-    """The score of any sequence of ids, and what had to be repaired in it.
+    """Decode any sequence of ids, and count the repairs that it needs.
 
-    The words up to the first ``<sep>``, ``<s>``, ``</s>`` and ``<pad>`` are ignored.  As much as possible is kept:
+    The words up to the first ``<sep>``, and all ``<s>``, ``</s>`` and ``<pad>``, are ignored.  Repairs:
 
-    * a word that is no music, a pitch without a duration, a duration or velocity without a pitch, an onset or an
-      instrument that no note follows are ignored;
-    * a note without a velocity, where there should be one, sounds with 96;
-    * a note before any onset of its bar sounds at the bar line; one before any instrument is for piano; one whose ``i``
-      is missing after its ``o`` keeps the previous instrument;
-    * a pitch of the wrong kind (drums, not drums) moves by 128; a length above ``d-95`` becomes ``d-95``;
-    * an onset after its bar's end sounds inside the next bar;
-    * a bar without a meter, where there should be one, has the one before it; a second meter in a bar is ignored;
-      1/64 becomes 2/64.
+    * a word that is not music, a pitch without a duration, a duration or velocity without a pitch, and an onset or a
+      program that no note follows are ignored;
+    * a note without an expected velocity gets 96;
+    * a note before any onset of its bar begins at the bar line; a note before any ``i`` gets program 0; a note whose
+      ``i`` is missing after its ``o`` keeps the previous program;
+    * a pitch of the wrong kind (drum or melodic) moves by 128; a duration above ``d-95`` becomes ``d-95``;
+    * an onset beyond the end of its bar sounds inside the next bar;
+    * a bar without an expected time signature keeps the previous one; a second time signature in a bar is ignored; 1/64
+      becomes 2/64.
 
     Parameters
     ----------
     ids : int [T]
         Any numbers.
     meter : (int, int)
-        Of bars before the first ``s``.
+        Time signature of bars before the first ``s``.
     layout : str, optional
-        What the ids should be; else velocities are expected if there are any, and so are meters.
+        The expected layout; without it, velocities (time signatures) are expected if there are any.
 
     Returns
     -------
@@ -535,10 +531,10 @@ def decode_with_repairs(
     bar_start = np.concatenate(([0], np.cumsum(BAR_LENGTHS[bar_meter])))
 
     last_onset, last_bar_end, last_program = latest(kind == _O), latest(bar_end), latest(kind == _I)
-    # an index of -1 reads the last word; those values are replaced below
+    # An index of -1 reads the last word; these values are replaced below.
     placed = last_onset > last_bar_end
     position = np.where(placed, value[last_onset], 0) if count else value
-    at = bar_start[bar] + position
+    time = bar_start[bar] + position
 
     following = np.append(kind[1:], [-1, -1])[:count]
     after_next = np.append(kind[2:], [-1, -1, -1])[:count]
@@ -568,21 +564,21 @@ def decode_with_repairs(
     repairs["drum pitch"] = int(wrong_kind.sum())
     duration = value[np.minimum(note + 1, count - 1)] if count else note
     repairs["duration out of range"] = int((duration >= DURATIONS).sum())
-    onset = at[note]
+    onset = time[note]
     in_time = onset < END_OF_TIME
     if not in_time.all():
         repairs["note out of reach"] = int((~in_time).sum())
 
     if not bars:
         return Score.of(TICKS_PER_QUARTER, (), (), ()), +repairs
-    tempo_at, tempo = at[kind == _T], value[kind == _T]
-    order = np.argsort(tempo_at, kind="stable")
-    tempo_at, tempo = changes_from_start(tempo_at[order], tempo[order], DEFAULT_TEMPO_CODE)
-    in_reach, bars_in_reach = tempo_at < END_OF_TIME, bar_start[:-1] < END_OF_TIME
+    tempo_position, tempo = time[kind == _T], value[kind == _T]
+    order = np.argsort(tempo_position, kind="stable")
+    tempo_position, tempo = changes_from_start(tempo_position[order], tempo[order], DEFAULT_TEMPO_CODE)
+    in_reach, bars_in_reach = tempo_position < END_OF_TIME, bar_start[:-1] < END_OF_TIME
     length = np.maximum(DURATION_VALUES[np.minimum(duration, DURATIONS - 1)], 1)
     score = score_of_positions(
         [column[in_time] for column in (onset, length, program, pitch, velocity)],
-        (tempo_at[in_reach], tempo[in_reach]),
+        (tempo_position[in_reach], tempo[in_reach]),
         (bar_start[:-1][bars_in_reach], bar_meter[bars_in_reach]),
         TICKS_PER_POSITION,
     )
@@ -598,7 +594,7 @@ def _bar_meters(
     expected: bool,
     repairs: Counter[str],
 ) -> np.ndarray:
-    """The meter code of every bar: its first ``s``, else its predecessor's, and ``meter`` before the first."""
+    """The time-signature code of every bar: its first ``s``, else the previous bar's; ``meter`` before the first."""
     given = np.flatnonzero(kind == _S)
     first_of_bar = np.unique(bar[given], return_index=True)[1]
     repairs["second meter in a bar"] = len(given) - len(first_of_bar)
@@ -613,14 +609,14 @@ def _bar_meters(
 
 
 def decode(ids: np.ndarray, meter: tuple[int, int] = DEFAULT_METER) -> Score:
-    """The score of any sequence of ids (int [T]); see :func:`decode_with_repairs`."""
+    """Decode any sequence of ids (int [T]); see :func:`decode_with_repairs`."""
     return decode_with_repairs(ids, meter)[0]
 
 
 def bar_notes(ids: np.ndarray) -> list[np.ndarray]:
-    """The notes of each bar of any ids (int [T]): int64 [N, 4] of position, instrument, pitch, duration (positions).
+    """The notes of each bar of ids (int [T]): int64 [N, 4] of position, program, pitch and duration in positions.
 
-    Drums have the pitches from 128 on.  What plays is what :func:`decode_with_repairs` plays, whatever the meter.
+    Drums have pitches from 128 on.  The notes are those of :func:`decode_with_repairs`, for any time signature.
     """
     ids = music_of(ids)
     ends = np.flatnonzero(ids == BAR_END) + 1
@@ -664,7 +660,7 @@ def to_words(ids: np.ndarray) -> str:
 
 
 def from_words(line: str) -> np.ndarray:
-    """The ids, int64 [T], of a line of words; ``<unk>``'s for words that the dictionary does not have."""
+    """The ids, int64 [T], of a line of words; unknown words become ``<unk>``."""
     return np.array([_IDS.get(word, UNK) for word in line.split()], np.int64)
 
 

@@ -1,26 +1,27 @@
-"""The grammar of REMI: which words may follow, for a whole batch at once, so that a score could be encoded so.
+"""The grammar of REMI: the words that may follow each sequence of a batch.
 
-Every sequence that only ever takes an allowed word decodes without a repair, and encoding what it decodes to (as it
-stands, ``plain=True``) gives the sequence back, trailing empty bars apart:
+A sequence of allowed words decodes without a repair, and encoding the decoded score with ``plain=True`` gives the
+sequence back, except for trailing empty bars:
 
 * a bar is its header (``s t``, ``s``, or none), positions in ascending order and inside the bar, each with its
-  instruments in ascending order, each with its notes descending by (pitch, duration, velocity), and ``b-1``;
-* pitches of 128 and more stand under ``i-128`` and nowhere else; durations are 1 to 95; the meter 1/64, ``b-0``,
-  ``e-*`` and whatever is no music never occur;
-* in the layouts that trim silence, the first bar has a note; and no piece ends before it has one, where there is room.
+  programs in ascending order, each with its notes descending by (pitch, duration, velocity), and ``b-1``;
+* pitches from 128 on occur with ``i-128`` only; durations are 1 to 95; the time signature 1/64, ``b-0``, ``e-*`` and
+  words that are not music never occur;
+* in the layouts that trim silence, the first bar has a note; and no piece ends before it has one, if there is room.
 
-Hard limits, each a number per row:
+Hard limits, each with a value per row:
 
 *room*
-    How many words may still be written before ``</s>``.  A word is allowed only if what it opens can be closed within
-    the room that is left then.
+    Number of words that may still be written before ``</s>``.  A word is allowed only if the bar can be closed within
+    the remaining room.
 *least and most bars*
-    Fewer than the least do not end, and the room for the empty bars that are still due is kept; after the most, only
-    ``</s>`` follows.  Equal numbers make an exact length.
+    ``</s>`` is not allowed before the least number of bars, and room is reserved for as many empty bars as are missing;
+    after the most, only ``</s>`` is allowed.  Equal numbers give an exact length.
 *programs*
-    The instruments that may occur.
+    The programs that may occur.
 
-All is table look-ups on a small integer array, a row per sequence; nothing here loops over rows or words.
+The state is a small integer array with a row per sequence, and all steps are table look-ups without Python loops over
+rows or words.
 
 Shapes: B sequences, V words of the dictionary.
 """
@@ -60,7 +61,7 @@ from musicbert_plugin.codecs.remi import (
 from musicbert_plugin.codecs.score import DRUMS
 from musicbert_plugin.errors import OptionError
 
-# Kinds of words: the letters, the end of the piece, and what is never allowed.
+# Kinds of words: the letters, the end of the piece, and words that are never allowed.
 _LETTERS = "boipdvst"
 _B, _O, _I, _P, _D, _V, _S, _T = range(8)
 _END, _NEVER = 8, 9
@@ -75,9 +76,10 @@ for _kind, _letter in enumerate(_LETTERS):
 _KIND[BAR_END - 1], _KIND[DURATION], _KIND[METER + NO_LENGTH], _KIND[EOS] = _NEVER, _NEVER, _NEVER, _END
 _KIND[ONSET + ONSETS : ONSET + SIZES["o"]] = _NEVER
 _KIND[DURATION + DURATIONS : DURATION + SIZES["d"]] = _NEVER
-_IDS = np.arange(MUSIC_END, dtype=np.int16)  # a quarter of the memory that the comparisons of all words read
+_IDS = np.arange(MUSIC_END, dtype=np.int16)  # int16 for speed: allowed() compares all words
 
-# Phases: what has been written last.
+# Phases: the last word was the end of a bar (or none), an s, the last word of the header, an o, the t after an o, an i,
+# a p, a d before a velocity, the last word of a note, or the end.
 _BETWEEN, _METER_GIVEN, _HEADED, _AT, _AT_TEMPO, _ON, _PITCHED, _LONG, _NOTED, _ENDED = range(10)
 # Columns of a state.
 (
@@ -85,12 +87,12 @@ _BETWEEN, _METER_GIVEN, _HEADED, _AT, _AT_TEMPO, _ON, _PITCHED, _LONG, _NOTED, _
     _LEAST, _MOST, _HAS_NOTE,
 ) = range(14)  # fmt: skip
 _COLUMNS = 14
-_HIGHEST = (127, DURATIONS - 1, 31)  # the note that no note stands above
+_HIGHEST = (127, DURATIONS - 1, 31)  # the highest pitch, duration and velocity, with which any note may follow
 _UNLIMITED = 2**40
 
 
 def _transitions(layout: str) -> np.ndarray:
-    """The phase that each kind of word leads to from each phase, int64 [10, 9]; -1 where it cannot follow."""
+    """The next phase for each phase and kind of word, int64 [10, 9]; -1 for kinds that cannot follow."""
     following = np.full((10, 9), -1)
     headed = _BETWEEN if layout == NOTES else _HEADED
     following[_BETWEEN, _END] = _ENDED
@@ -116,7 +118,7 @@ def _transitions(layout: str) -> np.ndarray:
 
 
 def _closing(following: np.ndarray) -> np.ndarray:
-    """How many words each phase needs, at least, until the bar is closed, int64 [10]; 0 between bars and at the end."""
+    """The smallest number of words that close the bar from each phase, int64 [10]; 0 between bars and at the end."""
     need = np.full(10, 1000)
     need[[_BETWEEN, _ENDED]] = 0
     for _ in range(10):
@@ -127,13 +129,13 @@ def _closing(following: np.ndarray) -> np.ndarray:
 
 @dataclass(frozen=True, eq=False)
 class GrammarState:
-    """Where each sequence of a batch is.
+    """The state of each sequence of a batch.
 
     Attributes
     ----------
     rows : int64 [B, 14]
     programs : bool [B, 129] or None
-        The instruments that may occur; None for all.
+        The programs that may occur; None for all.
     """
 
     rows: np.ndarray
@@ -144,7 +146,7 @@ class GrammarState:
 
     @property
     def bars(self) -> np.ndarray:
-        """Bars closed so far, int64 [B], those of the prompt included."""
+        """Number of closed bars, int64 [B], including those of the prompt."""
         return self.rows[:, _BARS]
 
 
@@ -163,7 +165,7 @@ class RemiGrammar:
     Raises
     ------
     OptionError
-        No such layout, or the dictionary lacks a word of it.
+        The layout does not exist, or the dictionary lacks a word of it.
     """
 
     def __init__(
@@ -172,7 +174,7 @@ class RemiGrammar:
         self.layout = check_layout(layout)
         self._following = _transitions(layout)
         self._need = _closing(self._following)
-        # What a word needs to be closed after it; nothing for the end, more than there ever is where it cannot follow.
+        # Words that each kind of word needs, itself included; without a limit for the end, unreachable if not allowed.
         self._need_after = np.where(self._following >= 0, self._need[self._following] + 1, _UNLIMITED * 2)
         self._need_after[:, _END] = np.where(self._following[:, _END] >= 0, -_UNLIMITED, _UNLIMITED * 2)
         self.empty_bar = {NOTES: 1, POSITION_TEMPO: 2}.get(layout, 3)  # words of a bar without notes
@@ -182,15 +184,15 @@ class RemiGrammar:
         self.vocabulary_size = len(words)
         number = {word: row for row, word in enumerate(words)}
         kinds_used = np.append((self._following >= 0).any(axis=0), False)
-        self._used = np.flatnonzero(kinds_used[_KIND])  # ids of remi that may ever be allowed
+        self._used = np.flatnonzero(kinds_used[_KIND])  # ids of remi that the layout uses
         used_words = [WORDS[word_id] for word_id in self._used.tolist()]
         missing = [word for word in used_words if word not in number]
         if missing:
             raise OptionError(f"the dictionary has no word {missing[0]}, which layout {layout} needs.")
-        self._place = np.array([number[word] for word in used_words])  # their ids in the model's dictionary
-        self._moved = not np.array_equal(self._place, self._used)
+        self._model_ids = np.array([number[word] for word in used_words])  # their ids in the model's dictionary
+        self._moved = not np.array_equal(self._model_ids, self._used)
         self._id_of = np.full(self.vocabulary_size, UNK)
-        self._id_of[self._place] = self._used
+        self._id_of[self._model_ids] = self._used
 
     # ------------------------------------------------------------------------------------------------------- states
 
@@ -211,18 +213,18 @@ class RemiGrammar:
         rows : int
             B.
         room : int or int [B]
-            Words that may be written after the prompt, ``</s>`` not counted.
+            Number of words that may be written after the prompt, ``</s>`` not counted.
         least_bars, most_bars : int or int [B]
-            Bars of the whole piece, the prompt's included; None for any number.
+            Bars of the whole piece, including the prompt; None for any number.
         programs : bool [B, 129], optional
-            Instruments that may be written after the prompt.
+            Programs that may occur after the prompt.
         prompt : int [T], optional
-            Ids (of ``remi``) of whole bars, the same for all rows, as :func:`whole_bars` makes them.
+            Ids (of ``remi``) of whole bars, the same for all rows, from :meth:`whole_bars`.
 
         Raises
         ------
         OptionError
-            The limits cannot be kept.
+            The limits cannot be satisfied.
         """
         state = np.zeros((rows, _COLUMNS), np.int64)
         state[:, _LENGTH] = self._bar_length
@@ -238,30 +240,30 @@ class RemiGrammar:
         state[:, _LEAST] = least_bars
         state[:, _MOST] = _UNLIMITED if most_bars is None else most_bars
         if (state[:, _LEAST] > state[:, _MOST]).any() or (state[:, _BARS] > state[:, _MOST]).any():
-            at = int((np.maximum(state[:, _LEAST], state[:, _BARS]) > state[:, _MOST]).argmax())
+            row = int((np.maximum(state[:, _LEAST], state[:, _BARS]) > state[:, _MOST]).argmax())
             raise OptionError(
-                f"a piece of at most {state[at, _MOST]} bars cannot have at least {state[at, _LEAST]}, of which the "
-                f"prompt has {state[at, _BARS]}."
+                f"a piece of at most {state[row, _MOST]} bars cannot have at least {state[row, _LEAST]}, of which the "
+                f"prompt has {state[row, _BARS]}."
             )
         due = (state[:, _LEAST] - state[:, _BARS]) * self.empty_bar
         if (due > state[:, _ROOM]).any():
-            at = int((due > state[:, _ROOM]).argmax())
+            row = int((due > state[:, _ROOM]).argmax())
             raise OptionError(
-                f"{state[at, _LEAST]} bars need at least {due[at]} words after the prompt, but the maximum length "
-                f"leaves {state[at, _ROOM]}; raise it."
+                f"{state[row, _LEAST]} bars need at least {due[row]} words after the prompt, but the maximum length "
+                f"leaves {state[row, _ROOM]}; raise it."
             )
         if programs is not None:
             programs = np.asarray(programs, bool)
             if programs.shape != (rows, DRUMS + 1) or not programs.any(axis=1).all():
-                raise OptionError("every piece needs an instrument that it may use.")
+                raise OptionError("every piece needs at least one allowed program.")
         return GrammarState(state, programs)
 
     def select(self, state: GrammarState, index: np.ndarray) -> GrammarState:
-        """The state of these rows (int [R], any order, repetitions too)."""
+        """The state of selected rows (int [R], in any order, repetitions allowed)."""
         return GrammarState(state.rows[index], None if state.programs is None else state.programs[index])
 
     def allowed(self, state: GrammarState) -> np.ndarray:
-        """Which words may follow, bool [B, V]; at least one in each row."""
+        """Mask of the words that may follow, bool [B, V]; at least one in each row."""
         rows = state.rows
         kinds = self._kinds(rows)
         first = np.broadcast_to(_FIRST, (len(rows), 10)).copy()
@@ -282,15 +284,15 @@ class RemiGrammar:
             mask[:, INSTRUMENT : INSTRUMENT + DRUMS + 1] &= state.programs
         out = np.zeros((len(rows), self.vocabulary_size), bool)
         if self._moved or self.vocabulary_size < MUSIC_END:
-            out[:, self._place] = mask[:, self._used]
+            out[:, self._model_ids] = mask[:, self._used]
         else:
             out[:, :MUSIC_END] = mask
         return out
 
     def _kinds(self, rows: np.ndarray) -> np.ndarray:
-        """Which kinds of words may follow, bool [B, 9], as far as layout, room and numbers of bars go."""
+        """Mask of the kinds of words that layout, room and numbers of bars allow, bool [B, 9]."""
         phase, bars = rows[:, _PHASE], rows[:, _BARS]
-        due = np.maximum(rows[:, _LEAST] - bars - 1, 0) * self.empty_bar  # after the bar that is open or opened now
+        due = np.maximum(rows[:, _LEAST] - bars - 1, 0) * self.empty_bar  # words of missing bars after the current one
         kinds = self._need_after[phase] <= (rows[:, _ROOM] - due)[:, None]
         between = phase == _BETWEEN
         if between.any():
@@ -304,7 +306,7 @@ class RemiGrammar:
         return kinds
 
     def advance(self, state: GrammarState, tokens: np.ndarray) -> GrammarState:
-        """The state after one more word in each row: ``tokens`` int [B], all of them allowed ones."""
+        """The state after one more word in each row: ``tokens``, int [B], which must be allowed."""
         ids = np.asarray(tokens, np.int64)
         ids = self._id_of[ids] if self._moved else ids
         kind = _KIND[ids]
@@ -315,34 +317,34 @@ class RemiGrammar:
         if (closed := kind == _B).any():
             rows[closed, _BARS] += 1
             rows[closed, _POSITION] = -1
-        if (here := kind == _S).any():
-            rows[here, _LENGTH] = BAR_LENGTHS[value[here]]
-        if (here := kind == _O).any():
-            rows[here, _POSITION] = value[here]
-            rows[here, _PROGRAM] = -1
-        if (here := kind == _I).any():
-            rows[here, _PROGRAM] = value[here]
-            rows[here, _LAST_PITCH : _LAST_VELOCITY + 1] = _HIGHEST
-        if (here := kind == _P).any():
-            rows[here, _HEIGHT] = value[here] & 127
-        if (here := kind == _D).any():
-            rows[here, _DURATION] = value[here]
-        if (here := kind == (_D if self.layout == NOTES else _V)).any():
-            rows[here, _LAST_PITCH] = rows[here, _HEIGHT]
-            rows[here, _LAST_DURATION] = rows[here, _DURATION]
-            rows[here, _LAST_VELOCITY] = _HIGHEST[2] if self.layout == NOTES else value[here]
-            rows[here, _HAS_NOTE] = 1
+        if (mask := kind == _S).any():
+            rows[mask, _LENGTH] = BAR_LENGTHS[value[mask]]
+        if (mask := kind == _O).any():
+            rows[mask, _POSITION] = value[mask]
+            rows[mask, _PROGRAM] = -1
+        if (mask := kind == _I).any():
+            rows[mask, _PROGRAM] = value[mask]
+            rows[mask, _LAST_PITCH : _LAST_VELOCITY + 1] = _HIGHEST
+        if (mask := kind == _P).any():
+            rows[mask, _HEIGHT] = value[mask] & 127
+        if (mask := kind == _D).any():
+            rows[mask, _DURATION] = value[mask]
+        if (mask := kind == (_D if self.layout == NOTES else _V)).any():
+            rows[mask, _LAST_PITCH] = rows[mask, _HEIGHT]
+            rows[mask, _LAST_DURATION] = rows[mask, _DURATION]
+            rows[mask, _LAST_VELOCITY] = _HIGHEST[2] if self.layout == NOTES else value[mask]
+            rows[mask, _HAS_NOTE] = 1
         return GrammarState(rows, state.programs)
 
     # ------------------------------------------------------------------------------------------------------ prompts
 
     def _read(self, state: GrammarState, ids: np.ndarray) -> GrammarState:
-        """The state (B 1) after many words (ids of ``remi``), room apart.
+        """The state (B = 1) after a sequence of words (ids of ``remi``), without a limit of room.
 
         Raises
         ------
         OptionError
-            Names the first word that cannot follow.
+            A word cannot follow; the message has the first such word.
         """
         rows = state.rows.copy()
         rows[:, _ROOM], rows[:, _HAS_NOTE] = _UNLIMITED, 1
@@ -361,17 +363,17 @@ class RemiGrammar:
         return state
 
     def whole_bars(self, ids: np.ndarray) -> np.ndarray:
-        """A prompt as whole bars: notes that are not complete go, then ``b-1`` closes the last bar, if it is open.
+        """The prompt as whole bars: an incomplete note at the end is removed, and ``b-1`` closes an open bar.
 
         Parameters
         ----------
         ids : int [T]
-            Of ``remi``, without specials.
+            Ids of ``remi``, without specials.
 
         Raises
         ------
         OptionError
-            A word cannot follow there in this layout.
+            A word cannot follow in this layout.
         """
         ids = np.asarray(ids, np.int64)
         state = GrammarState(self.start(1, _UNLIMITED).rows, None)
@@ -388,18 +390,18 @@ class RemiGrammar:
 
 
 def transpose(ids: np.ndarray, semitones: int) -> np.ndarray:
-    """Legal music with its melodic notes moved; one that would leave 0..127 goes to the nearest octave inside.
+    """Transpose the melodic notes of music; pitches outside 0..127 move to the nearest octave inside.
 
     Parameters
     ----------
     ids : int [T]
-        Of ``remi``, in any layout.
+        Ids of ``remi`` in the order of the grammar, in any layout.
     semitones : int
 
     Returns
     -------
     int64 [T]
-        Notes of an instrument in descending order, as before.
+        Ids in the order of the grammar.
     """
     ids = np.asarray(ids, np.int64).copy()
     kind = np.where((ids >= 0) & (ids < MUSIC_END), _KIND[np.clip(ids, 0, MUSIC_END - 1)], _NEVER)
@@ -409,7 +411,7 @@ def transpose(ids: np.ndarray, semitones: int) -> np.ndarray:
     pitch = np.where(pitch < 0, pitch % 12, pitch)
     pitch = np.where(pitch > 127, 116 + (pitch - 116) % 12, pitch)
     ids[notes] = PITCH + pitch
-    if outside.any():  # folding may have changed the order
+    if outside.any():  # moving by octaves may have changed the order
         words = 3 if (kind == _V).any() else 2
         group = np.cumsum(kind == _I)[notes]
         whole = notes + words <= len(ids)

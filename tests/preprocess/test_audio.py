@@ -349,7 +349,7 @@ def test_features_are_left_out_for_the_reasons_that_recordings_are(build, tmp_pa
         "broken.npy": "NaN",
         **dict.fromkeys(("constant.npy", "empty.npy", "frame.npy", "several.npy"), "silent"),
     }
-    assert "silent: several.npy, clip 1: all 60 frames are equal." in said
+    assert "silent: several.npy, excerpt 1: all 60 frames are equal." in said
     assert "4 frames, which are 0.40 seconds at 10 frames per second" in said
 
 
@@ -446,7 +446,7 @@ def test_recordings_in_an_archive_are_read_but_not_on_the_fly(recordings, build,
     assert build(tmp_path / "all.zip", tmp_path / "data")[0] == 0
     assert sorted(clips_of(tmp_path / "data")) == [f"inner/{number:02}.wav" for number in range(4)]
     status, said = build(tmp_path / "all.zip", tmp_path / "listed", "--on-the-fly")
-    assert status == 2 and "can't be done in an archive" in said
+    assert status == 2 and "is not possible in an archive" in said
 
 
 def test_defect_10_files_of_one_name_in_two_folders_are_two_clips(build, tmp_path):
@@ -468,8 +468,8 @@ def test_defect_10_files_of_one_name_in_two_folders_are_two_clips(build, tmp_pat
         (("--format", "text"), "spectrograms have no text"),
         (("--on-the-fly", "--num-features", 5), "stored already"),
         (("--on-the-fly", "--front-end", "musicoder324"), "takes too long"),
-        (("--on-the-fly", "--max-frames", 5), "training crops by itself"),
-        (("--frame-rate", 5), "only .npy features need it"),
+        (("--on-the-fly", "--max-frames", 5), "no features are stored that could be cropped"),
+        (("--frame-rate", 5), "applies to .npy features only"),
         (("--max-frames", -1), "numbers above 0"),
         (("--min-seconds", 9, "--max-seconds", 3), "the first must be smaller"),
         (("--group-column", "album"), "a column of --labels"),
@@ -488,7 +488,7 @@ def test_tables_that_cannot_be_read_are_told_in_one_sentence(build, tmp_path):
     for text, expected in (
         ("name,genre\nx.wav,rock\n", "no column file or file_path"),
         ("file,genre\nx.wav\n", "line 2 has 1 cells, but the header has 2"),
-        ("file,genre\nx.wav,a\nx.wav,b\n", "line 3 labels x.wav otherwise"),
+        ("file,genre\nx.wav,a\nx.wav,b\n", "line 3 and an earlier line have different labels for x.wav"),
         ("", "no column file or file_path; its columns are none"),
     ):
         (tmp_path / "labels.csv").write_text(text)

@@ -102,7 +102,7 @@ def test_any_other_measure_of_its_own_length_has_a_time_signature_of_its_own() -
 
 
 def test_a_length_that_no_time_signature_states_is_refused_with_its_measure() -> None:
-    with pytest.raises(ScoreError, match="measure 2 of those played has a length of 4/3 quarter notes"):
+    with pytest.raises(ScoreError, match="measure 2 \\(repeats counted\\) has a length of 4/3 quarter notes"):
         bars_of([(Fraction(4), (4, 4)), (Fraction(4, 3), (4, 4)), (Fraction(4), (4, 4))])
 
 
