@@ -1,35 +1,35 @@
 """MuseCoco's attributes: properties of a piece, extracted or requested, as values and as 63 command words.
 
-Fifteen attributes (arXiv 2306.00110, section 3; numbers of classes include NA, the last class):
+The fifteen attributes (arXiv 2306.00110, section 3; the number of classes includes NA, the last class):
 
 =====  ========  =====================================================================================================
 key    classes   value and classes
 =====  ========  =====================================================================================================
-I1s2   28 x 3    groups of instruments that sound (:data:`INSTRUMENTS`); per group 0 yes, 1 no, 2 NA
-I4     29        (group of the melody's instrument or None, whether there is one melodic instrument only)
+I1s2   28 x 3    instrument groups that sound (:data:`INSTRUMENTS`); per group 0 yes, 1 no, 2 NA
+I4     29        (instrument group of the melody or None, whether there is only one melodic program)
 C1     5         0 bright, 1 dark, 2 bright then dark, 3 dark then bright (see ``chords``)
 R1     3         danceable: 0 yes, 1 no
 R3     4         0 calm, 1 moderate, 2 intense: beats with at most 1, fewer than 2, or more onset positions
 S2s1   18        artist (:data:`ARTISTS`)
 S4     22 x 3    genres (:data:`GENRES`); per genre 0 yes, 1 no, 2 NA
 B1s1   5         (bars, class): 1-4, 5-8, 9-12, 13-16; more is NA
-TS1s1  8         meter, of :data:`METERS` or 6 "other"; NA where it changes
+TS1s1  8         time signature, of :data:`METERS` or 6 "other"; NA if it changes
 K1     3         "major" or "minor", of the whole piece
-T1s1   4         (quarter notes per minute, class): 0 slow up to 76, 1 moderate, 2 fast from 120; NA where it changes
+T1s1   4         (quarter notes per minute, class): 0 slow up to 76, 1 moderate, 2 fast from 120; NA if it changes
 P4     13        range of melodic pitches in octaves, rounded down, 0..11
-ST1    15        form (:data:`FORMS`); always NA in data, as nothing extracts it
+ST1    15        form (:data:`FORMS`); always NA in data, since it is not extracted
 EM1    5         quadrant of emotion, Q1 happy, Q2 tense, Q3 sad, Q4 calm
 TM1    6         (seconds, class): up to 15, 30, 45, 60, longer
 =====  ========  =====================================================================================================
 
-Extraction reads a window of bars of a :class:`~.remi.Grid`: quantised, trimmed, its last bar ending with the last
-onset.  Tempi are quantised ones, so fast begins at 117.4 and slow ends at 73.9.  A value of None is NA.  Artist, genre
-and emotion come from the caller.
+Attributes are extracted from a window of bars of a :class:`~.remi.Grid`, which is quantised and trimmed, and whose last
+bar ends with the last onset.  Tempi are quantised, so fast begins at 117.4 and slow ends at 73.9.  A value of None is
+NA.  Artist, genre and emotion are given by the caller.
 
-Mended against the original, whose ways ``legacy=True`` brings back: R1 weighs drum hits on strong beats (1 and 3 in
-4/4, 1 in 3/4 and 2/4; a beat is twelve positions) against those on all others, where the original counted positions;
-I4 is the melodic program with the highest mean pitch of those with more than 20 notes (of equal ones the lowest), where
-the original took the highest program number.
+Two attributes differ from the original unless ``legacy=True``.  R1 compares drum hits on strong beats (1 and 3 in 4/4,
+1 in 3/4 and 2/4; a beat is twelve positions) with those on all other beats; the original counts positions instead of
+hits.  I4 is, of the melodic programs with more than 20 notes, the one with the highest mean pitch (of equal ones the
+lowest program); the original takes the highest program number.
 
 A **class vector** is ``uint8 [63]``: the class of every command word, in their order.
 """
@@ -61,7 +61,7 @@ SLOT_OF = {
 }  # first slot of every attribute
 YES, NO = 0, 1
 MULTI_LABEL = np.array([members > 0 for _, members, _ in COMMANDS])[SLOT_KEY]  # slots that are yes, no or NA
-NOT_EXTRACTED = np.isin(SLOT_KEY, [KEYS.index(key) for key in ("S2s1", "S4", "ST1", "EM1")])  # not in the music
+NOT_EXTRACTED = np.isin(SLOT_KEY, [KEYS.index(key) for key in ("S2s1", "S4", "ST1", "EM1")])
 
 INSTRUMENTS = (
     "piano", "keyboard", "percussion", "organ", "guitar", "bass", "violin", "viola", "cello", "harp", "strings",
@@ -96,11 +96,11 @@ METERS = ((4, 4), (2, 4), (3, 4), (1, 4), (6, 8), (3, 8))
 OTHER_METER = "other"
 MODES = ("major", "minor")
 
-MELODY_NOTES = 20  # a program with no more cannot be the melody
+MELODY_NOTES = 20  # the melody has more notes
 LONGEST_PIECE = 16  # bars
 _METER_CLASS = {meter_code(*meter): number for number, meter in enumerate(METERS)}
 SECONDS = np.array([15.0, 30.0, 45.0, 60.0])
-# Numbers of beats, and of those the strong ones, of the meters that R1 knows.
+# Number of beats, and the strong beats, for each time signature that R1 supports.
 _STRONG_BEATS = {meter_code(4, 4): (4, (0, 2)), meter_code(3, 4): (3, (0,)), meter_code(2, 4): (2, (0,))}
 
 
@@ -129,7 +129,7 @@ def extract(
     chords : list, optional
         From :func:`~.chords.brightness` of the whole piece, two per bar; without it C1 is None.
     given : mapping, optional
-        Values of S2s1, S4 and EM1 that the caller knows.
+        Values of S2s1, S4 and EM1.
 
     Returns
     -------
@@ -139,11 +139,11 @@ def extract(
     Raises
     ------
     OptionError
-        No such bars, or a given value that is no class.
+        The piece has no such bars, or a given value is not a label of its attribute.
     """
     end = grid.bars if end is None else end
     if not 0 <= begin < end <= grid.bars:
-        raise OptionError(f"bars {begin}:{end} of a piece with {grid.bars} bars; 0:{grid.bars} is there.")
+        raise OptionError(f"bars {begin}:{end} of a piece with {grid.bars} bars; it has 0:{grid.bars}.")
     notes = slice(int(grid.first_note[begin]), int(grid.first_note[end]))
     start, stop = int(grid.bar_start[begin]), int(grid.bar_start[end])
     program, pitch, onset = grid.program[notes], grid.pitch[notes], grid.onset[notes]
@@ -183,7 +183,7 @@ def extract(
 
 
 def _in_force(position: np.ndarray, code: np.ndarray, start: int, stop: int) -> tuple[np.ndarray, np.ndarray]:
-    """Positions that each code holds within [start, stop), and the codes; at least one."""
+    """For each code in effect within [start, stop), at least one, its number of positions, and the code."""
     first = int(np.searchsorted(position, start, side="right")) - 1
     last = int(np.searchsorted(position, stop, side="left"))
     edges = np.append(np.maximum(position[first:last], start), stop)
@@ -191,28 +191,28 @@ def _in_force(position: np.ndarray, code: np.ndarray, start: int, stop: int) -> 
 
 
 def _melody(program: np.ndarray, pitch: np.ndarray, counts: np.ndarray, legacy: bool) -> list[Any] | None:
-    there = np.flatnonzero(counts[:DRUMS])
-    if len(there) == 0:
+    present = np.flatnonzero(counts[:DRUMS])
+    if len(present) == 0:
         return None
     if legacy:
-        best = int(there[-1])
+        best = int(present[-1])
         found = counts[best] > MELODY_NOTES
     else:
-        candidates = there[counts[there] > MELODY_NOTES]
+        candidates = present[counts[present] > MELODY_NOTES]
         found = len(candidates) > 0
         if found:
             means = np.bincount(program, pitch, DRUMS + 1)[candidates] / counts[candidates]
             best = int(candidates[means.argmax()])
-    return [int(GROUP_OF_PROGRAM[best]) if found else None, len(there) == 1]
+    return [int(GROUP_OF_PROGRAM[best]) if found else None, len(present) == 1]
 
 
 def _danceable(grid: Grid, begin: int, end: int, onset: np.ndarray, legacy: bool) -> bool | None:
     bar = np.searchsorted(grid.bar_start, onset, side="right") - 1
     meter = grid.bar_meter[bar]
     if legacy:
-        # Positions instead of hits: 4/4 and 2/4 have as many on strong beats as on others, 3/4 half as many.  A bar cut
-        # short, if no whole one of its meter comes before it, counts as long as it is, and fails where three does not
-        # divide it.
+        # The original counts positions: in 4/4 and 2/4, strong beats have as many as others, in 3/4 half as many.  It
+        # takes the length of a bar from the first one of its time signature, even if the piece ends in that bar, and
+        # fails if three does not divide this length.
         three = meter_code(3, 4)
         if not (meter == three).any():
             return None
@@ -220,8 +220,8 @@ def _danceable(grid: Grid, begin: int, end: int, onset: np.ndarray, legacy: bool
         return None if (grid.bar_start[first + 1] - grid.bar_start[first]) % 3 else False
     balance = 0
     for code, (beats, strong) in _STRONG_BEATS.items():
-        here = meter == code
-        beat = (onset[here] - grid.bar_start[bar[here]]) // POSITIONS_PER_QUARTER
+        mask = meter == code
+        beat = (onset[mask] - grid.bar_start[bar[mask]]) // POSITIONS_PER_QUARTER
         hits = np.bincount(beat, minlength=beats)
         balance += 2 * int(hits[list(strong)].sum()) - int(hits.sum())
     return None if balance == 0 else balance > 0
@@ -244,50 +244,50 @@ GIVEN_COLUMNS = {"artist": "S2s1", "genre": "S4", "emotion": "EM1"}
 
 
 def checked(key: str, value: Any) -> Any:
-    """A label of S2s1, S4 (several) or EM1 as it is spelled here; None stays None.
+    """The label of S2s1 or EM1, or list of labels of S4, in its canonical spelling; None stays None.
 
     Raises
     ------
     OptionError
-        Not a label of the attribute, or several where only S4 has more than one.
+        A value is not a label of the attribute, or there are several for an attribute other than S4.
     """
     if key not in _LABELS:
-        raise OptionError(f"{key} comes from the music; only {', '.join(_LABELS)} can be given.")
+        raise OptionError(f"{key} is extracted from the music; only {', '.join(_LABELS)} can be given.")
     if value is None:
         return None
     labels = [value] if isinstance(value, str) else list(value)
     if key != "S4" and len(labels) != 1:
-        raise OptionError(f"{'|'.join(labels)!r} gives {key} {len(labels)} labels; it has one, and only S4 several.")
+        raise OptionError(f"{'|'.join(labels)!r}: {len(labels)} labels for {key}; only S4 may have more than one.")
     found = []
     for label in labels:
         if _canonical(label) not in _LABELS[key]:
             accepted = (*_CLASS_OF_LABEL[key], *(EMOTION_WORDS if key == "EM1" else ()))
-            raise OptionError(f"{label!r} is no label of {key}; accepted is {', '.join(accepted)}.")
+            raise OptionError(f"{label!r} is not a label of {key}; accepted is {', '.join(accepted)}.")
         found.append(_LABELS[key][_canonical(label)])
     return found if key == "S4" else found[0]
 
 
 def read_given(path: str) -> dict[str, dict[str, Any]]:
-    """Read attributes that cannot be extracted from music: a CSV of ``file``, and any of artist, genre and emotion.
+    """Read attributes that cannot be extracted from a CSV with columns file and any of artist, genre and emotion.
 
-    Several genres are joined with ``|``; an empty cell says nothing.
+    Several genres are joined with ``|``; an empty cell is a missing label.
 
     Returns
     -------
     dict
-        From file name to values as :func:`extract` takes them.
+        From file name to the argument ``given`` of :func:`extract`.
 
     Raises
     ------
     OptionError
-        Unreadable, columns missing or twice there, a row of more cells than columns, or a label that is none.
+        The CSV is unreadable, lacks a column or has it twice, has a row of more cells than columns or an unknown label.
     """
     names, rows = read_table(path)
     columns = [column for column in GIVEN_COLUMNS if column in names]
     if not rows or "file" not in names or not columns:
-        raise OptionError(f"{path}: a column file and one of {', '.join(GIVEN_COLUMNS)} are needed, and a row.")
+        raise OptionError(f"{path}: a column file, one of {', '.join(GIVEN_COLUMNS)}, and a row are needed.")
     if twice := [name for name in ("file", *columns) if names.count(name) > 1]:
-        raise OptionError(f"{path}: the column {twice[0]} is there {names.count(twice[0])} times; once is needed.")
+        raise OptionError(f"{path}: {names.count(twice[0])} columns are named {twice[0]}; one is needed.")
     found: dict[str, dict[str, Any]] = {}
     for number, cells in rows:
         if len(cells) > len(names):
@@ -322,11 +322,11 @@ _CLASS_OF_VALUE: dict[str, Callable[[Any], int | None]] = {
     "S2s1": ARTISTS.index,
     "EM1": EMOTIONS.index,
 }
-"""The class of a value of each attribute that has one class; below 0 or None for NA."""
+"""For each attribute with one class, the function from value to class; below 0 or None for NA."""
 
 
 def class_vector(values: Mapping[str, Any]) -> np.ndarray:
-    """The class vector, uint8 [63], of values as :func:`extract` gives them."""
+    """The class vector, uint8 [63], of the values that :func:`extract` returns."""
     out = NA.copy()
     for key, labels in (("I1s2", range(len(INSTRUMENTS))), ("S4", GENRES)):
         if (present := values.get(key)) is not None:
@@ -342,7 +342,7 @@ def class_vector(values: Mapping[str, Any]) -> np.ndarray:
 
 
 def with_given(classes: np.ndarray, given: Mapping[str, Any]) -> np.ndarray:
-    """Class vectors (uint8 [..., 63]) in which attributes that cannot be extracted have the classes of given values."""
+    """Class vectors (uint8 [..., 63]) with the classes of the given attributes replaced."""
     known = class_vector(given)
     out = np.array(classes, np.uint8)
     slots = np.isin(SLOT_KEY, [KEYS.index(key) for key in given])
@@ -366,7 +366,7 @@ def classes_of_ids(ids: np.ndarray) -> np.ndarray:
     Raises
     ------
     ValueError
-        Not one id of every command.
+        The ids are not one of each command.
     """
     classes = np.asarray(ids, np.int64) - SLOT_ID
     if classes.shape != (SLOTS,) or (classes < 0).any() or (classes >= SLOT_CLASSES).any():
@@ -375,7 +375,7 @@ def classes_of_ids(ids: np.ndarray) -> np.ndarray:
 
 
 def programs_of(classes: np.ndarray) -> np.ndarray:
-    """The programs of the instruments that class vectors ask for.
+    """The programs of the instrument groups that class vectors request.
 
     Parameters
     ----------
@@ -384,7 +384,7 @@ def programs_of(classes: np.ndarray) -> np.ndarray:
     Returns
     -------
     bool [..., 129]
-        Programs of the groups that are "yes"; all programs where none is.
+        Programs of the groups with class "yes"; all programs if there is none.
     """
     first = SLOT_OF["I1s2"]
     groups = np.asarray(classes)[..., first : first + len(INSTRUMENTS)] == YES
@@ -393,7 +393,7 @@ def programs_of(classes: np.ndarray) -> np.ndarray:
 
 
 def __getattr__(name: str) -> Any:
-    """Older names: of constants that were renamed, and of what moved to :mod:`musicbert_plugin.codecs.requests`."""
+    """Former names of constants, and names that have moved to :mod:`musicbert_plugin.codecs.requests`."""
     if name in ("NOT_GIVEN", "OF_MEMBERS"):
         return {"NOT_GIVEN": NA, "OF_MEMBERS": MULTI_LABEL}[name]
     if name in ("INSTRUMENT_WORDS", "accepted_words", "parse_request", "request_words"):

@@ -1,18 +1,19 @@
-"""Chords of a piece, two to the bar of 4/4, by the most likely path through keys and chords; and how bright they are.
+"""Chords of a piece, two per bar of 4/4, from the most likely path of a hidden Markov model, and their brightness.
 
 The model is the one of Magenta's chord inference with MuseCoco's constants.  A hidden state is a major scale (12) and a
 chord (97: none, and a major, minor, augmented, diminished, dominant seventh, major seventh, minor seventh or
 half-diminished chord on each of 12 roots).
 
-* Chords of a key: with k of its tones on the scale and m off it, a chord has weight ``0.99**k * 0.01**m``; the 97
-  weights of a key are made to sum to 1.
-* Paths: a new key comes with probability 0.001 (each of 11 alike), its chord drawn from its distribution; in the same
-  key the chord changes with probability 0.5, and then a chord is as likely as its weight and a 96th of the old one's.
-* Sound: a frame is the vector of its pitch classes' sounding times, of length 1 (or 0 in silence); a chord the vector
-  of its tones, of length 1 (or 0 for none); the log-likelihood is 100 times their product.
+* Initial probabilities: the weight of a chord with k tones on the scale of a key and m off it is
+  ``0.99**k * 0.01**m``, normalised over the 97 chords of the key; all keys are equally likely.
+* Transitions: the key changes with probability 0.001, to each of 11 alike, with a chord of the new key's distribution.
+  Within a key the chord changes with probability 0.5, to a chord with probability its weight plus 1/96 of the old
+  chord's weight.
+* Emissions: the vector of a frame holds the sounding times of its pitch classes, that of a chord its tones; both have
+  length 1 (0 in silence, and for no chord), and the log-likelihood is 100 times their dot product.
 
-Melodic notes sound until their end, two frames to the bar (24 positions each); pitch classes are all that enters.
-Source: MuseCoco (arXiv 2306.00110), attribute C1; limits: pieces in 4/4 throughout, of at most 500 bars.
+A frame is half a bar (24 positions), and melodic notes sound until their end.  Source: MuseCoco (arXiv 2306.00110),
+attribute C1.  Limits: pieces in 4/4 throughout, of at most 500 bars.
 """
 
 from __future__ import annotations
@@ -32,11 +33,11 @@ _BRIGHT_KINDS = (0, 4, 5)  # major, dominant seventh, major seventh
 _SCALE = (0, 2, 4, 5, 7, 9, 11)
 NO_CHORD = 0
 CHORDS = 1 + 12 * len(_KINDS)  # chord 1 + 8 root + kind
-SHARE = 0.875  # of bright (or dark) chords that makes a passage bright (or dark)
+SHARE = 0.875  # smallest share of bright (dark) chords in a bright (dark) passage
 
 
 def _tones() -> np.ndarray:
-    """Which pitch classes each chord has, bool [97, 12]."""
+    """The pitch classes of each chord, bool [97, 12]."""
     tones = np.zeros((CHORDS, 12), bool)
     for root in range(12):
         for kind, steps in enumerate(_KINDS):
@@ -75,8 +76,8 @@ def frame_likelihoods(grid: Grid) -> np.ndarray:
 def most_likely_chords(likelihood: np.ndarray) -> np.ndarray:
     """The chords, int64 [F], of the most likely path of keys and chords (Viterbi), given log-likelihoods [F, 97].
 
-    Inside a key all chords may follow all; between keys only the best way out of each key matters, so a step costs
-    12 x 97 x 97 instead of the square of 1,164 states.  Of equally likely states the first is taken, key by key.
+    A transition to another key depends only on the best state of the old key, so that a step costs 12 x 97 x 97
+    operations instead of 1,164 squared.  Of equally likely states the first is taken, key by key.
     """
     chords = _chords_of_keys()
     start = np.log(chords)
@@ -91,17 +92,17 @@ def most_likely_chords(likelihood: np.ndarray) -> np.ndarray:
     for frame in range(1, len(likelihood)):
         inside = best[:, :, None] + stay
         from_chord = inside.argmax(axis=1)
-        here = np.take_along_axis(inside, from_chord[:, None, :], axis=1)[:, 0]
+        staying = np.take_along_axis(inside, from_chord[:, None, :], axis=1)[:, 0]
         out_chord = best.argmax(axis=1)
         out = best[keys, out_chord]
         others = np.where(keys[:, None] == keys, -np.inf, out)  # row: new key; column: old key
         out_key = others.argmax(axis=1)
-        there = others[keys, out_key][:, None] + move
-        moved = there > here
+        moving = others[keys, out_key][:, None] + move
+        moved = moving > staying
         parents[frame] = np.where(
             moved, (out_key * CHORDS + out_chord[out_key])[:, None], keys[:, None] * CHORDS + from_chord
         )
-        best = np.where(moved, there, here) + likelihood[frame]
+        best = np.where(moved, moving, staying) + likelihood[frame]
     path = np.empty(len(likelihood), np.int64)
     state = int(best.argmax())
     for frame in range(len(likelihood) - 1, -1, -1):
@@ -111,9 +112,9 @@ def most_likely_chords(likelihood: np.ndarray) -> np.ndarray:
 
 
 def brightness(grid: Grid) -> list[int | None] | None:
-    """For every half bar of a whole piece 0 if its chord is bright, 1 if dark, None where there is no chord.
+    """For every half bar of a piece, 0 if its chord is bright, 1 if it is dark, None if there is no chord.
 
-    None instead of a list if the piece is not in 4/4 throughout, has more than 500 bars, or no melodic note.
+    The result is None if the piece is not in 4/4 throughout, has more than 500 bars, or no melodic note.
     """
     if (grid.meter != DEFAULT_METER_CODE).any() or (grid.program == DRUMS).all():
         return None
@@ -128,10 +129,10 @@ def brightness(grid: Grid) -> list[int | None] | None:
 
 
 def chord_progression(shades: list[int | None]) -> int | None:
-    """C1 of a window, from :func:`brightness` of its half bars: 0 bright, 1 dark, 2 and 3 one after the other, or None.
+    """C1 of a window, given :func:`brightness` of its half bars: 0 bright, 1 dark, 2 bright then dark, 3 the reverse.
 
-    A passage is bright (dark) if at least 87.5 % of its half bars are.  A window that is neither may be split at a bar
-    between its first and last quarter into a bright and a dark part.
+    A passage is bright (dark) if at least 87.5 % of its half bars are.  A window that is neither is split, if possible,
+    into a bright and a dark part at a bar between its first and last quarter; otherwise the result is None.
     """
     bars = len(shades) // 2
 

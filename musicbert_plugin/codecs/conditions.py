@@ -1,16 +1,16 @@
-"""Conditions of pairs: the prefix of a model that is fine-tuned on a condition and the bar of music that answers it.
+"""Conditions of pairs: a model is fine-tuned on pairs of a condition, its prefix, and a bar of music.
 
 A condition describes a bar in the layout ``notes`` (see ``remi``):
 
     [X-n] PITCH (o p...)* INS (i [voice...])* [HIST ...]
 
 ``PITCH``  the content: for each onset ``o``, its distinct pitches ``p`` from high to low
-``INS``    the instruments ``i``, ascending; in pairs of other origin each may be followed by words about its voice
-``HIST``   the bar before
-``X-n``    what an augmentation has changed (see ``data.pair_augmentation``)
+``INS``    the programs ``i``, ascending; in the user's own pairs, each may be followed by words about its voice
+``HIST``   the previous bar
+``X-n``    the kind of an augmentation (see ``data.pair_augmentation``)
 
-The words that the dictionary of REMI lacks take the ids of durations that are never encoded, ``d-96`` to ``d-101``: the
-number of rows stays, so that the embeddings of a pre-trained checkpoint fit.
+The words that the dictionary of REMI lacks take the ids of durations that are never encoded, ``d-96`` to ``d-101``, so
+that the embeddings of a pre-trained checkpoint keep their number of rows.
 """
 
 from __future__ import annotations
@@ -21,20 +21,21 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from musicbert_plugin.codecs.octuple import latest
 from musicbert_plugin.codecs.remi import BAR_END, DURATION, INSTRUMENT, ONSET, PITCH, SIZES, TEMPO, WORDS
 from musicbert_plugin.codecs.score import DRUMS
 
 Ids = NDArray[np.int64]
 CONDITION_WORDS = ("PITCH", "INS", "HIST", "X-0", "X-1", "X-2")
 RENAMED_WORDS = {f"d-{number}": word for number, word in enumerate(CONDITION_WORDS, start=96)}
-"""From words of REMI's dictionary that are never encoded to those of conditions that take their ids."""
+"""From words of REMI's dictionary that are never encoded to the words of conditions that take their ids."""
 PAIR_WORDS = tuple(RENAMED_WORDS.get(word, word) for word in WORDS)
 """The words of the dictionary of pairs, by id."""
 _PITCH_WORD, _INSTRUMENT_WORD, _HISTORY_WORD = range(DURATION + 96, DURATION + 99)
 
 
 def condition_of(target: NDArray[np.uint16], history: NDArray[np.uint16]) -> NDArray[np.uint16]:
-    """The condition that a bar answers: its pitches, its instruments, and the bar before it.
+    """The condition of a bar: its pitches, its programs, and the previous bar.
 
     Parameters
     ----------
@@ -49,7 +50,7 @@ def condition_of(target: NDArray[np.uint16], history: NDArray[np.uint16]) -> NDA
     is_onset = (target >= ONSET) & (target < INSTRUMENT)
     is_pitch = (target >= PITCH) & (target < DURATION)
     onset = np.cumsum(is_onset)
-    # Distinct (onset, pitch), pitches descending; an onset itself sorts before all of its pitches.
+    # Distinct (onset, pitch), pitches descending; the key of an onset sorts before those of its pitches.
     keys = np.concatenate((onset[is_onset] << 16, onset[is_pitch].astype(np.int64) << 16 | (65535 - target[is_pitch])))
     keys = np.unique(keys)
     low = keys & 65535
@@ -61,7 +62,7 @@ def condition_of(target: NDArray[np.uint16], history: NDArray[np.uint16]) -> NDA
 
 @dataclass(frozen=True)
 class PairWords:
-    """Ids of the words of conditions; None where the dictionary lacks a word."""
+    """Ids of the words of conditions; None for words that the dictionary lacks."""
 
     pitch: int | None
     instruments: int | None
@@ -78,12 +79,12 @@ class PairWords:
 
 @dataclass(frozen=True, eq=False)
 class Pair:
-    """A pair split into its parts; ``None`` stands for a part that the condition lacks.
+    """A pair split into its parts; ``None`` for parts that the condition lacks.
 
     Attributes
     ----------
     head : int64 [n]
-        What precedes the first part of the condition.
+        The words before the first part of the condition.
     content : int64 [n, 2], optional
         Ids of onset and pitch, in the order of the condition.
     instruments : tuple of int64 [n], optional
@@ -93,9 +94,9 @@ class Pair:
     notes : int64 [n, 3]
         Onset id, program and pitch id of the notes of the music.
     described_notes : int64 [n, 3]
-        The notes that the content was made of; an augmentation may have removed some of them from the music.
+        The notes from which the content was made; an augmentation may have removed some of them from the music.
     hidden : frozenset of int
-        Programs whose notes have left the content.
+        Programs whose notes an augmentation has removed from the content.
     """
 
     head: Ids
@@ -113,7 +114,7 @@ class Pair:
         return np.unique(self.notes[:, 1]).tolist()
 
     def others(self) -> list[int]:
-        """All programs except the melody's; none if there is no melody.  The melody has the highest mean pitch."""
+        """All programs except the melody, which has the highest mean pitch; empty if there are only drums."""
         melodic = self.notes[self.notes[:, 1] != DRUMS]
         if not len(melodic):
             return []
@@ -126,29 +127,24 @@ def _in_range(ids: Ids, first: int, letter: str) -> NDArray[np.bool_]:
     return (ids >= first) & (ids < first + SIZES[letter])
 
 
-def _latest(mask: NDArray[np.bool_]) -> Ids:
-    """For each index, the last index up to it where the mask is true, or -1."""
-    return np.maximum.accumulate(np.where(mask, np.arange(len(mask)), -1))
-
-
 def _program_of(ids: Ids) -> Ids:
     """The program that each word belongs to, from its ``i`` to the next ``o``, ``i`` or ``b-1``; -1 outside."""
     starts = _in_range(ids, INSTRUMENT, "i")
-    last, ends = _latest(starts), _latest(_in_range(ids, ONSET, "o") | (ids == BAR_END))
+    last, ends = latest(starts), latest(_in_range(ids, ONSET, "o") | (ids == BAR_END))
     return np.where(last > ends, ids[last] - INSTRUMENT, -1)
 
 
 def notes_of(ids: Ids) -> Ids:
-    """Onset id, program and pitch id of the notes of music, int64 [n, 3]; incomplete ones are left out."""
+    """Onset id, program and pitch id of the complete notes of music, int64 [n, 3]."""
     pitch = np.flatnonzero(_in_range(ids, PITCH, "p"))
-    onset = _latest(_in_range(ids, ONSET, "o"))[pitch]
+    onset = latest(_in_range(ids, ONSET, "o"))[pitch]
     program = _program_of(ids)[pitch]
     complete = (onset >= 0) & (program >= 0)
     return np.stack([ids[onset], program, ids[pitch]], 1)[complete]
 
 
 def without_programs(ids: Ids, programs: Collection[int]) -> Ids:
-    """Music without the notes of these programs, and without positions at which only they have notes."""
+    """Music without the notes of these programs, and without the positions that become empty."""
     ids = ids[~np.isin(_program_of(ids), list(programs))]
     # After an onset comes an instrument or, in the layout position-tempo, a tempo and then an instrument.
     instrument = np.append(_in_range(ids, INSTRUMENT, "i"), [False, False])
@@ -175,7 +171,7 @@ def read_pair(condition: Ids, music: Ids, words: PairWords) -> Pair | None:
         onset, pitch = _in_range(content, ONSET, "o"), _in_range(content, PITCH, "p")
         if not (onset | pitch).all() or (len(content) and not onset[0]):
             return None
-        pairs = np.stack([content[_latest(onset)], content], 1)[pitch]
+        pairs = np.stack([content[latest(onset)], content], 1)[pitch]
     split = None
     if instruments is not None:
         starts = _in_range(instruments, INSTRUMENT, "i")

@@ -1,8 +1,8 @@
-"""Requests: lines of words that ask for attributes of music, to class vectors and back.
+"""Requests: lines of words that specify attributes of music, converted to class vectors and back.
 
 A request is a line such as ``piano violin no-drum key=minor tempo=slow bars=16``, or command words (``K1_1``), in any
-order and case.  It is read as a class vector (see :mod:`musicbert_plugin.codecs.attributes`): what it does not mention
-is NA.  ``bars`` and ``seconds`` select a class of a range.
+order and case.  In its class vector (see :mod:`musicbert_plugin.codecs.attributes`), attributes that it does not
+mention are NA.  ``bars`` and ``seconds`` select the class of a range.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ from musicbert_plugin.errors import OptionError
 _TEMPO_WORDS = ("slow", "moderate", "fast")
 _INTENSITY_WORDS = ("calm", "moderate", "intense")
 _METER_WORDS = (*(f"{n}/{d}" for n, d in METERS), OTHER_METER)
-# Words before "=", with their attribute and, where these are few, what may follow.
+# Words before "=", with their attribute and, except for numbers, the accepted words after it.
 _CHOICES: dict[str, tuple[str, tuple[str, ...]]] = {
     "key": ("K1", MODES),
     "tempo": ("T1s1", _TEMPO_WORDS),
@@ -61,7 +61,7 @@ _COMMAND_WORDS = {
 
 
 def accepted_words() -> str:
-    """All words that a request may hold, in one clause."""
+    """The words that a request may hold, listed for a message."""
     choices = ", ".join(
         f"{name}={'|'.join(values) if values else '1..16' if name == 'bars' else 'N'}"
         for name, (_, values) in _CHOICES.items()
@@ -72,31 +72,30 @@ def accepted_words() -> str:
 def parse_request(line: str) -> np.ndarray:
     """The class vector, uint8 [63], of words such as ``piano no-drum key=minor bars=16`` or ``I1s2_0_0 K1_1``.
 
-    Words come in any order and case; attributes that are not mentioned are NA.  ``bars`` and ``seconds`` select a
-    class.  A final ``<sep>`` is ignored.
+    A final ``<sep>`` is ignored.
 
     Raises
     ------
     OptionError
-        A word that means nothing, or two that contradict each other.
+        A word is unknown, or two words contradict each other.
     """
     words = line.split()
     if words and words[-1] == "<sep>":
         words.pop()
-    said: dict[int, tuple[int, str, str]] = {}  # by slot: class, detail, word
+    requested: dict[int, tuple[int, str, str]] = {}  # by slot: class, detail, word
     for word in words:
         for slot, number, detail in _meaning(word):
-            before = said.setdefault(slot, (number, detail, word))
+            before = requested.setdefault(slot, (number, detail, word))
             if before[0] != number or (before[1] and detail and before[1] != detail):
                 raise OptionError(f"{before[2]} and {word} contradict each other; give one of them.")
     out = NA.copy()
-    for slot, (number, _, _) in said.items():
+    for slot, (number, _, _) in requested.items():
         out[slot] = number
     return out
 
 
 def _meaning(word: str) -> list[tuple[int, int, str]]:
-    """The (slot, class, exact value if the class is a range) that a word of a request stands for."""
+    """The (slot, class, exact value if the class is a range) of a word of a request."""
     text = word.lower()
     if text in _COMMAND_WORDS:
         return [(*_COMMAND_WORDS[text], "")]
@@ -106,7 +105,7 @@ def _meaning(word: str) -> list[tuple[int, int, str]]:
         return [(slot, NO if negative else YES, "")]
     name, equals, value = text.partition("=")
     if not equals or name not in _CHOICES:
-        raise OptionError(f"{word!r} is no attribute; accepted: {accepted_words()}.")
+        raise OptionError(f"{word!r} is not an attribute; accepted: {accepted_words()}.")
     key, values = _CHOICES[name]
     slot = SLOT_OF[key]
     if name in ("bars", "seconds"):
@@ -143,7 +142,8 @@ def request_words(classes: np.ndarray, values: Mapping[str, Any] | None = None) 
     ----------
     classes : uint8 [63]
     values : mapping, optional
-        As :func:`extract` gives them: then bars and seconds are those of the piece, not the last of their class.
+        The result of :func:`.attributes.extract`; it gives the exact bars and seconds, which are otherwise the largest
+        of their class.
     """
     values = values or {}
     words = []

@@ -1,26 +1,26 @@
 """Scores, which every codec reads and writes, and MIDI files.
 
-A :class:`Score` is a piece as arrays: notes, tempo changes and time signatures on a common time axis of ticks.  This is
-the only codec file that uses a library for MIDI.
+A :class:`Score` is a piece as arrays: notes, tempo changes and time signatures, all with times in ticks.  No other
+codec file uses a MIDI library.
 
 Reading
 -------
 ``symusic`` parses the file.  It pairs note-ons and note-offs first-in-first-out per (track, channel, pitch), as
 ``miditoolkit`` 1.0.1 does, and gives a note the program of its note-on (miditoolkit: of its note-off; the two differ
-only where a program changes inside a sounding note).  Before the parser sees the bytes, an RMID container is unwrapped
-and an over-long header chunk is cut to its six defined bytes.  Refused, each with a reason and a sentence: files that
-the parser refuses, zero ticks per quarter note, SMPTE time (which has no beats), impossible meters, times outside
-31 bits, no notes, and files beyond a :class:`Budget`.
+only if the program changes while the note sounds).  Before parsing, an RMID container is unwrapped and an over-long
+header chunk is cut to its six defined bytes.  Refused, each with a reason and a sentence: files that the parser
+refuses, zero ticks per quarter note, SMPTE time (which has no beats), impossible time signatures, times outside
+31 bits, files without notes, and files that exceed a :class:`Budget`.
 
-A channel message has data bytes of 0 to 127.  A file that the parser refuses and that has larger ones is parsed again
-with each of them as 127, and ``Score.repaired`` counts them.  A file that is still refused then, or has no note,
-stays refused.
+Data bytes of channel messages are at most 127.  A file that the parser refuses and that has larger ones is parsed again
+with each of them replaced by 127, and ``Score.repaired`` counts them.  It is refused if it still cannot be parsed or
+has no note.
 
 Writing
 -------
 Format 1 at ``score.resolution`` ticks per quarter note, one track per (track, program) of the score, drums on channel
-10.  MIDI has 16 channels: beyond fifteen melodic programs, tracks share channels, which every reader that keeps
-programs per track (as those above do) undoes, but a synthesizer may not.
+10.  MIDI has 16 channels: with more than fifteen melodic programs, tracks share channels.  Readers that keep programs
+per track (as those above) are not affected, but a synthesizer may be.
 
 Limits: lyrics, controllers, pedals, pitch bends, markers and key signatures are not kept.
 """
@@ -56,19 +56,19 @@ class Score:
     resolution : int
         Ticks per quarter note, at least 1.
     onset, end : int64 [N]
-        First tick of each note, and the tick at which it is over (``end >= onset``).
+        First tick of each note, and the tick at which it ends (``end >= onset``).
     program : int16 [N]
         General MIDI program 0..127, or :data:`DRUMS` (128) for any drum track.
     pitch, velocity : int16 [N]
-        MIDI pitch (a drum's is its key) 0..127; velocity 1..127.
+        MIDI pitch 0..127 (the key of a drum); velocity 1..127.
     track : int32 [N]
-        The track of a note in its source; it distinguishes notes of equal program.
+        The track of each note in its source; a program may have several.
     tempo_tick, tempo_bpm : int64 [K], float64 [K]
         Tempo changes in quarter notes per minute, sorted by tick.  120 before the first.
     meter_tick, meter_numerator, meter_denominator : int64 [M]
         Time signatures, sorted by tick.  4/4 before the first.
     repaired : int
-        Data bytes above 127 in the MIDI file that it was read from, which were read as 127.
+        Number of data bytes above 127 in the MIDI file, which were read as 127.
     """
 
     resolution: int
@@ -102,7 +102,7 @@ class Score:
         tempi: Any = (),
         meters: Any = (),
     ) -> Score:
-        """A score from sequences, checked.
+        """Make a score from sequences, after checking them.
 
         Parameters
         ----------
@@ -116,7 +116,7 @@ class Score:
         Raises
         ------
         ScoreError
-            Reason ``"invalid score"``: lengths that differ, or a value outside the ranges above.
+            Reason ``"invalid score"``: lengths differ, or a value is outside the ranges above.
         """
         n = len(onset)
 
@@ -138,7 +138,7 @@ class Score:
         tempo_array = np.asarray(tempi, np.float64).reshape(-1, 2)
         meter_array = np.asarray(meters, np.int64).reshape(-1, 3)
         if (tempo_array[:, 1] <= 0).any() or (meter_array[:, 1:] <= 0).any():
-            raise ScoreError("invalid score", "a tempo or a meter of the score is not above 0.")
+            raise ScoreError("invalid score", "a tempo or a time signature of the score is not above 0.")
         score = cls(
             int(resolution),
             column("onset", onset, np.int64, 0, LAST_TICK),
@@ -158,17 +158,17 @@ class Score:
         return score
 
     def select(self, keep: np.ndarray) -> Score:
-        """The same piece with only the notes that ``keep`` (bool [N] or indices) names; tempi and meters stay."""
+        """The score with only the notes that ``keep`` (bool [N] or indices) selects; tempi and time signatures stay."""
         columns = ("onset", "end", "program", "pitch", "velocity", "track")
         return replace(self, **{name: getattr(self, name)[keep] for name in columns})
 
 
 @dataclass(frozen=True)
 class Budget:
-    """What a single file may cost; what lies beyond is refused, whatever the machine.
+    """Limits for a single file; larger files are refused.
 
-    The defaults admit a symphony many times over (the largest of 2,255 real files holds 66,711 notes in 0.5 MB) and
-    bound the memory of a reader at some 50 MB.
+    The largest of 2,255 real files holds 66,711 notes in 0.5 MB.  The defaults limit the memory of a reader to about
+    50 MB.
     """
 
     bytes: int = 2 * 2**20
@@ -177,15 +177,15 @@ class Budget:
 
 
 def _unwrap(data: bytes) -> bytes:
-    """The MIDI file inside an RMID container, and its header chunk cut to the six bytes that the standard defines."""
+    """Unwrap a MIDI file from an RMID container, and cut its header chunk to the six bytes of the standard."""
     if data[:4] == b"RIFF" and data[8:12] == b"RMID":
-        at = 12
-        while at + 8 <= len(data):
-            size = int.from_bytes(data[at + 4 : at + 8], "little")
-            if data[at : at + 4] == b"data":
-                data = data[at + 8 : at + 8 + size]
+        chunk = 12
+        while chunk + 8 <= len(data):
+            size = int.from_bytes(data[chunk + 4 : chunk + 8], "little")
+            if data[chunk : chunk + 4] == b"data":
+                data = data[chunk + 8 : chunk + 8 + size]
                 break
-            at += 8 + size + (size & 1)
+            chunk += 8 + size + (size & 1)
     if data[:4] == b"MThd" and len(data) >= 14:
         size = int.from_bytes(data[4:8], "big")
         if 6 < size <= len(data) - 8:
@@ -193,65 +193,65 @@ def _unwrap(data: bytes) -> bytes:
     return data
 
 
-def _after_number(data: bytes, at: int) -> tuple[int, int]:
+def _after_number(data: bytes, offset: int) -> tuple[int, int]:
     """The variable-length number at an offset, and the offset after it."""
     number = 0
-    while at < len(data):
-        byte = data[at]
-        at += 1
+    while offset < len(data):
+        byte = data[offset]
+        offset += 1
         number = number << 7 | byte & 127
         if byte < 128:
             break
-    return number, at
+    return number, offset
 
 
 def _high_data_bytes(data: bytes) -> int:
-    """How many data bytes of a MIDI file's channel messages are above 127.
+    """The number of data bytes above 127 in the channel messages of a MIDI file.
 
-    Of a track that makes no sense from some event on, only what comes before is counted.
+    Of a damaged track, only the part before the damage is counted.
     """
-    count, at = 0, 14
-    while at + 8 <= len(data):
-        kind, begin = data[at : at + 4], at + 8
-        at = begin + int.from_bytes(data[at + 4 : begin], "big")
+    count, offset = 0, 14
+    while offset + 8 <= len(data):
+        kind, begin = data[offset : offset + 4], offset + 8
+        offset = begin + int.from_bytes(data[offset + 4 : begin], "big")
         if kind == b"MTrk":
-            count += _high_data_bytes_of_track(data[begin:at])
+            count += _high_data_bytes_of_track(data[begin:offset])
     return count
 
 
 def _high_data_bytes_of_track(track: bytes) -> int:
-    """The same of the content of one track chunk."""
-    count = running = at = 0
+    """The number of such bytes in the content of a track chunk."""
+    count = running = offset = 0
     while True:
-        _, at = _after_number(track, at)  # the delta time
-        if at >= len(track):
+        _, offset = _after_number(track, offset)  # the delta time
+        if offset >= len(track):
             return count
         status = running
-        if track[at] >= 0x80:
-            status = track[at]
-            at += 1
+        if track[offset] >= 0x80:
+            status = track[offset]
+            offset += 1
         if 0x80 <= status < 0xF0:
             running = status
             length = 1 if 0xC0 <= status < 0xE0 else 2  # a program change and a channel pressure have one data byte
-            count += sum(byte > 127 for byte in track[at : at + length])
+            count += sum(byte > 127 for byte in track[offset : offset + length])
         elif status in (0xF0, 0xF7):
-            length, at = _after_number(track, at)
+            length, offset = _after_number(track, offset)
         elif status == 0xFF:
-            length, at = _after_number(track, at + 1)
+            length, offset = _after_number(track, offset + 1)
         elif status > 0xF0:
             length = {0xF1: 1, 0xF2: 2, 0xF3: 1}.get(status, 0)
         else:  # a data byte before any status
             return count
-        at += length
+        offset += length
 
 
 def _parse(data: bytes, name: str) -> tuple[Any, int]:
-    """symusic's score of one MIDI file and how many data bytes had to be repaired for it.
+    """symusic's score of a MIDI file, and the number of repaired data bytes.
 
     Raises
     ------
     ScoreError
-        There is none, and why.
+        The data cannot be parsed.
     """
     if not data:
         raise ScoreError("unreadable", f"{name}: the file is empty; a MIDI file is needed.")
@@ -268,15 +268,15 @@ def _parse(data: bytes, name: str) -> tuple[Any, int]:
             raise ScoreError("SMPTE time", f"{name}: timed in SMPTE frames; ticks per quarter note are needed.")
     try:
         return symusic.Score.from_midi(data), 0
-    except Exception as error:  # the parser's own types vary: RuntimeError, ValueError, UnicodeDecodeError, MemoryError
+    except Exception as error:  # symusic raises RuntimeError, ValueError, UnicodeDecodeError and MemoryError
         detail = str(error).splitlines()[0] if str(error) else type(error).__name__
     high = _high_data_bytes(data)
     if high:
-        mended: Any = None  # the file may be damaged elsewhere too
-        with contextlib.suppress(Exception):
-            mended = symusic.Score.from_midi(data, sanitize_data=True)
-        if mended is not None and mended.note_num():
-            return mended, high
+        sanitized: Any = None
+        with contextlib.suppress(Exception):  # the file may have other damage
+            sanitized = symusic.Score.from_midi(data, sanitize_data=True)
+        if sanitized is not None and sanitized.note_num():
+            return sanitized, high
     raise ScoreError("unreadable", f"{name}: damaged MIDI data ({detail}).")
 
 
@@ -286,16 +286,16 @@ def repair_sentence(name: str, repaired: int) -> str:
 
 
 def read_midi(source: str | os.PathLike[str] | bytes, *, name: str = "", budget: Budget | None = None) -> Score:
-    """Read a MIDI file; one that is given by its path and had to be repaired is named in a warning.
+    """Read a MIDI file; if it is given by its path, repairs are logged as a warning.
 
     Parameters
     ----------
     source : path or bytes
         A file, or a file's content.  RMID containers are unwrapped.
     name : str
-        What to call the file in error messages; default is the path.
+        The name of the file in error messages; default is the path.
     budget : Budget, optional
-        Limits beyond which a file is refused.
+        Limits for the file.
 
     Returns
     -------
@@ -329,12 +329,12 @@ def read_midi(source: str | os.PathLike[str] | bytes, *, name: str = "", budget:
         raise ScoreError("too large", f"{name}: {notes} notes; the budget allows {budget.notes} and can be raised.")
     tracks = parsed.tracks
     events = notes + len(parsed.tempos) + len(parsed.time_signatures)
-    if len(data) > budget.events:  # an event takes at least a byte: smaller files cannot hold too many
+    if len(data) > budget.events:  # an event takes at least a byte, so smaller files cannot exceed the limit
         events += sum(len(t.controls) + len(t.pitch_bends) + len(t.pedals) + len(t.lyrics) for t in tracks)
     if events > budget.events:
         raise ScoreError("too large", f"{name}: {events} events; the budget allows {budget.events} and can be raised.")
     score = _score_of_parsed(parsed, tracks, name, repaired)
-    if repaired and not isinstance(source, bytes):  # who reads bytes asks the score
+    if repaired and not isinstance(source, bytes):
         logger.warning("%s", repair_sentence(name, repaired))
     return score
 
@@ -347,7 +347,7 @@ def _score_of_parsed(parsed: Any, tracks: Any, name: str, repaired: int) -> Scor
             programs.append(DRUMS if track.is_drum else track.program)
             lists.append(notes)
     counts = [len(notes) for notes in lists]
-    together = lists[0].copy()  # one list, since turning a list into arrays costs more than its notes do
+    together = lists[0].copy()  # one list, since each conversion of a list to arrays has a high constant cost
     for notes in lists[1:]:
         together.extend(notes)
     columns = together.numpy()
@@ -360,10 +360,10 @@ def _score_of_parsed(parsed: Any, tracks: Any, name: str, repaired: int) -> Scor
     numerator = meters["numerator"].astype(np.int64)
     denominator = meters["denominator"].astype(np.int64)
     if len(numerator) and (numerator.min() < 1 or denominator.min() < 1):
-        at = int(np.flatnonzero((numerator < 1) | (denominator < 1))[0])
+        invalid = int(np.flatnonzero((numerator < 1) | (denominator < 1))[0])
         raise ScoreError(
             "bad meter",
-            f"{name}: a time signature of {numerator[at]}/{denominator[at] or '2**8 or more'}; "
+            f"{name}: a time signature of {numerator[invalid]}/{denominator[invalid] or '2**8 or more'}; "
             "both must be at least 1 and the denominator at most 128.",
         )
     tempi = parsed.tempos.numpy()
@@ -387,10 +387,11 @@ def _score_of_parsed(parsed: Any, tracks: Any, name: str, repaired: int) -> Scor
 
 
 def _layers(score: Score, end: np.ndarray) -> np.ndarray:
-    """Each note's layer, from 0, in which no note of its track, program and pitch ends before an earlier one does.
+    """Assign notes to layers, from 0, so that within a layer no note ends before an earlier one of its pitch.
 
-    Within a layer first-in-first-out pairing gives every note its own end.  Notes of different velocity that begin
-    together lie in different layers, since their order in a file is not guaranteed.
+    Notes of equal track, program and pitch are meant.  Within a layer, first-in-first-out pairing gives every note its
+    own end.  Notes that begin together with different velocities get different layers, since their order in a file is
+    not guaranteed.
     """
     layer = np.zeros(len(score), np.int64)
     group = (score.track.astype(np.int64) << 16) | (score.program.astype(np.int64) << 8) | score.pitch
@@ -409,9 +410,9 @@ def _layers(score: Score, end: np.ndarray) -> np.ndarray:
 def midi_bytes(score: Score) -> bytes:
     """The score as the bytes of a MIDI file (format 1), from which :func:`read_midi` reads the same notes.
 
-    A note of no length gets one tick, since many readers drop it otherwise.  A note inside another of its pitch goes to
-    a further track, where its note-off cannot end the other one.  Tempi are rounded to whole microseconds per quarter
-    note, within the 24 bits of the format.
+    A note without length gets one tick, since many readers drop it otherwise.  A note inside another of its pitch is
+    written to a separate track, so that its note-off cannot end the other one.  Tempi are rounded to whole microseconds
+    per quarter note, within the 24 bits of the format.
     """
     out: Any = symusic.Score(score.resolution)
     length = np.maximum(score.end - score.onset, 1)
@@ -449,12 +450,12 @@ def midi_bytes(score: Score) -> bytes:
 
 
 def write_midi(score: Score, path: str | os.PathLike[str]) -> None:
-    """Write the score to a MIDI file; the file appears under its name only when it is whole.
+    """Write the score to a MIDI file, which appears under its name only when it is complete.
 
     Raises
     ------
     ScoreError
-        Reason ``"unwritable"``: the folder is missing or does not allow it.
+        Reason ``"unwritable"``: the folder does not exist or is not writable.
     """
     data = midi_bytes(score)
     try:

@@ -1,20 +1,19 @@
-"""Which models, tasks and criterions a checkpoint may name.
+"""Checks of the configuration in a checkpoint: the models, tasks and criterions that it may name.
 
-A checkpoint holds weights and the configuration of the training that wrote them.  fairseq builds whatever task, model
-and criterion that configuration names, and some of its builders run option strings as Python (``wav2vec2`` its
-``conv_feature_layers``, ``ctc`` its ``wer_args``).  Reading a file with ``weights_only=True`` does not prevent this,
-since the strings are harmless until something is built from them.  Every checkpoint therefore passes
-:func:`checked_configuration` right after it was read, which refuses everything but
+A checkpoint holds weights and the configuration of its training.  fairseq builds whatever task, model and criterion
+that configuration names, and some of its builders evaluate option strings as Python (``wav2vec2`` its
+``conv_feature_layers``, ``ctc`` its ``wer_args``).  ``weights_only=True`` does not prevent this, since the strings are
+evaluated after the file is read.  :func:`checked_configuration` therefore checks every checkpoint, and accepts only
 
-* models, tasks and criterions of this plugin, and the names in :data:`OLD_TASKS` and :data:`OLD_CRITERIONS`, which
-  published files carry;
-* the optimizers and learning-rate schedules of fairseq that are set by numbers (they are never built from a file);
+* models, tasks and criterions of this plugin, and the names in :data:`OLD_TASKS`, :data:`OLD_CRITERIONS` and
+  :data:`OLD_MODELS`, which published files have;
+* optimizers and learning-rate schedules of fairseq whose options are numbers (they are never built from a file);
 * ``bleu`` as scorer (fairseq's default), and no tokenizer or byte-pair encoding.
 
-A section of the configuration is a mapping, whose fields must be those of the dataclass that it names; or, in older
-files, an ``argparse.Namespace`` with the whole command line, of which builders get the fields of their dataclass and no
-others.  Values must be plain: numbers, strings, lists and mappings of them.  A string that fairseq evaluates
-(``adam_betas``) must be a literal, and no string may call a resolver (``${oc.env:HOME}``).
+A section of the configuration is a mapping whose fields must be those of the dataclass that it names; or, in older
+files, an ``argparse.Namespace`` with the whole command line, of which builders get the fields of their dataclass only.
+Values must be plain: numbers, strings, lists and mappings of them.  A string that fairseq evaluates (``adam_betas``)
+must be a literal, and no string may call a resolver (``${oc.env:HOME}``).
 """
 
 from __future__ import annotations
@@ -54,38 +53,38 @@ EVALUATED = ("adam_betas", "adamax_betas", "adafactor_eps", "lamb_betas")
 """Options of the optimizers that fairseq passes to ``eval``."""
 
 DEEPEST = 12
-"""How deeply the values of a configuration may be nested; those of fairseq reach 4."""
+"""Largest depth of nesting in a configuration; fairseq's have 4."""
 
 _RESOLVER = re.compile(r"\$\{[^}$]*:")
 
 
 BUILT = ("model", "task", "criterion")
-"""Sections from which fairseq builds something when it reads a file."""
+"""Sections from which fairseq builds objects when it reads a file."""
 
 
 def checked_configuration(
     state: Mapping[str, Any], path: object, required: Collection[str] = ("model",)
 ) -> tuple[argparse.Namespace | None, Any]:
-    """Refuse a checkpoint whose configuration names anything that this plugin does not build from files.
+    """Check the configuration of a checkpoint by the rules of the module.
 
     Parameters
     ----------
     state : mapping
-        What the file holds; its ``args`` and ``cfg`` are looked at.
+        The content of the file, with its ``args`` and ``cfg``.
     path : object
-        How the file is called in the error message.
+        The name of the file in error messages.
     required : collection of str
-        Sections that have to be there and to have a name; :data:`BUILT` where fairseq is to build from the file.
+        Sections that must exist and have a name; :data:`BUILT` if fairseq builds from the file.
 
     Returns
     -------
     args, cfg : Namespace or None, dict or None
-        The two, made anew of plain dictionaries, lists, Namespaces and values: what was checked is what is built.
+        Copies of the two, made of the checked dictionaries, lists, Namespaces and values.
 
     Raises
     ------
     CheckpointError
-        If a name, a field or a value is not accepted.
+        A name, a field or a value is not accepted.
     """
     try:
         args, cfg = _rebuilt(state.get("args"), path, "args"), _rebuilt(state.get("cfg"), path, "cfg")
@@ -131,7 +130,7 @@ SECTIONS = {
     "bpe": "bpe",
     "simul_type": "simul_type",
 }
-"""The sections of a configuration from which fairseq can build something, and what a Namespace calls their names."""
+"""Sections from which fairseq can build objects, and the fields of a Namespace that name them."""
 
 
 def accepted_names(section: str) -> list[str]:
@@ -204,7 +203,7 @@ def _check_name(section: str, name: Any, path: object) -> None:
 
 
 def _fields(section: str, name: Any) -> set[str]:
-    """The fields that a section of this name may have; empty where the name stands for no dataclass (any, unbuilt)."""
+    """The fields that a section of this name may have; empty if the name has no dataclass."""
     from fairseq.models import ARCH_MODEL_NAME_REGISTRY, MODEL_DATACLASS_REGISTRY
     from fairseq.registry import REGISTRIES
     from fairseq.tasks import TASK_DATACLASS_REGISTRY
@@ -219,12 +218,12 @@ def _fields(section: str, name: Any) -> set[str]:
 
 
 def _rebuilt(value: Any, path: object, name: str, depth: int = 0) -> Any:
-    """A nested configuration made anew of plain containers, every value of it checked.
+    """Copy a nested configuration to plain containers, and check every value.
 
-    Interpolations of omegaconf stay as they are, but for those that call a resolver, which are refused.
+    Interpolations of omegaconf are kept, except those that call a resolver, which are refused.
     """
     if depth > DEEPEST:
-        raise CheckpointError(f"{path} nests {name} more than {DEEPEST} levels deep, which no configuration is.")
+        raise CheckpointError(f"{path} nests {name} more than {DEEPEST} levels deep; at most {DEEPEST} are accepted.")
     if isinstance(value, DictConfig | ListConfig):
         value = OmegaConf.to_container(value, resolve=False, enum_to_str=True)
     if isinstance(value, argparse.Namespace):

@@ -1,9 +1,8 @@
 """Errors of fairseq commands with this plugin: one sentence on stderr, and exit status 2.
 
-A command fails in many places: in the plugin (:mod:`musicbert_plugin.errors`), in fairseq, in a data-loader worker, in
-a process that was spawned for another GPU.  :func:`sentence_for` finds the sentence in whatever arrives; ``None`` means
-that the error is a defect and its traceback is shown.  With ``LOGLEVEL=DEBUG`` (the variable that fairseq's commands
-read) the traceback is shown in any case.
+An error may come from the plugin (:mod:`musicbert_plugin.errors`), from fairseq, from a data-loader worker, or from a
+process for another GPU.  :func:`sentence_for` returns its sentence, or ``None`` for a defect, whose traceback is shown.
+With ``LOGLEVEL=DEBUG`` (a variable that fairseq's commands read) the traceback is always shown.
 """
 
 from __future__ import annotations
@@ -20,7 +19,7 @@ from typing import Any
 from musicbert_plugin.errors import MusicError
 from musicbert_plugin.files import shown
 
-# messages of fairseq that are shown: the type, the beginning of the message, and what to show instead
+# Messages of fairseq that are shown: the type, the beginning of the message, and the text to show instead, if any.
 KNOWN_MESSAGES: tuple[tuple[type[BaseException], str, str], ...] = (
     (OSError, "Dataset not found", ""),
     (OSError, "Model file not found", ""),
@@ -38,7 +37,7 @@ KNOWN_MESSAGES: tuple[tuple[type[BaseException], str, str], ...] = (
 
 @dataclass(frozen=True)
 class _Link:
-    """One exception of a chain, whether it was caught as an object or read from the text of a worker's traceback."""
+    """An exception of a chain, caught as an object or read from the printed traceback of a worker."""
 
     kind: type[BaseException]
     message: str
@@ -47,7 +46,7 @@ class _Link:
 
 @contextlib.contextmanager
 def one_sentence(cfg: Any = None) -> Iterator[None]:
-    """Run a command's body; what :func:`sentence_for` knows ends the process with that sentence and status 2."""
+    """Run a command; an error that has a sentence (:func:`sentence_for`) ends the process with it and status 2."""
     try:
         yield
     except Exception as error:
@@ -58,7 +57,7 @@ def one_sentence(cfg: Any = None) -> Iterator[None]:
 
 
 def end_with(sentence: str, error: BaseException) -> None:
-    """Print the sentence (after the traceback, where the log level is DEBUG) and raise SystemExit(2)."""
+    """Print the sentence (after the traceback, if the log level is DEBUG) and raise SystemExit(2)."""
     sys.stdout.flush()
     if os.environ.get("LOGLEVEL", "").upper() == "DEBUG":
         traceback.print_exception(type(error), error, error.__traceback__)
@@ -67,10 +66,10 @@ def end_with(sentence: str, error: BaseException) -> None:
 
 
 def report_hydra_job() -> None:
-    """Let the outcome of a hydra job end like any other command.
+    """Report the errors of a hydra job like those of other commands.
 
-    hydra runs ``main`` inside a job, keeps its exception, prints a traceback and ends with 1.  The plugin is imported
-    within that job, too late to wrap it, but before hydra reads the outcome.
+    hydra runs ``main`` inside a job, keeps its exception, prints a traceback and ends with status 1.  The plugin is
+    imported within that job, which is too late to wrap it, but before hydra reads its return value.
     """
     try:
         from hydra.core.utils import JobReturn
@@ -92,9 +91,9 @@ def report_hydra_job() -> None:
 
 
 def sentence_for(error: BaseException, cfg: Any = None) -> str | None:
-    """The one sentence to show for an error that a user can mend; ``None`` for a defect.
+    """The sentence to show for an error that the user can correct; ``None`` for a defect.
 
-    ``cfg`` (fairseq's configuration) tells which file was being loaded where the error does not.
+    The file that was being loaded is taken from ``cfg`` (fairseq's configuration) if the error does not name it.
     """
     links = _chain(error)
     for link in links:
@@ -112,12 +111,12 @@ def sentence_for(error: BaseException, cfg: Any = None) -> str | None:
 
 
 def _chain(error: BaseException) -> list[_Link]:
-    """The exception and what led to it, last raised first; a worker's traceback is opened up where one is enclosed."""
+    """The exception and its causes, last raised first, including those in the printed traceback of a worker."""
     links: list[_Link] = []
     current: BaseException | None = error
     while current is not None and all(link.error is not current for link in links):
         message = str(current)
-        # the data loader and torch.multiprocessing hand over what happened in another process as text
+        # The data loader and torch.multiprocessing pass on the errors of other processes as text.
         enclosed = re.search(r"^(Original )?Traceback \(most recent call last\):$", message, re.MULTILINE)
         if enclosed:
             links += _read_traceback(message[enclosed.start() :])
@@ -130,7 +129,7 @@ def _read_traceback(text: str) -> list[_Link]:
     """The exceptions of a printed traceback, last raised first."""
     links = []
     for part in re.split(r"^(?:Original )?Traceback \(most recent call last\):\n", text, flags=re.MULTILINE)[1:]:
-        # frames are indented; the exception begins at the margin and ends before the remark that leads to the next one
+        # Frames are indented; the exception is not, and ends before the sentence about the next exception.
         found = re.search(r"^([A-Za-z_][\w.]*)(?:: (.*))?\Z", part.strip("\n"), re.MULTILINE | re.DOTALL)
         if found:
             message = re.split(r"\n\n(?:During handling of|The above exception)", found[2] or "")[0]
@@ -152,15 +151,15 @@ def _known(link: _Link) -> str | None:
 
 
 def _open(link: _Link) -> str | None:
-    """A value that a YAML for hydra leaves to its user (``???``); the whole name of it is known to hydra alone."""
+    """A value that a YAML for hydra leaves to the user (``???``); the message has only the last part of its name."""
     found = re.match(r"Missing mandatory value: (?:\w+\.)*(\w+)", link.message)
     if link.kind.__name__ != "MissingMandatoryValue" or not found:
         return None
-    return f"{found[1]} is not given: the configuration leaves it open, so name it (task.{found[1]}=...)."
+    return f"{found[1]} is missing: the configuration leaves it to the user; set it (task.{found[1]}=...)."
 
 
 def _seed(link: _Link, cfg: Any) -> str | None:
-    """A number that numpy takes no seed from."""
+    """A seed that numpy does not accept."""
     if not issubclass(link.kind, ValueError) or not link.message.startswith("Seed must be between 0 and"):
         return None
     seed = getattr(getattr(cfg, "common", None), "seed", None)
@@ -168,7 +167,7 @@ def _seed(link: _Link, cfg: Any) -> str | None:
 
 
 def _file(link: _Link) -> str | None:
-    """A file or folder that is not there, or may not be read or written."""
+    """A file or folder that does not exist, or cannot be read or written."""
     if not issubclass(link.kind, OSError):
         return None
     found = re.match(r"\[Errno \d+\] (?P<reason>[^:]+): '(?P<file>.*?)'", link.message)
@@ -181,12 +180,13 @@ def _file(link: _Link) -> str | None:
 
 def _hardware(link: _Link) -> str | None:
     if re.search(r"not compiled with CUDA enabled|Found no NVIDIA driver|No CUDA GPUs are available", link.message):
-        return "The options ask for a CUDA GPU (as --fp16 does), and torch finds none here: use --bf16 and --cpu."
+        return "The options need a CUDA GPU (as --fp16 does), but torch finds none: use --bf16 and --cpu."
     processes = re.match(r"world size is (\d+) but have (\d+) available devices", link.message)
     if issubclass(link.kind, AssertionError) and processes:
         return (
-            f"--distributed-world-size {processes[1]} was given and there are {processes[2]} GPUs: on a CPU, start "
-            f'them with torchrun --nproc_per_node {processes[1]} "$(command -v fairseq-train)" and the same arguments.'
+            f"--distributed-world-size is {processes[1]}, but there are {processes[2]} GPUs: on a CPU, start the "
+            f'processes with torchrun --nproc_per_node {processes[1]} "$(command -v fairseq-train)" and the same '
+            "arguments."
         )
     if link.kind.__name__ in ("OutOfMemoryError", "AcceleratorError") and "out of memory" in link.message:
         return "The GPU ran out of memory: lower --batch-size or --max-tokens, and raise --update-freq instead."
@@ -194,7 +194,7 @@ def _hardware(link: _Link) -> str | None:
 
 
 def _architecture(links: list[_Link], cfg: Any) -> str | None:
-    """A checkpoint whose parameters are not those of the model: name the file and what differs."""
+    """A checkpoint whose parameters are not those of the model; the sentence has the file and the differences."""
     file = _loaded_file(cfg)
     for link in links:
         named = re.match(r"Cannot load model parameters from checkpoint (.*); please ensure", link.message)
@@ -209,13 +209,13 @@ def _architecture(links: list[_Link], cfg: Any) -> str | None:
 
 
 def _difference(message: str) -> str:
-    """In words, what ``load_state_dict`` found: the first of each kind of difference, and how many there are."""
+    """The differences in a message of ``load_state_dict``: the first of each kind, and how many there are."""
     differences = []
     mismatch = r"size mismatch for ([\w.]+): copying a param with shape (.*?) from checkpoint, .*? is (.*?)\.(?:\s|$)"
     shapes = re.findall(mismatch, message)
     if shapes:
-        name, there, here = shapes[0]
-        differences.append(f"{name} is {_shape(there)} in the file and {_shape(here)} here{_more(shapes)}")
+        name, in_file, in_model = shapes[0]
+        differences.append(f"{name} is {_shape(in_file)} in the file and {_shape(in_model)} here{_more(shapes)}")
     for wording, meaning in (("Missing", "is not in the file"), ("Unexpected", "is in the file only")):
         found = re.search(rf"{wording} key\(s\) in state_dict: (.*?)\. ?(?:\n|$)", message)
         names = re.findall(r'"([^"]+)"', found[1]) if found else []

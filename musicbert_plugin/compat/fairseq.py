@@ -1,13 +1,12 @@
 """All changes to fairseq for today's versions of its dependencies, each with its reason.
 
-fairseq was last released for Python 3.8, numpy 1.2x and torch 1.x.  On today's versions some of its paths fail; they
-are changed here, when ``tasks/__init__.py`` imports this file: after fairseq itself, before its arguments
-are parsed, its processes started or its files opened.  Every change tests for the feature it needs and not for a
-version, may be applied twice, and is tested by ``tests/compat/test_fairseq.py``, which also shows what happens without
-it.
+fairseq was last released for Python 3.8, numpy 1.2x and torch 1.x, and parts of it fail on today's versions.
+``tasks/__init__.py`` imports this file, which changes them, after fairseq is imported and before it parses arguments,
+starts processes or opens files.  Every change tests for the feature it needs instead of a version, may be applied
+twice, and is tested by ``tests/compat/test_fairseq.py``, which also shows the failure without it.
 
-The rest of the process is left alone: numpy and torch are never changed themselves (modules of fairseq get views of
-their own), and tasks, models and criterions of fairseq keep working as they did.
+numpy and torch are not changed (modules of fairseq get views of them), and tasks, models and criterions of fairseq keep
+working.
 """
 
 from __future__ import annotations
@@ -55,7 +54,7 @@ logger = logging.getLogger(__name__)
 
 
 class _View(types.ModuleType):
-    """A module in which some names are replaced: all others are those of the original."""
+    """A module with some names replaced and all others from the original."""
 
     def __init__(self, original: types.ModuleType, **names: Any) -> None:
         super().__init__(original.__name__, original.__doc__)
@@ -70,10 +69,10 @@ def _has_view(module: Any, name: str) -> bool:
 
 
 def _in_place_of(original: Callable[..., Any]) -> Callable[[Callable[..., Any]], None]:
-    """Decorate a function that takes ``original`` before its arguments, and is called instead of it.
+    """Decorate a function that replaces ``original``, which it takes as an additional first argument.
 
-    It replaces the function wherever fairseq holds it, copies bound by ``from x import y`` included; a function that
-    was replaced before stays.
+    It replaces every reference in the modules of fairseq, including those from ``from x import y``.  A function that
+    is a replacement already is not replaced again.
     """
 
     def replace(function: Callable[..., Any]) -> None:
@@ -112,10 +111,10 @@ def _percentile(*args: Any, interpolation: str | None = None, **options: Any) ->
 
 
 def give_numpy_views() -> None:
-    """Names that numpy removed, for the modules of fairseq that use them.
+    """Provide names that numpy removed to the modules of fairseq that use them.
 
-    ``np.int`` and ``np.float`` left in 1.24, ``np.compat`` in 2.0, and ``interpolation`` became ``method``.  Only those
-    four modules see them: code that asks numpy itself whether a name exists gets a true answer.
+    ``np.int`` and ``np.float`` were removed in 1.24 and ``np.compat`` in 2.0, and ``interpolation`` became ``method``.
+    numpy itself is not changed, since other code may test which names it has.
     """
     old_names: dict[str, Any] = {"int": int, "float": float, "compat": types.SimpleNamespace(long=int)}
     missing = {name: value for name, value in old_names.items() if name not in vars(numpy)}
@@ -132,11 +131,11 @@ def give_numpy_views() -> None:
 
 
 def checkpoint_types() -> list[Any]:
-    """The types that a fairseq checkpoint may hold besides tensors; reading any of these runs no code.
+    """The types that a fairseq checkpoint may hold besides tensors; unpickling them runs no code.
 
-    * ``argparse.Namespace``: in every file whose model has no dataclass, and the whole ``args`` of older ones;
-    * omegaconf's containers, and the types their metadata name: files of 2021, whose ``cfg`` was pickled as it stood;
-    * numpy's scalar and its dtypes: a best metric or a meter that was a numpy number.
+    * ``argparse.Namespace``: in every file whose model has no dataclass, and as ``args`` of older files;
+    * omegaconf's containers, and the types in their metadata: in files of 2021, whose ``cfg`` was pickled unconverted;
+    * numpy's scalar and its dtypes: for best metrics and meters that are numpy numbers.
     """
     scalar = numpy.float64(0).__reduce__()[0]
     return [
@@ -158,7 +157,7 @@ def checkpoint_types() -> list[Any]:
         str,
         bool,
         tuple,
-        # typing.Any carries no name of its own that pickle would find on every Python
+        # pickle does not find typing.Any by its own name on every Python version
         (typing.Any, "typing.Any"),
         numpy.dtype,
         *sorted({type(numpy.dtype(code)) for code in "?bBhHiIlLqQefd"}, key=repr),
@@ -169,40 +168,39 @@ def checkpoint_types() -> list[Any]:
 
 
 def allow_checkpoint_types() -> None:
-    """Extend torch's list of what a checkpoint may hold: all else is refused (``weights_only=True``).
+    """Extend torch's list of the types that a checkpoint may hold; all others are refused (``weights_only=True``).
 
-    The alternative, ``weights_only=False``, would run whatever a downloaded file asks for.
+    ``weights_only=False`` would run code in a downloaded file.
     """
     torch.serialization.add_safe_globals(checkpoint_types())
 
 
 OLDEST_TORCH = (2, 10)
-"""The first whose reader of weights cannot be made to write outside its memory by what it reads (CVE-2026-24747)."""
+"""The first version without CVE-2026-24747, by which a file of weights can corrupt memory while it is read."""
 
 
 def require_safe_torch(name: Any) -> None:
-    """Refuse to read a file of weights with a torch that the file could harm.
-
-    Raises
-    ------
-    CheckpointError
-    """
+    """Raise :class:`CheckpointError` if torch is older than :data:`OLDEST_TORCH`."""
     found = tuple(int(number) for number in re.findall(r"\d+", torch.__version__)[:2])
     if found < OLDEST_TORCH:
         oldest = ".".join(map(str, OLDEST_TORCH))
         raise CheckpointError(
-            f"{name} is not loaded: torch {torch.__version__} can be harmed by what it loads (CVE-2026-24747); "
-            f"{oldest} or newer is needed, and bash scripts/setup.sh installs it."
+            f"{name} is not loaded: torch {torch.__version__} cannot load files safely (CVE-2026-24747); {oldest} or "
+            "newer is needed, and bash scripts/setup.sh installs it."
         )
 
 
 def load_safely(file: Any, *args: Any, required: Collection[str] = ("model",), **options: Any) -> Any:
-    """``torch.load`` of a fairseq checkpoint: weights only, always; what is refused is named together with the file.
+    """Load a fairseq checkpoint with ``torch.load`` and ``weights_only=True``.
 
-    ``weights_only`` is passed explicitly, since a default can be switched off by TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD.
-    ``required`` are the sections of the configuration that have to be there: more where fairseq builds from them.
-    Raises CheckpointError for a file that holds a type which is not allow-listed, is damaged, is something else, or
-    names what :func:`checked_configuration` refuses; and where torch itself is not safe.
+    ``weights_only`` is passed explicitly, since TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD changes the default.  ``required`` is
+    passed to :func:`checked_configuration`.
+
+    Raises
+    ------
+    CheckpointError
+        The file holds a type that is not allow-listed, is damaged or not a checkpoint, or is refused by
+        :func:`checked_configuration`; or torch is not safe.
     """
     name = getattr(file, "name", file)
     require_safe_torch(name)
@@ -213,8 +211,8 @@ def load_safely(file: Any, *args: Any, required: Collection[str] = ("model",), *
         refused = re.search(r"GLOBAL ([\w.]+)", str(error))
         if refused:
             raise CheckpointError(
-                f"{name} asks for {refused[1]} while it is read, which no checkpoint of weights needs: "
-                "it is refused, because loading it could run code."
+                f"{name} contains {refused[1]}, which no checkpoint of weights needs: it is refused, because loading "
+                "it could run code."
             ) from error
         raise CheckpointError(f"{name} cannot be read as a checkpoint of weights: {_reason(error)}.") from error
     except (RuntimeError, EOFError, ValueError, KeyError, IndexError, AttributeError, TypeError) as error:
@@ -223,7 +221,7 @@ def load_safely(file: Any, *args: Any, required: Collection[str] = ("model",), *
         raise CheckpointError(f'{name} is not a fairseq checkpoint: a dictionary with an entry "model" is expected.')
     _add_history(state)
     if _only_weights_are_used.get():
-        # fairseq rewrites the configuration of older files, and fails on one that it does not understand
+        # fairseq converts the configuration of older files, and fails on an unknown one
         state["args"] = state["cfg"] = None
     else:
         state["args"], state["cfg"] = checked_configuration(state, name, required)
@@ -231,7 +229,7 @@ def load_safely(file: Any, *args: Any, required: Collection[str] = ("model",), *
 
 
 def _add_history(state: dict[str, Any]) -> None:
-    """Give a file that holds weights and no history of a training the empty history that fairseq asks for."""
+    """Add the empty training history that fairseq requires to a file that holds weights only."""
     if not state.get("optimizer_history") and "best_loss" not in state:
         names = {"criterion_name": "", "optimizer_name": "", "lr_scheduler_state": {}, "num_updates": 0}
         state["optimizer_history"] = [names]
@@ -240,7 +238,7 @@ def _add_history(state: dict[str, Any]) -> None:
 
 
 _only_weights_are_used: contextvars.ContextVar[bool] = contextvars.ContextVar("only_weights_are_used", default=False)
-"""True while a training reads the file that it goes on from: its model is built from the command line alone."""
+"""True while a training reads the checkpoint to resume from, since its model is built from the command line."""
 
 
 @contextlib.contextmanager
@@ -256,14 +254,14 @@ def _reason(error: Exception) -> str:
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     found = re.search(r"WeightsUnpickler error: (.*)", str(error))
     reason = found[1] if found else (lines[0] if lines else type(error).__name__)
-    return reason.strip().rstrip(".") or "it is no file of torch.save"
+    return reason.strip().rstrip(".") or "it is not a file of torch.save"
 
 
 def load_checkpoints_safely() -> None:
-    """Let ``fairseq.checkpoint_utils``, which reads every checkpoint, load by :func:`load_safely`.
+    """Make ``fairseq.checkpoint_utils``, which reads every checkpoint, use :func:`load_safely`.
 
-    A training that goes on (``fairseq.trainer``) builds nothing from the file and may go on from any: stock models of
-    fairseq, whose names :func:`checked_configuration` refuses, keep training and resuming as they did.
+    A resumed training (``fairseq.trainer``) builds nothing from the file, so its configuration is not checked, and
+    models of fairseq, whose names :func:`checked_configuration` refuses, can still be resumed.
     """
     module: Any = fairseq.checkpoint_utils
     if not _has_view(module, "torch"):
@@ -280,7 +278,7 @@ def load_checkpoints_safely() -> None:
 
 
 class _WholeFiles(PathManager):
-    """fairseq's file operations, with copies that appear under their name when they are complete."""
+    """fairseq's file operations, with copies that appear under their name only when they are complete."""
 
     @staticmethod
     def copy(src_path: str, dst_path: str, overwrite: bool = False) -> bool:
@@ -292,20 +290,21 @@ class _WholeFiles(PathManager):
 
 
 def copy_checkpoints_whole() -> None:
-    """fairseq writes one checkpoint whole and copies it to its other names in place: ``checkpoint_last.pt`` above all.
+    """Copy checkpoints atomically.
 
-    A process that is killed meanwhile leaves that file cut off, and the training cannot go on from it.
+    fairseq writes a checkpoint and copies it to its other names in place, such as ``checkpoint_last.pt``.  A process
+    that is killed while it copies leaves a truncated file, from which the training cannot be resumed.
     """
     module: Any = fairseq.checkpoint_utils
     if not issubclass(module.PathManager, _WholeFiles):
         module.PathManager = _WholeFiles
 
 
-def go_on_from_the_newest_whole_checkpoint() -> None:
-    """Without ``--restore-file``, a training goes on from the newest checkpoint of its folder that is whole.
+def resume_from_newest_complete_checkpoint() -> None:
+    """Without ``--restore-file``, resume a training from the newest complete checkpoint of its folder.
 
-    That is ``checkpoint_last.pt``, unless a training was killed between writing another file and copying it to that
-    name, or that name holds the beginning of a file (as killed trainings without this module leave it).
+    This is ``checkpoint_last.pt``, unless a training was killed before it copied a newer file to that name, or that
+    file is truncated (by a training without this module).
     """
 
     @_in_place_of(fairseq.checkpoint_utils.load_checkpoint)
@@ -319,7 +318,7 @@ def go_on_from_the_newest_whole_checkpoint() -> None:
                 state = "missing" if not last.exists() else "older" if _is_whole(last) else "not complete"
                 logger.warning(f"{last} is {state}; this training goes on from {newest}.")
                 cfg = copy.copy(cfg)
-                # fairseq puts the suffix back, and takes a file to fine-tune only where there is none to go on from
+                # fairseq adds the suffix again, and must not start from the file to fine-tune
                 cfg.restore_file = str(newest.with_name(newest.name.replace(f"{suffix}.pt", ".pt")))
                 cfg.finetune_from_model = None
         return original(cfg, trainer, **options)
@@ -329,26 +328,26 @@ LAST_CHECKPOINT = "checkpoint_last.pt"
 
 
 def newest_whole_checkpoint(last: Path, suffix: str = "", begins_with: Path | None = None) -> Path | None:
-    """The checkpoint that a training in the folder of ``last`` goes on from.
+    """The checkpoint from which a training in the folder of ``last`` is resumed.
 
     Parameters
     ----------
     last : Path
-        ``checkpoint_last.pt`` with the suffix of the process, which may be missing or cut off.
+        ``checkpoint_last.pt`` with the suffix of the process, which may be missing or truncated.
     suffix : str
-        What the names of this process's files carry before ``.pt``.
+        The suffix of this process's files before ``.pt``.
     begins_with : Path, optional
-        The file that a training which has no checkpoint yet is fine-tuned from.
+        The file to fine-tune, from which a training without a checkpoint starts.
 
     Returns
     -------
     Path or None
-        None where the folder has no checkpoint to go on from: the training begins anew.
+        None if the folder has no checkpoint, so that the training starts from the beginning.
 
     Raises
     ------
     CheckpointError
-        If ``last`` is cut off and there is no other.
+        ``last`` is truncated, and there is no other checkpoint.
     """
     exists, whole = last.is_file(), _is_whole(last)
     written = last.stat().st_mtime_ns if exists and whole else -1
@@ -364,17 +363,17 @@ def newest_whole_checkpoint(last: Path, suffix: str = "", begins_with: Path | No
         if not exists:
             return None
         raise CheckpointError(
-            f"{last} is not complete and {last.parent} has no other checkpoint to go on from: remove it to begin anew, "
-            "or name another file with --restore-file."
+            f"{last} is not complete and {last.parent} has no other checkpoint to resume from: remove it to start "
+            "again, or name another file with --restore-file."
         )
     return max(candidates, key=lambda path: (_updates(path) if len(candidates) > 1 else 0, path.stat().st_mtime_ns))
 
 
 def _is_of_this_training(path: Path, begins_with: Path | None) -> bool:
-    """Whether a checkpoint in a folder without ``checkpoint_last.pt`` is one that a killed training has left there.
+    """Whether a checkpoint in a folder without ``checkpoint_last.pt`` is from a killed training.
 
-    It holds the state of an optimizer; and where the training is to be fine-tuned from a file, which may lie in the
-    same folder, its name has a number, as those have that a training writes by the way.
+    Such a checkpoint has the state of an optimizer.  If there is a file to fine-tune, which may be in the same folder,
+    the name must also have a number, like the names of intermediate checkpoints.
     """
     if begins_with is not None and not re.match(r"checkpoint_?\d", path.name):
         return False
@@ -385,7 +384,7 @@ def _is_of_this_training(path: Path, begins_with: Path | None) -> bool:
 
 
 def _is_whole(path: Path) -> bool:
-    """Whether a file is a complete zip archive, as the files of torch.save are, or else can be read."""
+    """Whether a file is a complete zip archive of torch.save, or an older file that can be read."""
     try:
         if zipfile.is_zipfile(path):
             with zipfile.ZipFile(path) as archive:
@@ -397,7 +396,7 @@ def _is_whole(path: Path) -> bool:
 
 
 def _updates(path: Path) -> int:
-    """The number of updates that a checkpoint was written after; -1 if it does not say."""
+    """The number of updates of a checkpoint; -1 if it is unknown."""
     try:
         return int(_read_weights(path)["optimizer_history"][-1]["num_updates"])
     except (CheckpointError, KeyError, IndexError, TypeError, ValueError):
@@ -405,7 +404,7 @@ def _updates(path: Path) -> int:
 
 
 def _read_weights(path: Path) -> dict[str, Any]:
-    """A checkpoint that nothing is built from, mapped into memory where its format allows it."""
+    """Read a checkpoint without its configuration, mapped into memory if its format allows."""
     with _weights_only_are_used():
         return load_safely(str(path), map_location="cpu", **({"mmap": True} if zipfile.is_zipfile(path) else {}))
 
@@ -415,10 +414,10 @@ def _read_weights(path: Path) -> dict[str, Any]:
 
 
 def broadcast_from_peers() -> None:
-    """Resuming with several workers: the state that rank 0 read travels to the others as a pickle, not as a checkpoint.
+    """Broadcast the state that rank 0 has read to the other processes of a resumed training with pickle.
 
-    fairseq sends it through ``torch.save`` and ``torch.load``, whose weights-only reading refuses its own placeholders.
-    The sender is a process of the same training, which is trusted; torch's own object broadcast is meant for that.
+    fairseq uses ``torch.save`` and ``torch.load``, which with ``weights_only=True`` refuses fairseq's placeholders.
+    The sender is a process of the same training and trusted, as torch's object broadcast assumes.
     """
 
     @_in_place_of(distributed_utils._broadcast_object_slow)
@@ -431,10 +430,10 @@ def broadcast_from_peers() -> None:
 
 
 def gather_from_peers() -> None:
-    """Gather objects of the workers (predictions, counts) without a GPU and at any length.
+    """Gather objects of all processes (predictions, counts) without a GPU and of any size.
 
-    fairseq copies them into a CUDA buffer of 16 KiB, which does not exist on a CPU and which a batch of predictions
-    overflows.  torch's own object gather replaces it; all workers are trusted processes of one training.
+    fairseq copies them into a CUDA buffer of 16 KiB, which needs a GPU and is too small for a batch of predictions.
+    It is replaced by torch's object gather; all processes belong to the same training and are trusted.
     """
 
     @_in_place_of(distributed_utils.all_gather_list)
@@ -448,18 +447,18 @@ def gather_from_peers() -> None:
 
 
 def bf16_without_tpu(cfg: Any) -> None:
-    """``--bf16`` asks for no TPU: fairseq's option parser turns ``tpu`` on with it, and fails without torch_xla."""
+    """Use ``--bf16`` without a TPU: fairseq's option parser also sets ``tpu``, which fails without torch_xla."""
     if cfg.common.bf16 and distributed_utils.xm is None:
         cfg.common.tpu = False
         cfg.distributed_training.tpu = False
 
 
 def processes_of_a_launcher(cfg: Any) -> None:
-    """Join a training that ``torchrun`` started, on machines without a GPU too.
+    """Join a training that ``torchrun`` started, also on machines without a GPU.
 
-    fairseq divides the rank by the number of GPUs, chooses NCCL, and wraps the model for a device number: none of these
-    exist on a CPU.  Where each machine has one GPU or none, its default world size of 1 also makes it ignore the
-    launcher, and N trainings would write into one folder.
+    fairseq divides the rank by the number of GPUs, uses NCCL, and wraps the model for a device number, which fails on a
+    CPU.  With at most one GPU per machine, its default world size of 1 also makes it ignore the launcher, so that N
+    trainings would write to one folder.
     """
     training = cfg.distributed_training
     on_gpu = torch.cuda.is_available() and not cfg.common.cpu
@@ -478,11 +477,11 @@ def processes_of_a_launcher(cfg: Any) -> None:
 
 
 def refuse_fp16_without_cuda(cfg: Any) -> None:
-    """Raise OptionError where fairseq would fail inside its optimizer, and say what to do instead."""
+    """Raise :class:`OptionError` for ``--fp16`` without a GPU, with which fairseq fails inside its optimizer."""
     wanted = cfg.common.fp16 or getattr(cfg.common, "memory_efficient_fp16", False)
     if wanted and (cfg.common.cpu or not torch.cuda.is_available()):
         why = "--cpu was given" if torch.cuda.is_available() else "this machine has none that torch can use"
-        raise OptionError(f"--fp16 needs a CUDA GPU, and {why}: use --bf16, which works on the CPU too.")
+        raise OptionError(f"--fp16 needs a CUDA GPU, but {why}: use --bf16, which also works on the CPU.")
 
 
 def refuse_model_of_another_task(task: str | None, model: str | None) -> None:
@@ -491,15 +490,15 @@ def refuse_model_of_another_task(task: str | None, model: str | None) -> None:
     Parameters
     ----------
     task : str or None
-        The registered name of a task.  Its class says which models it trains, in ``accepted_models``; a class without
-        this attribute accepts any model.
+        The registered name of a task.  Its class lists the models that it trains in ``accepted_models``; a class
+        without this attribute accepts any model.
     model : str or None
         The registered name of a model, or of one of its sizes.  Models of fairseq and of the user are not refused.
 
     Raises
     ------
     OptionError
-        If the model belongs to another task.
+        The model belongs to another task.
     """
     from fairseq.models import ARCH_MODEL_NAME_REGISTRY, MODEL_REGISTRY
     from fairseq.tasks import TASK_REGISTRY
@@ -514,9 +513,9 @@ def refuse_model_of_another_task(task: str | None, model: str | None) -> None:
 
 
 def check_arguments() -> None:
-    """``fairseq-train`` with a model that does not belong to its task ends in a sentence.
+    """Report a model that does not belong to its task as one sentence in ``fairseq-train``.
 
-    fairseq combines any task with any model, and fails with a traceback where the model misses something of the task.
+    fairseq combines any task with any model, and fails with a traceback if the two do not match.
     """
 
     @_in_place_of(fairseq.options.parse_args_and_arch)
@@ -529,7 +528,7 @@ def check_arguments() -> None:
 
 
 def check_configurations() -> None:
-    """``fairseq-hydra-train`` with a model that does not belong to its task, or an unknown option, ends in a sentence.
+    """Report a model of another task, or an unknown option, as one sentence in ``fairseq-hydra-train``.
 
     Hydra composes any recipe with any model, and ``+model.name=value`` adds any option.  fairseq compares them with the
     dataclasses of the plugin in ``add_defaults``, where omegaconf raises its own errors.
@@ -553,11 +552,11 @@ def check_configurations() -> None:
 
 
 def wrap_call_main() -> None:
-    """Adjust the options in ``call_main``, which every computing command of fairseq calls, and report errors.
+    """Adjust options and report errors in ``call_main``, which all commands of fairseq that compute call.
 
-    An error of the user ends the command with one sentence on stderr and status 2; a defect keeps its traceback.
-    ``fairseq-generate`` has no ``call_main``, so that only its errors are reported; under ``fairseq-hydra-train`` the
-    plugin is imported when ``call_main`` is already running, so that the outcome of hydra's job is read instead.
+    A user error ends the command with one sentence on stderr and status 2; a defect keeps its traceback.
+    ``fairseq-generate`` does not call ``call_main``, so only its errors are reported.  Under ``fairseq-hydra-train``
+    the plugin is imported while ``call_main`` is running, so the result of hydra's job is examined instead.
     """
 
     @_in_place_of(distributed_utils.call_main)
@@ -584,11 +583,10 @@ def wrap_call_main() -> None:
 
 
 def quiet_the_root_logger() -> None:
-    """``fairseq.models.wav2vec.wav2vec2_classification`` puts the root logger at DEBUG when it is imported.
+    """Reset the root logger, which ``fairseq.models.wav2vec.wav2vec2_classification`` sets to DEBUG on import.
 
-    Commands that configure logging before they import fairseq (``fairseq-train``) are not affected; all others, and
-    every Python program, would log details of torch and file locks.  The level is set back to that of fairseq's own
-    commands.
+    Commands that configure logging before they import fairseq (``fairseq-train``) are not affected; all other programs
+    would log details of torch and file locks.  The level is reset to that of fairseq's commands.
     """
     root = logging.getLogger()
     wanted = os.environ.get("LOGLEVEL", "INFO").upper()
@@ -622,7 +620,7 @@ give_numpy_views()
 allow_checkpoint_types()
 load_checkpoints_safely()
 copy_checkpoints_whole()
-go_on_from_the_newest_whole_checkpoint()
+resume_from_newest_complete_checkpoint()
 broadcast_from_peers()
 gather_from_peers()
 check_arguments()

@@ -1,37 +1,35 @@
-"""Masking: which tokens of a sample a masked language model must guess, and what it sees in their place.
+"""Masking for masked language models: the targets of a sample, and the tokens that replace them in the input.
 
-One primitive for every masked task.  Each token belongs to a *unit*; every unit draws one of four states,
-independently:
+Each token belongs to a *unit*; every unit draws one of four states, independently:
 
 ==========  ===========================================  =======================  ===========
-state       probability                                  the model sees           is a target
+state       probability                                  input                    is a target
 ==========  ===========================================  =======================  ===========
 KEPT        1 - p                                        the token                no
 MASKED      p (1 - random - unchanged)                   ``<mask>``               yes
 UNCHANGED   p unchanged                                  the token                yes
-RANDOM      p random                                     a word drawn at random   yes
+RANDOM      p random                                     a random word            yes
 ==========  ===========================================  =======================  ===========
 
 with p = ``mask_prob`` (0.15), random = ``random_token_prob`` (0.1) and unchanged = ``leave_unmasked_prob`` (0.1).
-This is an independent Bernoulli draw per unit, as in the original MusicBERT (microsoft/muzic), and not the fixed
-number of masks per sample that fairseq's ``MaskTokensDataset`` draws.  The tokens of one unit share its state, but in
-state RANDOM each token draws its own word.  Words are uniform over the dictionary without its specials, whatever
-field they stand in, as in stock fairseq; the original drew specials too, and a random ``<pad>`` in a bar slot made
-the octuple vanish.
+Units are independent Bernoulli draws, as in the original MusicBERT (microsoft/muzic); fairseq's ``MaskTokensDataset``
+draws a fixed number of masks per sample.  The tokens of a unit share its state, but in state RANDOM each token draws
+its own word, uniformly from the dictionary without its specials, of any field, as in fairseq.  The original draws
+specials too, and a random ``<pad>`` as bar pads the octuple.
 
 Units of an octuple sample (Zeng et al. 2021, arXiv 2106.05630, section 3.3):
 
 * ``element``: each token alone.
 * ``compound``: the eight tokens of an octuple together.
 * ``bar``: all tokens of one field in one bar together, so that a value cannot be copied from a neighbour.  The
-  published checkpoints masked per bar *and instrument* (``mask_unit="bar-instrument"``, the default here); the paper
-  says per bar (``mask_unit="bar"``).
+  published checkpoints were trained with units per bar *and program* (``mask_unit="bar-instrument"``, the default);
+  the paper states units per bar (``mask_unit="bar"``).
 
-The two frame octuples, eight ``<s>`` and eight ``</s>``, are one unit each under every strategy.  Pieces that share a
-row are masked one by one before they are packed, so no unit reaches from one piece into another.
+The two frame octuples, eight ``<s>`` and eight ``</s>``, are one unit each under every strategy.  Segments are masked
+before they are packed into a row, so no unit spans two of them.
 
-Source and target come out of one draw.  Only as many random numbers are drawn as there are units: for 1,000 notes in 30
-bars of four instruments about 1,000, where the original drew 534,184 twice.
+One random number is drawn per unit: about 1,000 for 1,000 notes in 30 bars of four programs, for which the original
+draws 534,184, separately for source and target.
 """
 
 from __future__ import annotations
@@ -61,12 +59,12 @@ class MaskingProbabilities:
     mask_prob : float in [0, 1]
         Probability that a unit is a target.
     random_token_prob, leave_unmasked_prob : float in [0, 1], together at most 1
-        Shares of the targets that show a random word, or themselves, instead of ``<mask>``.
+        Shares of the targets that are replaced by a random word, or left unchanged, instead of masked.
 
     Raises
     ------
     OptionError
-        If a probability lies outside its range.
+        A probability is outside its range.
     """
 
     mask_prob: float = 0.15
@@ -77,16 +75,16 @@ class MaskingProbabilities:
         for name in ("mask_prob", "random_token_prob", "leave_unmasked_prob"):
             value = getattr(self, name)
             if not 0.0 <= value <= 1.0:
-                raise OptionError(f"--{name.replace('_', '-')} is {value}, but a probability lies between 0 and 1.")
+                raise OptionError(f"{name} is {value}, but a probability from 0 to 1 is accepted.")
         shares = self.random_token_prob + self.leave_unmasked_prob
         if shares > 1.0:
             raise OptionError(
-                f"--random-token-prob and --leave-unmasked-prob are {shares:g} together; shares add up to at most 1."
+                f"random_token_prob and leave_unmasked_prob are {shares:g} together; a sum of at most 1 is accepted."
             )
 
     @property
     def thresholds(self) -> tuple[float, float, float]:
-        """Upper ends of RANDOM, of UNCHANGED and of MASKED on the unit interval."""
+        """Upper ends of the intervals of RANDOM, UNCHANGED and MASKED in [0, 1]; KEPT is the rest."""
         random = self.mask_prob * self.random_token_prob
         return random, random + self.mask_prob * self.leave_unmasked_prob, self.mask_prob
 
@@ -95,7 +93,7 @@ def draw_states(units: int, probabilities: MaskingProbabilities, rng: np.random.
     """Draw the state of each of ``units`` units, independently: uint8 [units] of KEPT, MASKED, UNCHANGED, RANDOM."""
     uniform = rng.random(units, dtype=np.float32)
     random, unchanged, masked = probabilities.thresholds
-    # A number below k thresholds has state k: RANDOM lies below all three, KEPT below none.
+    # The state is the number of thresholds above the random number.
     states = (uniform < masked).view(np.uint8)
     states += uniform < unchanged
     states += uniform < random
@@ -120,14 +118,14 @@ def apply_states(
     states : uint8, same shape
         State of each token.
     mask, pad : int
-        Id of ``<mask>``, and the id that marks "not a target".
+        Id of ``<mask>``, and the target id of tokens that are not targets.
     words : (low, high)
         Replacements are uniform over ``low <= id < high``.
 
     Returns
     -------
     source, target : int64, shape of ``tokens``
-        What the model sees, and the true id at targets with ``pad`` elsewhere.  ``tokens`` is not changed.
+        The input of the model; and the true id at targets, ``pad`` elsewhere.
     """
     source = np.where(states == MASKED, mask, tokens)
     random = np.flatnonzero(states == RANDOM)
@@ -137,7 +135,7 @@ def apply_states(
 
 
 def _number_groups(keys: NDArray[np.uint16]) -> tuple[NDArray[np.int64], int]:
-    """Number equal keys alike, from 0 in ascending order of key; also how many different keys there are."""
+    """Number the distinct keys from 0 in ascending order; returns the number of each key, and how many there are."""
     order = np.argsort(keys, kind="stable")  # a radix sort, for 16-bit keys
     ascending = keys[order]
     is_new = np.empty(len(keys), dtype=bool)
@@ -159,12 +157,12 @@ def octuple_units(
         Eight ``<s>``, n octuples of ids, eight ``</s>``.
     strategy : {"bar", "compound", "element"}
     mask_unit : {"bar-instrument", "bar"}
-        What a unit of the strategy ``bar`` spans.
+        The unit of the strategy ``bar``.
 
     Returns
     -------
     units : int64 [n + 2, 8]
-        Unit of each token, 0 to count - 1, each of them in use.
+        Unit of each token, 0 to count - 1.
     count : int
     """
     rows = tokens.reshape(-1, WIDTH)
@@ -199,7 +197,7 @@ class OctupleMasking:
     Raises
     ------
     OptionError
-        For an unknown strategy or unit.
+        A strategy or the unit is unknown.
     """
 
     probabilities: MaskingProbabilities = MaskingProbabilities()
@@ -210,11 +208,11 @@ class OctupleMasking:
         unknown = [name for name in self.strategies if name not in STRATEGIES]
         if unknown or not self.strategies:
             raise OptionError(
-                f"--mask-strategy is {'+'.join(self.strategies) or 'empty'}, but it is one of {', '.join(STRATEGIES)}, "
-                "or several joined by '+'."
+                f"mask_strategy is {'+'.join(self.strategies) or 'empty'}, but {', '.join(STRATEGIES)}, or several "
+                "joined by '+', are accepted."
             )
         if self.mask_unit not in MASK_UNITS:
-            raise OptionError(f"--mask-unit is {self.mask_unit}, but it is one of {', '.join(MASK_UNITS)}.")
+            raise OptionError(f"mask_unit is {self.mask_unit}, but {' or '.join(MASK_UNITS)} is accepted.")
 
     def __call__(
         self, tokens: NDArray[np.int64], rng: np.random.Generator
@@ -228,5 +226,5 @@ class OctupleMasking:
 
 
 def parse_strategies(text: str) -> tuple[str, ...]:
-    """Split the option's value, such as ``"bar"`` or ``"bar+element"``."""
+    """Split a list of strategies, such as ``"bar"`` or ``"bar+element"``."""
     return tuple(name.strip() for name in text.replace(",", "+").split("+") if name.strip())

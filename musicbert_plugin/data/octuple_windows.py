@@ -1,20 +1,19 @@
-"""Windows: the stretches of a piece that one epoch of training sees.
+"""Windows: the excerpts of pieces that an epoch trains on.
 
 A dataset stores a whole piece as one or more items of at most 256 bars, each counted from bar 0.  A window is at most
 w = min(1000, tokens_per_sample / 8 - 2) consecutive notes of an item, framed by eight ``<s>`` and eight ``</s>``.
 
-* Training draws ceil(n / w) windows from an item of n notes, anew in every epoch.  Each has min(n, w) notes.  Its
-  start is uniform over -w/2 .. n - w/2, moved to the nearest start that the item has.  So every window is full; in a
-  long item an inner note is seen once per epoch on average, the very first and last half as often, and those some w
-  notes from an end up to one and a half times (with starts uniform over 0 .. n - w the ends would almost never be
-  seen).  A bar offset, uniform over those that keep all bars of the window within 0..255, is added.
-* Validation tiles the item: window k holds notes k w to (k + 1) w - 1, with the bars as they stand, in every epoch.
+* Training draws ceil(n / w) windows from an item of n notes in every epoch, each of min(n, w) notes.  The start is
+  uniform over -w/2 .. n - w/2, clipped to 0 .. n - w.  In a long item, an inner note occurs once per epoch on average,
+  the first and the last note half as often, and notes about w from an end up to 1.5 times.  (With starts uniform over
+  0 .. n - w, the notes at the ends would hardly ever occur.)  A bar offset, uniform over those that keep all bars of
+  the window within 0..255, is added.
+* Validation tiles the item in every epoch: window k holds notes k w to (k + 1) w - 1, with unchanged bars.
 * Stored windows (the original's overlapping ones, written by ``--windows stored``, or a folder made by
-  ``fairseq-preprocess``) are taken as they are.
+  ``fairseq-preprocess``) are used unchanged.
 
-What is drawn depends on (seed, epoch, index of the window) alone, so it is the same for any number of workers, and
-after a resumed run.  How long the windows are depends on the sizes in the index alone: no data is read to plan an
-epoch.
+The draws depend on (seed, epoch, index of the window) only, so they are the same for any number of workers and in a
+resumed training.  The lengths of windows depend only on the sizes in the index, so no data is read to plan an epoch.
 """
 
 from __future__ import annotations
@@ -41,12 +40,12 @@ def notes_per_window(tokens_per_sample: int) -> int:
     Raises
     ------
     OptionError
-        If not even one note fits between the two frame octuples.
+        Not even one note fits between the two frame octuples.
     """
     notes = min(NOTES_PER_WINDOW, tokens_per_sample // WIDTH - FRAME)
     if notes < 1:
         raise OptionError(
-            f"--tokens-per-sample is {tokens_per_sample}, but one framed note takes {WIDTH * (FRAME + 1)} sub-tokens."
+            f"tokens_per_sample is {tokens_per_sample}, but one framed note takes {WIDTH * (FRAME + 1)} sub-tokens."
         )
     return notes
 
@@ -58,22 +57,22 @@ class OctupleWindows(EpochDataset):
     ----------
     items : IndexedDataset or ConcatIndexedDataset
     tokens_per_sample : int
-        Longest row, in sub-tokens.
+        Largest length of a row, in sub-tokens.
     windows : {"drawn", "stored"}
-        Whether windows are cut out of the items, or are the items.
+        Whether windows are cut from the items, or are the items.
     train : bool
-        Whether they are drawn anew in every epoch, or tile the items.
+        Whether windows are drawn in every epoch, or tile the items.
     seed : int
 
     Attributes
     ----------
     lengths : int32 [len]
-        Octuples of each window, the two frame octuples included; the same in every epoch.
+        Number of octuples of each window, including the two frame octuples; the same in every epoch.
 
     Raises
     ------
     DatasetError
-        If the split is empty, an item is not framed octuples, or a stored window is longer than ``tokens_per_sample``.
+        The split is empty, an item is not framed octuples, or a stored window is longer than ``tokens_per_sample``.
     """
 
     def __init__(
@@ -108,8 +107,8 @@ class OctupleWindows(EpochDataset):
         longest = int(sizes.max())
         if not self.drawn and longest > tokens_per_sample:
             raise DatasetError(
-                f"{prefix} has stored windows of up to {longest} sub-tokens, but --tokens-per-sample is "
-                f"{tokens_per_sample}; raise it, or pass --windows drawn if the items are whole pieces."
+                f"{prefix} has stored windows of up to {longest} sub-tokens, but tokens_per_sample is "
+                f"{tokens_per_sample}; raise it, or set windows to drawn if the items are whole pieces."
             )
 
     def _plan(self) -> None:
@@ -152,12 +151,12 @@ class OctupleWindows(EpochDataset):
         return window
 
     def _read(self, item: int, start: int, notes: int) -> tuple[NDArray[np.int64], int, int]:
-        """Notes ``start`` to ``start + notes - 1`` of an item, framed, and the lowest and highest bar in them.
+        """Notes ``start`` to ``start + notes - 1`` of an item, framed, and their lowest and highest bar.
 
         Raises
         ------
         DatasetError
-            If an id does not belong to the field in whose place it stands, or a whole item is not framed.
+            An id is outside the vocabulary of its field, or a whole item is not framed.
         """
         whole = notes == int(self.items.sizes[item]) // WIDTH - FRAME
         window = self.items.read(item, WIDTH * start, WIDTH * (start + notes + FRAME))

@@ -1,27 +1,28 @@
-"""Conditions that say less than the music, so that a model fine-tuned on pairs learns to arrange, and not to copy.
+"""Augmentation of pairs: conditions that specify less than the music, so that a model learns to arrange, not to copy.
 
 A pair is a condition, ``[X-n] PITCH (o p...)* INS (i [voice...])* [HIST ...]``, and the bar of music that it describes.
-Seven augmentations, each switched on by itself, change training pairs; they come in this order.  "Thirds" means that
-one draw decides between two changes and none:
+Seven augmentations, each enabled separately, change training pairs in this order.  "1/3 each" means that one of two
+changes or none is applied, with equal probabilities:
 
-``inst_slight``   thirds: the content (the part behind PITCH) lacks one instrument, which is to be predicted; or one
-                  instrument goes from INS, content and music
-``drum``          thirds: drums go from INS and music, so that the model leaves out what the content still tells; or
-                  from the content.  Then, with probability 1/2, from the history
-``bass``          thirds: as with drums, for programs 32, 33, 43 and 70
-``hist``          with probability 1/10 the history is empty
-``inst``          thirds: of n instruments Poisson(n // 2), at least one, leave the content; or go from INS and music
-``denoise``       with probability 1/2, of k notes of an instrument at a position Poisson(k // 2), not all, leave the
-                  content
-``content``       thirds: of P pitches max(1, Poisson(P // 4)) leave the content, never the highest of a position, and
-                  X-1 stands before the condition; or so many below the highest are added (one that is there already
-                  does not come twice), and X-2 stands there.  Drums have no height: they may leave
+``inst_slight``   1/3 each: one program is removed from the content (the part after PITCH), so that the model has to
+                  predict its notes; or one program is removed from content, INS and music
+``drum``          1/3 each: drums are removed from INS and music, so that the model learns to omit what is only in the
+                  content; or from the content.  Then, with probability 1/2, drums are removed from the history
+``bass``          1/3 each: the first two changes of ``drum``, for programs 32, 33, 43 and 70
+``hist``          with probability 1/10, the history is emptied
+``inst``          1/3 each: of n programs, Poisson(n // 2), at least one, are removed from the content; or from INS and
+                  music
+``denoise``       with probability 1/2, of k notes of a program at a position, Poisson(k // 2), not all, are removed
+                  from the content
+``content``       1/3 each, with n = max(1, Poisson(P // 4)) for P pitches: n pitches, but never the highest melodic one
+                  of a position, are removed from the content, and the condition begins with X-1; or n pitches below the
+                  highest are added (duplicates are merged), and it begins with X-2
 
-The melody, the instrument other than drums with the highest mean pitch, is never touched, and nothing happens to music
-of one instrument or of drums alone.  An instrument that leaves the content leaves those pitches that no other plays.
-A pair whose condition lacks a part that an augmentation needs passes through it unchanged; so does one of another form.
+The melody, the melodic program with the highest mean pitch, never changes, nor does music of one program or of drums
+alone.  Removing a program from the content removes the pitches that no other program plays.  An augmentation does not
+change a pair whose condition has another form, or lacks a part that the augmentation needs.
 
-Everything depends on (seed, epoch, index) alone, and each augmentation draws for itself.
+All random numbers depend on (seed, epoch, index) only, and each augmentation has its own.
 """
 
 from __future__ import annotations
@@ -57,22 +58,22 @@ def _keys(onset: Ids, pitch: Ids) -> Ids:
 
 
 def hide(pair: Pair, programs: Collection[int]) -> Pair:
-    """Programs leave the content: those pitches go that no instrument plays which has not left it."""
+    """Remove programs from the content: all pitches that only these, and programs removed before, play."""
     if pair.content is None:
         return pair
     hidden = pair.hidden | set(programs)
     notes, keys = pair.described_notes, _keys(*pair.content.T)
-    gone = np.isin(notes[:, 1], list(hidden))
+    removed = np.isin(notes[:, 1], list(hidden))
     played = _keys(notes[:, 0], notes[:, 2])
-    lost = np.isin(keys, played[gone]) & ~np.isin(keys, played[~gone])
+    lost = np.isin(keys, played[removed]) & ~np.isin(keys, played[~removed])
     return replace(pair, content=pair.content[~lost], hidden=frozenset(hidden))
 
 
 def delete(pair: Pair, programs: Collection[int]) -> Pair:
-    """Programs go from INS and from the music."""
+    """Remove programs from INS and from the music."""
     instruments = pair.instruments
     if instruments is not None:
-        instruments = tuple(one for one in instruments if int(one[0]) - INSTRUMENT not in programs)
+        instruments = tuple(words for words in instruments if int(words[0]) - INSTRUMENT not in programs)
     music = without_programs(pair.music, programs)
     return replace(pair, instruments=instruments, music=music, notes=notes_of(music))
 
@@ -92,13 +93,13 @@ def _inst_slight(pair: Pair, random: np.random.Generator, words: PairWords) -> P
     third, others = _third(random), pair.others()
     if pair.content is None or pair.instruments is None or not others or third == 2:
         return pair
-    one = [others[random.integers(len(others))]]
-    pair = hide(pair, one)
-    return pair if third == 0 else delete(pair, one)
+    chosen = [others[random.integers(len(others))]]
+    pair = hide(pair, chosen)
+    return pair if third == 0 else delete(pair, chosen)
 
 
 def _present(pair: Pair, programs: Collection[int]) -> list[int]:
-    """Those of the programs that play, if something else plays too."""
+    """The given programs that have notes; none if no other program has notes."""
     playing = [program for program in pair.programs if program in programs]
     return playing if len(playing) < len(pair.programs) else []
 
@@ -115,7 +116,7 @@ def _bass(pair: Pair, random: np.random.Generator, words: PairWords) -> Pair:
     if pair.content is None or pair.instruments is None:
         return pair
     others = pair.others()
-    return _delete_or_hide(pair, [one for one in _present(pair, BASSES) if one in others], random)
+    return _delete_or_hide(pair, [program for program in _present(pair, BASSES) if program in others], random)
 
 
 def _hist(pair: Pair, random: np.random.Generator, words: PairWords) -> Pair:
@@ -129,8 +130,8 @@ def _inst(pair: Pair, random: np.random.Generator, words: PairWords) -> Pair:
     if pair.content is None or pair.instruments is None or not others or third == 2:
         return pair
     count = int(np.clip(random.poisson(len(others) // 2), 1, len(others)))
-    some = random.permutation(others)[:count].tolist()
-    return hide(pair, some) if third == 0 else delete(pair, some)
+    chosen = random.permutation(others)[:count].tolist()
+    return hide(pair, chosen) if third == 0 else delete(pair, chosen)
 
 
 def _denoise(pair: Pair, random: np.random.Generator, words: PairWords) -> Pair:
@@ -139,15 +140,15 @@ def _denoise(pair: Pair, random: np.random.Generator, words: PairWords) -> Pair:
     notes = pair.described_notes
     others = np.isin(notes[:, 1], pair.others())
     _, group, count = np.unique(notes[:, 0] * 256 + notes[:, 1], return_inverse=True, return_counts=True)
-    leaving = np.minimum(random.poisson(count // 2), count - 1)
-    # In random order within each group, the first ones leave.
+    number = np.minimum(random.poisson(count // 2), count - 1)
+    # The notes of each group are shuffled, and the first ones removed.
     order = np.lexsort((random.random(len(notes)), group))
     rank = np.empty(len(notes), np.int64)
     rank[order] = np.arange(len(notes)) - (np.cumsum(count) - count)[group[order]]
-    gone = others & (rank < leaving[group])
+    removed = others & (rank < number[group])
     keys, played = _keys(*pair.content.T), _keys(notes[:, 0], notes[:, 2])
-    visible = ~gone & ~np.isin(notes[:, 1], list(pair.hidden))
-    lost = np.isin(keys, played[gone]) & ~np.isin(keys, played[visible])
+    visible = ~removed & ~np.isin(notes[:, 1], list(pair.hidden))
+    lost = np.isin(keys, played[removed]) & ~np.isin(keys, played[visible])
     return replace(pair, content=pair.content[~lost])
 
 
@@ -168,10 +169,10 @@ def _content(pair: Pair, random: np.random.Generator, words: PairWords) -> Pair:
             return pair
         changed, mark = np.delete(content, random.permutation(below)[:count], axis=0), words.deleted
     else:
-        places = [onset for onset, pitch in top.items() if pitch > PITCH]
-        if not places:
+        candidates = [onset for onset, pitch in top.items() if pitch > PITCH]
+        if not candidates:
             return pair
-        onsets = random.choice(places, count)
+        onsets = random.choice(candidates, count)
         pitches = np.array([random.integers(PITCH, top[int(onset)]) for onset in onsets])
         changed = np.unique(np.concatenate([content, np.stack([onsets, pitches], 1)]), axis=0)
         changed, mark = changed[np.lexsort((-changed[:, 1], changed[:, 0]))], words.added
@@ -193,7 +194,7 @@ _CHANGES: dict[str, Callable[[Pair, np.random.Generator, PairWords], Pair]] = {
 def augment(
     condition: Ids, music: Ids, words: PairWords, names: Collection[str], seed: int, epoch: int, index: int
 ) -> tuple[Ids, Ids]:
-    """Condition and music of a training pair, with the augmentations of these names."""
+    """Condition and music of a training pair after the augmentations ``names``."""
     pair = read_pair(condition, music, words)
     if pair is None:
         return condition, music

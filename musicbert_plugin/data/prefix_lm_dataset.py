@@ -1,12 +1,12 @@
-"""Prefixes and music: the batches of the language model conditioned on attributes or on custom conditions.
+"""Prefixes and music: the batches of a language model conditioned on attributes or on custom conditions.
 
-A sample is a prefix c_1 .. c_n (63 command words, or a condition of any length) and music t_1 .. t_m.  The model reads
+A sample is a prefix c_1 .. c_n (63 command words, or a condition of any length) and music t_1 .. t_m.  The input is
 
     ``</s>`` c_1 .. c_n ``<sep>`` t_1 .. t_m
 
-and predicts the next token at each index: t_1 at ``<sep>`` (index n + 1), ``</s>`` at t_m.  The loss is on the music
-and its end (``target``), or on everything (``all``).  Where positions begin (``sep_pos``) depends on the position mode,
-see ``modules/position_offset.py``.
+and the target at each index the next token: t_1 at ``<sep>`` (index n + 1), ``</s>`` at t_m.  The loss covers the music
+and its end (``target``), or all tokens (``all``).  The index at which positions begin (``sep_pos``) depends on the
+position mode, see ``modules/position_offset.py``.
 
 A batch of B rows, padded on the right to L tokens:
 
@@ -14,13 +14,13 @@ A batch of B rows, padded on the right to L tokens:
 key                   type          meaning
 ====================  ============  ===================================================================================
 id                    int64 [B]     index of each sample
-net_input.src_tokens  int64 [B, L]  what the model reads
+net_input.src_tokens  int64 [B, L]  the input
 net_input.            int64 [B]     its length
 src_lengths
-net_input.sep_pos     int64 [B]     where positions begin
-target                int64 [B, L]  the next token; ``<pad>`` where there is no loss
-start_indices         list of int   first index with a target: ``fairseq-eval-lm`` takes all scores from there
-ntokens, nsentences   int           targets, and rows: the loss and perplexity that fairseq reports are per target
+net_input.sep_pos     int64 [B]     index at which positions begin
+target                int64 [B, L]  the next token; ``<pad>`` for tokens without loss
+start_indices         list of int   first index with a target, from which ``fairseq-eval-lm`` scores
+ntokens, nsentences   int           number of targets, and of rows; fairseq reports loss and perplexity per target
 ====================  ============  ===================================================================================
 """
 
@@ -53,27 +53,27 @@ class Samples(Protocol):
     """The source of prefixes and music."""
 
     sizes: NDArray[np.int64]
-    """Most tokens of prefix and music (its end included) together, of each sample, [N]."""
+    """Largest number of tokens of each sample, [N]: prefix, music and its end."""
 
     def sample(self, index: int, epoch: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """Prefix, without ``<sep>``, and music, with ``</s>``."""
 
 
 class AttributedMusic:
-    """Windows of music with their attributes: a split of the folder that ``preprocess.remi build`` makes.
+    """Windows of music with their attributes: a split of a folder that ``preprocess.remi build`` writes.
 
     Parameters
     ----------
     stem : path of the split, without ``.bin``
-        Beside the music lies ``STEM.attributes.npy``, the class vectors uint8 [N, 63], mapped, not read.
+        ``STEM.attributes.npy`` has the class vectors, uint8 [N, 63], and is mapped into memory.
     dropout, dropout_prob : str, float
-        Which attributes are visible, see ``attribute_dropout``.
+        See ``attribute_dropout``.
     seed : int
 
     Raises
     ------
     DatasetError
-        If a file is missing, or the two disagree.
+        A file is missing, or the two disagree.
     """
 
     def __init__(self, stem: Path, *, dropout: str = "steps", dropout_prob: float = 0.4, seed: int = 1) -> None:
@@ -111,7 +111,7 @@ def read_prefix(condition: NDArray[np.int64], separator: int) -> NDArray[np.int6
 
 
 class PrefixLMDataset(EpochDataset):
-    """The batches of the module's table.
+    """Batches as in the table of the module.
 
     Parameters
     ----------
@@ -120,9 +120,9 @@ class PrefixLMDataset(EpochDataset):
         Id of ``<sep>``.
     position_mode, loss_on : str
     train : bool
-        Whether each epoch is drawn anew; otherwise all are the same.
+        Whether epochs differ.
     seed : int
-        Of the order of samples of one length.
+        Seed of the order of samples of equal length.
     """
 
     ORDER = (0, ORDER_STREAM)
@@ -142,7 +142,7 @@ class PrefixLMDataset(EpochDataset):
         self.separator = separator
         self.position_mode = position_mode
         self.loss_on = loss_on
-        # </s> and <sep> before the music are read, the last </s> is not.
+        # The input has </s> and <sep> before the music, but not the last </s>.
         self.sizes = samples.sizes + 1
         self.set_epoch(1)
 
@@ -181,7 +181,7 @@ class PrefixLMDataset(EpochDataset):
 
 
 class Prompts(EpochDataset):
-    """Prefixes to continue, in the order in which they came: batches of ``src_tokens`` and ``src_lengths``."""
+    """Prefixes to continue, in the given order: batches of ``src_tokens`` and ``src_lengths``."""
 
     def __init__(self, prefixes: Sequence[Tensor]) -> None:
         super().__init__(train=False, seed=0)

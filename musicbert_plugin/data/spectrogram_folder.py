@@ -1,4 +1,4 @@
-"""Spectrograms: the items of a feature folder that ``python -m preprocess.audio build`` made, readable by slices.
+"""Spectrograms: reading items, or slices of them, from a folder that ``python -m preprocess.audio build`` wrote.
 
 A folder holds, besides ``manifest.jsonl``:
 
@@ -7,21 +7,21 @@ A folder holds, besides ``manifest.jsonl``:
     mean and standard deviation of each feature over all frames of the training split.
 ``{train,valid,test}.{bin,idx}``
     fairseq's container.  An item is a recording, or an excerpt of one: T rows of F half-precision numbers, row by row.
-    The container knows no float16, so they are stored as 16-bit words and viewed back.
+    The container does not support float16, so the numbers are stored as 16-bit words.
 ``{train,valid,test}.clips.csv``
-    one line per item: ``clip`` (its name), ``frames`` (T), and a column per label, as the source gave it; an empty
-    cell means that the item is not labelled, never that the answer is no.
+    one line per item: ``clip`` (its name), ``frames`` (T), and a column per task with the labels of the source; an
+    empty cell is a missing label, not a negative one.
 
 A folder made with ``--on-the-fly`` has no container, but two more columns: ``recording``, the path of each item's file
-(escaped as names are, see ``files``), and ``bytes``, its size.  Its items are decoded and turned into log-mel
-spectrograms when they are read, a slice from no more of the recording than it needs.  The first time that a split is
-opened, recordings that are gone or have another size by now are reported in a warning and left out, with their labels,
-from that reader and from all loader processes that it is sent to.  One that cannot be read later raises a
-:class:`RecordingError`; the same command then resumes from its last checkpoint without it.
+(escaped, see ``files``), and ``bytes``, its size.  Items are decoded and converted to log-mel spectrograms when they
+are read, and only as much of the recording as a slice needs.  When a split is first opened, recordings that are missing
+or have another size are left out with a warning, from this reader and from all loader processes that it is sent to.  A
+recording that cannot be read later raises a :class:`RecordingError`; the same command then resumes from its last
+checkpoint without it.
 
-Values are as the front-end gives them (log-mels in ln units); subtract ``mean`` and divide by ``std`` to feed a model.
-Half precision keeps 11 bits: an error of at most 0.004 for log-mels, whose values lie within -14 and 14, and of 0.25
-for a first MFCC of -1,000, whose deviation is about a hundred.
+Values are those of the front-end (log-mels in ln units); subtract ``mean`` and divide by ``std`` before a model.  Half
+precision keeps 11 bits: the error is at most 0.004 for log-mels, whose values are within -14 and 14, and 0.25 for a
+first MFCC of -1,000, whose standard deviation is about 100.
 """
 
 from __future__ import annotations
@@ -46,8 +46,8 @@ logger = logging.getLogger(__name__)
 KIND = "spectrogram"
 FIXED_COLUMNS = ("clip", "frames")
 RECORDING_COLUMNS = ("recording", "bytes")
-_MAX_NAMES = 3  # recordings that a warning names; the others are counted
-SMALLEST_DEVIATION = 1e-3  # a feature that never changes (an empty band above a low-pass) must not blow up
+_MAX_NAMES = 3  # largest number of recordings that a warning names
+SMALLEST_DEVIATION = 1e-3  # limits the scale of constant features, such as bands above a low-pass filter
 
 
 class Spectrograms:
@@ -59,16 +59,16 @@ class Spectrograms:
     frames : int64 [N]
         Length T of each item.
     labels : dict of str to list of str [N]
-        Column to raw cells; "" where an item has no label of that kind.
+        From column to its cells; "" for missing labels.
     mean, std : float32 [F]
-        Of the training split, whichever split this is; ``std`` is at least 0.001.
+        Statistics of the training split, also for other splits; ``std`` is at least 0.001.
     feature_names : list of str [F]
     frame_rate : float
         Frames per second.
     recordings : list of str
-        Paths, where the folder was made with ``--on-the-fly``.
+        Paths, if the folder was made with ``--on-the-fly``.
     kept : int64 [N]
-        Lines of the table that the items are; all but those of recordings that are gone or have changed.
+        Line of the table of each item, without those of recordings that are missing or have changed.
     folder : SpectrogramFolder
 
     Parameters
@@ -76,7 +76,7 @@ class Spectrograms:
     folder : SpectrogramFolder
     name : str
     kept : int64 [N], optional
-        By default, what is found by looking at every recording.
+        By default found by checking every recording.
 
     Raises
     ------
@@ -157,17 +157,17 @@ class Spectrograms:
         return (self.read(index) for index in range(len(self)))
 
     def __reduce__(self) -> tuple[Any, ...]:
-        # a loader process maps the files anew; a pickled memory map would be a copy of all data
+        # A loader process maps the files again; pickling a memory map would copy all data.
         return Spectrograms, (self.folder, self.name, self.kept)
 
 
 def _unchanged(path: Path, rows: list[list[str]]) -> NDArray[np.int64]:
-    """Lines of the table ``path`` whose recording exists and has its former size; warns of the others.
+    """Lines of the table ``path`` whose recording exists and has its recorded size; logs a warning about the others.
 
     Raises
     ------
     DatasetError
-        There are lines, but none of them does.
+        No recording is left.
     """
     lost = [line for line, row in enumerate(rows) if not _is_unchanged(unescaped(row[2]), int(row[3]))]
     if not lost:
@@ -202,15 +202,15 @@ class SpectrogramFolder:
     Attributes
     ----------
     front_end : dict
-        The front-end's name and every setting of it (``sample_rate`` in Hz, ``hop`` in samples, ...).
+        The name and all settings of the front-end (``sample_rate`` in Hz, ``hop`` in samples, ...).
     num_features : int
         F.
     feature_names : list of str [F]
         ``"mel 0"``, ``"chroma C"``, ...
     blocks : dict of str to (int, int)
-        Kind of feature to its columns [begin, end): ``{"mel": (0, 96)}``.
+        From kind of feature to its columns [begin, end): ``{"mel": (0, 96)}``.
     frequencies : float32 [F]
-        Centre of each mel band in Hz; nan where a feature has none.
+        Centre of each mel band in Hz; nan for other features.
     frame_rate : float
         Frames per second.
     mean, std : float32 [F]
@@ -220,7 +220,7 @@ class SpectrogramFolder:
     Raises
     ------
     DatasetError
-        No such folder, or an unfinished one, a newer format, or another kind of data.
+        The folder does not exist, is not finished, or has a newer format or another kind of data.
     """
 
     def __init__(self, path: str | Path) -> None:
@@ -230,8 +230,8 @@ class SpectrogramFolder:
         config = check_folder(self.path, KIND)
         if config is None:
             raise DatasetError(
-                f"{file} is missing, so {path} is no finished feature folder; '{KINDS[KIND]} SRC --dest {path}' makes "
-                "one."
+                f"{file} is missing, so {path} is not a finished feature folder; '{KINDS[KIND]} SRC --dest {path}' "
+                "makes one."
             )
         try:
             self.config = config
@@ -256,7 +256,7 @@ class SpectrogramFolder:
         return values
 
     def split(self, name: str) -> Spectrograms:
-        """The items of ``train``, ``valid`` or ``test``; of recordings, those that existed the first time.
+        """The items of ``train``, ``valid`` or ``test``; recordings are checked the first time only.
 
         Raises
         ------

@@ -1,4 +1,4 @@
-"""Figures: made without a screen and written atomically.  Nothing else needs ``matplotlib``."""
+"""Creating figures without a display, and writing them atomically."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from musicbert_plugin.files import atomic_path
 
 
 def new_figure(width: float, height: float, dpi: int) -> Any:
-    """An empty ``matplotlib.figure.Figure`` of so many inches, with a canvas of pixels.
+    """An empty ``matplotlib.figure.Figure`` of a size in inches, with an Agg canvas.
 
     Raises
     ------
@@ -29,7 +29,7 @@ def new_figure(width: float, height: float, dpi: int) -> Any:
 
 
 def save_figure(figure: Any, path: str | os.PathLike[str]) -> None:
-    """Write a figure; the suffix names the format (``.png``, ``.svg``, ``.pdf``), folders are made.
+    """Write a figure in the format of the suffix (``.png``, ``.svg``, ``.pdf``); missing folders are made.
 
     Raises
     ------

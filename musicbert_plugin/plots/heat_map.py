@@ -1,4 +1,4 @@
-"""Heat maps: how closely the units of each layer follow each feature of the sound."""
+"""Heat maps of the correlation between the units of each layer and features of the sound."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ def draw_heat_map(strength: NDArray[np.float64], names: list[str], path: str | o
     Parameters
     ----------
     strength : float64 [layers + 1, features]
-        Of the unit in each layer that follows a feature most closely.
+        For each layer and feature, the largest absolute correlation of a unit.
     names : list of str
-        Of the features; more than 60 are not written.
+        Names of the features, which are shown if there are at most 60.
     path : path
-        A file whose suffix names the format (``.png``, ``.svg``, ``.pdf``).
+        A file whose suffix is the format (``.png``, ``.svg``, ``.pdf``).
 
     Raises
     ------

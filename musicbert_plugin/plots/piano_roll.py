@@ -1,7 +1,7 @@
-"""Piano rolls: scores as pictures, one panel under the other on a common time axis.
+"""Piano rolls: pictures of scores, one panel below the other on a common time axis.
 
-Time runs in bars (or quarter notes), pitch upwards; a note is a bar from its onset to its end, in the colour of its
-program; drums are dark, at the pitch of their keys.
+The axes are time in bars (or quarter notes) and pitch.  A note is a rectangle from onset to end in the colour of its
+program; drums are grey, at the pitch of their keys.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ _DRUM_COLOUR = "0.35"
 
 @dataclass(frozen=True)
 class Panel:
-    """One roll: its title, its score, and which of its notes stand out (bool [N], or None for all)."""
+    """The title and score of a piano roll, and the notes to emphasise (bool [N], or None for all)."""
 
     title: str
     score: Score
@@ -36,22 +36,22 @@ def draw_piano_rolls(
     shaded: tuple[float, float] | None = None,
     title: str = "",
 ) -> None:
-    """Draw scores under one another and save the picture; it appears under its name when whole.
+    """Draw scores below one another, and save the picture.
 
     Parameters
     ----------
     panels : list of Panel
-        Scores of one resolution.
+        Scores of equal resolution.
     path : path
-        A file whose suffix names the format (``.png``, ``.svg``, ``.pdf``).
+        A file whose suffix is the format (``.png``, ``.svg``, ``.pdf``).
     bar_lines : int [K], optional
-        Ticks of the bar lines; the picture spans them.  Without, time is in quarter notes.
+        Ticks of the bar lines, which limit the time axis; without them, time is in quarter notes.
     first_bar : int
         Number of the bar that begins at the first bar line.
     shaded : (first tick, last tick), optional
-        A stretch to mark in every panel.
+        A time range to shade in every panel.
     title : str
-        Above all panels.
+        Title of the figure.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""Pictures of masked spectrograms as a model restores them."""
+"""Pictures of masked spectrograms and their reconstruction by a model."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from musicbert_plugin.plots.spectrogram import draw_spectrograms, mel_columns, u
 
 @torch.no_grad()
 def restore_sample(model: nn.Module, sample: dict[str, Any]) -> dict[str, np.ndarray]:
-    """Restore the first window of a batch; the model is left in the mode in which it was.
+    """Restore the first window of a batch; the training mode of the model is not changed.
 
     Returns
     -------
     dict of arrays [T, F] without padding
-        ``masked`` (NaN where the model sees zero), ``original`` and ``restored`` in the features' own units, and
-        ``target_mask``, the bits of ``spectrogram_masking``.
+        ``masked`` (NaN for cells that are zero in the input), ``original`` and ``restored`` in the units of the
+        features, and ``target_mask``, the bits of ``spectrogram_masking``.
     """
     was_training = model.training
     model.eval()
@@ -49,7 +49,7 @@ def draw_sample(
     title: str = "",
     start: float = 0.0,
 ) -> np.ndarray:
-    """Draw the log-mel bands of the first window of a batch, and save the picture.
+    """Draw the log-mel bands of the first window of a batch, and, with a path, save the picture.
 
     Parameters
     ----------
@@ -57,12 +57,11 @@ def draw_sample(
     sample : dict
         A batch of ``spectrogram_dataset``.
     folder : SpectrogramFolder
-        The features' names, frequencies and frame rate.
+        The folder of the batch.
     path : path or None
-        Where the picture is saved, if anywhere.
     title : str
     start : float
-        Seconds before the window in its recording.
+        Start of the window in its recording, in seconds.
 
     Returns
     -------

@@ -1,9 +1,9 @@
-"""Restored spectrograms as pictures: masked input, original, reconstruction and error, one under the other.
+"""Pictures of restored spectrograms: panels of the masked input, original, reconstruction and error.
 
 Time is in seconds, frequency in hertz (with the spacing of the front-end's bands), level in decibels: a log-mel of x ln
-units is x * 10 / ln 10 dB of power.  If the front-end standardised each recording (M3BERT's), levels are in standard
-deviations; those of unknown features are in their own unit.  The first three panels share one range of levels; the
-outline of the mask is drawn on the error.  Only log-mel bands are drawn, not chroma or MFCC.
+units is x * 10 / ln 10 dB of power.  If the front-end standardises each recording (M3BERT's), levels are in standard
+deviations; levels of unknown features are shown in their own unit.  The first three panels have the same range of
+levels; the error panel shows the outline of the mask.  Only log-mel bands are drawn, not chroma or MFCC.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ from musicbert_plugin.plots.figure import new_figure, save_figure
 DECIBELS = 10.0 / math.log(10.0)
 """Decibels of power in one ln unit."""
 RANGE = 80.0
-"""Decibels below the loudest cell at which colours end."""
+"""Range of the colour scale below the loudest cell, in decibels."""
 ERROR_RANGE = 20.0
-"""Decibels of error at which colours end."""
+"""Range of the colour scale of errors, in decibels."""
 MARK_HEIGHT = 0.06
-"""Height of a frequency's number, as a share of its panel: nearer ones would overlap."""
+"""Smallest distance of frequency labels, as a share of the panel."""
 
 
 def mel_columns(feature_names: list[str]) -> NDArray[np.int64]:
@@ -60,16 +60,16 @@ def draw_spectrograms(
     start: float = 0.0,
     unit: str = "dB",
 ) -> NDArray[np.uint8]:
-    """Draw one clip and, with a path, save the picture; it appears under its name when whole.
+    """Draw an excerpt, and, with a path, save the picture.
 
     Parameters
     ----------
     path : path or None
-        A file whose suffix names the format (``.png``, ``.svg``, ``.pdf``).
+        A file whose suffix is the format (``.png``, ``.svg``, ``.pdf``).
     masked, original, restored : float [T, F]
-        In ln units (``dB``), or in the unit that is named; ``masked`` is NaN where the model saw nothing.
+        In ln units if ``unit`` is ``dB``, else in that unit; ``masked`` is NaN for masked cells.
     target_mask : int [T, F]
-        Not 0 where cells were to be restored; unmasked cells of ``restored`` are shown as in ``original``.
+        Not 0 for cells to restore; the others are shown as in ``original``.
     frame_rate : float
         Frames per second.
     frequencies : float [F], optional
@@ -78,7 +78,7 @@ def draw_spectrograms(
     start : float
         Time of the first frame, in seconds.
     unit : str
-        Of the levels, see :func:`unit_of`.
+        Unit of the levels, see :func:`unit_of`.
 
     Returns
     -------
@@ -132,7 +132,7 @@ def draw_spectrograms(
 
 
 def _frequency_axis(axis: Any, frequencies: NDArray[np.floating[Any]] | None) -> None:
-    """Label bands with round frequencies; without frequencies, with their numbers."""
+    """Label the axis with round frequencies, or, if there are none, as features."""
     if frequencies is None or not np.isfinite(frequencies).all() or len(frequencies) < 2:
         axis.set_ylabel("feature")
         return

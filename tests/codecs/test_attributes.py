@@ -136,7 +136,7 @@ def test_what_the_caller_knows_is_spelled_as_here_and_checked() -> None:
     assert "genre=Jazz" in words and "artist=Handel" in words and "emotion=Q3" in words
     with pytest.raises(OptionError, match="polka"):
         values_of(notes([0]), given={"S4": ["polka"]})
-    with pytest.raises(OptionError, match="comes from the music"):
+    with pytest.raises(OptionError, match="is extracted from the music"):
         values_of(notes([0]), given={"K1": "major"})
     with pytest.raises(OptionError, match="0:1"):
         values_of(notes([0]), 0, 2)
@@ -166,11 +166,11 @@ def test_labels_of_files_come_from_a_table(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "sentence"),
     [
-        ("file,artist\na.mid,mozart|chopin\n", r"line 2: 'mozart\|chopin' gives S2s1 2 labels"),
-        ("file,emotion\na.mid,Q1\n\nb.mid,Q1|Q3\n", r"line 4: 'Q1\|Q3' gives EM1 2 labels"),
+        ("file,artist\na.mid,mozart|chopin\n", r"line 2: 'mozart\|chopin': 2 labels for S2s1"),
+        ("file,emotion\na.mid,Q1\n\nb.mid,Q1|Q3\n", r"line 4: 'Q1\|Q3': 2 labels for EM1"),
         ("file,emotion\na.mid,joyful\n", "Q4, happy, tense, sad, calm"),
         ("file,genre\na.mid,Jazz,Blues\n", r"line 2: 3 cells for 2 columns; several genres are joined with \|"),
-        ("file,genre,genre\na.mid,Jazz,Blues\n", "the column genre is there 2 times"),
+        ("file,genre,genre\na.mid,Jazz,Blues\n", "2 columns are named genre"),
         ("file,genre\na.mid,Jazz\na.mid,Blues\n", "line 3: a.mid has two rows that differ"),
     ],
 )

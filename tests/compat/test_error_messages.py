@@ -170,7 +170,7 @@ def test_a_checkpoint_with_code_inside_is_refused_by_every_command(
     else:
         options = ["--task", "octuple_masked_lm", "--path", trained, "--batch-size", 1]
     sentence = ends_with(command, data, *options)
-    assert sentence.startswith(f"{trained} asks for print while it is read")
+    assert sentence.startswith(f"{trained} contains print, which")
 
 
 def test_with_debug_logging_the_traceback_is_shown_before_the_sentence(

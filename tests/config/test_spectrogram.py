@@ -73,4 +73,4 @@ def test_a_yaml_without_data_ends_in_a_sentence(hydra: Callable[..., Any], capsy
         hydra("spectrogram_pretrain", "task.data=???")
     assert stopped.value.code == 2
     told = capsys.readouterr().err.splitlines()[-1]
-    assert told == "data is not given: the configuration leaves it open, so name it (task.data=...)."
+    assert told == "data is missing: the configuration leaves it to the user; set it (task.data=...)."

@@ -51,7 +51,7 @@ def test_a_window_has_at_most_a_thousand_notes_and_what_a_row_can_hold(tokens_pe
 def test_a_row_too_short_for_a_note_is_refused() -> None:
     from musicbert_plugin.data.octuple_windows import notes_per_window
 
-    with pytest.raises(OptionError, match="--tokens-per-sample is 16"):
+    with pytest.raises(OptionError, match="tokens_per_sample is 16"):
         notes_per_window(16)
 
 
@@ -145,7 +145,7 @@ def test_stored_windows_are_taken_as_they_are(octuple_folder: Folder) -> None:
 
 
 def test_a_stored_window_that_no_row_can_hold_is_refused(octuple_folder: Folder) -> None:
-    with pytest.raises(DatasetError, match="stored windows of up to 960 sub-tokens, but --tokens-per-sample is 816"):
+    with pytest.raises(DatasetError, match="stored windows of up to 960 sub-tokens, but tokens_per_sample is 816"):
         open_windows(octuple_folder(train=[30, 118]), windows="stored")
 
 

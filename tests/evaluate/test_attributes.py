@@ -182,7 +182,7 @@ def test_a_model_answers_a_file_of_requests_and_a_split_alike_every_time(
         (["--midi", "{folder}/midi", "--requests", "{folder}/bad.txt"], "bad.txt, line 2"),
         (["--midi", "{folder}/midi", "--requests", "{folder}/nowhere.txt"], "nowhere.txt"),
         (["--hyp", "{folder}/requests.txt"], "S- lines"),
-        (["--hyp", "{folder}/generated.txt"], "generated.txt, line S-1: 'PITCH' is no attribute"),
+        (["--hyp", "{folder}/generated.txt"], "generated.txt, line S-1: 'PITCH' is not an attribute"),
         (["--hyp", "{folder}/requests.txt", "--meter", "3"], "'3': N/D"),
         (["--path", "nowhere.pt"], "--requests"),
     ],

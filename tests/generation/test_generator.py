@@ -418,7 +418,7 @@ def test_conditions_are_words_of_the_dictionary():
     assert request_ids("PITCH o-0 p-60 <sep>", words, "conditions").tolist() == [743, remi.ONSET, remi.PITCH + 60]
     with pytest.raises(OptionError, match="'piano' is no word"):
         request_ids("PITCH piano", words, "conditions")
-    with pytest.raises(OptionError, match="is no attribute; accepted"):
+    with pytest.raises(OptionError, match="is not an attribute; accepted"):
         request_ids("PITCH", words)
 
 

@@ -324,7 +324,7 @@ def test_what_the_hub_cannot_do_is_told_in_one_sentence(small, tmp_path):
 
     with pytest.raises(OptionError, match="one string"):
         small.generate("piano")
-    with pytest.raises(OptionError, match="is no attribute"):
+    with pytest.raises(OptionError, match="is not an attribute"):
         small.generate(["xylophone"])
     with pytest.raises(CheckpointError, match="is not a file"):
         MuseCocoHub.from_pretrained(tmp_path / "none.pt")

@@ -30,7 +30,7 @@ def test_a_number_of_candidates_that_is_none_is_refused(options: list[str]) -> N
 @pytest.mark.parametrize(
     ("requests", "sentence"),
     [
-        ("piano bars=8\nbanjoo\n", "line 2: 'banjoo' is no attribute"),
+        ("piano bars=8\nbanjoo\n", "line 2: 'banjoo' is not an attribute"),
         ("piano no-piano\n", "line 1: "),
         ("", "is empty; a request per line"),
     ],

@@ -297,7 +297,7 @@ def test_of_several_candidates_all_are_printed_or_the_best(trained, fairseq_comm
 @pytest.mark.parametrize(
     ("requests", "sentence"),
     [
-        ("piano\nxylophone\n", "line 2: 'xylophone' is no attribute; accepted:"),
+        ("piano\nxylophone\n", "line 2: 'xylophone' is not an attribute; accepted:"),
         ("piano no-piano\n", "line 1: piano and no-piano contradict each other"),
     ],
 )

@@ -199,8 +199,8 @@ def test_packing_is_switched_by_true_and_false(registered: None, value: object, 
     "options, sentence",
     [
         ({"pack": "perhaps"}, "--pack is 'perhaps', but it is True or False"),
-        ({"mask_strategy": "note"}, "--mask-strategy is note, but it is one of bar, compound, element"),
-        ({"mask_prob": 2.0}, "--mask-prob is 2.0"),
+        ({"mask_strategy": "note"}, "mask_strategy is note, but bar, compound, element, or several"),
+        ({"mask_prob": 2.0}, "mask_prob is 2.0"),
     ],
 )
 def test_impossible_options_end_in_a_sentence(registered: None, options: dict[str, Any], sentence: str) -> None:
