@@ -1,1 +1,1 @@
-"""From a model and a request, or a piece with bars to rewrite, to new music.  Knows nothing of fairseq."""
+"""Generating music from a model and a request, and rewriting bars of a piece; independent of fairseq."""

@@ -1,8 +1,8 @@
 """The conditional generator: new music from requests, for the fairseq commands, the hub and ``evaluate``.
 
-The model continues each request's prefix, and the prompt if there is one (see :mod:`~.generation.prompts` and
-:mod:`~.generation.sampling`).  **Constraints** hold for all requests: a grammar (:mod:`~.codecs.remi_grammar`), a
-number of bars, and instruments.  The result is transposed back to the key of the prompt.
+The model continues the prefix of each request, and the prompt if there is one (see :mod:`~.generation.prompts` and
+:mod:`~.generation.sampling`).  **Constraints** apply to all requests: a grammar (:mod:`~.codecs.remi_grammar`), a
+number of bars, and programs.  The result is transposed back to the key of the prompt.
 
 Shapes: B rows, V vocabulary.
 """
@@ -38,21 +38,21 @@ from musicbert_plugin.generation.sampling import Continuation, MusicGenerator, S
 from musicbert_plugin.metrics.attribute_accuracy import sample_accuracy, score_slots
 
 CANDIDATES = 4
-"""Candidates per piece where no number is given, of which the best is kept; see :func:`candidates_of`."""
+"""Default number of candidates per piece, of which the best is kept; see :func:`candidates_of`."""
 
 
 @dataclass(frozen=True)
 class Constraints:
-    """What holds for all requests.
+    """Constraints on the generated music, which apply to all requests.
 
     Attributes
     ----------
     exact_bars : int, optional
-        Bars of the piece, those of the prompt included.
+        Bars of the piece, including those of the prompt.
     only_instruments : bool
-        Only instruments that the request asks for are generated, if it asks for any.
+        Whether only programs of the requested instrument groups are generated, if there are any.
     grammar : bool
-        Only sequences that encoding a score could give are generated.
+        Whether only sequences that the grammar admits are generated.
     """
 
     exact_bars: int | None = None
@@ -61,7 +61,7 @@ class Constraints:
 
 
 class _FixedMask:
-    """What remains without the grammar: words that a request excludes everywhere; the state is the mask [B, V]."""
+    """A replacement of the grammar that allows the same words at every step; its state is the mask [B, V]."""
 
     def allowed(self, state: NDArray[np.bool_]) -> NDArray[np.bool_]:
         return state
@@ -79,7 +79,7 @@ def check_search(search: Search) -> None:
     Raises
     ------
     OptionError
-        Names the first number out of range, and what is accepted.
+        A number is out of range.
     """
     for name, value, accepted, valid in (
         ("beam", search.beam, "1 or more", search.beam >= 1),
@@ -92,15 +92,15 @@ def check_search(search: Search) -> None:
             raise OptionError(f"{name} {value}: {accepted} is accepted.")
 
 
-def candidates_of(asked: int | None, prefixes: str, search: Search) -> int:
+def candidates_of(requested: int | None, prefixes: str, search: Search) -> int:
     """The number of candidates that are generated for each piece.
 
     Parameters
     ----------
-    asked : int, optional
-        The requested number.  By default :data:`CANDIDATES` where sampling gives different candidates and attributes
-        decide which of them is best, else 1: a model of conditions has no attributes, and greedy and beam search
-        always find the same music.
+    requested : int, optional
+        The requested number.  By default :data:`CANDIDATES` if sampling gives different candidates and attributes
+        determine the best, else 1: a model of conditions has no attributes, and greedy and beam search always find the
+        same music.
     prefixes : str
         One of :data:`PREFIXES`.
     search : Search
@@ -110,23 +110,23 @@ def candidates_of(asked: int | None, prefixes: str, search: Search) -> int:
     OptionError
         The number is below 1.
     """
-    if asked is None:
+    if requested is None:
         differ = search.sampling and search.beam == 1 and search.top_k != 1
         return CANDIDATES if differ and prefixes == PREFIXES[0] else 1
-    if asked < 1:
-        raise OptionError(f"number of candidates {asked}: 1 or more is accepted.")
-    return asked
+    if requested < 1:
+        raise OptionError(f"number of candidates {requested}: 1 or more is accepted.")
+    return requested
 
 
-def agreement(asked: NDArray[np.uint8], score: Score | None) -> float:
+def agreement(requested: NDArray[np.uint8], score: Score | None) -> float:
     """Share of the requested attributes that a piece has, 0 to 1; 1 if no requested attribute can be extracted.
 
-    It is the accuracy that ``evaluate attributes`` reports of the piece, so that of a piece without notes is 0.
+    This is the accuracy that ``evaluate attributes`` reports; it is 0 for a piece without notes.
 
     Parameters
     ----------
-    asked : uint8 [63]
-        A request's class vector.
+    requested : uint8 [63]
+        The class vector of a request.
     score : Score or None
     """
     if score is None:
@@ -136,20 +136,20 @@ def agreement(asked: NDArray[np.uint8], score: Score | None) -> float:
     except ScoreError:
         return 0.0
     ignored = NOT_EXTRACTED | (SLOT_KEY == KEYS.index("C1"))
-    share = float(sample_accuracy(*score_slots(asked[None], found[None], NA, MULTI_LABEL, ignored))[0])
+    share = float(sample_accuracy(*score_slots(requested[None], found[None], NA, MULTI_LABEL, ignored))[0])
     return 1.0 if np.isnan(share) else share
 
 
 @dataclass(frozen=True, eq=False)
 class Piece:
-    """The answer to a request.
+    """The music generated for a request.
 
     Attributes
     ----------
     ids : int64 [n]
-        Music words, the prompt first and ``</s>`` last, in the key of the prompt.
+        Ids of the prompt and the generated music, with ``</s>``, in the key of the prompt.
     scores : float32 [n]
-        Log-probability of each word; 0 for those of the prompt.
+        Log-probability of each word; 0 for words of the prompt.
     cut : bool
         Whether the length limit ended the piece.
     """
@@ -160,7 +160,7 @@ class Piece:
 
 
 class ConditionalGenerator:
-    """A model with everything that holds for all requests.
+    """Generates music with one model, layout, prompt and set of constraints.
 
     Parameters
     ----------
@@ -171,7 +171,7 @@ class ConditionalGenerator:
     layout : str
     constraints : Constraints
     prompt : Prompt, optional
-        Its time signature also holds for bars without a time-signature token.
+        Its time signature also applies to bars without a time-signature token.
 
     Raises
     ------
@@ -192,8 +192,8 @@ class ConditionalGenerator:
         for row, word in enumerate(remi.WORDS[: remi.MUSIC_END]):
             if number.get(word, row) != row:
                 raise OptionError(
-                    f"The dictionary has {word} in row {number[word] - 3}, and not in {row - 3}: words of music stay "
-                    "where they are, also where others are renamed."
+                    f"The dictionary has {word} in row {number[word] - 3} instead of {row - 3}: words of music must "
+                    "keep their rows, even if others are renamed."
                 )
         self.decoder = model.decoder
         self.words, self.layout, self.constraints = list(words), layout, constraints
@@ -217,15 +217,15 @@ class ConditionalGenerator:
         Parameters
         ----------
         prefixes : sequence of int64 [n]
-            As :func:`~.prompts.request_ids` gives them.
+            Results of :func:`~.prompts.request_ids`.
         search : Search
         lines : sequence of int, optional
-            The numbers that seed each prefix's random numbers; by default its index.
+            The seed of each prefix besides that of the search; by default its index.
         count : int
-            Candidates of each prefix.
+            Number of candidates of each prefix.
         keep : int, optional
-            Return only so many of the candidates: those whose attributes agree best with the request, of equal ones the
-            more probable.  By default all, in their order.
+            Number of candidates to return: those whose attributes agree best with the request, of equal ones the more
+            probable.  By default all are returned, in the order of generation.
 
         Returns
         -------
@@ -257,9 +257,9 @@ class ConditionalGenerator:
         prefixes : sequence of int64 [n]
         search : Search
         count : int
-            Candidates of each prefix.
+            Number of candidates of each prefix.
         batch_size : int
-            Rows at a time, one for each candidate or beam; the result does not depend on it.
+            Number of rows of a batch, one for each candidate or beam; the result does not depend on it.
         """
         if batch_size < 1:
             raise OptionError(f"batch_size {batch_size}: 1 or more is accepted.")
@@ -282,9 +282,11 @@ class ConditionalGenerator:
         return Piece(transpose(ids, -self.prompt.shift), scores, found.cut)
 
     def _best(self, prefix: Ids, pieces: list[Piece]) -> list[Piece]:
-        asked = self._classes(prefix, "choosing the best candidate")
+        requested = self._classes(prefix, "choosing the best candidate")
         return sorted(
-            pieces, key=lambda piece: (agreement(asked, self.score(piece)), float(piece.scores.mean())), reverse=True
+            pieces,
+            key=lambda piece: (agreement(requested, self.score(piece)), float(piece.scores.mean())),
+            reverse=True,
         )
 
     def _rules(self, prefixes: Sequence[Ids], search: Search) -> tuple[Any, Any]:

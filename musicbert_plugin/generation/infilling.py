@@ -1,21 +1,21 @@
-"""Infilling: drawing the notes of some bars anew with a masked model.
+"""Infilling: redrawing the notes of some bars with a masked model.
 
-Some bars of some instruments are masked: every note there keeps its bar and its program and loses the other six fields.
-A masked model then draws them over several passes, as Chang et al. 2022 ("MaskGIT", arXiv 2202.04200, section 3.2) do
-for images: in each pass every open field is drawn from the model's distribution given all that is known; the fields of
-which the model is most certain are kept, the others drawn again.  Certainty is the maximum of the distribution,
-whatever was drawn from it: with the probability of the drawn value, as in that paper, the most frequent values would
-fill the bar (share of the original onsets of chorales met: 0.50 so in 24 passes, 0.72 as here, 0.68 in one pass).
+The notes of the given bars and programs are masked: they keep bar and program, and their other six fields are redrawn.
+The model draws them over several passes, as Chang et al. 2022 ("MaskGIT", arXiv 2202.04200, section 3.2) do for images:
+each pass draws every open field from the model's distribution given all known fields, keeps the fields with the highest
+certainty, and leaves the others open.  Certainty is the maximum of the distribution.  With the probability of the drawn
+value, as in that paper, the most frequent values would fill the bar (share of the original onsets of chorales that are
+found: 0.50 in 24 passes, compared with 0.72 here, and 0.68 in one pass).
 
 The result is a valid piece:
 
-* a field is drawn from its own vocabulary only, a position only inside its bar, a drum's pitch only among drums;
-* time signature and tempo stay as they are, changes inside a bar included: the model sees for every masked note those
-  in effect at its position.  Only if ``redraw`` asks for it, and only in a bar without other notes, one time signature
-  or tempo, or both, are drawn for the whole bar, in the first pass, from the product of its notes' distributions.
+* a field is drawn from its own vocabulary only, a position only inside its bar, the pitch of a drum only among drums;
+* time signature and tempo do not change, including changes inside a bar; the input has for every masked note those in
+  effect at its position.  With ``redraw``, in bars without other notes, one time signature or tempo, or both, are drawn
+  for the whole bar, in the first pass, from the product of the distributions of its notes.
 
-All other notes are copied, not decoded: ticks, velocities and tracks stay, and so do their times in seconds (if a drawn
-time signature makes a bar longer or shorter, everything after it moves together).
+All other notes are copied, not decoded: ticks, velocities and tracks do not change, nor do times in seconds (if a drawn
+time signature changes the length of a bar, everything after it is shifted).
 
 The module is pure numpy: the model is passed in as a function.
 """
@@ -61,13 +61,13 @@ REDRAWN = {"meter": TIME_SIGNATURE, "tempo": TEMPO}
 """Fields that can be redrawn besides those of the notes."""
 
 Predict = Callable[[np.ndarray, np.ndarray, np.ndarray], list[np.ndarray]]
-"""``predict(octuples [n, 8], unknown bool [n, 8], asked bool [n, 8])``, bars in 0..255:
-for each field, log-probabilities of shape [rows asked for the field, in order; values of the field]."""
+"""``predict(octuples [n, 8], unknown bool [n, 8], asked bool [n, 8])``, with bars in 0..255, returns for each field the
+log-probabilities of shape [rows with ``asked`` for the field, in order; values of the field]."""
 
 
 @dataclass(frozen=True)
 class Sampling:
-    """How values are drawn: temperature 0 takes the most probable, ``top_k`` 0 allows all; in ``passes`` passes."""
+    """How values are drawn, in ``passes`` passes; temperature 0 takes the most probable, ``top_k`` 0 allows all."""
 
     temperature: float = 1.0
     top_k: int = 0
@@ -100,20 +100,20 @@ def infill(
     ----------
     score : Score
     bars : int or iterable of int
-        Which bars, counted from 0 as the octuples' are.
+        Bars, counted from 0.
     predict : Predict
         The model.
     window : int
-        How many notes the model sees at once.
+        Largest number of notes in the model's input.
     instruments : iterable of int, optional
         Programs (128 for drums) whose notes are redrawn; all by default.
     notes : int or mapping of bar to int, optional
-        Another number of notes for every bar, or for the bars that the mapping names, shared among the instruments as
-        the present notes are (as in the whole piece where the bar has none).
+        A new number of notes for every bar, or for the bars of the mapping, distributed among the programs like the
+        present notes (in a bar without notes, like those of the whole piece).
     sampling : Sampling, optional
     seed : int
     redraw : str or iterable of str
-        ``"meter"``, ``"tempo"`` or both, as names or as one string with a comma: drawn anew for bars without other
+        ``"meter"``, ``"tempo"`` or both (also as one string with a comma), which are redrawn for bars without other
         notes.
 
     Returns
@@ -123,7 +123,7 @@ def infill(
     Raises
     ------
     OptionError
-        The piece lacks a bar or an instrument, there is no note to redraw, or ``redraw`` names something else.
+        The piece lacks a bar or a program, there is no note to redraw, or ``redraw`` has another name.
     """
     bar_fields = _checked_redraw(redraw)
     score = _fine_enough(score)
@@ -136,7 +136,7 @@ def infill(
     if notes is not None:
         new, slots = _recounted(octuples, masked, wanted_bars, programs, notes, timeline)
     elif not masked.any():
-        raise OptionError(f"bars {wanted_bars.tolist()} hold no note of the instruments {programs.tolist()}.")
+        raise OptionError(f"bars {wanted_bars.tolist()} have no note of the programs {programs.tolist()}.")
     kept = octuples[~masked]
     free = np.setdiff1d(new[:, BAR], kept[:, BAR])
     new[:, BAR_FIELDS] = timeline.in_effect(new[:, BAR], slots)
@@ -173,13 +173,13 @@ def draw_unknown(
     Parameters
     ----------
     kept : int64 [K, 8]
-        The notes that stay.
+        The notes that do not change.
     new : int64 [M, 8]
-        The others; bar and program are known.
+        The other notes; bar and program are known.
     slots : float64 [M]
-        Provisional position of each in its bar, which orders it among its neighbours until its position is known.
+        Provisional position of each new note in its bar, by which notes are sorted until the position is known.
     unknown : bool [M, 8]
-        The fields to draw; time signature and tempo, each for all new notes of a bar or for none.
+        The fields to draw; time signature and tempo are each unknown for all new notes of a bar or for none.
     timeline : Timeline
         The known time signatures and tempi.
 
@@ -226,7 +226,7 @@ def draw_unknown(
                 known_before[placed], in_effect, rows[np.ix_(placed, BAR_FIELDS)]
             )
         rest = group[unknown[group].any(1)]
-        if len(rest):  # a bar of more notes than the model sees at once
+        if len(rest):  # more notes than the window has
             groups.insert(0, rest)
     return rows[: len(new)]
 
@@ -252,7 +252,7 @@ def _drawn_fields(
 def _allowed(
     log_probabilities: np.ndarray, rows: np.ndarray, asked: np.ndarray, field: int, lengths: np.ndarray
 ) -> np.ndarray:
-    """The distributions of the rows ``asked``, without values that are invalid there."""
+    """The distributions of the rows ``asked``, with minus infinity for invalid values."""
     values = np.arange(FIELD_SIZES[field])
     if field == POSITION:
         possible = values < lengths[rows[asked, BAR]][:, None]
@@ -275,7 +275,7 @@ def _draw(log_probabilities: np.ndarray, sampling: Sampling, rng: np.random.Gene
         if 0 < sampling.top_k < log_p.shape[1]:
             least = np.partition(log_p, -sampling.top_k, axis=1)[:, -sampling.top_k, None]
             choice = np.where(log_p >= least, log_p, -np.inf)
-        # the argmax of log-probabilities plus Gumbel noise is a draw from the distribution
+        # The argmax of log-probabilities plus Gumbel noise is a draw from the distribution.
         value = (choice / sampling.temperature + rng.gumbel(size=choice.shape)).argmax(1)
     return value, log_p.max(1)
 
@@ -286,7 +286,7 @@ def _in_order(rows: np.ndarray, slot: np.ndarray) -> np.ndarray:
 
 
 def _groups(rows: np.ndarray, slot: np.ndarray, new: int, window: int) -> list[np.ndarray]:
-    """The first ``new`` rows in runs that leave half of the window, and half of the bars, to their context."""
+    """Group the first ``new`` rows into runs that span at most half of the window and half of the bars."""
     order = _in_order(rows, slot)
     ranks = np.flatnonzero(order < new)
     groups: list[list[int]] = []
@@ -305,7 +305,7 @@ def _groups(rows: np.ndarray, slot: np.ndarray, new: int, window: int) -> list[n
 
 
 def _window(rows: np.ndarray, slot: np.ndarray, group: np.ndarray, window: int) -> tuple[np.ndarray, int]:
-    """The notes that the model sees around a group, in the order of the piece, and the offset of their bars."""
+    """The rows of the model's input around a group, in the order of the piece, and the offset of their bars."""
     order = _in_order(rows, slot)
     ranks = np.flatnonzero(np.isin(order, group))
     spare = max(window - (ranks[-1] + 1 - ranks[0]), 0)
@@ -356,16 +356,16 @@ def _recounted(
     notes: int | Mapping[int, int],
     timeline: Timeline,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """New notes in other numbers, spread evenly over their bars."""
+    """New notes in the numbers ``notes``, with provisional positions spread evenly over their bars."""
     counts = dict(notes) if isinstance(notes, Mapping) else dict.fromkeys(bars.tolist(), int(notes))
     if not set(counts) <= set(bars.tolist()) or any(count < 0 for count in counts.values()):
-        raise OptionError(f"notes are {counts}, but numbers from 0 up are accepted, for the bars {bars.tolist()}.")
+        raise OptionError(f"notes are {counts}, but 0 or more is accepted, for the bars {bars.tolist()}.")
     new, slots = [np.empty((0, 8), np.int64)], [np.empty(0)]
     everywhere = np.array([(octuples[:, PROGRAM] == program).sum() for program in programs])
     for bar in bars.tolist():
-        here = octuples[masked & (octuples[:, BAR] == bar)]
-        present = np.array([(here[:, PROGRAM] == program).sum() for program in programs])
-        count = counts.get(bar, len(here))
+        in_bar = octuples[masked & (octuples[:, BAR] == bar)]
+        present = np.array([(in_bar[:, PROGRAM] == program).sum() for program in programs])
+        count = counts.get(bar, len(in_bar))
         share = present if present.any() else everywhere
         exact = count * share / share.sum()
         each = exact.astype(np.int64)
@@ -383,15 +383,15 @@ def _recounted(
 
 @dataclass(frozen=True)
 class Timeline:
-    """Bars, meters and tempi of a score, in positions."""
+    """Bars, time signatures and tempi of a score, in positions."""
 
     starts: np.ndarray
     """First position of every bar."""
     lengths: np.ndarray
-    """Positions of every bar."""
+    """Length of every bar."""
     meter_position: np.ndarray
     meter: np.ndarray
-    """Meter codes, each from its position on; the first from 0."""
+    """Time-signature codes, each in effect from its position on; the first from 0."""
     tempo_position: np.ndarray
     tempo: np.ndarray
 
@@ -405,26 +405,26 @@ class Timeline:
         return cls(starts[run] + (number - first_bars[run]) * lengths[run], lengths[run], *meters, *tempi)
 
     def meter_at(self, position: np.ndarray) -> np.ndarray:
-        """Meter codes in effect."""
+        """Time-signature codes in effect at positions."""
         return self.meter[np.searchsorted(self.meter_position, position, side="right") - 1]
 
     def tempo_at(self, position: np.ndarray) -> np.ndarray:
-        """Tempo codes in effect."""
+        """Tempo codes in effect at positions."""
         return self.tempo[np.searchsorted(self.tempo_position, position, side="right") - 1]
 
     def in_effect(self, bar: np.ndarray, slot: np.ndarray) -> np.ndarray:
-        """Meter and tempo codes, int64 [N, 2], in effect so many positions (float) after the bar lines of bars.
+        """Time-signature and tempo codes, int64 [N, 2], in effect ``slot`` positions (float) after the lines of bars.
 
-        Beyond the end of its bar (if a longer time signature is drawn for it) the last values of the bar hold.
+        Beyond the end of a bar (if a longer time signature is drawn for it) the last codes of the bar are in effect.
         """
         position = self.starts[bar] + np.minimum(slot.astype(np.int64), self.lengths[bar] - 1)
         return np.stack([self.meter_at(position), self.tempo_at(position)], 1)
 
 
 def _fine_enough(score: Score) -> Score:
-    """The score at a multiple of 16, and at least 64, ticks per quarter note, so that a position is a number of ticks.
+    """The score with a resolution that is a multiple of 16 and at least 64, so that positions are whole ticks.
 
-    MIDI knows no more than 32,767: an odd number of ticks above 2,047 stays, and what moves is rounded to a tick.
+    If this exceeds 32,767, the limit of MIDI, the resolution does not change, and redrawn notes are rounded to ticks.
     """
     factor = POSITIONS_PER_QUARTER // gcd(score.resolution, POSITIONS_PER_QUARTER)
     factor *= -(-64 // (factor * score.resolution))
@@ -436,7 +436,7 @@ def _fine_enough(score: Score) -> Score:
 
 
 def encoding_order(score: Score) -> np.ndarray:
-    """Which note each row of ``encode(score)`` came from (equal rows in any order); notes left out come last."""
+    """The index of the note of each row of ``encode(score)`` (equal rows in any order); notes left out come last."""
     onset = positions(score.onset, score.resolution)
     length = positions(score.end, score.resolution) - onset
     pitch = score.pitch + 128 * (score.program == DRUMS)
@@ -450,9 +450,9 @@ def _ticks(position: np.ndarray, resolution: int) -> np.ndarray:
 def _returned(
     score: Score, old: Timeline, removed: np.ndarray, drawn: np.ndarray, free: np.ndarray, bar_fields: list[int]
 ) -> Score:
-    """The score without notes ``removed`` and with octuples ``drawn``.
+    """The score without the notes ``removed`` and with the octuples ``drawn``.
 
-    Of ``bar_fields`` (meter, tempo) the octuples' values hold in the bars ``free``.
+    In the bars ``free``, time signature and tempo are those of the octuples if they are in ``bar_fields``.
     """
     _, first = np.unique(drawn[:, BAR], return_index=True)
     chosen = drawn[first][np.isin(drawn[first, BAR], free)]
@@ -468,22 +468,23 @@ def _returned(
         return starts[bar] - old.starts[bar] + after_last * (lengths[-1] - old.lengths[-1])
 
     def moved(ticks: np.ndarray, shift: np.ndarray) -> np.ndarray:
-        there = ticks + _ticks(shift, resolution)
-        # a time halfway between two positions rounds to the even one, also after an odd shift: correct it by a tick
-        return there + np.sign(positions(ticks, resolution) + shift - positions(there, resolution))
+        new_ticks = ticks + _ticks(shift, resolution)
+        # Halfway between two positions, rounding to the even one after an odd shift changes the position: correct it.
+        return new_ticks + np.sign(positions(ticks, resolution) + shift - positions(new_ticks, resolution))
 
     def moved_events(events: list[tuple[int, Any]]) -> tuple[np.ndarray, list[Any]]:
         ticks = np.array([tick for tick, _ in events], np.int64)
         position = positions(ticks, resolution)
-        there = moved(ticks, shift_of(position))
+        new_ticks = moved(ticks, shift_of(position))
         keep = np.ones(len(events), bool)
         bar = np.searchsorted(old.starts, position, side="right") - 1
-        # an event beyond the end of its shortened bar moves to that end, unless another event is there
+        # An event beyond the end of its shortened bar moves to that end, unless another event is there.
         late = (position < old.starts[bar] + old.lengths[bar]) & (position >= old.starts[bar] + lengths[bar])
         if late.any():
-            there = np.maximum.accumulate(np.where(late, _ticks(starts[bar] + lengths[bar], resolution), there))
-            keep = np.append(there[1:] > there[:-1], True)
-        return there[keep], [event[1] for event, kept in zip(events, keep.tolist(), strict=True) if kept]
+            new_ticks = np.where(late, _ticks(starts[bar] + lengths[bar], resolution), new_ticks)
+            new_ticks = np.maximum.accumulate(new_ticks)
+            keep = np.append(new_ticks[1:] > new_ticks[:-1], True)
+        return new_ticks[keep], [event[1] for event, kept in zip(events, keep.tolist(), strict=True) if kept]
 
     def spans_of(field: int, values: list[Any]) -> list[tuple[int, int, int, Any]]:
         if field not in bar_fields:
@@ -556,29 +557,29 @@ def _with_spans(
     default: Any,
     resolution: int,
 ) -> list[tuple[int, Any]]:
-    """Events (tick, value) so that in each span its value holds, and after it what held there before.
+    """Events (tick, value) with the values of spans inserted, and the original value in effect after each span.
 
     Parameters
     ----------
     ticks, values
-        The events as they are.
+        The original events.
     codes
         Their positions and codes, from position 0 on.
     spans
-        Begin and end in positions, code and value; ascending.  Where the code holds already nothing is changed.
+        Begin and end in positions, code and value, ascending.  Spans whose code is in effect already change nothing.
     default
         The value before the first event.
     """
-    at = positions(ticks, resolution)
+    event_position = positions(ticks, resolution)
     position, code_from = codes
-    events = list(zip(at.tolist(), ticks.tolist(), values, strict=True))
+    events = list(zip(event_position.tolist(), ticks.tolist(), values, strict=True))
     for begin, end, code, value in spans:
         held = code_from[np.searchsorted(position, begin, side="right") - 1 : np.searchsorted(position, end)]
         if (held == code).all():
             continue
         events = [event for event in events if not begin <= event[0] < end]
         if not any(event[0] == end for event in events):
-            before = int(np.searchsorted(at, end)) - 1
+            before = int(np.searchsorted(event_position, end)) - 1
             events.append((end, int(_ticks(np.array(end), resolution)), values[before] if before >= 0 else default))
         events.append((begin, int(_ticks(np.array(begin), resolution)), value))
         events.sort(key=lambda event: event[:2])

@@ -1,10 +1,9 @@
-"""What music is generated from: requests as prefixes of ids, and prompts, which are music to continue.
+"""The inputs of generation: requests, which become prefixes of ids, and prompts, which are music to continue.
 
-A **request** is a line of words (``piano no-drum key=minor bars=16``, or command words) for a model of attributes, or
-a condition in the words of its dictionary for a model of custom pairs.  It becomes the prefix that the model was
-trained with.
+A **request** is a line of words (``piano no-drum key=minor bars=16``, or command words) for a model of attributes, or a
+condition in the words of its dictionary for a model of custom pairs.
 
-A **prompt** is moved to C major or A minor, the keys that the models are trained in.
+A **prompt** is transposed to C major or A minor, the keys of the training data.
 """
 
 from __future__ import annotations
@@ -28,7 +27,7 @@ from musicbert_plugin.errors import OptionError
 logger = logging.getLogger(__name__)
 Ids = NDArray[np.int64]
 PREFIXES = ("attributes", "conditions")
-"""What a model's prefixes are: command words, or conditions in words of the model's dictionary."""
+"""The kinds of prefixes: command words, or conditions in words of the model's dictionary."""
 
 
 def request_ids(line: str, words: Sequence[str], prefixes: str = PREFIXES[0]) -> Ids:
@@ -67,7 +66,7 @@ def request_ids(line: str, words: Sequence[str], prefixes: str = PREFIXES[0]) ->
     for word in request:
         if known.get(word, 0) <= remi.UNK or word == "<sep>":
             raise OptionError(
-                f"{word!r} is no word of the model's dictionary; accepted are its {len(words) - 4} words, from "
+                f"{word!r} is not in the model's dictionary; accepted are its {len(words) - 4} words, from "
                 f"{words[4]} to {words[-1]}."
             )
     return np.array([known[word] for word in request], np.int64)
@@ -84,8 +83,8 @@ class Prompt:
     shift : int
         Semitones by which the music was transposed to that key.
     meter : (int, int)
-        Time signature of all bars, the generated ones included, for layouts without time-signature tokens (the longest,
-        if there are several).
+        Time signature of all bars, including generated ones, for layouts without time-signature tokens (the longest, if
+        there are several).
     """
 
     ids: Ids = field(default_factory=lambda: np.zeros(0, np.int64))
@@ -105,7 +104,7 @@ def make_prompt(music: str | Path | Score | None, layout: str, meter: tuple[int,
 def read_prompt(path: str | Path, layout: str, meter: tuple[int, int] | None = None) -> Prompt:
     """Read a prompt: a MIDI file, or a text file with one line of words in the model's layout.
 
-    Words at the end of a line that form no complete note and close no bar are left out with a warning.
+    An incomplete note at the end of a line is left out with a warning.
 
     Parameters
     ----------
@@ -117,7 +116,7 @@ def read_prompt(path: str | Path, layout: str, meter: tuple[int, int] | None = N
     Raises
     ------
     ScoreError, OptionError
-        The file holds no music, or music in another layout or time signature.
+        The file has no music, or music in another layout or time signature.
     """
     path = Path(path)
     if path.suffix.lower() in (".mid", ".midi", ".kar"):
@@ -137,7 +136,7 @@ def read_prompt(path: str | Path, layout: str, meter: tuple[int, int] | None = N
     unknown = np.flatnonzero(ids == remi.UNK)
     if len(unknown):
         word = line.split()[unknown[0]]
-        raise OptionError(f"{path}: {word!r} is no word of music; a prompt is a line such as 'encode' prints.")
+        raise OptionError(f"{path}: {word!r} is not a word of music; a prompt is a line such as 'encode' prints.")
     ids = remi.music_of(ids)
     given = ids[ids != remi.EOS]
     try:
@@ -148,40 +147,42 @@ def read_prompt(path: str | Path, layout: str, meter: tuple[int, int] | None = N
     omitted = len(given) - int((ids[:common] == given[:common]).sum())  # only the end of the last bar can differ
     if omitted:
         words = remi.to_words(given[-omitted:])
-        logger.warning("%s: the last %d words (%s) are no whole note and are left out", path, omitted, words)
+        logger.warning("%s: the last %d words (%s) are not a complete note and are left out", path, omitted, words)
     score = remi.decode(ids, meter)
     shift = remi.grid_for(score, layout).shift if len(score.onset) else 0
     return Prompt(transpose(ids, shift), shift, meter)
 
 
 def prompt_of(score: Score, layout: str, meter: tuple[int, int] | None = None, name: str = "the score") -> Prompt:
-    """A score as a prompt.
+    """Make a prompt from a score.
 
-    In the layout without time signatures every bar is as long as the longest.  A shorter first bar, a pickup, becomes
-    the end of such a bar; where later bars are shorter, the music is stretched, with a warning.
+    In the layout without time signatures, every bar has the length of the longest.  A shorter first bar, a pickup,
+    becomes the end of such a bar; shorter later bars are extended, with a warning.
 
     Parameters
     ----------
     score : Score
     layout : str
     meter : (int, int), optional
-        In the layout without time signatures, the longest bar has to be as long as a bar of this time signature.
+        In the layout without time signatures, the required time signature of the longest bar.
     name : str
-        What to call the score in errors and warnings.
+        The name of the score in errors and warnings.
 
     Raises
     ------
     OptionError
-        The longest bar has another length.
+        The longest bar does not have the length of ``meter``.
     """
     grid = remi.grid_for(score, layout)
     if grid.lost:
-        logger.warning("%s: lost: %s", name, ", ".join(f"{why} ({count})" for why, count in sorted(grid.lost.items())))
+        lost = ", ".join(f"{reason} ({count})" for reason, count in sorted(grid.lost.items()))
+        logger.warning("%s: lost: %s", name, lost)
     longest = int(grid.bar_meter[BAR_LENGTHS[grid.bar_meter].argmax()])
     own = (int(METER_NUMERATORS[longest]), int(METER_DENOMINATORS[longest]))
     if layout == remi.NOTES and meter and BAR_LENGTHS[remi.meter_code(*meter)] != BAR_LENGTHS[longest]:
         raise OptionError(
-            f"{name} has bars of {own[0]}/{own[1]}, and not of {meter[0]}/{meter[1]}: a prompt's own meter is accepted."
+            f"{name} has bars of {own[0]}/{own[1]}, but meter is {meter[0]}/{meter[1]}: the time signature of the "
+            "prompt is accepted."
         )
     if layout == remi.NOTES:
         lengths = remi.BAR_LENGTHS[grid.bar_meter]

@@ -1,12 +1,11 @@
-"""Recurrent inference of a linear-attention decoder: every token takes the same time, whatever its position.
+"""Recurrent inference of a linear-attention decoder, in constant time per token.
 
-Katharopoulos et al. 2020, section 3.4: the past of a row is one matrix per layer and head.  Prefixes are read in one
-parallel pass (:meth:`~.linear_decoder.LinearDecoder.prefill`); then every token is one pass of few operations over
-preallocated memory, with query, key and value as one product.
+The state of a row is one matrix per layer and head (Katharopoulos et al. 2020, section 3.4).  Prefixes are read in one
+parallel pass (:meth:`~.linear_decoder.LinearDecoder.prefill`); then every token takes one pass over preallocated
+memory, with query, key and value as one product.
 
-Most of the time goes into reading the weights and multiplying them with few rows (:class:`FusedLinear`).  The weights
-are laid out in memory as the products read them fastest, and the decoder's parameters become views of them: values and
-shapes stay, and nothing is stored twice.
+Most of the time is spent on products of the weights with few rows (:class:`FusedLinear`).  The weights are laid out in
+memory for these products, and the decoder's parameters become views of them, with unchanged values and shapes.
 
 Shapes: B rows, D model dimensions, V vocabulary, H heads, K dimensions of a head, P = H K, W = K + 1; G = B H; I inputs
 and O = N C outputs of a linear map, in N blocks.
@@ -27,14 +26,14 @@ from musicbert_plugin.modules.linear_decoder import LinearDecoder, LinearDecoder
 
 
 class FusedLinear:
-    """Linear layers of the same input as one, whose float32 weights on a CPU are read in place.
+    """Several linear layers of the same input, computed as one, with float32 weights on a CPU read in place.
 
-    A library for matrix products first copies the weights into an order of its own, which for few rows takes longer
-    than the product.  A batch of small products, one for each block of outputs, is computed in place: below 16 rows
-    fastest with the outputs of a row contiguous, from there on with the rows of an output contiguous.  Weights are then
-    stored as usual, [O, I].  For more than 16 rows the copy pays: then, as in half precision and on other devices, they
-    are transposed, [I, O], and multiplied at once.  (AVX-512, I and O of 512 to 2,048: 2 to 16 rows take three quarters
-    of the time of a product at once; 64 rows would take a third longer.)
+    A library for matrix products first copies the weights to its own layout, which for few rows takes longer than the
+    product.  A batch of small products, one per block of outputs, needs no copy: for fewer than 16 rows it is fastest
+    with the outputs of a row contiguous, for 16 with the rows of an output contiguous.  The weights are then stored as
+    usual, [O, I].  For more than 16 rows, in half precision and on other devices, they are transposed, [I, O], and
+    multiplied at once.  (AVX-512, I and O of 512 to 2,048: 2 to 16 rows take three quarters of the time of one product;
+    64 rows would take a third longer.)
 
     Parameters
     ----------
@@ -70,14 +69,14 @@ class FusedLinear:
         self.bias_N1C = self.bias_NC1.transpose(1, 2)
 
     def prepare(self, rows: int) -> None:
-        """Lay out the weights for so many rows."""
+        """Lay out the weights for inputs of ``rows`` rows."""
         transposed = rows > self.IN_BLOCKS or self.weight.dtype != torch.float32 or self.weight.device.type != "cpu"
         if transposed != self.transposed:
             self.transposed = transposed
             self._hold(self.weight.t().contiguous())
 
     def memory(self, rows: int) -> tuple[Tensor, Tensor]:
-        """The output memory of a call with so many rows; and the same as [B, N, C]."""
+        """The output memory of a call with ``rows`` rows, and a view of it as [B, N, C]."""
         count, block, _ = self.weight_NCI.shape
         if self.transposed:
             out = self.weight.new_empty(rows, count * block)
@@ -106,7 +105,7 @@ class FusedLinear:
 
 
 def _block(size: int) -> int:
-    """The divisor nearest to 64, with which products in blocks are fastest (32 to 256 are nearly so)."""
+    """The divisor of ``size`` nearest to 64, the fastest block size (32 to 256 are nearly as fast)."""
     divisors = (divisor for divisor in range(1, size + 1) if size % divisor == 0)
     return min(divisors, key=lambda divisor: abs(math.log(divisor / 64)))
 
@@ -117,7 +116,7 @@ def _norm(norm: nn.LayerNorm) -> tuple[Any, Tensor, Tensor, float]:
 
 
 class _Layer:
-    """A layer's weights as a step uses them."""
+    """The weights of a layer, laid out for a step."""
 
     def __init__(self, layer: LinearDecoderLayer) -> None:
         attention = layer.self_attn
@@ -130,7 +129,7 @@ class _Layer:
 
 
 class Workspace:
-    """Memory that a step of B rows writes to; all layers use the same."""
+    """The memory for intermediate results of a step of B rows, shared by all layers."""
 
     def __init__(self, rows: int, heads: int, size: int, layer: _Layer) -> None:
         options = {"dtype": torch.float32, "device": layer.qkv.weight.device}
@@ -152,12 +151,12 @@ class Workspace:
 
 
 class RecurrentDecoder:
-    """A decoder with the state of a batch of rows; without gradients.
+    """A decoder with the state of a batch of rows, without gradients.
 
     Parameters
     ----------
     decoder : LinearDecoder
-        In evaluation mode; of any floating type.
+        In evaluation mode, with any floating-point type.
     """
 
     def __init__(self, decoder: LinearDecoder) -> None:
@@ -181,13 +180,13 @@ class RecurrentDecoder:
         Parameters
         ----------
         prefixes : sequence of int64 Tensor [L]
-            Of any lengths L >= 1.
+            Lengths L >= 1 may differ.
         begins : sequence of int
             The index in each prefix at which positions begin.
         longest : int
             The largest number of tokens that will follow.
         copies : int
-            Rows that continue each prefix; they are consecutive.
+            Number of consecutive rows that continue each prefix.
 
         Returns
         -------
@@ -209,20 +208,20 @@ class RecurrentDecoder:
             index = torch.arange(len(prefixes), device=device).repeat_interleave(copies)
             self.select(index)
             logits = logits.index_select(0, index)
-        with torch.inference_mode(False), torch.no_grad():  # parameters stay ordinary tensors
+        with torch.inference_mode(False), torch.no_grad():  # parameters must not become inference tensors
             for linear in (self.output, *(linear for layer in self.layers for linear in layer.linears)):
                 linear.prepare(len(logits))
         return logits
 
     @torch.inference_mode()
     def select(self, index_B: Tensor) -> None:
-        """Continue with these rows, in this order; rows may be omitted or repeated.  All states are copied."""
+        """Continue with the rows ``index_B``; rows may be omitted, repeated or reordered.  All states are copied."""
         self.states = [state.index_select(0, index_B) for state in self.states]
         self.rows_B = self.rows_B.index_select(0, index_B)
 
     @torch.inference_mode()
     def step(self, tokens_B: Tensor) -> Tensor:
-        """Add one token to each row; returns the logits [B, V] of the next."""
+        """Add one token to each row; returns the logits [B, V] of the next token."""
         rows, heads, size = len(tokens_B), self.heads, self.size
         if rows not in self._workspaces:
             self._workspaces = {rows: Workspace(rows, heads, size, self.layers[0])}

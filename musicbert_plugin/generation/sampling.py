@@ -1,20 +1,21 @@
 """Continuing prefixes with a recurrent decoder: greedy, sampling (top-k, top-p, temperature) and beam search.
 
-Each prefix is read once, however many candidates continue it; finished rows leave the batch; states are copied only
-where the order of rows changes.  A grammar, if there is one, decides at every step which tokens may follow: scores of
-the others become minus infinity first, which is the same as renormalising.
+Each prefix is read once for all of its candidates; finished rows are removed from the batch; states are copied only if
+the order of rows changes.  A grammar, if there is one, determines the tokens that may follow at every step: the scores
+of all others become minus infinity, which renormalises the distribution.
 
-Sampling: of a row's k most probable tokens (all without ``top_k``), the fewest whose probability reaches ``top_p`` are
-drawn with probability proportional to exp(score / temperature).  The random numbers come from a counter-based generator
-(Salmon et al. 2011, Philox) keyed by (seed, line, candidate), so that a row does not depend on the rest of its batch.
+Sampling: of the k most probable tokens of a row (all without ``top_k``), and of these the fewest whose total
+probability reaches ``top_p``, one is drawn with probability proportional to exp(score / temperature).  The random
+numbers come from a counter-based generator (Salmon et al. 2011, Philox) keyed by (seed, line, candidate), so that a row
+does not depend on the rest of its batch.
 
 Beam search: each step keeps the best continuations of all beams of a line; those that end become hypotheses, ranked by
-the sum of scores over the number of tokens to the power of ``length_penalty``.  A hypothesis of probability 0 is never
-returned.
+the sum of scores divided by the number of tokens to the power of ``length_penalty``.  Hypotheses of probability 0 are
+not returned.
 
 Scores are natural logarithms of probabilities under the grammar, at temperature 1.
 
-Shapes: B rows, V vocabulary, N lines, C candidates or beams of a line (the rows of a line lie together).
+Shapes: B rows, V vocabulary, N lines, C candidates or beams of a line (in consecutive rows).
 """
 
 from __future__ import annotations
@@ -37,19 +38,19 @@ class Grammar(Protocol):
         """bool [B, V]: the tokens that may follow in each row, at least one."""
 
     def advance(self, state: Any, tokens: np.ndarray) -> Any:
-        """The state after these tokens [B]."""
+        """The state after one more token in each row, ``tokens`` [B]."""
 
     def select(self, state: Any, index: np.ndarray) -> Any:
-        """The state of these rows, in this order."""
+        """The state of the rows ``index``, in this order."""
 
 
 @dataclass(frozen=True)
 class Search:
     """How tokens are chosen.
 
-    ``beam`` > 1 is beam search; otherwise ``sampling`` draws, and without it the most probable token is taken.
-    ``top_k`` 0, and ``top_p`` of 1 or below 0, restrict nothing.  Lengths count tokens after the prefix without the end
-    token; before ``min_length`` no row ends, unless the grammar allows nothing else.
+    ``beam`` > 1 is beam search; otherwise tokens are drawn (``sampling``), or the most probable ones are taken.
+    ``top_k`` 0, and ``top_p`` outside (0, 1), impose no restriction.  Lengths count tokens after the prefix without the
+    end token; no row ends before ``min_length``, unless the grammar allows nothing else.
     """
 
     beam: int = 1
@@ -99,7 +100,7 @@ def draw(scores_BV: Tensor, numbers_B: Tensor, top_k: int, top_p: float, tempera
     scores_BV : Tensor
         Logits; minus infinity for tokens that are not allowed.
     numbers_B : Tensor
-        Random numbers in [0, 1); the most probable token has the lowest.
+        Random numbers in [0, 1); the lowest ones draw the most probable token.
     top_k, top_p, temperature
         See :class:`Search`.
 
@@ -160,11 +161,11 @@ class MusicGenerator:
             The index in each prefix at which positions begin.
         search : Search
         lines : sequence of int, optional
-            The number that seeds each prefix's random numbers; by default its index.
+            The seed of each prefix besides that of the search; by default its index.
         candidates : int
             Continuations of each prefix; with beam search the best ones, at most ``beam``.
         grammar, grammar_state
-            A :class:`Grammar` and its state, of one row per prefix.
+            A :class:`Grammar` and its state, with one row per prefix.
 
         Returns
         -------
@@ -183,7 +184,7 @@ class MusicGenerator:
     def _scores(
         self, logits_BV: Tensor, search: Search, step: int, grammar: Grammar | None, state: Any
     ) -> tuple[Tensor, np.ndarray]:
-        """Scores, minus infinity for tokens that are not allowed, and the rows [B] that the length limit ends here."""
+        """Scores, minus infinity for tokens that are not allowed, and whether the length limit ends each row, [B]."""
         scores = logits_BV.float()
         rows = len(scores)
         cut = np.zeros(rows, bool)
@@ -212,7 +213,7 @@ class MusicGenerator:
     def _single(
         self, logits: Tensor, search: Search, lines: Sequence[int], width: int, grammar: Grammar | None, state: Any
     ) -> list[list[Continuation]]:
-        """Greedy or sampled: every row on its own."""
+        """Greedy search or sampling, with independent rows."""
         count = len(lines) * width
         alive = np.arange(count)
         lengths = np.zeros(count, np.int64)
@@ -258,7 +259,7 @@ class MusicGenerator:
     def _beams(
         self, logits: Tensor, search: Search, lines: Sequence[int], width: int, grammar: Grammar | None, state: Any
     ) -> list[list[Continuation]]:
-        """Beam search; a line leaves the batch when it has ``width`` hypotheses, or nothing left to continue."""
+        """Beam search; a line is removed from the batch when it has ``width`` hypotheses or no beam to continue."""
         device = logits.device
         found: list[list[tuple[float, Continuation]]] = [[] for _ in lines]
         alive = np.arange(len(lines))

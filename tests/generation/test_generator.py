@@ -249,7 +249,11 @@ def test_an_open_last_bar_of_a_prompt_is_closed_after_its_last_whole_note(tmp_pa
     (tmp_path / "prompt.txt").write_text(line + "\n")
     prompt = read_prompt(tmp_path / "prompt.txt", "bar-tempo")
     assert remi.to_words(prompt.ids) == kept
-    told = [] if left is None else [f"the last {len(left.split())} words ({left}) are no whole note and are left out"]
+    told = (
+        []
+        if left is None
+        else [f"the last {len(left.split())} words ({left}) are not a complete note and are left out"]
+    )
     assert [message.split(": ")[1] for message in caplog.messages] == told
 
 
@@ -334,7 +338,7 @@ def test_a_prompt_names_the_word_that_is_none(tmp_path):
     from musicbert_plugin.generation.prompts import read_prompt
 
     (tmp_path / "prompt.txt").write_text("s-9 hello b-1\n")
-    with pytest.raises(OptionError, match="prompt.txt: 'hello' is no word of music"):
+    with pytest.raises(OptionError, match="prompt.txt: 'hello' is not a word of music"):
         read_prompt(tmp_path / "prompt.txt", "bar-tempo")
 
 
@@ -416,7 +420,7 @@ def test_conditions_are_words_of_the_dictionary():
 
     words = [*remi.WORDS[:743], "PITCH", *remi.WORDS[744:]]
     assert request_ids("PITCH o-0 p-60 <sep>", words, "conditions").tolist() == [743, remi.ONSET, remi.PITCH + 60]
-    with pytest.raises(OptionError, match="'piano' is no word"):
+    with pytest.raises(OptionError, match="'piano' is not in the model's dictionary"):
         request_ids("PITCH piano", words, "conditions")
     with pytest.raises(OptionError, match="is not an attribute; accepted"):
         request_ids("PITCH", words)
@@ -427,7 +431,7 @@ def test_music_words_in_other_places_are_refused(model):
 
     words = list(remi.WORDS)
     words[10], words[11] = words[11], words[10]
-    with pytest.raises(OptionError, match="stay where they are"):
+    with pytest.raises(OptionError, match="must keep their rows"):
         ConditionalGenerator(model, words=words, layout="notes")
 
 

@@ -412,7 +412,7 @@ def test_an_empty_bar_may_be_filled(hub):
     score = score.select(score.onset // 1440 != 2)
     after = encode(hub.infill(score, [2], notes=8))
     assert (after[:, BAR] == 2).sum() == 8
-    with pytest.raises(OptionError, match=r"bars \[2\] hold no note"):
+    with pytest.raises(OptionError, match=r"bars \[2\] have no note"):
         hub.infill(score, [2])
 
 
