@@ -270,7 +270,7 @@ def test_a_file_that_carries_more_than_weights_is_refused_by_name(tmp_path, data
     if force_unsafe:
         monkeypatch.setenv("TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD", "1")
     path = published_file(tmp_path / "file.pt", "cfg", state, extra=Payload())
-    with pytest.raises(CheckpointError, match=r"file\.pt asks for (posix|nt)\.mkdir"):
+    with pytest.raises(CheckpointError, match=r"file\.pt contains (posix|nt)\.mkdir"):
         checkpoint_utils.load_model_ensemble([str(path)], arg_overrides={"data": str(data)})
     assert not ran.exists()
 

@@ -1,8 +1,8 @@
 """Commands that measure: ``python -m musicbert_plugin.evaluate TASK --path CKPT DATA``, one file per task.
 
-The frame is in ``__main__``: every task file offers ``add_arguments(parser)`` and ``evaluate(options) -> Report``; the
-frame prints the report as one line of JSON on stdout and as tables on stderr, and turns errors into one sentence and
-exit status 2 (1 if some inputs failed and the others were measured).
+Every task file has ``add_arguments(parser)`` and ``evaluate(options) -> Report``.  ``__main__`` prints the report as
+one line of JSON on stdout and as tables on stderr, and reports an error as one sentence and exit status 2 (1 if some
+inputs failed and the others were measured).
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from musicbert_plugin.errors import DatasetError, OptionError
 
 @dataclass
 class Report:
-    """What a task measured: plain values for JSON, and tables (title, header, rows) for people."""
+    """The results of a task: plain values for JSON, and tables (title, header, rows) to print."""
 
     values: dict[str, Any]
     tables: list[tuple[str, list[str], list[list[str]]]] = field(default_factory=list)
@@ -28,18 +28,18 @@ class Report:
 
 def add_device(parser: argparse._ActionsContainer) -> None:
     """Add the option ``--device``, see :func:`device_of`."""
-    parser.add_argument("--device", help="cpu or cuda (default: cuda where there is one)")
+    parser.add_argument("--device", help="cpu or cuda (default: cuda if there is a GPU)")
 
 
 def device_of(options: argparse.Namespace) -> str:
-    """The device that was chosen, or else a GPU if there is one."""
+    """The device of ``--device``, or by default a GPU if there is one."""
     import torch
 
     return options.device or ("cuda" if torch.cuda.is_available() else "cpu")
 
 
 def check_at_least(options: argparse.Namespace, name: str, least: int, meaning: str = "") -> None:
-    """Raise OptionError if an option is given and below ``least``, a value with this meaning."""
+    """Raise :class:`OptionError` if an option is given and below ``least``, whose meaning is added to the message."""
     value = getattr(options, name)
     if value is not None and value < least:
         least_value = f"{least} {meaning}".strip()
@@ -47,13 +47,13 @@ def check_at_least(options: argparse.Namespace, name: str, least: int, meaning: 
 
 
 def check_not_empty(samples: Sized, options: argparse.Namespace) -> None:
-    """Raise DatasetError if the split of ``--gen-subset`` holds nothing."""
+    """Raise :class:`DatasetError` if the split of ``--gen-subset`` is empty."""
     if not len(samples):
         raise DatasetError(f"{options.data}: the split {options.gen_subset!r} is empty.")
 
 
 def make_folder(path: Path) -> None:
-    """Make a folder and its parents; raises OptionError if that is impossible."""
+    """Make a folder and its parents; raises :class:`OptionError` if this fails."""
     try:
         path.mkdir(parents=True, exist_ok=True)
     except OSError as error:

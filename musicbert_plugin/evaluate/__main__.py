@@ -1,4 +1,4 @@
-"""The frame of all evaluation commands: arguments, JSON on stdout, tables on stderr, one sentence for an error."""
+"""The entry point of all evaluation commands: arguments, JSON on stdout, tables on stderr, errors as one sentence."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ from musicbert_plugin.errors import MusicError
 from musicbert_plugin.files import shown
 
 TASKS = {
-    "octuple_masked_lm": "loss, and per field accuracy and perplexity of masked tokens, against the majority baseline",
-    "audio": "errors of restored spectrograms against baselines, labels of clips, or labels of new recordings",
-    "correlate": "which hidden units follow which features of the sound, as a table and a heat map",
-    "probe": "a linear probe on frozen layers, against raw features and a random encoder, over groups of clips",
-    "attributes": "whether music has the requested attributes: accuracy, chance, validity, with intervals",
-    "pairs": "similarity of generated bars to the true ones: instruments, pitches, rhythm, melody, bass, drums",
-    "infill": "fill in bars of a piece, compare them with the original, write MIDI files and a picture",
+    "octuple_masked_lm": "loss, and accuracy and perplexity per field of masked tokens, with the majority baseline",
+    "audio": "errors of restored spectrograms with baselines, labels of a dataset, or labels of new recordings",
+    "correlate": "correlation of hidden units with features of the sound, as a table and a heat map",
+    "probe": "a linear probe on frozen layers, with raw features and a random encoder as baselines",
+    "attributes": "accuracy of requested attributes, with the accuracy by chance, validity and intervals",
+    "pairs": "similarity of generated bars to the true ones: programs, pitches, rhythm, melody, bass, drums",
+    "infill": "redraw bars of a piece, compare them with the original, write MIDI files and a picture",
 }
 
 
 def to_json(value: Any) -> Any:
-    """A value as JSON can hold it: a number that is not finite becomes null, file names are valid text."""
+    """Convert a value for JSON: numbers that are not finite become null, and file names become valid text."""
     if isinstance(value, dict):
         return {shown(str(key)): to_json(item) for key, item in value.items()}
     if isinstance(value, str):
@@ -40,7 +40,7 @@ def to_json(value: Any) -> Any:
 
 
 def table_text(title: str, header: list[str], rows: list[list[str]]) -> str:
-    """A table in plain text: the first column to the left, the others to the right."""
+    """A table in plain text, with the first column aligned left and the others right."""
     columns = list(zip(header, *rows, strict=True))
     widths = [max(len(cell) for cell in column) for column in columns]
     lines = [
@@ -52,7 +52,9 @@ def table_text(title: str, header: list[str], rows: list[list[str]]) -> str:
 
 def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m musicbert_plugin.evaluate", description="Measure a trained model.")
-    parser.add_argument("--log-level", default="WARNING", choices=["DEBUG", "INFO", "WARNING"], help="of stderr")
+    parser.add_argument(
+        "--log-level", default="WARNING", choices=["DEBUG", "INFO", "WARNING"], help="level of messages"
+    )
     tasks = parser.add_subparsers(dest="task", metavar="TASK", required=True)
     for name, purpose in TASKS.items():
         module = importlib.import_module(f"musicbert_plugin.evaluate.{name}")

@@ -1,18 +1,18 @@
-"""Whether music has the requested attributes: sample-wise attribute accuracy, per attribute and overall.
+"""Accuracy of requested attributes: sample-wise attribute accuracy, per attribute and overall.
 
-    python -m musicbert_plugin.evaluate attributes --path CKPT DATA            the model answers a split's requests
-    python -m musicbert_plugin.evaluate attributes --path CKPT --requests FILE           ... or a file of requests
-    python -m musicbert_plugin.evaluate attributes --midi DIR --requests FILE            line n belongs to DIR/n.mid
-    python -m musicbert_plugin.evaluate attributes --hyp FILE [DATA]                 what fairseq-generate printed
+    python -m musicbert_plugin.evaluate attributes --path CKPT DATA               generate for the requests of a split
+    python -m musicbert_plugin.evaluate attributes --path CKPT --requests FILE    ... or of a file
+    python -m musicbert_plugin.evaluate attributes --midi DIR --requests FILE     line n is the request of DIR/n.mid
+    python -m musicbert_plugin.evaluate attributes --hyp FILE [DATA]              output of fairseq-generate
 
-The attributes of each piece are extracted from all of it (``codecs.attributes``) and compared with its request
-(``metrics.attribute_accuracy``); the intervals are bootstraps over pieces.  A request of a split has the
-attributes that ``fairseq-validate`` shows the model for that sample; ``--attribute-mask none`` keeps all.
+Attributes are extracted from each whole piece (``codecs.attributes``) and compared with its request
+(``metrics.attribute_accuracy``); the intervals are bootstraps over pieces.  A request of a split has the attributes
+that are visible to the model in ``fairseq-validate``; ``--attribute-mask none`` keeps all.
 
-**Chance** is the accuracy of the same pieces against the other requests: for each piece the mean over all different
-requests.  The difference is the effect of the request.
+**Chance** is the accuracy of the same pieces with respect to other requests: for each piece, the mean over all
+different requests.  The difference is the effect of the request.
 
-A piece without a note, and one that cannot be read, is not valid and has accuracy 0.
+A piece that has no note or cannot be read is not valid and has accuracy 0.
 """
 
 from __future__ import annotations
@@ -55,17 +55,17 @@ from musicbert_plugin.metrics.attribute_accuracy import (
 from musicbert_plugin.metrics.bootstrap import bootstrap_interval
 
 Classes = NDArray[np.uint8]
-PANELS = 8  # of a picture, at most
+PANELS = 8  # largest number of panels in a picture
 TICKS_PER_QUARTER = 480
 CHORDS, BARS = (SLOT_KEY == KEYS.index(key) for key in ("C1", "B1s1"))
 
 
 @dataclass
 class Answers:
-    """Pieces and what was asked of them.
+    """Pieces and their requests.
 
-    ``requests`` uint8 [N, 63]; ``scores``: None where no music came; ``groups``: the request's number of every piece;
-    ``repaired``: pieces whose words had to be repaired; ``missing``: files that could not be read.
+    ``requests`` uint8 [N, 63]; ``scores``: None for pieces without music; ``groups``: the number of each piece's
+    request; ``repaired``: number of pieces whose words were repaired; ``missing``: number of unreadable files.
     """
 
     requests: Classes
@@ -77,10 +77,10 @@ class Answers:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("data", nargs="?", help="dataset folder of preprocess.remi build")
-    parser.add_argument("--path", help="checkpoint that writes the music")
-    parser.add_argument("--midi", type=Path, metavar="DIR", help="folder of music: n.mid answers line n, from 0")
+    parser.add_argument("--path", help="checkpoint that generates the music")
+    parser.add_argument("--midi", type=Path, metavar="DIR", help="folder of music: n.mid is for line n, from 0")
     parser.add_argument("--requests", type=Path, metavar="FILE", help="a request per line, such as 'piano bars=8'")
-    parser.add_argument("--hyp", type=Path, metavar="FILE", help="what fairseq-generate or -interactive printed")
+    parser.add_argument("--hyp", type=Path, metavar="FILE", help="output of fairseq-generate or -interactive")
     parser.add_argument("--gen-subset", default="test", help="split of DATA (default: test)")
     parser.add_argument(
         "--attribute-mask",
@@ -88,20 +88,20 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         choices=["steps", "none"],
         help="attributes of requests of a split: as in validation, or all",
     )
-    parser.add_argument("--limit", type=int, default=0, help="only the first so many samples of the split")
-    parser.add_argument("--chords", action="store_true", help="score C1 too (seconds per piece)")
+    parser.add_argument("--limit", type=int, default=0, help="number of samples from the start of the split (0: all)")
+    parser.add_argument("--chords", action="store_true", help="also score C1 (takes seconds per piece)")
     parser.add_argument("--legacy", action="store_true", help="extract and score with the original's defects")
-    parser.add_argument("--draws", type=int, default=10_000, help="of the bootstrap (default: 10,000)")
-    parser.add_argument("--dest", type=Path, metavar="DIR", help="write generated music there, as n.mid")
+    parser.add_argument("--draws", type=int, default=10_000, help="bootstrap resamples (default: 10,000)")
+    parser.add_argument("--dest", type=Path, metavar="DIR", help="folder for generated music, n.mid")
     parser.add_argument("--picture", type=Path, metavar="FILE", help="draw a piece of each of the first requests")
-    parser.add_argument("--only-instruments", action="store_true", help="with --path: none but those asked for")
+    parser.add_argument("--only-instruments", action="store_true", help="with --path: only requested instruments")
     add_search_arguments(parser)
 
 
 def evaluate(options: argparse.Namespace) -> Report:
     given = [name for name in ("path", "midi", "hyp") if getattr(options, name)]
     if len(given) != 1:
-        raise OptionError("One of --path CKPT, --midi DIR and --hyp FILE tells where the music comes from.")
+        raise OptionError("One of --path CKPT, --midi DIR and --hyp FILE is needed.")
     remi.parse_meter(options.meter)
     answers = {"path": _of_model, "midi": _of_folder, "hyp": _of_lines}[given[0]](options)
     found = [_classes_of(score, options) for score in answers.scores]
@@ -137,29 +137,29 @@ def measure(
     draws: int = 10_000,
     seed: int = 1,
 ) -> dict[str, Any]:
-    """Accuracies of pieces by their requests, by chance, and per attribute.
+    """Accuracies of pieces with respect to their requests, by chance, and per attribute.
 
     Parameters
     ----------
     requested, found : uint8 [N, 63]
-        Class vectors; those found are NA in pieces that are not ``valid``, bool [N].
+        Class vectors; ``found`` is NA for pieces that are not ``valid``, bool [N].
     chords : bool
-        Score C1.
+        Whether C1 is scored.
     legacy : bool
-        As the original scored.
+        Whether to score as the original.
 
     Returns
     -------
     dict
-        ``accuracies`` float64 [N] (NaN where nothing scored was asked for), and the values of the report.
+        ``accuracies`` float64 [N] (NaN for requests without a scored attribute), and the values of the report.
     """
     ignored = NOT_EXTRACTED if chords else NOT_EXTRACTED | CHORDS
 
-    def slots_by(asked: Classes) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
-        return score_slots(asked, found, NA, MULTI_LABEL, ignored, BARS if legacy else None)
+    def slots_by(requests: Classes) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+        return score_slots(requests, found, NA, MULTI_LABEL, ignored, BARS if legacy else None)
 
-    def accuracy_by(asked: Classes) -> NDArray[np.float64]:
-        return sample_accuracy(*slots_by(asked), valid, legacy=legacy)
+    def accuracy_by(requests: Classes) -> NDArray[np.float64]:
+        return sample_accuracy(*slots_by(requests), valid, legacy=legacy)
 
     accuracies = accuracy_by(requested)
     by_chance = accuracy_by_others(requested, accuracy_by)
@@ -192,13 +192,13 @@ def measure(
 
 
 def accuracy_by_others(requested: Classes, accuracy_by: Any) -> NDArray[np.float64]:
-    """The mean accuracy of each piece by all requests that differ from its own, float64 [N]; NaN if there are none.
+    """The mean accuracy of each piece over all requests that differ from its own, float64 [N]; NaN if there are none.
 
     Parameters
     ----------
     requested : uint8 [N, S]
     accuracy_by : function
-        From requests (uint8 [N, S]) to the accuracies (float64 [N]) of the pieces by them.
+        From requests (uint8 [N, S]) to the accuracies (float64 [N]) of the pieces with respect to them.
     """
     distinct, own = np.unique(requested, axis=0, return_inverse=True)
     total, count = np.zeros(len(requested)), np.zeros(len(requested))
@@ -225,9 +225,9 @@ def _classes_of(score: Score | None, options: argparse.Namespace) -> Classes | N
 
 
 def _of_model(options: argparse.Namespace) -> Answers:
-    """Music that a checkpoint writes now."""
+    """Music that a checkpoint generates."""
     if (options.data is None) == (options.requests is None):
-        raise OptionError("--path takes a dataset folder or --requests FILE, one of them.")
+        raise OptionError("--path needs either a dataset folder or --requests FILE.")
     if options.requests is not None:
         requests = read_requests(options.requests)
     else:
@@ -236,7 +236,7 @@ def _of_model(options: argparse.Namespace) -> Answers:
         make_folder(options.dest)
     hub = load_hub(options)
     if str(hub.model.args.prefix) != "attributes":
-        raise OptionError(f"{options.path} answers conditions of its own, not attributes: evaluate pairs measures it.")
+        raise OptionError(f"{options.path} is a model of conditions, not attributes: evaluate pairs measures it.")
     prefixes = [command_ids(request) for request in requests]
     music = compose(hub, prefixes, options, only_instruments=options.only_instruments)
     scores, repaired = _decoded(music, options.meter, str(hub.model.args.layout))
@@ -248,14 +248,14 @@ def _of_model(options: argparse.Namespace) -> Answers:
 
 
 def _of_folder(options: argparse.Namespace) -> Answers:
-    """MIDI files; line n of the requests belongs to n.mid (and to n.1.mid, further hypotheses of it)."""
+    """MIDI files; line n of the requests is for n.mid (and n.1.mid, n.2.mid, ..., further hypotheses)."""
     if options.requests is None:
-        raise OptionError("--midi DIR needs --requests FILE, whose line n (from 0) tells what DIR/n.mid should be.")
+        raise OptionError("--midi DIR needs --requests FILE, whose line n (from 0) is the request of DIR/n.mid.")
     if not options.midi.is_dir():
         raise OptionError(f"{options.midi} is not a folder; --midi names one with 0.mid, 1.mid, ...")
-    asked = read_requests(options.requests)
+    request_lines = read_requests(options.requests)
     requests, scores, groups, missing = [], [], [], 0
-    for number, request in enumerate(asked):
+    for number, request in enumerate(request_lines):
         further = sorted(options.midi.glob(f"{number}.[0-9]*.mid"), key=lambda path: int(path.name.split(".")[1]))
         for path in [options.midi / f"{number}.mid", *further]:
             requests.append(request)
@@ -268,32 +268,32 @@ def _of_folder(options: argparse.Namespace) -> Answers:
                     missing += 1
                     print(f"evaluate attributes: {error}", file=sys.stderr)
     if missing == len(scores):
-        raise OptionError(f"{options.midi} has none of 0.mid to {len(asked) - 1}.mid in it, one for each request.")
+        raise OptionError(f"{options.midi} has none of 0.mid to {len(request_lines) - 1}.mid, one for each request.")
     return Answers(np.stack(requests), scores, groups, missing=missing)
 
 
 def _of_lines(options: argparse.Namespace) -> Answers:
-    """What fairseq-generate printed; requests are its ``S-`` lines, or else those of the split."""
+    """The output of fairseq-generate; requests are its ``S-`` lines, or else those of the split."""
     lines = read_lines(options.hyp)
-    asked: dict[int, Classes]
+    requests: dict[int, Classes]
     if options.requests is not None:
-        asked = dict(enumerate(read_requests(options.requests)))
+        requests = dict(enumerate(read_requests(options.requests)))
     elif lines.prefixes:
-        asked = {}
+        requests = {}
         for number, words in lines.prefixes.items():
             try:
-                asked[number] = parse_request(words)
+                requests[number] = parse_request(words)
             except OptionError as error:
                 raise OptionError(f"{options.hyp}, line S-{number}: {error}") from None
     elif options.data:
-        asked = _of_split(options)
+        requests = _of_split(options)
     else:
-        raise OptionError(f"{options.hyp} has no S- lines: give the dataset folder, or --requests FILE, too.")
+        raise OptionError(f"{options.hyp} has no S- lines: the dataset folder or --requests FILE is needed.")
     if not lines.music:
-        raise OptionError(f"{options.hyp} has no line in it; a line of music words per piece is needed.")
-    lost = sorted({number for number, _ in lines.music} - set(asked))
-    if lost:
-        raise OptionError(f"{options.hyp} answers request {lost[0]}, and there are {len(asked)} requests.")
+        raise OptionError(f"{options.hyp} is empty; a line of music words per piece is needed.")
+    unknown = sorted({number for number, _ in lines.music} - set(requests))
+    if unknown:
+        raise OptionError(f"{options.hyp} has music for request {unknown[0]}, but there are {len(requests)} requests.")
     layout = None
     if options.data:
         from musicbert_plugin.data.dataset_folder import check_remi_folder
@@ -301,7 +301,7 @@ def _of_lines(options: argparse.Namespace) -> Answers:
         layout = check_remi_folder(options.data).layout
     scores, repaired = _decoded([remi.from_words(words) for _, words in lines.music], options.meter, layout)
     groups = [number for number, _ in lines.music]
-    return Answers(np.stack([asked[number] for number in groups]), scores, groups, repaired)
+    return Answers(np.stack([requests[number] for number in groups]), scores, groups, repaired)
 
 
 def read_requests(path: Path) -> Classes:
@@ -310,7 +310,7 @@ def read_requests(path: Path) -> Classes:
     Raises
     ------
     OptionError
-        With the line, if it means nothing or contradicts itself.
+        The file is empty, or a line has an unknown word or contradicts itself.
     """
     lines = read_text_lines(path, "a request per line, such as 'piano bars=8',")
     if not lines:
@@ -325,7 +325,7 @@ def read_requests(path: Path) -> Classes:
 
 
 def _of_split(options: argparse.Namespace) -> dict[int, Classes]:
-    """The request of each sample of a split, by its number, as the task shows it in validation."""
+    """The request of each sample of a split, by its number, with the attributes visible in validation."""
     from musicbert_plugin.data.dataset_folder import check_remi_folder
     from musicbert_plugin.data.epoch_rng import VALIDATION_EPOCH
     from musicbert_plugin.data.prefix_lm_dataset import AttributedMusic
@@ -340,7 +340,7 @@ def _of_split(options: argparse.Namespace) -> dict[int, Classes]:
 
 
 def _decoded(music: list[NDArray[np.int64]], meter: str, layout: str | None) -> tuple[list[Score | None], int]:
-    """The scores of ids, None where there is no note, and the number of pieces that had to be repaired."""
+    """The scores of ids, None for pieces without notes, and the number of repaired pieces."""
     scores: list[Score | None] = []
     repaired = 0
     for ids in music:
@@ -354,7 +354,7 @@ def _decoded(music: list[NDArray[np.int64]], meter: str, layout: str | None) -> 
 
 
 def _per_request(answers: Answers, accuracies: NDArray[np.float64]) -> list[dict[str, Any]]:
-    """Accuracy of the pieces that answer each of the requests, in the order of the first of them."""
+    """Accuracy of the pieces of each distinct request, in order of occurrence."""
     rows: dict[bytes, dict[str, Any]] = {}
     for request, number, accuracy in zip(answers.requests, answers.groups, accuracies.tolist(), strict=True):
         row = rows.setdefault(request.tobytes(), {"first": number, "pieces": 0, "values": []})
@@ -367,17 +367,17 @@ def _per_request(answers: Answers, accuracies: NDArray[np.float64]) -> list[dict
 
 
 def _draw(answers: Answers, path: Path) -> None:
-    """The first piece of each of the first requests, one under the other."""
+    """Draw the first piece of each of the first requests, below one another."""
     from musicbert_plugin.plots.piano_roll import Panel, draw_piano_rolls
 
     panels: dict[bytes, Panel] = {}
     for request, score in zip(answers.requests, answers.scores, strict=True):
         if score is None or request.tobytes() in panels or len(panels) == PANELS:
             continue
-        # Panels share one resolution.
+        # All panels need the same resolution.
         ticks = np.round(np.stack([score.onset, score.end]) * (TICKS_PER_QUARTER / score.resolution)).astype(np.int64)
         score = replace(score, resolution=TICKS_PER_QUARTER, onset=ticks[0], end=ticks[1])
-        panels[request.tobytes()] = Panel(request_words(request) or "nothing asked for", score)
+        panels[request.tobytes()] = Panel(request_words(request) or "empty request", score)
     if not panels:
         raise OptionError(f"{path}: there is no music to draw.")
     make_folder(path.parent)
@@ -394,8 +394,8 @@ def _between(interval: tuple[float, float]) -> str:
 
 def _tables(values: dict[str, Any]) -> list[tuple[str, list[str], list[list[str]]]]:
     rows = [
-        ["as asked (ASA)", _share(values["asa"]), _between(values["asa_interval"])],
-        ["by the other requests (chance)", _share(values["chance"]), ""],
+        ["own request (ASA)", _share(values["asa"]), _between(values["asa_interval"])],
+        ["other requests (chance)", _share(values["chance"]), ""],
         ["difference", _share(values["above_chance"]), _between(values["above_chance_interval"])],
         ["valid pieces", _share(values["valid"]), ""],
     ]

@@ -1,17 +1,17 @@
-"""Models of spectrograms: errors of restored cells against baselines, or labels of clips and files.
+"""Models of spectrograms: errors of restored cells with baselines, or labels of datasets and recordings.
 
     python -m musicbert_plugin.evaluate audio --path CKPT DATA [--masking frames --min-span 10 --max-span 10]
     python -m musicbert_plugin.evaluate audio --path CKPT DATA --reconstruct 4 --dest DIR
     python -m musicbert_plugin.evaluate audio --path FINETUNED DATA
     python -m musicbert_plugin.evaluate audio --path FINETUNED --predict SONG.flac ...
 
-A pre-trained model is measured on masked cells, all of which are zero, beside the mean of the clip and linear
-interpolation across the gaps on the same cells; errors are squared, in variances of a channel over the training data.
-``--reconstruct N`` also writes N examples: ``K_input.npy`` (NaN where hidden), ``K_original.npy``,
-``K_reconstruction.npy``, ``K_mask.npy`` and a picture ``K.png``.
+A pre-trained model is measured on masked cells, all of which are zero in the input, with two baselines on the same
+cells: the mean of the excerpt, and linear interpolation across the gaps.  Errors are squared, in variances of a channel
+over the training data.  ``--reconstruct N`` also writes N examples: ``K_input.npy`` (NaN for masked cells),
+``K_original.npy``, ``K_reconstruction.npy``, ``K_mask.npy`` and a picture ``K.png``.
 
-A fine-tuned model is measured on the labels of a split, beside the majority baseline (for numbers, the mean) of the
-training split.  ``--predict`` applies it to recordings instead (``--head NAME`` for one task alone).
+A fine-tuned model is measured on the labels of a split, with the majority baseline (for numbers, the mean) of the
+training split.  ``--predict`` applies it to recordings instead (``--head NAME`` for one task only).
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ MASK_OPTIONS = {
     "patch_share": float,
     "patch_size": int,
 }
-"""Options of the task ``spectrogram_reconstruction`` that say what is masked."""
+"""Masking options of the task ``spectrogram_reconstruction``."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -56,7 +56,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--path", required=True, help="checkpoint (.pt)")
     parser.add_argument("--gen-subset", default="valid", help="split to measure on (default: valid)")
     parser.add_argument("--batch-size", type=int, default=8, help="windows per batch")
-    parser.add_argument("--max-frames", type=int, help="longest window (default: 512; labels: as trained; 0: whole)")
+    parser.add_argument("--max-frames", type=int, help="largest window (default: 512; labels: as in training; 0: none)")
     parser.add_argument("--seed", type=int, default=1)
     add_device(parser)
     masks = parser.add_argument_group("masks of a pre-trained model")
@@ -66,7 +66,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     masks.add_argument("--reconstruct", type=int, default=0, metavar="N", help="write N examples to --dest")
     parser.add_argument("--dest", type=Path, help="folder for examples")
     labels = parser.add_argument_group("labels of a fine-tuned model")
-    labels.add_argument("--predict", nargs="+", metavar="FILE", help="recordings to ask about")
+    labels.add_argument("--predict", nargs="+", metavar="FILE", help="recordings to predict labels of")
     labels.add_argument("--head", help="one task of the model (default: all)")
 
 
@@ -95,7 +95,7 @@ def evaluate(options: argparse.Namespace) -> Report:
 
 
 def _predict(hub: MusiCoderHub, options: argparse.Namespace) -> Report:
-    """What the heads say about each file; a file that cannot be read is reported, and the others are done."""
+    """Predictions of the heads for each file; files that cannot be read are reported."""
     found: dict[str, Any] = {}
     failed: dict[str, str] = {}
     rows = []
@@ -154,7 +154,7 @@ def _measure_reconstruction(hub: MusiCoderHub, options: argparse.Namespace) -> R
     task.load_dataset(options.gen_subset)
     dataset = task.dataset(options.gen_subset)
     if dataset.windows.train:
-        raise OptionError("--gen-subset train changes in every epoch; a split of held-out clips is measured.")
+        raise OptionError("--gen-subset train: its windows change in every epoch; valid or test is accepted.")
     check_not_empty(dataset, options)
     batches = dataset.batch_by_size(dataset.ordered_indices(), max_sentences=options.batch_size)
     total: Any = 0
@@ -212,7 +212,7 @@ def _measure_reconstruction(hub: MusiCoderHub, options: argparse.Namespace) -> R
 
 
 def _write_example(folder: Path, number: int, example: dict[str, np.ndarray]) -> dict[str, float]:
-    """Write the arrays of one example; returns its error on masked cells in the features' own units."""
+    """Write the arrays of an example; returns its error on masked cells in the units of the features."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
         for name, array in (
@@ -237,7 +237,7 @@ def _write_example(folder: Path, number: int, example: dict[str, np.ndarray]) ->
 
 
 def _measure_labels(hub: MusiCoderHub, options: argparse.Namespace) -> Report:
-    """Each task's metrics on a split, and those of its baseline."""
+    """The metrics of each task and of its baseline on a split."""
     from musicbert_plugin.criterions.label_scores import METRICS, label_scores
     from musicbert_plugin.data.labels import column_of, read_cells
     from musicbert_plugin.data.spectrogram_folder import SpectrogramFolder
@@ -278,10 +278,10 @@ def _measure_labels(hub: MusiCoderHub, options: argparse.Namespace) -> Report:
 
 
 def _constant_answer(task: Any, labels: np.ndarray, present: np.ndarray) -> np.ndarray:
-    """The baseline of a task: the majority class, each tag's share, or the mean of the training split."""
+    """The output of a task's baseline: the majority class, the share of each tag, or the mean of the training split."""
     if task.type == "single":
         counts = np.bincount(labels[present[:, 0], 0].astype(np.int64), minlength=task.size)
         return (np.arange(task.size) == counts.argmax()).astype(float)
     if task.type == "multi":
         return labels[present.all(1)].mean(axis=0) if present.all(1).any() else np.zeros(task.size)
-    return np.zeros(task.size)  # standardised: the mean
+    return np.zeros(task.size)  # the mean of standardised numbers

@@ -2,15 +2,15 @@
 
     python -m musicbert_plugin.evaluate correlate --path CKPT DATA --dest DIR
 
-Pearson's correlation over the frames of each clip, between every unit of every layer and every hand-made feature,
-averaged over the clips of a split (``metrics.correlation``).  Features are level, brightness, spread, flatness and
+Pearson's correlation over the frames of each item, between every unit of every layer and every hand-made feature, is
+averaged over the items of a split (``metrics.correlation``).  Features are level, brightness, spread, flatness and
 change of the spectrum (from the log-mel bands, which must be in ln units), or with ``--against FOLDER`` those of
-another feature folder of the same clips and frames (``musicoder324`` for chroma and MFCC).
+another feature folder of the same items and frames (``musicoder324`` for chroma and MFCC).
 
-Printed: for each feature the units that follow it closest.  Written to ``--dest``: ``correlation.npy``, float [layers
-+ 1, D, features]; ``correlation.csv``, the closest units; and ``correlation.png``, a heat map of the closest unit's
-correlation for each layer and feature.  With hundreds of units some correlate by chance: ``--random`` also measures
-an encoder with fresh weights, which is what a number must be compared with.
+Printed are the closest units of each feature, those with the largest absolute correlation.  Written to ``--dest`` are
+``correlation.npy``, float [layers + 1, D, features]; ``correlation.csv``, the closest units; and ``correlation.png``, a
+heat map of the correlation of the closest unit for each layer and feature.  With hundreds of units, some correlate by
+chance: ``--random`` also measures an encoder with fresh weights, as the baseline.
 """
 
 from __future__ import annotations
@@ -40,16 +40,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("data", help="feature folder")
     parser.add_argument("--path", required=True, help="checkpoint (.pt)")
     parser.add_argument("--gen-subset", default="valid", help="split to measure on (default: valid)")
-    parser.add_argument("--against", help="feature folder of the same clips, whose features are hand-made")
-    parser.add_argument("--max-clips", type=int, default=0, help="clips to take, spread over the split (0: all)")
-    parser.add_argument("--top", type=int, default=3, help="units to show for each feature")
+    parser.add_argument("--against", help="feature folder of the same items with hand-made features")
+    parser.add_argument("--max-clips", type=int, default=0, help="number of items, spread over the split (0: all)")
+    parser.add_argument("--top", type=int, default=3, help="number of units to show for each feature")
     parser.add_argument("--random", action="store_true", help="also measure an encoder with fresh weights")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--dest", type=Path, required=True, help="folder for the table and the heat map")
 
 
 def descriptors(log_mel: NDArray[np.floating[Any]]) -> NDArray[np.float64]:
-    """Hand-made features of a clip.
+    """Hand-made features of an excerpt.
 
     Parameters
     ----------
@@ -58,9 +58,10 @@ def descriptors(log_mel: NDArray[np.floating[Any]]) -> NDArray[np.float64]:
 
     Returns
     -------
-    float64 [T, 8] Level (mean over bands), brightness (centre of mass over bands, of power), spread (deviation around
-    it), flatness
-        (mean of logs less log of mean), change (mean rise since the last frame), and the levels of thirds of the bands.
+    float64 [T, 8]
+        Level (mean over bands), brightness (centre of mass of power over bands), spread (standard deviation around it),
+        flatness (mean of logs minus log of mean), change (mean rise since the last frame), and the levels of the lower,
+        middle and upper third of the bands.
     """
     x = np.asarray(log_mel, dtype=np.float64)
     power = np.exp(x - x.max(axis=1, keepdims=True))
@@ -89,8 +90,8 @@ def evaluate(options: argparse.Namespace) -> Report:
     hub.check_front_end(folder)
     if not options.against and (unit := unit_of(folder.front_end, folder.feature_names)) != "dB":
         raise OptionError(
-            f"{options.data} holds no log-mel bands in ln units (its unit: {unit}), from which level and brightness "
-            "could be told; name a folder of hand-made features with --against."
+            f"{options.data} holds no log-mel bands in ln units (its unit: {unit}), which level and brightness need; "
+            "name a folder of hand-made features with --against."
         )
     if options.against:
         others = SpectrogramFolder(options.against)
@@ -105,7 +106,7 @@ def evaluate(options: argparse.Namespace) -> Report:
     hubs = {"trained": hub}
     if options.random:
         hubs["random"] = hub.untrained(options.seed)
-    found = {name: _correlations(each, clips, hand_made, chosen) for name, each in hubs.items()}
+    found = {name: _correlations(encoder, clips, hand_made, chosen) for name, encoder in hubs.items()}
     try:
         options.dest.mkdir(parents=True, exist_ok=True)
         with atomic_path(options.dest / "correlation.npy") as unfinished, unfinished.open("wb") as array:
@@ -120,7 +121,7 @@ def evaluate(options: argparse.Namespace) -> Report:
             writer.writerows(closest)
     except OSError as error:
         raise OptionError(f"{options.dest}: the tables cannot be written ({error.strerror}).") from None
-    # The closest unit's correlation for each layer and feature, [layers + 1, features].
+    # The correlation of the closest unit for each layer and feature, [layers + 1, features].
     strength = {name: np.abs(np.nan_to_num(table)).max(axis=1) for name, table in found.items()}
     draw_heat_map(strength["trained"], names, options.dest / "correlation.png")
     values: dict[str, Any] = {
@@ -149,7 +150,7 @@ def evaluate(options: argparse.Namespace) -> Report:
 
 
 def _paired(clips: Spectrograms, others: Spectrograms, options: argparse.Namespace) -> list[Any]:
-    """For each clip, a function that gives its features out of the other folder."""
+    """For each item, a function that reads its features from the other folder."""
     clip_of = {name: number for number, name in enumerate(others.names)}
     functions = []
     for clip, name in enumerate(clips.names):
@@ -165,7 +166,7 @@ def _paired(clips: Spectrograms, others: Spectrograms, options: argparse.Namespa
 def _correlations(
     hub: MusiCoderHub, clips: Spectrograms, hand_made: list[Any], chosen: NDArray[np.int64]
 ) -> NDArray[np.float64]:
-    """Mean correlations over clips, float64 [layers + 1, D, features]."""
+    """Mean correlations over items, float64 [layers + 1, D, features]."""
     r = hub.model.frame_stack
     layers = len(hub.model.encoder.layers) + 1
     means = [MeanCorrelation() for _ in range(layers)]
@@ -184,7 +185,7 @@ def _correlations(
 
 
 def _closest(correlation: NDArray[np.float64], names: list[str], top: int) -> list[tuple[str, int, int, float]]:
-    """For each feature the units of largest absolute correlation: (feature, layer, unit, correlation)."""
+    """For each feature, the units with the largest absolute correlation: (feature, layer, unit, correlation)."""
     layers, units, _ = correlation.shape
     found = []
     for column, name in enumerate(names):

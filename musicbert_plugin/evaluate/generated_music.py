@@ -1,4 +1,4 @@
-"""Generated music to measure: written now by a checkpoint, or read as lines of words."""
+"""Generating the music to measure with a checkpoint, and reading it from lines of words."""
 
 from __future__ import annotations
 
@@ -20,25 +20,27 @@ Ids = NDArray[np.int64]
 
 
 def add_search_arguments(parser: argparse.ArgumentParser) -> None:
-    """What a checkpoint generates with; the defaults are the published ones.  The meter is that of lines, too."""
+    """Add the options of generation, with the published defaults, and ``--meter``, which also applies to lines."""
     parser.add_argument(
         "--meter", default="4/4", metavar="N/D", help="time signature of bars without one (default: 4/4)"
     )
     group = parser.add_argument_group("generation, with --path")
-    group.add_argument("--beam", type=int, default=1, help="more than 1: search instead of sampling")
-    group.add_argument("--top-k", type=int, default=15, help="draw among the k likeliest words (1: the likeliest)")
-    group.add_argument("--top-p", type=float, default=-1.0, help="of those, among the fewest that reach this share")
+    group.add_argument("--beam", type=int, default=1, help="above 1: beam search instead of sampling")
+    group.add_argument("--top-k", type=int, default=15, help="draw from the k most probable words (1: greedy)")
+    group.add_argument(
+        "--top-p", type=float, default=-1.0, help="of these, draw from the fewest that reach this probability"
+    )
     group.add_argument("--temperature", type=float, default=1.0)
     group.add_argument("--max-length", type=int, default=2560, help="words of a piece (default: 2560)")
     group.add_argument(
         "--num-candidates",
         type=int,
         metavar="N",
-        help="write so many of each and keep the one that has most of the requested attributes (default: 4, or 1 where "
-        "nothing can be chosen: for conditions, with --top-k 1 and with --beam)",
+        help="candidates per piece, of which the one with most of the requested attributes is kept (default: 4, or 1 "
+        "for conditions, with --top-k 1 and with --beam)",
     )
-    group.add_argument("--no-grammar", action="store_true", help="let any word follow any other")
-    group.add_argument("--batch-size", type=int, default=16, help="pieces at a time; no piece depends on it")
+    group.add_argument("--no-grammar", action="store_true", help="allow any word after any other")
+    group.add_argument("--batch-size", type=int, default=16, help="rows per batch; the music does not depend on it")
     group.add_argument("--seed", type=int, default=1)
     add_device(group)
 
@@ -58,7 +60,7 @@ def compose(hub: MuseCocoHub, prefixes: Sequence[Ids], options: argparse.Namespa
     hub : MuseCocoHub
     prefixes : sequence of int64 [n]
     options : Namespace
-        Those of :func:`add_search_arguments`.
+        The options of :func:`add_search_arguments`.
     **constraints
         Fields of :class:`~.generation.generator.Constraints`, besides the grammar.
     """
@@ -88,7 +90,7 @@ def compose(hub: MuseCocoHub, prefixes: Sequence[Ids], options: argparse.Namespa
 
 
 def ids_reader(words: Sequence[str] | None = None) -> Callable[[str], Ids]:
-    """A function from a line of words to ids, by a dictionary (by id), or by the published one."""
+    """A function from a line of words to ids in a dictionary (words by id), by default the published one."""
     if words is None:
         return remi.from_words
     number = {word: row for row, word in enumerate(words)}

@@ -1,10 +1,10 @@
-"""Fill in bars of a piece with a model, and compare the new notes with the original ones.
+"""Redraw bars of a piece with a model, and compare the new notes with the original ones.
 
     python -m musicbert_plugin.evaluate infill --path CKPT PIECE.mid --bars 4:6 --dest DIR
 
-Writes ``original.mid``, ``masked.mid`` (without the notes of those bars), ``filled.mid`` and ``infill.png``, their
-three piano rolls one above the other.  Bars count from 1, as musicians count, and the second number is not included.
-Time signatures and tempi stay, and every other note keeps its time, unless ``--redraw`` asks for new ones.
+Writes ``original.mid``, ``masked.mid`` (without the notes of those bars), ``filled.mid`` and ``infill.png`` with their
+piano rolls.  Bars are counted from 1, and the second number is not included.  Time signatures and tempi, and the times
+of all other notes, do not change without ``--redraw``.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from musicbert_plugin.errors import MusicError, OptionError
 from musicbert_plugin.evaluate import Report, make_folder
 from musicbert_plugin.files import escaped
 
-CONTEXT_BARS = 4  # shown on either side of the filled bars
+CONTEXT_BARS = 4  # bars in the picture on either side of the filled bars
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -32,12 +32,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--programs", type=int, nargs="*", help="fill only these programs' notes (128: drums)")
     parser.add_argument("--temperature", type=float, default=1.0)
-    parser.add_argument("--top-k", type=int, default=0, help="draw among the k likeliest values (0: among all)")
+    parser.add_argument("--top-k", type=int, default=0, help="draw from the k most probable values (0: from all)")
     parser.add_argument(
         "--redraw",
         default="",
         metavar="meter,tempo",
-        help="draw a new time signature, a new tempo, or both, in bars where no other note stays (default: keep both)",
+        help="redraw the time signature, the tempo, or both, in bars without other notes (default: keep both)",
     )
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--dest", type=Path, required=True, help="folder for the MIDI files and the picture")
@@ -100,7 +100,7 @@ def evaluate(options: argparse.Namespace) -> Report:
 
 
 def _written(rows: np.ndarray, kept: np.ndarray) -> np.ndarray:
-    """Which rows, bool [N], are not among ``kept`` (as multisets): what the model wrote."""
+    """The rows that the model wrote, bool [N]: those that are not among ``kept`` (as multisets)."""
     remaining = Counter(map(tuple, kept.tolist()))
     new = np.ones(len(rows), bool)
     for i, row in enumerate(map(tuple, rows.tolist())):
@@ -108,12 +108,12 @@ def _written(rows: np.ndarray, kept: np.ndarray) -> np.ndarray:
             remaining[row] -= 1
             new[i] = False
     if remaining.total():
-        raise MusicError("the notes outside the filled bars came back changed, which infilling must not do.")
+        raise MusicError("notes outside the filled bars have changed, which infilling must not do.")
     return new
 
 
 def _compare(truth: np.ndarray, written: np.ndarray) -> dict[str, float]:
-    """Share of the original notes that the written ones match, by what must agree within a bar (each note once)."""
+    """Share of the original notes with a matching new note in the same bar, for several criteria (each note once)."""
     columns = {
         "onset": (truth[:, octuple.POSITION], written[:, octuple.POSITION]),
         "pitch_class": (truth[:, octuple.PITCH] % 12, written[:, octuple.PITCH] % 12),
@@ -141,7 +141,7 @@ def _draw(
     path: Path,
     title: str,
 ) -> None:
-    """Three panels of the bars in question and some around them; the notes at stake stand out."""
+    """Draw three panels of the filled bars and their context, with the removed and the new notes emphasised."""
     from musicbert_plugin.plots.piano_roll import Panel, draw_piano_rolls
 
     starts = octuple.bar_starts(rows) * octuple.TICKS_PER_POSITION

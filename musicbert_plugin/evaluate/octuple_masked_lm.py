@@ -1,10 +1,10 @@
-"""Prediction of masked notes: loss, and per field accuracy and perplexity, against the majority baseline.
+"""Prediction of masked notes: loss, and accuracy and perplexity per field, with the majority baseline.
 
     python -m musicbert_plugin.evaluate octuple_masked_lm --path checkpoints/checkpoint_best.pt DATA
 
-Masks are those of ``fairseq-validate`` with the same options: every run masks the same tokens.  The baseline answers,
-for each masked token, the most frequent value of its field in the training split; ``--untrained`` also measures the
-same architecture with fresh weights.
+Masks are those of ``fairseq-validate`` with the same options, and the same in every run.  The majority baseline
+predicts the most frequent value of each field in the training split; ``--untrained`` also measures the same
+architecture with fresh weights.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--path", required=True, help="checkpoint (.pt)")
     parser.add_argument("--gen-subset", default="valid", help="split to measure on (default: valid)")
     parser.add_argument("--batch-size", type=int, default=8, help="rows per batch")
-    parser.add_argument("--tokens-per-sample", type=int, help="longest row in sub-tokens (default: the checkpoint's)")
+    parser.add_argument("--tokens-per-sample", type=int, help="largest row in sub-tokens (default: the checkpoint's)")
     parser.add_argument("--mask-strategy", default="bar", help="bar, compound or element, or several joined by '+'")
     parser.add_argument("--mask-unit", default="bar-instrument", choices=["bar-instrument", "bar"])
     parser.add_argument("--mask-prob", type=float, default=0.15)
@@ -43,12 +43,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def majority_values(folder: Path) -> np.ndarray:
-    """The most frequent value, int64 [8], of each field in the training split, by one pass over its file.
+    """The most frequent value of each field in the training split, int64 [8].
 
     Raises
     ------
     DatasetError
-        If there are no training notes.
+        The training split has no notes.
     """
     from musicbert_plugin.data.indexed_dataset import IndexedDataset
 
@@ -125,7 +125,7 @@ def evaluate(options: argparse.Namespace) -> Report:
 
 
 def _measure(model: MusicBERTModel, batches: Any, device: torch.device) -> dict[str, np.ndarray]:
-    """Per masked token: the true id, the most probable id, -ln p(true id) and the field, each [N]."""
+    """For each masked token, the true id, the most probable id, -ln p(true id) and the field, each [N]."""
     import torch
 
     model.to(device).eval()

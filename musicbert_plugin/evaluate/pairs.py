@@ -1,12 +1,12 @@
-"""Similarity of generated bars to the true ones: instruments, pitches, rhythm, melody, bass and drums.
+"""Similarity of generated bars to the true ones: programs, pitches, rhythm, melody, bass and drums.
 
-    python -m musicbert_plugin.evaluate pairs --path CKPT DATA          the model answers the conditions of a split
+    python -m musicbert_plugin.evaluate pairs --path CKPT DATA          generate for the conditions of a split
     python -m musicbert_plugin.evaluate pairs --hyp FILE --ref FILE     two files of lines of music words
-    python -m musicbert_plugin.evaluate pairs --hyp FILE [DATA]         what fairseq-generate printed
+    python -m musicbert_plugin.evaluate pairs --hyp FILE [DATA]         output of fairseq-generate
 
-Line n of one file belongs to line n of the other; in what ``fairseq-generate`` printed, ``H-n`` belongs to ``T-n``, or
-to sample n of the split.  Bars are compared one by one in their order (a bar that is missing is an empty one), with
-``metrics.remi_bars``, and all are averaged; the intervals are bootstraps over lines.
+Line n of one file is compared with line n of the other; in the output of ``fairseq-generate``, ``H-n`` with ``T-n``, or
+with sample n of the split.  Bars are compared in their order (missing bars count as empty) with ``metrics.remi_bars``,
+and averaged; the intervals are bootstraps over lines.
 """
 
 from __future__ import annotations
@@ -34,18 +34,18 @@ NO_BAR = np.zeros((0, 4), np.int64)
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("data", nargs="?", help="dataset folder of preprocess.remi pairs")
-    parser.add_argument("--path", help="checkpoint that writes the music")
+    parser.add_argument("--path", help="checkpoint that generates the music")
     parser.add_argument("--hyp", type=Path, metavar="FILE", help="generated music, a line each, or fairseq's output")
     parser.add_argument("--ref", type=Path, metavar="FILE", help="true music, a line each")
     parser.add_argument("--gen-subset", default="test", help="split of DATA (default: test)")
-    parser.add_argument("--limit", type=int, default=0, help="only the first so many samples of the split")
-    parser.add_argument("--draws", type=int, default=10_000, help="of the bootstrap (default: 10,000)")
+    parser.add_argument("--limit", type=int, default=0, help="number of samples from the start of the split (0: all)")
+    parser.add_argument("--draws", type=int, default=10_000, help="bootstrap resamples (default: 10,000)")
     add_search_arguments(parser)
 
 
 def evaluate(options: argparse.Namespace) -> Report:
     if bool(options.path) == bool(options.hyp):
-        raise OptionError("Either --path CKPT or --hyp FILE tells where the music comes from.")
+        raise OptionError("Either --path CKPT or --hyp FILE is needed.")
     meter = remi.parse_meter(options.meter)
     pairs = _of_model(options) if options.path else _of_lines(options)
     values = measure(pairs, draws=options.draws, seed=options.seed, meter=meter)
@@ -60,14 +60,21 @@ def evaluate(options: argparse.Namespace) -> Report:
 def measure(
     pairs: list[tuple[Ids, Ids]], *, draws: int = 10_000, seed: int = 1, meter: tuple[int, int] = DEFAULT_METER
 ) -> dict[str, Any]:
-    """Metrics of pairs of generated and true music (int64 [T] each), averaged over bars; bars without a
-    time-signature token have this meter.
+    """Metrics of pairs of generated and true music (int64 [T] each), averaged over bars.
+
+    Parameters
+    ----------
+    pairs : list of (int64 [T], int64 [T])
+    draws, seed : int
+        Number of bootstrap resamples, and their seed.
+    meter : (int, int)
+        Time signature of bars without a time-signature token.
 
     Returns
     -------
     dict
-        ``lines``, ``bars``, ``same_bars`` (share of lines with as many bars as there should be), ``without_repairs``
-        (share of lines that need none), and ``metrics``: from name to ``mean`` and 95 % ``interval``.
+        ``lines``, ``bars``, ``same_bars`` (share of lines with the true number of bars), ``without_repairs`` (share of
+        lines that need no repair), and ``metrics``: from name to ``mean`` and 95 % ``interval``.
     """
     compared, of_line, same, whole = [], [], 0, 0
     for line, (output, target) in enumerate(pairs):
@@ -95,7 +102,7 @@ def measure(
 
 
 def bars_of(ids: Ids) -> list[NDArray[np.int64]]:
-    """The notes of every bar of ids (int64 [T]); everything up to ``<sep>``, and special tokens, are ignored."""
+    """The notes of every bar of ids (int64 [T]); the ids up to ``<sep>``, and special tokens, are ignored."""
     music = remi.music_of(ids)
     return remi.bar_notes(music[music > remi.UNK])
 
@@ -106,21 +113,21 @@ def bars_of(ids: Ids) -> list[NDArray[np.int64]]:
 def _of_model(options: argparse.Namespace) -> list[tuple[Ids, Ids]]:
     """Music that a checkpoint generates from the conditions of a split, and the true music."""
     if not options.data or options.ref:
-        raise OptionError("--path takes a dataset folder, and --ref belongs to --hyp.")
+        raise OptionError("--path needs a dataset folder, and --ref is accepted with --hyp only.")
     samples, words = _split(options)
     hub = load_hub(options)
     if hub.words[4:] != words:
-        raise OptionError(f"{options.path} has another dictionary than {options.data}: the same is needed.")
+        raise OptionError(f"{options.path} and {options.data} have different dictionaries: the same is needed.")
     count = min(len(samples.sizes), options.limit or len(samples.sizes))
     conditions, references = zip(*(samples.sample(number, 0) for number in range(count)), strict=True)
     return list(zip(compose(hub, conditions, options), references, strict=True))
 
 
 def _of_lines(options: argparse.Namespace) -> list[tuple[Ids, Ids]]:
-    """Generated lines with the true ones: of ``--ref``, of the same file, or of a split."""
+    """Generated and true lines; the latter from ``--ref``, from the same file, or from a split."""
     generated = read_lines(options.hyp)
     if not generated.music:
-        raise OptionError(f"{options.hyp} has no line in it; a line of music words per sample is needed.")
+        raise OptionError(f"{options.hyp} is empty; a line of music words per sample is needed.")
     read = ids_reader()
     references: dict[int, Ids]
     if options.ref:
@@ -128,8 +135,8 @@ def _of_lines(options: argparse.Namespace) -> list[tuple[Ids, Ids]]:
         references = {number: read(line) for number, line in true.music}
         if len(generated.music) != len(true.music):
             raise OptionError(
-                f"{options.hyp} has {len(generated.music)} lines and {options.ref} has {len(true.music)}: line n of "
-                "one belongs to line n of the other."
+                f"{options.hyp} has {len(generated.music)} lines, but {options.ref} has {len(true.music)}: each line "
+                "needs its counterpart."
             )
     elif generated.references:
         references = {number: read(line) for number, line in generated.references.items()}
@@ -138,10 +145,10 @@ def _of_lines(options: argparse.Namespace) -> list[tuple[Ids, Ids]]:
         read = ids_reader(("<s>", "<pad>", "</s>", "<unk>", *words))
         references = {number: samples.sample(number, 0)[1] for number in range(len(samples.sizes))}
     else:
-        raise OptionError(f"{options.hyp} has no T- lines: give --ref FILE, or the dataset folder, too.")
+        raise OptionError(f"{options.hyp} has no T- lines: --ref FILE or the dataset folder is needed.")
     missing = sorted({number for number, _ in generated.music} - set(references))
     if missing:
-        raise OptionError(f"{options.hyp} has music for sample {missing[0]}, which no reference has.")
+        raise OptionError(f"{options.hyp} has music for sample {missing[0]}, for which there is no reference.")
     return [(read(line), references[number]) for number, line in generated.music]
 
 

@@ -1,27 +1,27 @@
-"""A linear probe: how much of a label can be read off frozen features, layer by layer?
+"""A linear probe: how well frozen features predict a label, layer by layer.
 
     python -m musicbert_plugin.evaluate probe --path CKPT DATA --label composer [--group album] [--folds 5]
 
-Each clip becomes one vector, the mean and the standard deviation over time of a layer's states.  A linear model is
-trained and tested by cross-validation over groups of clips (a recording session, a file: ``--group COLUMN``); its
-regularisation is chosen inside the training part, by groups again.  All splits of the folder take part, and a clip
-whose cell in that column is empty is a group of its own.
+The vector of an item is the mean and the standard deviation over time of a layer's states.  A linear model is trained
+and tested by cross-validation over groups of items (such as recording sessions, ``--group COLUMN``); its regularisation
+is chosen by an inner cross-validation over groups.  All splits of the folder are used, and an item with an empty cell
+in that column is a group of its own.
 
 ==============  ==========================================  =========================================  ================
 a cell holds    probe                                       score                                      gain in
 ==============  ==========================================  =========================================  ================
 a class         logistic regression                         accuracy                                   accuracy
 tags            ``--multi``: a logistic regression per tag  ROC-AUC, mean over tags and held-out       log-likelihood,
-                                                            folds that have clips with and without     nats per tag
+                                                            folds that have items with and without     nats per tag
 numbers         ``--regression``: ridge regression          R2 and CCC, mean over quantities           squared error
                                                                                                        saved, variances
 ==============  ==========================================  =========================================  ================
 
-Tags and numbers are joined by ``/`` (``data.labels``); clips that lack one of the numbers are left out.
+Tags and numbers are joined by ``/`` (``data.labels``); items that lack one of the numbers are left out.
 
-Two baselines are pooled and probed alike: the raw features, and an encoder of the same size with fresh weights (mean
-over ``--random-encoders`` draws).  Differences to both have a 95 % interval from a paired bootstrap over groups; an
-interval that contains 0 shows nothing.
+Two baselines are pooled and probed in the same way: the raw features, and an encoder of the same size with fresh
+weights (mean over ``--random-encoders`` encoders).  Differences from both have a 95 % interval from a paired bootstrap
+over groups; a difference is not significant if its interval contains 0.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ if TYPE_CHECKING:
     from musicbert_plugin.data.spectrogram_folder import SpectrogramFolder
 
 STRENGTHS = (0.001, 0.01, 0.1, 1.0)
-"""Inverse regularisation among which the inner folds choose."""
+"""Inverse regularisation strengths, of which the inner cross-validation selects one."""
 METRICS = {"single": "accuracy", "multi": "roc_auc", "regression": "r2"}
 CONSTANTS = {"single": "majority", "multi": "shares", "regression": "mean"}
 """Names of the baselines."""
@@ -54,20 +54,20 @@ GAINS = {
     "multi": "log-likelihood (nats per tag)",
     "regression": "squared error saved (variances)",
 }
-_UNLIKELY = 1e-3  # no tag is taken to be less probable, or more certain than one minus this
+_UNLIKELY = 1e-3  # smallest probability of a tag, or of its absence, in the log-likelihood
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("data", help="labelled feature folder")
     parser.add_argument("--path", required=True, help="checkpoint (.pt)")
     parser.add_argument("--label", required=True, help="column of the label")
-    parser.add_argument("--group", help="column of groups that stay together (default: every clip its own)")
+    parser.add_argument("--group", help="column of groups that are not split (default: every item its own)")
     kinds = parser.add_mutually_exclusive_group()
     kinds.add_argument("--regression", action="store_true", help="the label is a number, or several joined by '/'")
     kinds.add_argument("--multi", action="store_true", help="the label is any number of tags, joined by '/'")
     parser.add_argument("--folds", type=int, default=5)
     parser.add_argument("--layers", nargs="*", type=int, help="layers to probe, 0 the input (default: all)")
-    parser.add_argument("--random-encoders", type=int, default=1, metavar="N", help="fresh encoders to compare with")
+    parser.add_argument("--random-encoders", type=int, default=1, metavar="N", help="number of random encoders")
     parser.add_argument("--seed", type=int, default=1)
 
 
@@ -78,12 +78,12 @@ def clip_vector(states: NDArray[np.floating[Any]]) -> NDArray[np.float64]:
 
 
 def fold_of_groups(groups: NDArray[Any], labels: NDArray[Any], folds: int, seed: int) -> NDArray[np.int64]:
-    """Fold of each clip, int64 [N]: groups stay whole, and classes are spread as evenly as groups allow."""
+    """Fold of each item, int64 [N]: groups are not split, and classes are spread as evenly as groups allow."""
     from sklearn.model_selection import StratifiedGroupKFold
 
     fold = np.zeros(len(groups), np.int64)
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # a class with fewer clips than folds, which the report shows
+        warnings.simplefilter("ignore")  # classes with fewer items than folds, which the report shows
         splits = StratifiedGroupKFold(folds, shuffle=True, random_state=seed).split(labels, labels, groups)
         for number, (_, test) in enumerate(splits):
             fold[test] = number
@@ -100,7 +100,7 @@ def _fit_predict(
     if kind == "regression":
         return Ridge(alpha=1 / strength).fit(train, labels).predict(test).reshape(len(test), -1)
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # about iterations that did not suffice
+        warnings.simplefilter("ignore")  # the solver did not converge
         if kind == "single":
             if len(set(labels.tolist())) == 1:
                 return np.full(len(test), labels[0])
@@ -120,7 +120,7 @@ def probe(
     kind: str,
     seed: int,
 ) -> NDArray[Any]:
-    """The prediction of a linear probe for each clip when its fold is held out.
+    """The prediction of a linear probe for each item when its fold is held out.
 
     Parameters
     ----------
@@ -157,12 +157,12 @@ def probe(
 
 
 def _strata(labels: NDArray[Any], kind: str) -> NDArray[np.int64]:
-    """The strata that are spread evenly over folds: classes; tags and numbers have none."""
+    """The strata of stratified folds: the classes; tags and numbers have a single stratum."""
     return labels if kind == "single" else np.zeros(len(labels), np.int64)
 
 
 def _foldable(labels: NDArray[Any], folds: int) -> bool:
-    """Whether some class has a member for each fold, without which no stratified folds can be made."""
+    """Whether some class has a member for each fold, which stratified folds need."""
     return int(np.unique(labels, return_counts=True)[1].max()) >= folds
 
 
@@ -177,7 +177,7 @@ def _score(labels: NDArray[Any], answer: NDArray[Any], fold: NDArray[np.int64], 
 
 
 def _goodness(labels: NDArray[Any], answer: NDArray[Any], kind: str) -> NDArray[np.float64]:
-    """How well each clip is predicted, float64 [N]; gains are differences of its means."""
+    """Goodness of the prediction of each item, float64 [N]; gains are differences of its means."""
     if kind == "single":
         return (answer == labels).astype(float)
     if kind == "regression":
@@ -216,9 +216,9 @@ def evaluate(options: argparse.Namespace) -> Report:
     untrained = [hub.untrained(options.seed + number) for number in range(options.random_encoders)]
     encoders = {"layer": [hub], "random encoder, layer": untrained}
     for name, hubs in encoders.items():
-        for number, each in enumerate(hubs):
+        for number, encoder in enumerate(hubs):
             for clips, clip in where:
-                states = each.extract_all_layers(clips.read(clip))
+                states = encoder.extract_all_layers(clips.read(clip))
                 for layer in layers:
                     vectors.setdefault(f"{name} {layer}#{number}", []).append(clip_vector(states[layer]))
 
@@ -228,8 +228,8 @@ def evaluate(options: argparse.Namespace) -> Report:
         of_name.setdefault(key.partition("#")[0], []).append(answer)
 
     def over_encoders(score: Callable[[Any], Any]) -> dict[str, Any]:
-        """The mean over fresh encoders."""
-        return {name: np.mean([score(answer) for answer in each], axis=0) for name, each in of_name.items()}
+        """The mean over random encoders."""
+        return {name: np.mean([score(answer) for answer in group], axis=0) for name, group in of_name.items()}
 
     goodness = over_encoders(lambda answer: _goodness(labels, answer, kind))
     scores = over_encoders(lambda answer: _score(labels, answer, fold, kind))
@@ -279,7 +279,7 @@ def _kind(options: argparse.Namespace) -> str:
 
 
 def _constant(labels: NDArray[Any], fold: NDArray[np.int64], kind: str) -> NDArray[Any]:
-    """The majority class, or the mean (of tags: their shares), of the other folds, for each clip."""
+    """For each item, the majority class, or the mean (for tags, their shares), of the other folds."""
     answer = np.zeros_like(labels)
     for held_out in np.unique(fold):
         seen = labels[fold != held_out]
@@ -290,7 +290,7 @@ def _constant(labels: NDArray[Any], fold: NDArray[np.int64], kind: str) -> NDArr
 def _labelled(
     folder: SpectrogramFolder, options: argparse.Namespace
 ) -> tuple[list[tuple[Any, int]], NDArray[Any], NDArray[Any], list[str]]:
-    """The labelled clips of all splits (reader, number), their labels, their groups, and the class names."""
+    """The labelled items of all splits (reader, number), their labels and groups, and the class names."""
     where, cells, groups, names = [], [], [], []
     for name in ("train", "valid", "test"):
         if not (folder.path / f"{name}.clips.csv").is_file():

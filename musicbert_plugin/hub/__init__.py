@@ -1,11 +1,10 @@
-"""The plugin from Python: one class per family of models, each made of one checkpoint file.
+"""The plugin from Python: one class per family of models, each loaded from one checkpoint file.
 
 * :class:`MusicBERTHub`: hidden states, vectors, labels, masked fields and rewritten bars of pieces;
 * :class:`MuseCocoHub`: new music from requests;
 * :class:`MusiCoderHub`: hidden states and labels of recordings.
 
-Importing this package registers the plugin with fairseq.  ``python -m musicbert_plugin.hub`` makes smaller and other
-files of weights.
+Importing this package registers the plugin with fairseq.  ``python -m musicbert_plugin.hub`` converts checkpoints.
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
 python -m musicbert_plugin.hub strip IN.pt OUT.pt [--dtype bf16]           # weights and configuration only
 python -m musicbert_plugin.hub export-head IN.pt OUT.pt --head composer    # one head of audio_multitask
-python -m musicbert_plugin.hub hugging-face IN.pt FOLDER                   # of a MuseCoco model
+python -m musicbert_plugin.hub hugging-face IN.pt FOLDER                   # for a MuseCoco model
 """
 
 from __future__ import annotations
@@ -22,16 +22,16 @@ DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """The command ``python -m musicbert_plugin.hub``."""
-    parser = ArgumentParser(prog="python -m musicbert_plugin.hub", description="Smaller and other files of weights.")
+    parser = ArgumentParser(prog="python -m musicbert_plugin.hub", description="Convert checkpoints.")
     commands = parser.add_subparsers(dest="command", required=True)
-    strip = commands.add_parser("strip", help="write weights and configuration of a checkpoint, and nothing else")
+    strip = commands.add_parser("strip", help="write only the weights and configuration of a checkpoint")
     strip.add_argument("source", type=Path)
     strip.add_argument("target", type=Path)
-    strip.add_argument("--dtype", choices=DTYPES, help="of the weights; by default as they are")
+    strip.add_argument("--dtype", choices=DTYPES, help="type of the weights (default: unchanged)")
     head = commands.add_parser("export-head", help="write the encoder and one head of an audio_multitask checkpoint")
     head.add_argument("source", type=Path)
     head.add_argument("target", type=Path)
-    head.add_argument("--head", required=True, metavar="NAME", help="the task that stays")
+    head.add_argument("--head", required=True, metavar="NAME", help="task of the head to keep")
     folder = commands.add_parser("hugging-face", help="write a MuseCoco checkpoint as a Hugging Face folder")
     folder.add_argument("source", type=Path)
     folder.add_argument("target", type=Path)

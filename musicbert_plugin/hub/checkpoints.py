@@ -26,15 +26,15 @@ HEADS = "clip_heads.heads"
 
 
 class Configuration(NamedTuple):
-    """What a checkpoint says of its model and of the task that it was trained for."""
+    """The options of a checkpoint's model and of its task."""
 
     model: Namespace
-    """All options of the model; those that the file leaves open have the values of its architecture."""
+    """All options of the model; those missing in the file have the values of its architecture."""
     task: Namespace
 
 
 def load(path: str | Path, model: str) -> tuple[Configuration, dict[str, Tensor], dict[str, Any]]:
-    """Load a checkpoint, of any age; its tensors stay in the file until they are used, where the format allows it.
+    """Load a checkpoint of any age; if its format allows, tensors stay in the file until they are used.
 
     Parameters
     ----------
@@ -54,7 +54,7 @@ def load(path: str | Path, model: str) -> tuple[Configuration, dict[str, Tensor]
     Raises
     ------
     CheckpointError
-        The file is missing, carries more than weights, or holds another model.
+        The file is missing, has other content than weights, or holds another model.
     """
     checkpoint = load_mapped(path)
     if checkpoint.get("args") is not None:
@@ -62,7 +62,7 @@ def load(path: str | Path, model: str) -> tuple[Configuration, dict[str, Tensor]
     elif checkpoint.get("cfg") is not None:
         options, task = checkpoint["cfg"].get("model"), checkpoint["cfg"].get("task")
     else:
-        raise CheckpointError(f"{path} has neither 'cfg' nor 'args', so it doesn't say what model it holds.")
+        raise CheckpointError(f"{path} has neither 'cfg' nor 'args', so its model is unknown.")
     options = _namespace(options)
     name = getattr(options, "_name", None) or getattr(options, "arch", None)
     if not isinstance(name, str) or ARCH_MODEL_NAME_REGISTRY.get(name) != model:
@@ -73,7 +73,7 @@ def load(path: str | Path, model: str) -> tuple[Configuration, dict[str, Tensor]
 
 
 def _namespace(options: Any) -> Namespace:
-    """A section of a configuration, whatever its type; values that were never given are left out."""
+    """A section of a configuration as a Namespace, without missing values."""
     if isinstance(options, Namespace):
         return Namespace(**vars(options))
     if isinstance(options, DictConfig):
@@ -83,12 +83,12 @@ def _namespace(options: Any) -> Namespace:
 
 @contextlib.contextmanager
 def fitting(path: str | Path) -> Iterator[None]:
-    """Name the file of weights that a model does not accept: raises CheckpointError."""
+    """Raise :class:`CheckpointError` with the name of the file if a model does not accept its weights."""
     try:
         yield
     except (RuntimeError, CheckpointError) as error:
         reason = " ".join(str(error).split())
-        raise CheckpointError(f"{path} doesn't fit the model that it describes: {reason[:300]}.") from error
+        raise CheckpointError(f"{path} does not fit the model that it describes: {reason[:300]}.") from error
 
 
 def read_safetensors(path: str | Path) -> dict[str, Tensor]:
@@ -97,7 +97,7 @@ def read_safetensors(path: str | Path) -> dict[str, Tensor]:
     Raises
     ------
     CheckpointError
-        If the file is missing, or not of this format.
+        The file is missing, or not of this format.
     """
     try:
         return safetensors.torch.load_file(path)
@@ -114,18 +114,18 @@ def write_safetensors(path: str | Path, tensors: Mapping[str, Tensor]) -> None:
 
 
 def strip_checkpoint(source: str | Path, target: str | Path, dtype: torch.dtype | None = None) -> None:
-    """Write a fairseq checkpoint's weights and configuration, and nothing else; the source is mapped, not read.
+    """Write only the weights and configuration of a fairseq checkpoint; the source is mapped into memory.
 
     Parameters
     ----------
     source, target : path
     dtype : torch.dtype, optional
-        Of the written weights; by default each keeps its own.
+        Type of the written weights; unchanged by default.
 
     Raises
     ------
     CheckpointError
-        If the source is no checkpoint.
+        The source is not a checkpoint.
     """
     state = load_mapped(source, BUILT)
     weights = {
@@ -136,10 +136,10 @@ def strip_checkpoint(source: str | Path, target: str | Path, dtype: torch.dtype 
 
 
 def export_head(source: str | Path, target: str | Path, head: str) -> None:
-    """Write the encoder, one head and its classes out of a checkpoint of ``audio_multitask``, and nothing else.
+    """Write only the encoder, one head and its classes from a checkpoint of ``audio_multitask``.
 
-    What all heads share (mix of layers, pooling, mean and deviation, front-end) stays, so that the head answers as
-    before, to the bit.  The source is mapped, not read.
+    The shared parts (mix of layers, pooling, mean and standard deviation, front-end) are kept, so the predictions of
+    the head are identical.  The source is mapped into memory.
 
     Parameters
     ----------
@@ -150,9 +150,9 @@ def export_head(source: str | Path, target: str | Path, head: str) -> None:
     Raises
     ------
     CheckpointError
-        If the source is no checkpoint, or has no heads for labels.
+        The source is not a checkpoint, or has no heads for labels.
     OptionError
-        If it has no such head, or the target cannot be written.
+        The source has no such head, or the target cannot be written.
     """
     state = load_mapped(source, BUILT)
     tasks = (state.get("task_state") or {}).get("label_tasks") or []
@@ -167,7 +167,7 @@ def export_head(source: str | Path, target: str | Path, head: str) -> None:
 
 
 def _save_stripped(state: dict[str, Any], weights: dict[str, Tensor], target: str | Path) -> None:
-    """Write weights with a checkpoint's configuration; the file appears under its name when it is whole."""
+    """Write weights with the configuration of a checkpoint, atomically."""
     history = [
         {key: entry.get(key) for key in ("criterion_name", "optimizer_name", "num_updates")}
         | {"lr_scheduler_state": {}}
@@ -177,7 +177,7 @@ def _save_stripped(state: dict[str, Any], weights: dict[str, Tensor], target: st
         "args": state.get("args"),
         "cfg": state.get("cfg"),
         "model": weights,
-        # fairseq's loader asks for these two.
+        # fairseq's loader requires these two.
         "optimizer_history": history,
         "extra_state": {"train_iterator": {"epoch": 1, "iterations_in_epoch": 0, "version": 2}},
     }
@@ -190,18 +190,18 @@ def _save_stripped(state: dict[str, Any], weights: dict[str, Tensor], target: st
 
 
 def load_mapped(path: str | Path, required: Collection[str] = ("model",)) -> dict[str, Any]:
-    """A fairseq checkpoint whose tensors stay in the file until they are used, where the file's format allows it.
+    """Load a fairseq checkpoint; if its format allows, tensors stay in the file until they are used.
 
     Parameters
     ----------
     path : path
     required : collection of str
-        Sections that its configuration has to have, see :func:`compat.checkpoint_configuration.checked_configuration`.
+        Required sections of its configuration, see :func:`compat.checkpoint_configuration.checked_configuration`.
 
     Raises
     ------
     CheckpointError
-        If it is missing, carries more than weights, or is something else.
+        The file is missing, not a checkpoint, or has other content than weights.
     """
     if not Path(path).is_file():
         raise CheckpointError(f"{path} is not a file; the path of one checkpoint (.pt) is expected.")

@@ -1,4 +1,4 @@
-"""MuseCoco from Python: a checkpoint in, requests in words, scores out.
+"""MuseCoco from Python: scores from requests in words.
 
     from musicbert_plugin.hub import MuseCocoHub
     hub = MuseCocoHub.from_pretrained("checkpoint_best.pt")
@@ -6,8 +6,8 @@
     write_midi(score, "new.mid")
 
 A checkpoint is one ``.pt`` file (of this plugin, or published) or a Hugging Face folder: ``config.json`` with
-``model.safetensors`` or ``pytorch_model.bin``, where names of parameters are fairseq's but for the output matrix, which
-is ``lm_head.weight``.  The dictionary is ``dict.txt`` beside it, or else the published one of 1,253 words.
+``model.safetensors`` or ``pytorch_model.bin``, with fairseq's names of parameters, except ``lm_head.weight`` for the
+output matrix.  The dictionary is ``dict.txt`` in the same folder, or else the published one of 1,253 words.
 """
 
 from __future__ import annotations
@@ -80,14 +80,14 @@ class MuseCocoHub:
         path : path
         device : str or torch.device
         dtype : torch.dtype, optional
-            Type of the weights; None: as they are stored.
+            Type of the weights; None for the stored one.
         position_mode : str, optional
             Overrides the checkpoint's (released samples were made with ``zero-prefix-shifted``).
 
         Raises
         ------
         CheckpointError
-            The file is missing, carries more than weights, holds another model, or needs a ``dict.txt``.
+            The file is missing, has other content than weights, holds another model, or needs a ``dict.txt``.
         """
         path = Path(path)
         if path.is_dir():
@@ -158,7 +158,7 @@ class MuseCocoHub:
         grammar: bool = True,
         batch_size: int = 16,
     ) -> list[Score]:
-        """New music, one score per request.
+        """Generate one score per request.
 
         Parameters
         ----------
@@ -171,21 +171,21 @@ class MuseCocoHub:
             N/D, time signature of bars without a time-signature token; by default that of the prompt if it is MIDI or a
             score, else 4/4.
         num_candidates : int, optional
-            Pieces that are generated for each request, of which the one with the largest share of the requested
-            attributes is returned (of equal ones the more probable).  By default 4, or 1 where there is nothing to
-            choose: for a model of pairs, which has no attributes, with ``top_k`` 1 and with beam search.
+            Number of candidates per request, of which the one with the largest share of the requested attributes is
+            returned (of equal ones the more probable).  By default 4, or 1 for models of pairs, which have no
+            attributes, with ``top_k`` 1 and with beam search.
         seed : int
             The random numbers of a request depend only on the seed, the index of the request and the candidate.
         beam : int
-            More than 1 searches instead of sampling.
+            Above 1, beam search is used instead of sampling.
         top_k, top_p, temperature
-            Of sampling; ``top_k`` 1 is greedy.
+            Options of sampling; ``top_k`` 1 is greedy.
         min_length, max_length : int
-            Words after the prompt.
+            Number of words after the prompt.
         exact_bars, only_instruments, grammar
             See :class:`~.generation.generator.Constraints`.
         batch_size : int
-            Rows at a time, one for each candidate or beam; the result does not depend on it.
+            Number of rows of a batch, one for each candidate or beam; the result does not depend on it.
 
         Raises
         ------
@@ -193,7 +193,7 @@ class MuseCocoHub:
             A word of a request is unknown, or the constraints cannot be satisfied.
         """
         if isinstance(requests, str):
-            raise OptionError("requests is one string, but a list of them is accepted: one for each piece.")
+            raise OptionError("requests is a string, but a list of strings is accepted, one for each piece.")
         search = Search(
             beam=beam,
             sampling=beam == 1,
@@ -227,13 +227,13 @@ class MuseCocoHub:
 
 
 def _from_folder(path: Path) -> tuple[Namespace, dict[str, Tensor]]:
-    """A Hugging Face folder: sizes are read from the weights, and the number of heads from the configuration."""
+    """Options (sizes from the weights, the number of heads from the configuration) and weights of a folder."""
     try:
         config = json.loads((path / "config.json").read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise CheckpointError(f"{path / 'config.json'} cannot be read as JSON: {error}.") from error
     if not isinstance(config, dict):
-        raise CheckpointError(f"{path / 'config.json'} is no configuration: an object of JSON is expected.")
+        raise CheckpointError(f"{path / 'config.json'} is not a configuration: a JSON object is expected.")
     weights = _folder_weights(path)
     if HUGGING_FACE_OUTPUT in weights:
         weights[OUTPUT] = weights.pop(HUGGING_FACE_OUTPUT)
@@ -276,7 +276,7 @@ def _folder_weights(path: Path) -> dict[str, Tensor]:
     try:
         return torch.load(file, map_location="cpu", weights_only=True)
     except Exception as error:
-        raise CheckpointError(f"{file} is no file of weights: {' '.join(str(error).split())[:200]}.") from error
+        raise CheckpointError(f"{file} is not a file of weights: {' '.join(str(error).split())[:200]}.") from error
 
 
 def _dictionary(folder: Path, path: Path, weights: dict[str, Tensor]) -> tuple[str, ...]:
@@ -288,6 +288,6 @@ def _dictionary(folder: Path, path: Path, weights: dict[str, Tensor]) -> tuple[s
     if len(words) != count:
         raise CheckpointError(
             f"{path} has {count} words and {file if file.is_file() else 'the published dictionary'} {len(words)}: the "
-            f"dict.txt that it was trained with, of {count - 4} rows, has to lie beside it."
+            f"dict.txt of its training, with {count - 4} rows, is needed in the same folder."
         )
     return words

@@ -1,4 +1,4 @@
-"""MusicBERT from Python: one checkpoint file in, features, labels, predictions and new music out.
+"""MusicBERT from Python: features, labels, predictions and new music from one checkpoint file.
 
     from musicbert_plugin.hub import MusicBERTHub
     hub = MusicBERTHub.from_pretrained("checkpoint_best.pt")
@@ -7,12 +7,11 @@
     filled = hub.infill(read_midi("piece.mid"), bars=[4, 5])
     write_midi(filled, "filled.mid")
 
-A checkpoint is all that is needed: the dictionary is the octuple codec's, no data folder is opened, nothing is
-downloaded. Music is given as a path to a MIDI file, as a ``Score``, as octuples [N, 8] (``codecs.octuple.encode``), or
-as framed token ids.
+No other file is needed: the dictionary is the octuple codec's.  Music is given as a path to a MIDI file, as a
+``Score``, as octuples [N, 8] (``codecs.octuple.encode``), or as framed token ids.
 
-A model sees a limited number of notes at once (1,022 for the published models).  Longer pieces go through it in
-windows that overlap by half; a note's state comes from the window in whose middle half it lies.
+The input of a model is limited (1,022 notes for the published models).  Longer pieces are processed in windows that
+overlap by half; the state of a note comes from the window that has it in its middle half.
 
 Shapes: N notes of a piece, T = 8 (N + 2) framed token ids, L layers, D model dimensions, C classes, M masked fields.
 """
@@ -45,7 +44,7 @@ logger = logging.getLogger(__name__)
 Music = str | PathLike[str] | Score | np.ndarray | Tensor
 
 LONGEST_ROW = 1024
-"""Octuples per row, frame included, that the published models were trained with: later positions were never trained."""
+"""Octuples per row, including the frame, in the training of the published models; later positions are untrained."""
 
 
 class MaskPredictions(NamedTuple):
@@ -59,7 +58,7 @@ class MaskPredictions(NamedTuple):
     """[M, k], their probabilities among the values of the field."""
 
 
-Filled = MaskPredictions  # its older name
+Filled = MaskPredictions  # former name
 
 
 class MusicBERTHub:
@@ -69,9 +68,9 @@ class MusicBERTHub:
     ----------
     model : MusicBERTModel
     window : int
-        The number of notes that it sees at once.
+        Largest number of notes in its input.
     labels : dict
-        Class names by classification head, where known.
+        Known class names by classification head.
     """
 
     def __init__(self, model: MusicBERTModel, labels: Mapping[str, Sequence[str]] | None = None) -> None:
@@ -86,13 +85,13 @@ class MusicBERTHub:
         """Load one ``.pt`` file: of this plugin, or in the format of the published checkpoints.
 
         Class names come from the checkpoint (``label_names`` in its task's state or configuration: a list, or a list
-        per head) or else from a ``labels.txt`` beside it, one name per line.
+        per head) or else from ``labels.txt`` in the same folder, one name per line.
 
         Raises
         ------
         CheckpointError
-            The file is missing, carries more than weights, is no MusicBERT, or stands beside a ``dict.txt`` or
-            ``labels.txt`` that doesn't fit.
+            The file is missing, has other content than weights, is not a MusicBERT model, or does not match
+            ``dict.txt`` or ``labels.txt`` in the same folder.
         """
         path = Path(path)
         if path.is_file():
@@ -100,7 +99,7 @@ class MusicBERTHub:
         (cfg, task), state, task_state = load(path, "musicbert")
         cfg.load_checkpoint_heads, cfg.freeze_encoder_layers = True, 0
         cfg.checkpoint_activations = cfg.compile_layers = False
-        # what build_model asks a task for
+        # the attributes of a task that build_model uses
         like = SimpleNamespace(source_dictionary=octuple_dictionary(), cfg=task, max_positions=lambda: 8 * LONGEST_ROW)
         model = MusicBERTModel.build_model(cfg, like)
         with fitting(path):
@@ -110,7 +109,7 @@ class MusicBERTHub:
 
     @property
     def device(self) -> torch.device:
-        """Where the model computes."""
+        """The device of the model."""
         return next(self.model.parameters()).device
 
     # ------------------------------------------------------------------------------------------------------ music in
@@ -118,13 +117,12 @@ class MusicBERTHub:
     def octuples(self, music: Music) -> np.ndarray:
         """The piece as octuples, int64 [N, 8]; bars may exceed 255.
 
-        A file that had to be repaired is named in a warning, and so are notes beyond ``codecs.octuple.REACH``, which
-        are left out.
+        Repairs of a file, and notes left out beyond ``codecs.octuple.REACH``, are logged as warnings.
 
         Raises
         ------
         ScoreError
-            A file can't be read, or an array is not octuples or token ids.
+            A file cannot be read, or an array is not octuples or token ids.
         """
         if isinstance(music, Tensor | np.ndarray):
             array = np.asarray(music.cpu() if isinstance(music, Tensor) else music).astype(np.int64)
@@ -140,7 +138,7 @@ class MusicBERTHub:
                 name, value, last = octuple.FIELDS[field], array[row, field], FIELD_SIZES[field] - 1
                 raise ScoreError("not octuples", f"{name} of note {row} is {value}; 0 to {last} is accepted.")
             if (np.diff(array[:, BAR]) < 0).any():
-                raise ScoreError("not octuples", "the bars of the octuples go back; ascending bars are expected.")
+                raise ScoreError("not octuples", "the bars of the octuples descend; ascending bars are expected.")
             return array
         score = music if isinstance(music, Score) else read_midi(music)
         octuples = octuple.encode(score).astype(np.int64)
@@ -156,13 +154,13 @@ class MusicBERTHub:
         Raises
         ------
         ScoreError
-            Reason ``"too long"``: it has more than 256 bars, the most that the dictionary can tell apart (the other
-            methods read such pieces in windows); or as :meth:`octuples`.
+            Reason ``"too long"``: the piece has more than 256 bars, the limit of the dictionary (other methods process
+            such pieces in windows); or as :meth:`octuples`.
         """
         octuples = self.octuples(music)
         if octuples[:, BAR].max() >= BARS:
             bars = octuples[:, BAR].max() + 1
-            raise ScoreError("too long", f"the piece has {bars} bars, but token ids can tell {BARS} apart.")
+            raise ScoreError("too long", f"the piece has {bars} bars, but the dictionary has {BARS}.")
         return torch.from_numpy(octuple.frame(octuples).astype(np.int64))
 
     def decode(self, ids: Tensor | np.ndarray) -> Score:
@@ -180,7 +178,7 @@ class MusicBERTHub:
         Raises
         ------
         OptionError
-            A layer doesn't exist.
+            A layer does not exist.
         """
         count = len(self.model.encoder.sentence_encoder.layers) + 1
         wanted = [count - 1] if layers is None else [_whole_number(layer) for layer in layers]
@@ -195,18 +193,18 @@ class MusicBERTHub:
 
     @torch.inference_mode()
     def sentence_vector(self, music: Music) -> Tensor:
-        """One vector for the piece, [D]: what classification heads see (the first up-projected feature of ``<s>``).
+        """One vector for the piece, [D]: the input of classification heads (the first up-projected feature of ``<s>``).
 
-        Of a piece longer than the model's window, the mean over its windows.
+        For a piece longer than the model's window, it is the mean over windows.
         """
         features = [self.model.encoder(ids, features_only=True, first_only=True)[0][0, 0] for ids in self._rows(music)]
         return torch.stack(features).mean(0)
 
     @torch.inference_mode()
     def classify(self, music: Music, head: str | None = None) -> dict[str, float]:
-        """Probability of each class by name (or number, where no names are known), the most probable first.
+        """Probability of each class by name (or number, if names are unknown), the most probable first.
 
-        Of a piece longer than the model's window, from the mean of its windows' logits.
+        For a piece longer than the model's window, logits are averaged over windows.
 
         Parameters
         ----------
@@ -217,7 +215,7 @@ class MusicBERTHub:
         Raises
         ------
         OptionError
-            There is no such head.
+            The head does not exist.
         """
         heads = list(self.model.classification_heads)
         if head is None and len(heads) == 1:
@@ -233,7 +231,7 @@ class MusicBERTHub:
         return [ids for ids, _ in self._windows(self.octuples(music))]
 
     def _windows(self, octuples: np.ndarray) -> list[tuple[Tensor, slice]]:
-        """Framed ids [1, T] of overlapping windows, and the notes of each whose states are used."""
+        """Framed ids [1, T] of overlapping windows, and the slice of each whose states are used."""
         bounds = _window_bounds(octuples[:, BAR], self.window)
         edges = [0, *((b[0] + a[1]) // 2 for a, b in zip(bounds, bounds[1:], strict=False)), len(octuples)]
         out = []
@@ -249,23 +247,23 @@ class MusicBERTHub:
     def fill_mask(
         self, music: Music, mask: np.ndarray | Tensor | None = None, top_k: int = 1, *, topk: int | None = None
     ) -> MaskPredictions:
-        """Predict masked fields, all at once, each from its own vocabulary.
+        """Predict masked fields in one pass, each from its own vocabulary.
 
         Parameters
         ----------
         music : path, Score, octuples or token ids
-            A piece that the model sees at once, of at most 256 bars.
+            A piece that fits one window, with at most 256 bars.
         mask : bool [N, 8], optional
             The fields to mask and predict; may be omitted if ``music`` is token ids that hold masks.
         top_k : int
-            How many values to return for each, 1 to 32 (the size of the smallest vocabulary).
+            Number of values to return for each field, 1 to 32 (the size of the smallest vocabulary).
         topk : int, optional
-            Older name of ``top_k``.
+            Former name of ``top_k``.
 
         Raises
         ------
         OptionError
-            The mask doesn't fit or the piece is too long.
+            The mask does not fit, or the piece is too long.
         """
         top_k = top_k if topk is None else topk
         if mask is None:
@@ -300,10 +298,10 @@ class MusicBERTHub:
         passes: int = 8,
         redraw: str | Iterable[str] = (),
     ) -> Score:
-        """Redraw the notes of some bars; see :mod:`musicbert_plugin.generation.infilling` for how.
+        """Redraw the notes of some bars; see :mod:`musicbert_plugin.generation.infilling`.
 
-        Count, bar and program of the masked notes stay; time signatures, tempi and all other notes come back as they
-        were.
+        By default, the number, bars and programs of the redrawn notes, time signatures, tempi and all other notes do
+        not change.
 
         Parameters
         ----------
@@ -318,20 +316,20 @@ class MusicBERTHub:
         top_k : int
             The number of most probable values of a field to draw from; 0 for all.
         notes : int or mapping of bar to int, optional
-            Another number of notes for each of the bars, or for those in the mapping.
+            A new number of notes for each of the bars, or for those in the mapping.
         seed : int
         passes : int
             The number of passes in which the notes are drawn, the most certain first.
         redraw : str or iterable of str
-            ``"meter"``, ``"tempo"`` or both (``"meter,tempo"``), to draw them too in bars without other notes; all
-            later notes then move in time.
+            ``"meter"``, ``"tempo"`` or both (``"meter,tempo"``), to redraw them in bars without other notes, which
+            shifts all later notes in time.
 
         Raises
         ------
         OptionError
-            A bar, an instrument or a setting is not accepted.
+            A bar, a program or a setting is not accepted.
         ScoreError
-            The music can't be read.
+            The music cannot be read.
         """
         return infilling.infill(
             score if isinstance(score, Score) else read_midi(score),
@@ -361,7 +359,7 @@ class MusicBERTHub:
 
 
 def _without_masks(ids: Any) -> tuple[np.ndarray, np.ndarray]:
-    """Octuples [N, 8] of framed token ids, 0 where they are masked, and where that is."""
+    """Octuples [N, 8] of framed token ids, with 0 for masked fields, and the mask, bool [N, 8]."""
     array = np.asarray(ids.cpu() if isinstance(ids, Tensor) else ids)
     if array.ndim != 1 or len(array) % 8 or array.dtype.kind not in "iu":
         raise OptionError("a mask is needed, or token ids [8 N] with masks in them.")
@@ -370,7 +368,7 @@ def _without_masks(ids: Any) -> tuple[np.ndarray, np.ndarray]:
     masked = rows == MASK
     values = np.where(masked, 0, rows - np.array(FIELD_OFFSETS))
     if ((values < 0) | (values >= np.array(FIELD_SIZES))).any():
-        raise ScoreError("not octuples", "a token id stands at a field that it doesn't belong to.")
+        raise ScoreError("not octuples", "a token id is outside the vocabulary of its field.")
     return values, masked
 
 
@@ -378,14 +376,14 @@ def _without_masks(ids: Any) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _window_bounds(bars: np.ndarray, window: int) -> list[tuple[int, int]]:
-    """Overlapping windows [begin, end) of at most ``window`` notes and 256 bars, each ending later than the last."""
+    """Overlapping windows [begin, end) of at most ``window`` notes and 256 bars, with ascending ends."""
     bounds: list[tuple[int, int]] = []
     begin = end = 0
     while end < len(bars):
         reach = int(np.searchsorted(bars, bars[begin] + BARS))
         stop = min(begin + window, reach, len(bars))
         if stop <= end:
-            # after a gap in the bars, overlap is of no use
+            # After a gap in the bars, windows do not overlap.
             begin = end
             continue
         bounds.append((begin, stop))
@@ -406,13 +404,13 @@ def _with_bars_in_reach(rows: np.ndarray, piece: np.ndarray) -> np.ndarray:
 def _check_dictionary(path: Path) -> None:
     if path.is_file() and not octuple.is_dictionary(path.read_bytes()):
         raise CheckpointError(
-            f"{path} is not the octuple dictionary (sha256 {octuple.DICTIONARY_SHA256}), so the model beside it has "
-            "another vocabulary."
+            f"{path} is not the octuple dictionary (sha256 {octuple.DICTIONARY_SHA256}), so the model in its folder "
+            "has another vocabulary."
         )
 
 
 def _label_names(path: Path, found: Any, model: MusicBERTModel) -> dict[str, list[str]]:
-    """Class names by head, those found in the checkpoint or else beside it, checked against the heads' sizes."""
+    """Class names by head, from the checkpoint or else ``labels.txt``, checked against the sizes of the heads."""
     sizes = {name: head.out_proj.out_features for name, head in model.classification_heads.items()}
     source = f"label_names of {path}"
     beside = path.with_name("labels.txt")

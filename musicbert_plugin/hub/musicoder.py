@@ -1,4 +1,4 @@
-"""MusiCoder from Python: one checkpoint file in, features, labels and restored spectrograms of recordings out.
+"""MusiCoder from Python: features, labels and restored spectrograms of recordings from one checkpoint file.
 
     from musicbert_plugin.hub import MusiCoderHub
     hub = MusiCoderHub.from_pretrained("checkpoint_best.pt")
@@ -6,20 +6,19 @@
     vector = hub.clip_vector("song.flac")                # [dimensions], the mean over time
     labels = hub.predict("song.flac")                    # {"composer": {"bach": 0.91, ...}}, of a fine-tuned model
 
-A checkpoint is all that is needed: it holds the front-end's settings, the mean and deviation of its training data
-and, if fine-tuned, the class names.  A recording is given as a path, as a :class:`Samples`, or as a spectrogram [T, F]
-of the same front-end.
+No other file is needed: the checkpoint holds the settings of the front-end, the mean and standard deviation of the
+training data and, if fine-tuned, the class names.  A recording is given as a path, as :class:`Samples`, or as a
+spectrogram [T, F] of the same front-end.
 
-Recordings may be of any length: longer ones than ``window`` frames go through the model in windows that overlap by
-half, and a position's state comes from the window in whose middle half it lies (at both ends, from the outermost
-window), so that it has a quarter of a window of context on either side.  Every window begins at position 0, as in
-training.  The states of a model with sinusoidal positions (``--compat musicoder``, ``--positions sinusoids|both``)
-therefore also depend on the position in the window; with convolutional positions (the default) they depend on the
-surrounding frames alone.
+Recordings longer than ``window`` frames are processed in windows that overlap by half.  The state of a position comes
+from the window that has it in its middle half (at both ends, from the outermost window), so that it has a quarter of a
+window of context on either side.  Every window begins at position 0, as in training.  The states of a model with
+sinusoidal positions (``--compat musicoder``, ``--positions sinusoids|both``) therefore also depend on the position in
+the window; with convolutional positions (the default) they depend on the surrounding frames only.
 
 Labels are predicted from consecutive windows, as in validation (``spectrogram_windows.count_end_to_end``), with
-``max_frames`` and ``min_frames`` of the checkpoint.  A model that was trained on whole recordings (0) reads ``window``
-frames at a time.
+``max_frames`` and ``min_frames`` of the checkpoint, or, for a model that was trained on whole recordings (0), windows
+of ``window`` frames.
 
 Shapes: T frames of a recording, F features, r frames per position, S = ceil(T / r) positions, D model dimensions.
 """
@@ -45,8 +44,8 @@ from musicbert_plugin.hub.checkpoints import fitting, load
 from musicbert_plugin.models.musicoder import MusiCoderModel
 
 WINDOW = 1292
-"""Frames that a model sees at once: 30 seconds of 43 frames each."""
-_TOGETHER = 8  # windows in a batch
+"""Default number of frames of a window: 30 seconds of 43 frames each."""
+_BATCH_SIZE = 8  # windows
 
 
 class Samples(NamedTuple):
@@ -55,7 +54,7 @@ class Samples(NamedTuple):
     samples: np.ndarray
     """float32 [N], one channel, full scale -1 to 1."""
     sample_rate: int
-    """Hz; the front-end's own."""
+    """Hz; must be that of the front-end."""
 
 
 Recording = str | PathLike[str] | Samples | np.ndarray
@@ -76,9 +75,9 @@ class MusiCoderHub:
     label_tasks : list of LabelTask
         The tasks of a fine-tuned model, else empty.
     window : int
-        Frames that the model sees at once.
+        Number of frames of a window.
     max_frames, min_frames : int
-        Longest window, and shortest last one, of labels; 0 for whole recordings.
+        Largest length of a window for labels, and smallest length of the last one; 0 for whole recordings.
     """
 
     def __init__(
@@ -99,7 +98,7 @@ class MusiCoderHub:
         step = 4 * model.frame_stack
         if window < step:
             raise OptionError(f"the window is {window} frames, but at least {step} are needed.")
-        self.window = window // step * step  # so that quarters are whole positions
+        self.window = window // step * step  # quarters of a window are whole positions
         self.max_frames = window if max_frames is None else max_frames
         self.min_frames = min_frames
 
@@ -114,20 +113,21 @@ class MusiCoderHub:
         path : path
         device : str or torch.device
         window : int, optional
-            Frames that the model sees at once (default: 1292, and for labels as in training).
+            Number of frames of a window (default: 1292, and for labels as in training).
 
         Raises
         ------
         CheckpointError
-            The file is missing, carries more than weights, or is no MusiCoder.
+            The file is missing, has other content than weights, or is not a MusiCoder model.
         """
         path = Path(path)
         (cfg, task), state, description = load(path, "musicoder")
         cfg.checkpoint_activations = False
         if "feature_mean" not in state:
             raise CheckpointError(f"{path} holds no model of spectrograms; a musicoder checkpoint is expected.")
-        sizes = {each.name: each.size for each in map(LabelTask.of, description.get("label_tasks", ()))}
-        # what build_model asks a task for
+        label_tasks = map(LabelTask.of, description.get("label_tasks", ()))
+        sizes = {label_task.name: label_task.size for label_task in label_tasks}
+        # the attributes of a task that build_model uses
         like = SimpleNamespace(feature_mean=state["feature_mean"], feature_std=state["feature_std"])
         if sizes:
             like.head_sizes = sizes
@@ -150,7 +150,7 @@ class MusiCoderHub:
         return MusiCoderHub(model.to(self.device), None, self.window)
 
     def check_front_end(self, folder: SpectrogramFolder) -> None:
-        """Raise DatasetError if a folder holds features of another front-end than the model's."""
+        """Raise :class:`DatasetError` if a folder holds features of another front-end than the model's."""
         if self.front_end and folder.front_end != self.front_end:
             raise DatasetError(
                 f"{folder.path} was made with another front-end than the checkpoint's: {self.front_end}."
@@ -158,25 +158,25 @@ class MusiCoderHub:
 
     @property
     def device(self) -> torch.device:
-        """Where the model computes."""
+        """The device of the model."""
         return self.model.feature_mean.device
 
     @property
     def positions_per_second(self) -> float:
-        """How many states a second of sound has."""
+        """Number of states per second of sound."""
         return self.frame_rate / self.model.frame_stack
 
     # -------------------------------------------------------------------------------------------------- recordings in
 
     def spectrogram(self, recording: Recording) -> np.ndarray:
-        """The recording's features, float32 [T, F], as the model's front-end computes them.
+        """The features of a recording, float32 [T, F], computed by the model's front-end.
 
         Raises
         ------
         RecordingError
             A file cannot be decoded, or is shorter than half a second, silent or not finite.
         DatasetError
-            An array has another number of features, or samples another rate.
+            An array has another number of features, or samples have another rate.
         CheckpointError
             The checkpoint does not contain the settings of its front-end.
         """
@@ -190,10 +190,10 @@ class MusiCoderHub:
         from musicbert_plugin.audio.front_end import FrontEnd
 
         if not self.front_end:
-            raise CheckpointError("the checkpoint tells no front-end; give spectrograms instead of recordings.")
+            raise CheckpointError("the checkpoint has no front-end; give spectrograms instead of recordings.")
         if "sample_rate" not in self.front_end:
             raise CheckpointError(
-                "the model was trained on .npy features that no front-end of this program made; "
+                "the model was trained on .npy features of an unknown front-end; "
                 f"give features [T, {self.model.feature_count}] instead of recordings."
             )
         front_end = FrontEnd.of(self.front_end)
@@ -235,7 +235,7 @@ class MusiCoderHub:
     def predict(self, recording: Recording) -> dict[str, dict[str, float]]:
         """Predictions of each task's head for a recording: probabilities or numbers by name.
 
-        A long recording's windows, end to end, are averaged by their frames, as in validation.
+        The windows of a long recording are averaged, weighted by their frames, as in validation.
 
         Raises
         ------
@@ -246,35 +246,35 @@ class MusiCoderHub:
             raise CheckpointError("the model has no heads for labels; a checkpoint of audio_multitask is expected.")
         features = torch.from_numpy(self.spectrogram(recording))
         sums: dict[str, Any] = dict.fromkeys((task.name for task in self.label_tasks), 0.0)
-        longest, heard = self.max_frames or self.window, 0
+        longest, frames = self.max_frames or self.window, 0
         count = int(count_end_to_end(np.array(len(features)), longest, self.min_frames))
         for start in range(0, count * longest, longest):
             part = features[start : start + longest]
-            heard += len(part)
+            frames += len(part)
             logits = self.model(part[None].to(self.device))[0]
             for task in self.label_tasks:
                 sums[task.name] += len(part) * outputs_of(logits[task.name], task)[0].cpu().double().numpy()
         found = {}
         for task in self.label_tasks:
-            values = sums[task.name] / heard
+            values = sums[task.name] / frames
             values = task.restore_units(values) if task.type == "regression" else values
             found[task.name] = dict(zip(task.classes, values.tolist(), strict=True))
         return found
 
     @torch.inference_mode()
     def restore(self, spectrogram: np.ndarray, hidden: np.ndarray) -> np.ndarray:
-        """Restore hidden cells of a spectrogram [T, F] (at most ``window`` frames see each other): float32 [T, F].
+        """Restore hidden cells of a spectrogram, in windows of ``window`` frames: float32 [T, F].
 
         Parameters
         ----------
         spectrogram : float [T, F]
         hidden : bool [T, F]
-            The cells to restore; other cells stay as they are.
+            The cells to restore; other cells do not change.
 
         Raises
         ------
         CheckpointError
-            The model was fine-tuned and has no head for this.
+            The model was fine-tuned and has no head for reconstruction.
         """
         if self.model.reconstruction_head is None:
             raise CheckpointError("the model has no head for reconstruction; a pre-trained checkpoint is expected.")
@@ -289,12 +289,12 @@ class MusiCoderHub:
         return torch.where(input_mask, out, source).numpy()
 
     def _joined(self, recording: Recording, layers: tuple[int, ...] | None) -> list[np.ndarray]:
-        """States of these layers (None: the final ones), joined over windows: a list of [S, D]."""
+        """States of layers (None for the final states), joined over windows: a list of [S, D]."""
         features = torch.from_numpy(self.spectrogram(recording))
         windows = list(_windows(len(features), self.window, self.model.frame_stack))
         parts: list[list[Tensor]] = []
-        for first in range(0, len(windows), _TOGETHER):
-            group = windows[first : first + _TOGETHER]
+        for first in range(0, len(windows), _BATCH_SIZE):
+            group = windows[first : first + _BATCH_SIZE]
             lengths = [window.stop - window.start for window, _ in group]
             batch = torch.zeros(len(group), max(lengths), features.shape[1])
             for row, (window, _) in enumerate(group):
@@ -320,7 +320,7 @@ def _windows(frames: int, window: int, r: int) -> Iterator[tuple[slice, slice]]:
         return
     quarter = window // 4
     starts = list(range(0, frames - window, window // 2))
-    last = -(-(frames - window) // r) * r  # at most r - 1 frames short of a full window
+    last = -(-(frames - window) // r) * r  # the last window may lack up to r - 1 frames
     starts.append(last)
     begin = 0
     for number, start in enumerate(starts):

@@ -207,7 +207,7 @@ def test_only_as_many_random_numbers_are_drawn_as_there_are_units() -> None:
     ],
 )
 def test_impossible_options_are_refused_in_a_sentence_with_the_option(make: object) -> None:
-    with pytest.raises(OptionError, match=r"^--(mask|random)-.*\.$"):
+    with pytest.raises(OptionError, match=r"^(mask|random)_.*\.$"):
         make()  # type: ignore[operator]
 
 
