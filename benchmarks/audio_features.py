@@ -1,11 +1,11 @@
-"""From audio files to log-mels: how many seconds of music per second of processor time.
+"""Speed of feature extraction: seconds of music per processor second, from audio files to log-mels.
 
     python -m benchmarks.audio_features FOLDER [--front-end logmel96] [--repeat 3]
 
 Decodes, mixes down, resamples and computes the features of every file of a folder, in one process with one thread, and
-prints the seconds of music divided by the processor seconds (user and system), after imports.  Beside it stand the
-parts, decoding and resampling alone and features of decoded samples alone, and librosa's log-mel of the same samples
-where librosa is installed, whose first call (compilation) is timed apart.  JSON on stdout, one line.
+prints the seconds of music per processor second (user and system, without imports).  Also measured are decoding with
+resampling alone, features of decoded samples alone, and, if librosa is installed, its log-mel of the same samples,
+whose first call (compilation) is timed separately.  Prints one line of JSON.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from benchmarks.environment import environment
 
 
 def processor_seconds(work: Callable[[], object]) -> float:
-    """Of this process, all threads."""
+    """Processor seconds of a call in this process, all threads."""
     start = time.process_time()
     work()
     return time.process_time() - start
@@ -34,7 +34,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
     parser.add_argument("folder", type=Path, help="folder of audio files")
     parser.add_argument("--front-end", default="logmel96", help="default: logmel96")
-    parser.add_argument("--repeat", type=int, default=3, help="the median of so many rounds counts (default: 3)")
+    parser.add_argument("--repeat", type=int, default=3, help="rounds, of which the median is printed (default: 3)")
     options = parser.parse_args()
 
     import torch
@@ -64,7 +64,7 @@ def main() -> None:
         try:
             import librosa
         except ImportError:
-            print("librosa is not installed, so that there is nothing to compare with", file=sys.stderr)
+            print("librosa is not installed and not measured", file=sys.stderr)
         else:
 
             def mel(sound: np.ndarray) -> np.ndarray:

@@ -1,16 +1,16 @@
-"""MIDI files to a finished binary dataset, one worker: notes per CPU-second, against reading alone and against MidiTok.
+"""Speed of building a dataset from MIDI: notes per CPU-second with one worker, compared with reading and with MidiTok.
 
 ``python -m benchmarks.build FOLDER [--rounds 3] [--miditok-files 200]``
 
 In every round, on the same files:
 
-*parse*    ``symusic.Score.from_midi`` of every file's bytes, the least that a builder on this reader must do
-*build*    ``python -m preprocess.octuple build FOLDER --jobs 1`` with all defaults, from the start of the process
-           to its end: user and system time of the command and its worker
-*miditok*  ``miditok.Octuple`` of every n-th file (programs, time signatures and tempi on), reading included; needs
-           ``pip install miditok`` and is left out without it.  It writes no dataset and looks for no copies
+*parse*    ``symusic.Score.from_midi`` of every file's bytes, a lower bound for a builder with this reader
+*build*    ``python -m preprocess.octuple build FOLDER --jobs 1`` with all defaults: user and system time of the whole
+           command and its worker
+*miditok*  ``miditok.Octuple`` of every n-th file (with programs, time signatures and tempi), including reading, if
+           miditok is installed.  It writes no dataset and finds no copies
 
-CPU time and not elapsed time, since machines are shared.  Prints JSON: the best and the median of all rounds.
+CPU time is measured, not elapsed time, since machines are shared.  Prints JSON: the best and the median of all rounds.
 """
 
 from __future__ import annotations
@@ -48,13 +48,13 @@ def parse_seconds(files: list[bytes]) -> float:
     for data in files:
         try:
             symusic.Score.from_midi(data)
-        except Exception:  # broken files cost their time like others
+        except Exception:  # damaged files are timed, too
             continue
     return time.process_time() - start
 
 
 def build_seconds(folder: str) -> tuple[float, int]:
-    """CPU seconds of a whole build, and the notes of all pieces it read (duplicates too)."""
+    """CPU seconds of a whole build, and the number of notes that it read, including duplicates."""
     with tempfile.TemporaryDirectory() as scratch:
         before = children_seconds()
         words = [sys.executable, "-m", "preprocess.octuple", "build", folder, "--dest", f"{scratch}/data"]
@@ -65,7 +65,7 @@ def build_seconds(folder: str) -> tuple[float, int]:
 
 
 def miditok_octuple() -> Callable[[str], int] | str:
-    """MidiTok's tokenizer as a function from a path to a number of notes, or a sentence that says why there is none."""
+    """MidiTok's tokenizer as a function from a path to a number of notes, or why it is not measured."""
     try:
         from miditok import Octuple, TokenizerConfig
     except ImportError:
@@ -82,7 +82,7 @@ def miditok_rate(tokenize: Callable[[str], int], paths: list[str]) -> float:
     for path in paths:
         try:
             notes += tokenize(path)
-        except Exception:  # counted as time without notes
+        except Exception:  # the time counts, without notes
             continue
     return notes / (time.process_time() - start)
 
@@ -103,7 +103,7 @@ def main() -> None:
     paths = [str(Path(options.folder, unescaped(name))) for name in Collection([options.folder]).names]
     files = [Path(path).read_bytes() for path in paths]
     tokenize = miditok_octuple()
-    some = paths[:: max(len(paths) // options.miditok_files, 1)]
+    miditok_paths = paths[:: max(len(paths) // options.miditok_files, 1)]
     rates: dict[str, list[float]] = {"parse": [], "build": [], "miditok": []}
     ratios = []
     notes = 0
@@ -113,7 +113,7 @@ def main() -> None:
         rates["parse"].append(notes / parse_seconds(files))
         ratios.append(rates["build"][-1] / rates["parse"][-1])
         if not isinstance(tokenize, str):
-            rates["miditok"].append(miditok_rate(tokenize, some))
+            rates["miditok"].append(miditok_rate(tokenize, miditok_paths))
     result: dict[str, Any] = {
         "files": len(files),
         "notes": notes,

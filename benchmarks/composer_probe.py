@@ -1,12 +1,11 @@
-"""Can the composer of rendered piano pieces be read off a pre-trained encoder: ``python -m benchmarks.composer_probe
-MIDI``.
+"""Linear probe for the composer of rendered piano pieces: ``python -m benchmarks.composer_probe MIDI``.
 
 ``MIDI`` is a folder with ``pretrain.csv`` and ``composer_pianist8.csv`` (columns ``file``, ``split``, ``label``,
 ``group``) and the archives ``pretrain.zip`` and ``composer.zip`` that hold their files.  The first ``--seconds`` of
-each piece are rendered with fluidsynth; ``musicoder_tiny`` is pre-trained on ``--pieces`` of the ``train`` rows of
-the former with the default mix of masks, and a linear probe over 5 folds of groups is then asked for the composer:
-layer by layer, beside raw log-mels and an encoder with fresh weights, all pooled alike (mean and deviation over
-time), with 95 % intervals from a paired bootstrap over groups.  One line of JSON on stdout.
+each piece are rendered with fluidsynth.  ``musicoder_tiny`` is pre-trained on ``--pieces`` of the ``train`` rows of the
+former with the default mix of masks, and a linear probe over 5 folds of groups predicts the composer from each layer,
+and from the baselines, raw log-mels and an encoder with fresh weights.  All are pooled alike (mean and standard
+deviation over time), with 95 % intervals from a paired bootstrap over groups.  Prints one line of JSON.
 """
 
 from __future__ import annotations
@@ -35,7 +34,7 @@ def rows_of(table: Path) -> list[dict[str, str]]:
 
 
 def render(archive: Path, names: list[str], folder: Path, seconds: float, sound_font: Path) -> list[str]:
-    """Render the beginnings of MIDI files of an archive as wav, 22,050 Hz; returns the names that could be."""
+    """Render the beginnings of MIDI files of an archive as wav, 22,050 Hz; returns the names of those that succeed."""
     import symusic
 
     folder.mkdir(parents=True, exist_ok=True)
@@ -78,7 +77,7 @@ def write_table(path: Path, header: list[str], rows: list[list[Any]]) -> None:
 
 
 def prepare(options: argparse.Namespace) -> tuple[Path, Path, dict[str, int]]:
-    """Feature folders for pre-training and for the probe, and how many pieces each has."""
+    """Feature folders for pre-training and for the probe, and the number of pieces of each."""
     counts = {}
     folders = []
     tables = {
@@ -86,10 +85,10 @@ def prepare(options: argparse.Namespace) -> tuple[Path, Path, dict[str, int]]:
         "composer": rows_of(options.midi / "composer_pianist8.csv"),
     }
     order = np.random.default_rng(options.seed).permutation(len(tables["pretrain"]))[: options.pieces]
-    tables["pretrain"] = [tables["pretrain"][place] for place in order.tolist()]
+    tables["pretrain"] = [tables["pretrain"][row] for row in order.tolist()]
     if options.clips:
         drawn = np.random.default_rng(options.seed).permutation(len(tables["composer"]))[: options.clips]
-        tables["composer"] = [tables["composer"][place] for place in np.sort(drawn).tolist()]
+        tables["composer"] = [tables["composer"][row] for row in np.sort(drawn).tolist()]
     for kind, rows in tables.items():
         audio, folder = options.work / f"{kind}_audio", options.work / f"{kind}_features"
         folders.append(folder)
@@ -102,8 +101,8 @@ def prepare(options: argparse.Namespace) -> tuple[Path, Path, dict[str, int]]:
         if (folder / "config.json").is_file():
             continue
         kept = [(number, row) for number, row in enumerate(rows) if row["file"] in rendered]
-        # Every twentieth piece of the first validates; the probe makes folds of its own over all splits.
-        splits = [(f"{n:04d}.wav", "valid" if place % 20 == 0 else "train") for place, (n, _) in enumerate(kept)]
+        # Every twentieth piece is for validation; the probe has its own folds over all splits.
+        splits = [(f"{n:04d}.wav", "valid" if index % 20 == 0 else "train") for index, (n, _) in enumerate(kept)]
         write_table(options.work / f"{kind}_splits.csv", ["file", "split"], [list(row) for row in splits])
         labels = [[f"{n:04d}.wav", row["label"], row["group"]] for n, row in kept]
         write_table(options.work / f"{kind}_labels.csv", ["file", "composer", "piece"], labels)
@@ -118,9 +117,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
     parser.add_argument("midi", type=Path, help="folder of tables and archives")
     parser.add_argument("--work", type=Path, required=True, help="folder for renderings, features and checkpoints")
-    parser.add_argument("--seconds", type=float, default=60.0, help="of each piece")
-    parser.add_argument("--pieces", type=int, default=150, help="to pre-train on")
-    parser.add_argument("--clips", type=int, default=0, help="of the probe (default: all)")
+    parser.add_argument("--seconds", type=float, default=60.0, help="length of each excerpt")
+    parser.add_argument("--pieces", type=int, default=150, help="number of pieces to pre-train on")
+    parser.add_argument("--clips", type=int, default=0, help="number of excerpts to probe (default: all)")
     parser.add_argument("--updates", type=int, default=1500)
     parser.add_argument("--lr", type=float, default=0.002)
     parser.add_argument("--seed", type=int, default=1)
@@ -134,7 +133,7 @@ def main() -> None:
         pretrain, save, options.updates, "--seed", options.seed, "--lr", options.lr, "--masking", "mixed",
         "--validate-interval-updates", max(options.updates // 5, 1),
     )  # fmt: skip
-    said = run(
+    output = run(
         "-m", "musicbert_plugin.evaluate", "probe", "--path", save / "checkpoint_last.pt", composer,
         "--label", "composer", "--group", "piece", "--folds", 5, "--seed", options.seed,
     )  # fmt: skip
@@ -146,7 +145,7 @@ def main() -> None:
         "pretraining": trained,
         **{
             key: value
-            for key, value in json.loads(next(line for line in said.splitlines() if line.startswith("{"))).items()
+            for key, value in json.loads(next(line for line in output.splitlines() if line.startswith("{"))).items()
             if key not in ("path", "data")
         },
         **environment("torch", "numpy"),

@@ -1,20 +1,20 @@
-"""Bar lines of the scores that ``preprocess.corpus`` writes, beside those of music21.
+"""Bar lines of the scores that ``preprocess.corpus`` writes, compared with those of music21.
 
     python -m preprocess.corpus --dest MIDI
     python -m benchmarks.corpus_bars MIDI
 
-MIDI is the folder that the command wrote.  Two things are counted:
+MIDI is the folder that the command wrote.  Two numbers are counted:
 
 ``last_chord``
-    Of the chorales in 4/4 (folder ``bach``, no other time signature is printed), how often the last chord begins on
-    beat 1, 2, 3, 4 by the OctupleMIDI codec.  A chorale usually ends on a strong beat.
+    For the chorales in 4/4 throughout (folder ``bach``), how often the last chord begins on beat 1, 2, 3 and 4 in the
+    OctupleMIDI codec.  A chorale usually ends on a strong beat.
 ``equal``
     Scores whose bar lines, as the REMI codec derives them from the MIDI file, are all measure starts of music21
-    (repeats played), and of which no measure start is missing but those inside a bar of the printed length (measures
-    that a repeat mark splits).  A pickup may stand at the end of a whole bar.  ``others`` names the other scores.
+    (repeats played), and include all measure starts except those inside a bar of the printed length (measures that a
+    repeat mark splits).  A pickup may be the end of a whole bar.  ``others`` lists the other scores.
 
-The measures are read from music21 alone, not with the code that writes the files; the first note of both tells how far
-the file is moved against the score.
+The measures are read from music21 without the code that writes the files; the shift of the file against the score is
+that of the first note.
 """
 
 from __future__ import annotations
@@ -37,9 +37,9 @@ FORMATS = {".krn": "humdrum", ".abc": "abc"}
 
 
 def measures(path: Path) -> tuple[list[tuple[Fraction, Fraction]], Fraction, set[str]]:
-    """Start and printed length of the measures of a score as played, onset of its first note; and time signatures.
+    """Start and printed length of the measures of a score as played, onset of its first note, and time signatures.
 
-    All times are quarter notes.
+    All times are in quarter notes.
     """
     from music21 import converter
 
@@ -59,16 +59,16 @@ def measures(path: Path) -> tuple[list[tuple[Fraction, Fraction]], Fraction, set
 def bars_agree(
     starts: list[tuple[Fraction, Fraction]], moved: Fraction, bar_lines: list[Fraction], last: Fraction
 ) -> bool:
-    """Whether bar lines are the measures' starts, those inside a whole bar aside.
+    """Whether the bar lines are the starts of the measures, except those inside a whole bar.
 
     Parameters
     ----------
     starts : list of (Fraction, Fraction)
         Start and printed length of every measure, in quarter notes.
     moved : Fraction
-        How much later everything is in the file, in quarter notes.
+        Shift of the file against the score, in quarter notes.
     bar_lines : list of Fraction
-        Those of the file, up to its last note.
+        Bar lines of the file, up to its last note.
     last : Fraction
         Onset of the last note in the file, in quarter notes; measures that begin later have no bar line.
     """

@@ -11,7 +11,7 @@ import musicbert_plugin
 
 
 def environment(*packages: str) -> dict[str, dict[str, Any]]:
-    """The machine; and the versions of the plugin, of Python, and of those of the packages that are installed."""
+    """The machine, and the versions of the plugin, of Python and of the installed ones of ``packages``."""
     versions = {"musicbert_plugin": musicbert_plugin.__version__, "python": platform.python_version()}
     for package in packages:
         try:
@@ -23,7 +23,7 @@ def environment(*packages: str) -> dict[str, dict[str, Any]]:
 
 
 def cpu_name() -> str:
-    """The processor as the system calls it."""
+    """The system's name of the processor."""
     try:
         with open("/proc/cpuinfo") as lines:
             return next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))

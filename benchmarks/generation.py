@@ -1,8 +1,8 @@
-"""How fast music is written, token by token: ``python -m benchmarks.generation``.
+"""Speed of generation: ``python -m benchmarks.generation``.
 
-The size ``std`` with random weights, float32, one thread, in CPU-seconds; prefixes of 64 words, grammar and sampling
-(top-k 15) included, as ``fairseq-interactive`` does it.  Beside it, in the same run: a batch of 16; a recurrent step
-late in a piece beside an early one; and what the original does for each token, a pass over the whole sequence so far.
+The size ``std`` with random weights, float32, one thread, in CPU-seconds; prefixes of 64 words, with grammar and
+sampling (top-k 15), as in ``fairseq-interactive``.  The same run measures a batch of 16, a recurrent step late in a
+piece compared with an early one, and a pass over the whole sequence, which the original computes for each token.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from musicbert_plugin.codecs.remi import WORDS, dictionary_words
 from musicbert_plugin.codecs.requests import parse_request
 
 LENGTHS = (128, 1024)
-PLACES = (100, 5000)
+POSITIONS = (100, 5000)
 
 
 def random_model(size: str) -> torch.nn.Module:
@@ -53,7 +53,7 @@ def spent(function: Callable[[], object]) -> float:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--size", default="std")
-    parser.add_argument("--tokens", type=int, default=256, help="tokens of a measured piece")
+    parser.add_argument("--tokens", type=int, default=256, help="number of tokens per piece")
     parser.add_argument("--rounds", type=int, default=5)
     options = parser.parse_args()
     torch.set_num_threads(1)
@@ -66,19 +66,19 @@ def main() -> None:
     prefix = command_ids(parse_request("piano violin key=minor bars=16"))
 
     def write(rows: int) -> float:
-        # The minimum keeps every row going to the end.
+        # With this minimum, no row ends early.
         search = Search(sampling=True, top_k=15, min_length=options.tokens, max_length=options.tokens)
         begin = time.process_time()
         pieces = generator.generate([prefix] * rows, search)
         seconds = time.process_time() - begin
-        return sum(len(piece.ids) for some in pieces for piece in some) / seconds
+        return sum(len(piece.ids) for candidates in pieces for piece in candidates) / seconds
 
     rates: dict[int, list[float]] = {1: [], 16: []}
     for _ in range(options.rounds):
         for rows, found in rates.items():
             found.append(write(rows))
     best = {rows: max(found) for rows, found in rates.items()}
-    early, late = step_seconds(generator, PLACES)
+    early, late = step_seconds(generator, POSITIONS)
     result = {
         "benchmark": "generation",
         "model": f"linear_transformer_lm_{options.size}",
@@ -91,7 +91,7 @@ def main() -> None:
         "times faster than reading the whole sequence": {
             str(length): round(best[1] * seconds, 1) for length, seconds in reread.items()
         },
-        f"cost of token {PLACES[1]} beside token {PLACES[0]}": round(late / early, 3),
+        f"cost of token {POSITIONS[1]} beside token {POSITIONS[0]}": round(late / early, 3),
         "CPU-seconds of one pass over": {str(length): round(seconds, 4) for length, seconds in reread.items()},
         **environment("torch", "numpy"),
     }
@@ -99,7 +99,7 @@ def main() -> None:
 
 
 def reread_seconds(model: torch.nn.Module, length: int, rounds: int) -> float:
-    """CPU-seconds of the model's own pass over a sequence of this length."""
+    """CPU-seconds of a pass of the model over a sequence of this length."""
     tokens = torch.randint(4, 900, (1, length))
     tokens[0, min(64, length - 1)] = model.decoder.sep
     with torch.inference_mode():
@@ -107,16 +107,13 @@ def reread_seconds(model: torch.nn.Module, length: int, rounds: int) -> float:
         return min(spent(lambda: model(tokens)) for _ in range(rounds))
 
 
-def step_seconds(generator, places: tuple[int, int]) -> list[float]:
-    """Median CPU-seconds of a recurrent step at these places of a piece, measured in turn around them."""
+def step_seconds(generator, positions: tuple[int, int]) -> list[float]:
+    """Median CPU-seconds of a recurrent step around each of these positions in a piece."""
     decoder = generator.generator.decoder
     token = torch.tensor([10])
-    times = []
-    decoder.start([torch.tensor([2])], [0], max(places) + 200)
-    for _ in range(max(places) + 200):
-        seconds = spent(lambda: decoder.step(token))
-        times.append(seconds)
-    return [statistics.median(times[place - 99 : place + 200]) for place in places]
+    decoder.start([torch.tensor([2])], [0], max(positions) + 200)
+    times = [spent(lambda: decoder.step(token)) for _ in range(max(positions) + 200)]
+    return [statistics.median(times[position - 99 : position + 200]) for position in positions]
 
 
 if __name__ == "__main__":

@@ -1,16 +1,16 @@
 """Training speed on a GPU: notes per second and share of the bf16 peak (``bash benchmarks/gpu.sh``).
 
-Pieces of many lengths (as windows of real music have: most are full, some short), masked as in pre-training.  Measured
-are whole training steps (forward, backward, Adam on float32 master weights) on batches that lie on the device already:
+Windows of many lengths (as of real music: most are full, some short) are masked as in pre-training.  Measured are whole
+training steps (forward, backward, Adam on float32 master weights) on batches that are already on the device:
 
-* ``bf16``: this plugin as ``fairseq-train --bf16`` runs it, pieces packed into rows;
+* ``bf16``: the plugin as in ``fairseq-train --bf16``, with windows packed into rows;
 * ``bf16, compiled``: the same with ``--compile-layers``;
-* ``float32, padded, full heads``: the same model and pieces, one piece to a row, logits for every sub-token.
+* ``float32, padded, full heads``: the same model and windows, one window per row, logits for every sub-token.
 
-Utilisation counts the matrix products and the attention of the forward pass in the original arrangement (everything
-up-projected, the head for masked fields), times three, over the pieces' own lengths, against 989 TFLOP/s (H100, H200;
-give ``--peak`` for another GPU).  Times are medians over steps, each ended by a synchronisation; first steps
-(compiling) are left out.
+Utilisation is three times the operations of the forward pass (matrix products and attention in the original
+arrangement, with everything up-projected and the head for masked fields) over the lengths of the windows, relative to
+989 TFLOP/s (H100, H200; ``--peak`` for another GPU).  Times are medians over steps, each ended by a synchronisation,
+without the first steps (compilation).
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ VARIANTS = ("bf16", "bf16, compiled", "float32, padded, full heads")
 
 
 def piece_lengths(rows: int, octuples: int, rng: np.random.Generator) -> list[list[int]]:
-    """Octuples of the pieces packed into each row, frames included: two thirds fill a row, others are of any length."""
+    """Octuples of the windows in each row, with frames: two thirds fill a row, the others have random lengths."""
     packed = []
     for _ in range(rows):
         row: list[int] = []
@@ -62,7 +62,7 @@ def batches(count: int, rows: int, octuples: int, seed: int, device: torch.devic
 
 
 def one_piece_per_row(source, target, lengths):
-    """The same pieces, padded to the longest."""
+    """The same windows, one per row, padded to the longest."""
     longest = 8 * max(map(max, lengths))
     rows = []
     for row, pieces in enumerate(lengths):
@@ -86,7 +86,7 @@ class Training:
             self.model.bfloat16()
         if variant.endswith("compiled"):
             for layer in self.model.encoder.sentence_encoder.layers:
-                # The compiler itself is for the GPU: a dry run only traces.
+                # A dry run traces the layers without compiling them.
                 layer.compile(backend="inductor" if device.type == "cuda" else "eager")
         self.optimizer = torch.optim.AdamW(self.masters, lr=1e-4, betas=(0.9, 0.98), fused=device.type == "cuda")
 
@@ -123,7 +123,7 @@ class Training:
 
 
 def measure(size: str, variant: str, options: argparse.Namespace, device: torch.device) -> dict:
-    """Notes per second and utilisation of one variant of one size; or why it could not be measured."""
+    """Notes per second and utilisation of a variant of a size, or the reason why it could not be measured."""
     cuda = device.type == "cuda"
     try:
         training = Training(size, variant, device, options.reference_rows)
@@ -167,18 +167,18 @@ def main() -> None:
     parser.add_argument("--octuples", type=int, default=1024, help="octuples per row")
     parser.add_argument("--reference-rows", type=int, default=4, help="rows at once with full heads (memory)")
     parser.add_argument("--steps", type=int, default=20)
-    parser.add_argument("--warmup", type=int, default=8, help="steps before, not measured; the compiler works there")
+    parser.add_argument("--warmup", type=int, default=8, help="first steps, not measured (compilation)")
     parser.add_argument("--peak", type=float, default=989e12, help="dense bf16 operations per second of the GPU")
-    parser.add_argument("--dry-run", action="store_true", help="tiny sizes on a CPU: tries the logic, measures nothing")
+    parser.add_argument("--dry-run", action="store_true", help="run tiny sizes on a CPU to test the script")
     options = parser.parse_args()
     if options.dry_run:
         options.sizes, options.rows, options.octuples, options.steps, options.warmup = ["tiny"], 2, 64, 2, 1
     elif not torch.cuda.is_available():
-        sys.exit("gpu_training: torch finds no CUDA GPU; --dry-run tries the logic on a CPU.")
+        sys.exit("gpu_training: torch finds no CUDA GPU; --dry-run tests the script on a CPU.")
     device = torch.device("cpu" if options.dry_run else "cuda")
     torch.set_float32_matmul_precision("highest")
     result = {
-        "benchmark": "GPU training" + (" (dry run on a CPU: the numbers mean nothing)" if options.dry_run else ""),
+        "benchmark": "GPU training" + (" (dry run on a CPU: the numbers have no meaning)" if options.dry_run else ""),
         "rows x octuples": [options.rows, options.octuples],
         "peak, TFLOP/s": options.peak / 1e12,
         "gpu": None if options.dry_run else torch.cuda.get_device_name(),

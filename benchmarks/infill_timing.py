@@ -1,17 +1,18 @@
-"""How many notes outside the filled bars infilling moves in time, over all held-out pieces of a dataset; 0 is right.
+"""Number of notes outside the filled bars that infilling moves in time, which should be 0.
 
 ``python -m benchmarks.infill_timing FOLDER DATA [--path CHECKPOINT] [--redraw meter,tempo]``
 
-``DATA`` is a dataset of ``preprocess.octuple build FOLDER``; its valid and test pieces are filled as the quickstart
-fills one: two bars in the middle, all instruments.  Without ``--path`` the model is ``musicbert_tiny`` with random
-weights, which draws the wildest meters and tempi that a model can.  A note counts as moved if no note of its program,
-pitch and velocity begins and ends at the same times, to the microsecond.  Prints JSON.
+``DATA`` is a dataset of ``preprocess.octuple build FOLDER``; its valid and test pieces are filled as in the quickstart:
+two bars in the middle, all programs.  Without ``--path`` the model is ``musicbert_tiny`` with random weights, which
+draws extreme time signatures and tempi.  A note counts as moved if no note of its program, pitch and velocity has the
+same onset and end, to the microsecond.  Prints JSON.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import math
 from collections import Counter
 from pathlib import Path
 from types import SimpleNamespace
@@ -23,20 +24,12 @@ from benchmarks.environment import environment
 from musicbert_plugin.codecs import octuple
 from musicbert_plugin.codecs.score import Score, read_midi
 from musicbert_plugin.generation.infilling import encoding_order
-
-
-def seconds(score: Score, ticks: np.ndarray) -> np.ndarray:
-    """When ticks sound."""
-    tick = np.concatenate(([0], score.tempo_tick))
-    per_tick = 60.0 / np.concatenate(([120.0], score.tempo_bpm)) / score.resolution
-    at = np.concatenate(([0.0], np.cumsum(np.diff(tick) * per_tick[:-1])))
-    change = np.searchsorted(tick, ticks, side="right") - 1
-    return at[change] + (ticks - tick[change]) * per_tick[change]
+from preprocess.render import seconds_of
 
 
 def timed_notes(score: Score, keep: np.ndarray) -> Counter[tuple[int, ...]]:
-    """The notes that ``keep`` (bool [N]) names, with onset and end in microseconds."""
-    times = [np.rint(1e6 * seconds(score, ticks)) for ticks in (score.onset, score.end)]
+    """The notes that ``keep`` (bool [N]) selects, with onset and end in microseconds."""
+    times = [np.rint(1e6 * seconds_of(ticks, score, math.nan)) for ticks in (score.onset, score.end)]
     columns = [score.program, score.pitch, score.velocity, *times]
     return Counter(map(tuple, np.stack(columns, 1)[keep].astype(np.int64).tolist()))
 
@@ -89,8 +82,9 @@ def main() -> None:
         result["notes outside"] += int(outside.sum())
         result["moved notes"] += moved.total()
         result["pieces with moved notes"] += moved.total() > 0
-        stayed = int(outside.sum())  # they come first, in their order
-        shift = seconds(filled, filled.onset[:stayed]) - seconds(score, score.onset[outside])
+        unchanged = int(outside.sum())  # these notes come first, in their order
+        before = seconds_of(score.onset[outside], score, math.nan)
+        shift = seconds_of(filled.onset[:unchanged], filled, math.nan) - before
         result["largest shift (s)"] = round(max(result["largest shift (s)"], float(np.abs(shift).max(initial=0))), 6)
     print(json.dumps({**result, **environment("torch", "numpy")}, indent=2))
 

@@ -1,9 +1,9 @@
-"""How fast linear attention is beside softmax attention: ``python -m benchmarks.linear_attention``.
+"""Speed of linear attention compared with softmax attention: ``python -m benchmarks.linear_attention``.
 
-Forward and backward of one layer's attention, H heads of K dimensions (12 of 85 as in the published 200M model), one
-row, float32, one thread, in CPU-seconds: the plugin's chunked form; PyTorch's causal SDPA; and the form with a running
-sum of K x K matrices for every place (einsum and cumsum), which is the plain way to write it.  All are measured in turn
-in one run; the result is the least time of each, and ratios.
+Forward and backward pass of the attention of one layer, H heads of K dimensions (12 of 85 as in the published 200M
+model), one row, float32, one thread, in CPU-seconds: the plugin's chunked form; PyTorch's causal SDPA; and the direct
+form with a running sum of K x K matrices for every position (einsum and cumsum).  All are measured in turn; the result
+is the smallest time of each, and ratios.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ def sdpa(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
 
 
 def running_sums(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-    """Linear attention with the state of every place in memory."""
+    """Linear attention with the state of every position in memory."""
     q, k = feature_map(q), feature_map(k)
     states = torch.einsum("blhk,blhv->blhkv", k, v).cumsum(1)
     weight = torch.einsum("blhk,blhk->blh", q, k.cumsum(1)) + EPSILON
@@ -53,7 +53,7 @@ def main() -> None:
     parser.add_argument("--heads", type=int, default=12)
     parser.add_argument("--head-dim", type=int, default=85)
     parser.add_argument("--rounds", type=int, default=7)
-    parser.add_argument("--longest-sums", type=int, default=1024, help="running sums take K x K numbers per place")
+    parser.add_argument("--longest-sums", type=int, default=1024, help="largest length for running sums (memory)")
     options = parser.parse_args()
     torch.set_num_threads(1)
     torch.manual_seed(1)
@@ -70,7 +70,7 @@ def main() -> None:
                 spent = seconds(attention, length, options.heads, options.head_dim)
                 if turn:
                     times[name].append(spent)
-        best = {name: min(some, key=sum) for name, some in times.items()}
+        best = {name: min(pairs, key=sum) for name, pairs in times.items()}
         results[str(length)] = {
             "CPU-seconds (forward, backward)": {name: [round(x, 4) for x in pair] for name, pair in best.items()},
             "times faster than": {

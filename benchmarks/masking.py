@@ -1,15 +1,13 @@
-"""Masks for a sample of 1,000 notes: milliseconds, against the law of the original stated anew.
+"""Speed of masking: milliseconds for a sample of 1,000 notes, compared with the original's algorithm.
 
 ``python -m benchmarks.masking [--notes 1000] [--rounds 7]``
 
-*ours*      one draw of source and target, with the random generator of the sample made anew (as in training), per
-strategy *original*  the same law as microsoft/muzic draws it, with fewer words: a table of (256 x 256 + 1,237) x 8
-uniform numbers,
-            of which every note looks up its bar's and instrument's row, and a draw of a word for every token.  It is
-            drawn twice, once for the source and once for the target
+*ours*      source and target of each strategy, including making the random generator of the sample (as in training)
+*original*  the same distribution as drawn by microsoft/muzic, reimplemented: a table of (256 x 256 + 1,237) x 8 uniform
+            numbers, in which every note looks up the row of its bar and program, and a random word for every token;
+            both are drawn twice, for the source and for the target
 
-The sample has 30 bars of four instruments.  Both are timed in turn, in CPU time; printed are the best and the median
-round.
+The sample has 30 bars of four programs.  Both are timed in turn, in CPU time; prints the best and the median round.
 """
 
 from __future__ import annotations
@@ -45,7 +43,7 @@ def ours(tokens: np.ndarray, masking: OctupleMasking, index: int) -> tuple[np.nd
 
 
 def original_states(tokens: np.ndarray, rng: np.random.RandomState) -> np.ndarray:
-    """0 kept, 1 masked, 2 unchanged, 3 random, for every token: bar-level masking as the original draws it."""
+    """The state of every token in the original's bar-level masking: 0 kept, 1 masked, 2 unchanged, 3 random."""
 
     def draw(count: int) -> np.ndarray:
         uniform = rng.rand(count)
@@ -61,7 +59,7 @@ def original_states(tokens: np.ndarray, rng: np.random.RandomState) -> np.ndarra
 
 
 def original_pair(tokens: np.ndarray, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """Source and target, each from a draw of its own with the same seed."""
+    """Source and target, drawn separately with the same seed."""
     rng = np.random.RandomState(seed)
     states = original_states(tokens, rng)
     words = rng.choice(VOCABULARY, len(tokens))
@@ -71,7 +69,7 @@ def original_pair(tokens: np.ndarray, seed: int) -> tuple[np.ndarray, np.ndarray
 
 
 def milliseconds(work: Callable[[int], Any], repetitions: int) -> float:
-    """CPU milliseconds of one call, averaged over as many calls as are asked for."""
+    """CPU milliseconds of a call, averaged over ``repetitions`` calls."""
     start = time.process_time()
     for index in range(repetitions):
         work(index)
@@ -90,8 +88,8 @@ def main() -> None:
     }
     works["original"] = (lambda index: original_pair(tokens, index), 5)
     rounds = [{name: milliseconds(*work) for name, work in works.items()} for _ in range(options.rounds)]
-    best = {name: min(one[name] for one in rounds) for name in works}
-    median = {name: statistics.median(one[name] for one in rounds) for name in works}
+    best = {name: min(times[name] for times in rounds) for name in works}
+    median = {name: statistics.median(times[name] for times in rounds) for name in works}
     share = {name: float(np.mean(ours(tokens, masking, 0)[1] != PAD)) for name, masking in maskings.items()}
     print(
         json.dumps(

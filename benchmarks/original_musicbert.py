@@ -1,9 +1,10 @@
-"""The published MusicBERT in its original arrangement, in plain torch, for tests and the benchmark to compare with.
+"""The published MusicBERT in its original arrangement, in plain torch, as the reference of tests and benchmarks.
 
-Written from the description of the published model alone; shares no code with the plugin.  Arranged as the original is:
-all eight embeddings of every octuple go through the down-projection, all octuples through the whole up-projection, and
-only the language-model head is restricted to masked sub-tokens.  Padding is kept and masked in attention.  Its
-``state_dict`` has the published names and shapes; ``.double()`` makes it a float64 reference.
+Implemented from the description of the published model; shares no code with the plugin.  As in the original, all eight
+embeddings of every octuple go through the down-projection, all octuples through the whole up-projection, and only the
+language-model head is restricted to masked sub-tokens.  Padding is kept, and masked in attention.
+:meth:`OriginalMusicBERT.published_state` has the published names and shapes; ``.double()`` makes it a float64
+reference.
 
 Shapes: B rows, T = 8 L sub-tokens, L octuples, H heads, K dimensions per head, D = H * K.
 """
@@ -57,7 +58,7 @@ class OriginalMusicBERT(nn.Module):
             "encoder.lm_head.layer_norm.weight": (embed_dim,),
             "encoder.lm_head.layer_norm.bias": (embed_dim,),
         }
-        # ParameterDict and module names must not hold dots: the tensors are kept flat and named in state_dict().
+        # Names in a ParameterDict must not contain dots, so tensors are kept in a list and named in published_state().
         self.names = list(shapes)
         self.tensors = nn.ParameterList(torch.empty(shape) for shape in shapes.values())
 
@@ -66,7 +67,7 @@ class OriginalMusicBERT(nn.Module):
         return dict(zip(self.names, self.tensors, strict=True))
 
     def randomize(self, std=0.02, noise=0.0):
-        """Weights N(0, std), padding rows zero; ``noise`` goes to biases and LayerNorms, so that tests see them."""
+        """Draw weights from N(0, std), with zero padding rows, and add ``noise`` to biases and LayerNorms."""
         for name, tensor in self.named().items():
             with torch.no_grad():
                 if tensor.dim() == 2:
@@ -78,7 +79,7 @@ class OriginalMusicBERT(nn.Module):
         return self
 
     def published_state(self):
-        """A state dict as a published file holds it."""
+        """A state dict with the names of published files."""
         return {name: tensor.detach().clone() for name, tensor in self.named().items()}
 
     def load(self, state):
@@ -88,7 +89,7 @@ class OriginalMusicBERT(nn.Module):
         return self
 
     def forward(self, tokens_BT, masked_BT=None, features_only=False):
-        """Logits [B, T, V]; of masked sub-tokens only [M, V]; or features [B, T, D]."""
+        """Logits [B, T, V], or [M, V] for masked sub-tokens only; or features [B, T, D]."""
         w = self.named()
 
         def linear(x, name):

@@ -1,12 +1,11 @@
-"""How fast MIDI becomes REMI words and attributes, in one process and on one thread, in CPU time.
+"""Speed of encoding MIDI as REMI words and attributes, in one process with one thread, in CPU time.
 
     python -m benchmarks.remi SRC [--repeat 3]
 
-SRC is a folder or archive of MIDI files; their bytes are read into memory first.  Measured is what a worker of
-``preprocess.remi build`` does with a piece: read it, put it on the grid, encode it (``bar-tempo``), and extract all
-attributes but C1 from the whole piece, as class vectors.  Printed are words per CPU-second, the shares of the parts,
-and the ratio to 34,500 words per second, which is what MuseCoco's own encoder reaches for words alone (measured on a
-2-core virtual machine with 46 files).
+SRC is a folder or archive of MIDI files; their bytes are read into memory first.  Measured is the work of
+``preprocess.remi build`` on a piece: parsing, quantising, encoding (``bar-tempo``), and extracting all attributes except C1 of the
+whole piece as class vectors.  Printed are words per CPU-second, the shares of the parts, and the ratio to 34,500 words
+per second, the speed of MuseCoco's encoder for words alone (measured on a 2-core virtual machine with 46 files).
 """
 
 from __future__ import annotations
@@ -40,7 +39,7 @@ def files_of(source: str) -> list[bytes]:
 
 
 def measure(files: list[bytes]) -> tuple[dict[str, float], int, int]:
-    """CPU seconds of each part, words, and pieces."""
+    """CPU seconds of each part, and the numbers of words and pieces."""
     seconds = {"read": 0.0, "grid": 0.0, "encode": 0.0, "attributes": 0.0}
     words = pieces = 0
     for data in files:
@@ -65,11 +64,11 @@ def measure(files: list[bytes]) -> tuple[dict[str, float], int, int]:
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.remi", description=__doc__.split("\n\n")[0])
     parser.add_argument("source", metavar="SRC", help="folder or archive of MIDI files")
-    parser.add_argument("--repeat", type=int, default=3, help="runs, of which the median counts (default: 3)")
+    parser.add_argument("--repeat", type=int, default=3, help="runs, of which the median is printed (default: 3)")
     options = parser.parse_args()
     files = files_of(options.source)
     if not files:
-        sys.exit(f"{options.source}: no MIDI files in it.")
+        sys.exit(f"{options.source}: holds no MIDI files.")
     found = environment("numpy", "symusic")
     print(f"{found['machine']['cpu']}; {', '.join(f'{name} {version}' for name, version in found['versions'].items())}")
     runs = sorted((measure(files) for _ in range(options.repeat)), key=lambda run: sum(run[0].values()))

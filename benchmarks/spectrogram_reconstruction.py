@@ -1,22 +1,21 @@
-"""What a small model of spectrograms learns on a CPU: ``python -m benchmarks.spectrogram_reconstruction WHAT ...``.
+"""Training of a small model of spectrograms on a CPU: ``python -m benchmarks.spectrogram_reconstruction WHAT ...``.
 
-``short FOLDER`` ``musicoder_tiny`` on a folder of recordings, whole files held out: frame masking only, spans of 2 to
-7 frames, batches
-    of 8 x 200 frames, 400 updates, measured on spans of 2 to 6; and the default mix of maskings beside it.
+``short FOLDER``
+    ``musicoder_tiny`` on a folder of recordings, with whole files held out: frame masking with spans of 2 to 7 frames,
+    batches of 8 x 200 frames, 400 updates, measured on spans of 2 to 6; and the same with the default mix of masks.
 ``overfit FOLDER``
-    200 updates on the first 200 frames of one recording, with fresh masks, measured on other masks of the same frames.
+    200 updates on the first 200 frames of one recording, with new masks in each, measured on other masks of the frames.
 ``long FOLDER``
     Spans of 10 to 43 frames, ``--updates`` updates; measured on spans of 10, 20 and 43 frames, with the learning curve.
-    ``--predict correction`` lets the model correct the interpolation instead of predicting values; ``--also`` names
-    further recordings to train on, so that the few minutes of FOLDER are not learnt by heart.
+    With ``--predict correction``, the model corrects the interpolation instead of predicting values; ``--also`` adds
+    recordings to train on, which reduces overfitting to the few minutes of FOLDER.
 ``loader FOLDER``
-    Wall time spent waiting for the loader over the wall time of 100 steps, after 20 that are not counted; stored
-    features, one loader process.
+    Share of the wall time of 100 steps that is spent waiting for the loader, after 20 steps that are not counted, with
+    stored features and one loader process.
 
-Errors are squared, in variances of a channel over the training data, on cells that no one sees; beside the model
-stand the mean of the clip and straight lines across the gaps on the same cells.  ``--held-out`` names the files that
-are held out by the beginnings of their names; the default is for the clips this was developed with.  Everything runs
-through the commands that a user types, in ``--work``; one line of JSON on stdout.
+Errors are squared, in variances of a channel over the training data, on masked cells, with two baselines on the same
+cells: the mean of the excerpt and linear interpolation.  ``--held-out`` gives the prefixes of held-out file names; the
+default is for the recordings of the development.  All steps use the commands of the plugin, in ``--work``.  Prints one line of JSON.
 """
 
 from __future__ import annotations
@@ -52,7 +51,7 @@ RECIPE = (
 
 
 def run(*command: object) -> str:
-    """Standard output of a command; its errors go to ours."""
+    """Output (stdout and stderr) of a Python command; exits if it fails."""
     words = [str(word) for word in command]
     done = subprocess.run([sys.executable, *words], cwd=ROOT, capture_output=True, text=True)
     if done.returncode:
@@ -61,31 +60,31 @@ def run(*command: object) -> str:
 
 
 def build(recordings: Path, work: Path, held_out: list[str], also: list[Path]) -> Path:
-    """A feature folder whose validation split are the held-out files; those of ``also`` are only trained on."""
+    """A feature folder whose validation split is the held-out files; those of ``also`` are for training only."""
     folder, table = work / "features", work / "splits.csv"
     if not (folder / "config.json").is_file():
         work.mkdir(parents=True, exist_ok=True)
         files = sorted(path.name for path in recordings.iterdir() if path.suffix not in (".md", ".csv", ".txt"))
         with table.open("w", newline="") as file:
             rows = [(name, "valid" if name.startswith(tuple(held_out)) else "train") for name in files]
-            if also:  # with several sources the name of each stands before its files'
+            if also:  # with several sources, names are prefixed with their source
                 rows = [(f"{recordings}/{name}", split) for name, split in rows]
-                rows += [(str(path), "train") for more in also for path in sorted(more.rglob("*.wav"))]
+                rows += [(str(path), "train") for source in also for path in sorted(source.rglob("*.wav"))]
             csv.writer(file).writerows([("file", "split"), *rows])
         run("-m", "preprocess.audio", "build", recordings, *also, "--dest", folder, "--splits", table, "--jobs", 1)
     return folder
 
 
 def train(folder: Path, save: Path, updates: int, *options: object) -> dict[str, Any]:
-    """Train; CPU-seconds, and the learning curve if validations were asked for."""
-    shutil.rmtree(save, ignore_errors=True)  # fairseq would go on from what lies there
+    """Train; returns CPU-seconds, and the learning curve if ``options`` enable validation."""
+    shutil.rmtree(save, ignore_errors=True)  # fairseq would resume from its checkpoints
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
-    said = run(
+    output = run(
         "-m", "fairseq_cli.train", folder, "--user-dir", ROOT / "musicbert_plugin", *RECIPE, "--save-dir", save,
         "--max-update", updates, "--total-num-update", updates, *options,
     )  # fmt: skip
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
-    lines = [json.loads(line[line.index("{") :]) for line in re.findall(r".*\{\"epoch.*\}", said)]
+    lines = [json.loads(line[line.index("{") :]) for line in re.findall(r".*\{\"epoch.*\}", output)]
     curve = [
         {
             "update": int(line["valid_num_updates"]),
@@ -99,12 +98,12 @@ def train(folder: Path, save: Path, updates: int, *options: object) -> dict[str,
 
 
 def measure(folder: Path, save: Path, *masks: object) -> dict[str, Any]:
-    """Errors on the validation split, per region, rounded."""
-    said = run(
+    """Errors on the validation split, per kind of target, rounded."""
+    output = run(
         "-m", "musicbert_plugin.evaluate", "audio", "--path", save / "checkpoint_last.pt", folder, "--max-frames", 200,
         *masks,
     )  # fmt: skip
-    values = json.loads(next(line for line in said.splitlines() if line.startswith("{")))
+    values = json.loads(next(line for line in output.splitlines() if line.startswith("{")))
     return {
         region: {key: round(value, 4) for key, value in numbers.items()}
         for region, numbers in values.items()
@@ -135,14 +134,14 @@ def long(folder: Path, options: argparse.Namespace) -> dict[str, Any]:
         "--validate-interval-updates", max(updates // 12, 1),
     )  # fmt: skip
     for span in (10, 20, 43):
-        share = max(0.15, (span + 1) / 200)  # a clip of 200 frames has room for one span at least
+        share = max(0.15, (span + 1) / 200)  # so that a window of 200 frames has room for one span
         masks = ("--masking", "frames", "--span-law", "fixed", "--min-span", span, "--max-span", span)
         found[f"spans {span}"] = measure(folder, save, *masks, "--frame-share", share)["all"]
     return found
 
 
 def overfit(folder: Path, options: argparse.Namespace) -> dict[str, Any]:
-    """One clip, eight times in the training split, so that a batch is eight masks of it."""
+    """Train on one excerpt, eight times in the training split, so that a batch has eight masks of it."""
     from fairseq.data.indexed_dataset import MMapIndexedDatasetBuilder
 
     from musicbert_plugin.data.spectrogram_folder import SpectrogramFolder
@@ -175,7 +174,7 @@ def overfit(folder: Path, options: argparse.Namespace) -> dict[str, Any]:
 
 
 def loader(folder: Path, options: argparse.Namespace) -> dict[str, Any]:
-    """Share of the wall time of some steps that waits for the loader."""
+    """Share of the wall time of training steps that is spent waiting for the loader."""
     import musicbert_plugin
 
     musicbert_plugin.register()
@@ -231,16 +230,17 @@ def main() -> None:
     parser.add_argument("what", choices=["short", "overfit", "long", "loader"])
     parser.add_argument("folder", type=Path, help="folder of recordings")
     parser.add_argument("--work", type=Path, required=True, help="folder for features and checkpoints")
-    parser.add_argument("--held-out", nargs="+", default=list(HELD_OUT), help="beginnings of held-out files' names")
+    parser.add_argument("--held-out", nargs="+", default=list(HELD_OUT), help="prefixes of held-out file names")
     parser.add_argument("--updates", type=int, help="default: short 400, overfit 200, long 6000, loader 100")
     parser.add_argument("--lr", type=float, default=0.002)
-    parser.add_argument("--also", nargs="+", type=Path, default=[], help="folders of .wav that are only trained on")
+    parser.add_argument("--also", nargs="+", type=Path, default=[], help="folders of .wav for training only")
     parser.add_argument("--predict", default="values", choices=["values", "correction"], help="long only")
     parser.add_argument("--clip", default="librosa_brahms", help="held-out file to over-fit")
     parser.add_argument("--seed", type=int, default=1)
     options = parser.parse_args()
     options.work = options.work.resolve()
-    folder = build(options.folder.resolve(), options.work, options.held_out, [one.resolve() for one in options.also])
+    also = [path.resolve() for path in options.also]
+    folder = build(options.folder.resolve(), options.work, options.held_out, also)
     found = {"short": short, "overfit": overfit, "long": long, "loader": loader}[options.what](folder, options)
     result = {
         "benchmark": f"spectrogram reconstruction, {options.what}",

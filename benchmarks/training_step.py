@@ -1,11 +1,10 @@
-"""How much faster a training step is than in the original's arrangement: ``python -m benchmarks.training_step``.
+"""Speed of a training step compared with the original's arrangement: ``python -m benchmarks.training_step``.
 
 musicbert_small, rows of 1,024 octuples, float32, one thread, dropout 0.1 everywhere as published; forward, backward
-and Adam. The original's arrangement (``original_musicbert.py``) projects every octuple down from its eight embeddings
-and up to its eight sub-tokens, restricts only the language-model head to masked fields, and takes PyTorch's attention
-with dropout.  Both start from the same weights, see the same batches and are measured alternately, in CPU-seconds; the
-result is the median of the ratios of neighbouring steps.  ``--dropout 0`` shows the arrangement alone, without what
-the plugin's dropout saves.
+and Adam.  The original's arrangement (``original_musicbert.py``) projects every octuple down from its eight embeddings
+and up to its eight sub-tokens, restricts only the language-model head to masked fields, and uses PyTorch's attention
+with dropout.  Both have the same initial weights and batches and are measured alternately, in CPU-seconds; the result
+is the median of the ratios of neighbouring steps.  ``--dropout 0`` excludes the effect of the plugin's faster dropout.
 """
 
 from __future__ import annotations
@@ -28,8 +27,11 @@ BOS, PAD, EOS = 0, 1, 2
 
 
 def masked_rows(rows: int, octuples: int, rng: np.random.Generator) -> tuple[torch.Tensor, torch.Tensor]:
-    """Source and target ids [rows, 8 * octuples] of a pre-training batch: random notes of four instruments, 20 per bar,
-    masked by (bar, instrument, field) with probability 15 %: 80 % mask, 10 % kept, 10 % random."""
+    """Source and target ids [rows, 8 * octuples] of a pre-training batch.
+
+    The notes are random, of four programs, 20 per bar, and masked by (bar, program, field) with probability 15 %: 80 %
+    mask, 10 % unchanged, 10 % random.
+    """
     notes = octuples - 2
     values = np.stack([rng.integers(0, size, (rows, notes)) for size in FIELD_SIZES], -1)
     values[..., 0] = np.arange(notes) // 20
@@ -47,7 +49,7 @@ def masked_rows(rows: int, octuples: int, rng: np.random.Generator) -> tuple[tor
 
 
 def plugin_model(size: str, dropout: float) -> torch.nn.Module:
-    """A fresh model of the plugin."""
+    """A model of the plugin with random weights."""
     musicbert_plugin.register()
     from fairseq.data import Dictionary
 
@@ -71,7 +73,7 @@ def main() -> None:
     parser.add_argument("--rows", type=int, default=2)
     parser.add_argument("--octuples", type=int, default=1024)
     parser.add_argument("--dropout", type=float, default=0.1)
-    parser.add_argument("--steps", type=int, default=5, help="measured steps of each; two more warm up")
+    parser.add_argument("--steps", type=int, default=5, help="measured steps of each, after two that are not")
     options = parser.parse_args()
     torch.set_num_threads(1)
     torch.manual_seed(1)

@@ -1,15 +1,14 @@
-"""How many of the attributes of varied requests come true, with one and with four candidates.
+"""Attribute accuracy of varied requests, with one and with four candidates.
 
     python -m benchmarks.varied_requests DATA --path CKPT [--requests 100] [--candidates 1 4]
 
-DATA is a folder of ``preprocess.remi build``.  A request asks for three to six attributes: which of them, and which
-values, is drawn evenly and from the seed, among the values that at least one in a hundred training samples has.  They
-are drawn independently of each other, so that many requests ask for what no sample combines.  Drawn are instruments
-(one that sounds, one that does not), rhythm (danceable, intensity), bars, meter, key, tempo and octaves.
+DATA is a folder of ``preprocess.remi build``.  A request has three to six attributes, drawn uniformly, with values
+drawn uniformly from those of at least 1 % of the training samples.  Attributes are drawn independently, so many
+requests have combinations that no sample has.  They are instrument groups (sounding or silent), rhythm (danceable,
+intensity), bars, time signature, key, tempo and octaves.
 
-Every piece is measured as ``evaluate attributes`` does, the one that was kept of its candidates.  What selects it is
-the share of attributes that is measured here.  Printed is JSON: accuracy and chance for each number of candidates, and
-the CPU-seconds that generation took.
+The selected candidate of each request is measured as in ``evaluate attributes``; the candidates are selected by the
+same accuracy.  Prints JSON: accuracy and chance for each number of candidates, and the CPU-seconds of generation.
 """
 
 from __future__ import annotations
@@ -36,25 +35,25 @@ from musicbert_plugin.codecs.attributes import (
     class_vector,
     command_words_of,
     extract,
-    request_words,
 )
+from musicbert_plugin.codecs.requests import request_words
 from musicbert_plugin.codecs.score import Score
 from musicbert_plugin.errors import ScoreError
 from musicbert_plugin.evaluate.attributes import measure
 
-ASKED = ("sounds", "silent", "R1", "R3", "B1s1", "TS1s1", "K1", "T1s1", "P4")
+REQUESTED = ("sounds", "silent", "R1", "R3", "B1s1", "TS1s1", "K1", "T1s1", "P4")
 LEAST_SHARE = 0.01
 FEWEST, MOST = 3, 6
 
 
 def draw_requests(samples: np.ndarray, count: int, seed: int) -> np.ndarray:
-    """Class vectors, uint8 [count, 63], of requests for what samples (class vectors, uint8 [N, 63]) have."""
+    """Class vectors, uint8 [count, 63], of requests for values that occur in ``samples``, uint8 [N, 63]."""
     random = np.random.default_rng(seed)
     instruments = np.flatnonzero(SLOT_KEY == KEYS.index("I1s2"))
     sounding = (samples[:, instruments] == YES).mean(0) >= LEAST_SHARE
     requests = np.tile(NA, (count, 1))
     for request in requests:
-        for name in random.choice(ASKED, random.integers(FEWEST, MOST + 1), replace=False).tolist():
+        for name in random.choice(REQUESTED, random.integers(FEWEST, MOST + 1), replace=False).tolist():
             if name in ("sounds", "silent"):
                 free = instruments[sounding & (request[instruments] == NA[instruments])]
                 if len(free):
@@ -69,7 +68,7 @@ def draw_requests(samples: np.ndarray, count: int, seed: int) -> np.ndarray:
 
 
 def heard(scores: list[Score]) -> tuple[np.ndarray, np.ndarray]:
-    """Class vectors, uint8 [N, 63], and whether there is music, bool [N]."""
+    """Class vectors of pieces, uint8 [N, 63], and whether each has music, bool [N]."""
     found = np.tile(NA, (len(scores), 1))
     valid = np.zeros(len(scores), bool)
     for number, score in enumerate(scores):
@@ -87,7 +86,7 @@ def main() -> None:
     parser.add_argument("--path", required=True, help="checkpoint")
     parser.add_argument("--requests", type=int, default=100)
     parser.add_argument("--candidates", type=int, nargs="+", default=[1, 4])
-    parser.add_argument("--batch-size", type=int, default=64, help="rows at a time")
+    parser.add_argument("--batch-size", type=int, default=64, help="rows per batch")
     parser.add_argument("--seed", type=int, default=1)
     options = parser.parse_args()
     torch.set_num_threads(1)

@@ -22,7 +22,7 @@ def test_the_forms_that_are_compared_agree():
 def test_generation_is_measured_at_both_batch_sizes(run, monkeypatch):
     from benchmarks import generation
 
-    monkeypatch.setattr(generation, "PLACES", (100, 300))
+    monkeypatch.setattr(generation, "POSITIONS", (100, 300))
     monkeypatch.setattr(generation, "LENGTHS", (70,))
     result = run(generation, *"--size debug --tokens 12 --rounds 1".split())
     assert set(result["tokens per CPU-second"]) == {"batch 1", "batch 16"}
