@@ -3,9 +3,10 @@
     python -m benchmarks.remi SRC [--repeat 3]
 
 SRC is a folder or archive of MIDI files; their bytes are read into memory first.  Measured is the work of
-``preprocess.remi build`` on a piece: parsing, quantising, encoding (``bar-tempo``), and extracting all attributes except C1 of the
-whole piece as class vectors.  Printed are words per CPU-second, the shares of the parts, and the ratio to 34,500 words
-per second, the speed of MuseCoco's encoder for words alone (measured on a 2-core virtual machine with 46 files).
+``preprocess.remi build`` on a piece: parsing, quantising, encoding (``bar-tempo``), and extracting all
+attributes except C1 of the whole piece as class vectors.  Printed are words per CPU-second, the shares of the parts,
+and the ratio to 34,500 words per second, the speed of MuseCoco's encoder for words alone (measured on a 2-core virtual
+machine with 46 files).
 """
 
 from __future__ import annotations

@@ -15,7 +15,8 @@
 
 Errors are squared, in variances of a channel over the training data, on masked cells, with two baselines on the same
 cells: the mean of the excerpt and linear interpolation.  ``--held-out`` gives the prefixes of held-out file names; the
-default is for the recordings of the development.  All steps use the commands of the plugin, in ``--work``.  Prints one line of JSON.
+default is for the recordings of the development.  All steps use the commands of the plugin, in ``--work``.  Prints one
+line of JSON.
 """
 
 from __future__ import annotations

@@ -276,10 +276,7 @@ def main(arguments: list[str] | None = None) -> int:
         say(f"corpus: {options.dest}: cannot be written ({error.strerror}).")
         return 2
     if old:
-        print(
-            f"corpus: {old} files of an earlier version, which had other bar lines, are written anew",
-            file=sys.stderr,
-        )
+        say(f"corpus: {old} files of an earlier version, which had other bar lines, are written anew")
     outcomes, lost = call_all(write_piece, [(task,) for task in tasks], options.jobs, batch_files=4)
     reasons = [reason for reason in outcomes.values() if reason]
     reasons += [f"{tasks[index][0].name}: its worker process ended" for index in lost]

@@ -498,8 +498,8 @@ def begin(dest: Path, plan: Plan) -> None:
                 unfinished.write_text(text, encoding="utf-8")
         elif file.read_text(encoding="utf-8") != text:
             raise OptionError(
-                f"--dest {dest}: its clips were made with other options or another synthesiser (see render.json); an "
-                "empty or new folder is needed."
+                f"--dest {dest}: its recordings were made with other options or another synthesiser (see render.json); "
+                "an empty or new folder is needed."
             )
     except OSError as error:
         raise OptionError(f"--dest {dest}: cannot be written ({error.strerror or error}).") from None
@@ -525,7 +525,7 @@ def parser() -> argparse.ArgumentParser:
     """The command line."""
     top = argparse.ArgumentParser(prog="python -m preprocess.render", description="MIDI files into labelled sound.")
     top.add_argument("source", nargs="+", metavar="SRC", help="folder, .zip, .tar.gz, MIDI file or list of paths")
-    top.add_argument("--dest", type=Path, required=True, help="folder for the clips and their labels")
+    top.add_argument("--dest", type=Path, required=True, help="folder for the recordings and their labels")
     add_options(top, RenderOptions)
     return top
 
@@ -582,7 +582,7 @@ def main(arguments: list[str]) -> int:
         say(f"repaired: {sum(repaired.values()):,} data bytes above 127 in {len(repaired):,} files")
     clips = sum(len(about.get("clips", ())) for about in found)
     how = "fluidsynth" if plan.synthesiser.program else "the synthesiser in numpy"
-    say(f"{clips:,} clips of {len(found) - len(failed):,} pieces in {namespace.dest}, rendered by {how}")
+    say(f"{clips:,} excerpts of {len(found) - len(failed):,} pieces in {namespace.dest}, rendered by {how}")
     return SOME_FAILED if failed else DONE
 
 

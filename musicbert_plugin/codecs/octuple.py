@@ -458,7 +458,7 @@ def frame(octuples: np.ndarray) -> np.ndarray:
         for start in range(0, 8 * n, len(_TILED_SIZES)):
             block = values[start : start + len(_TILED_SIZES)]
             if block.min() < 0 or (block >= _TILED_SIZES[: len(block)]).any():
-                raise ValueError("an octuple lies outside the vocabulary (repair and split_bars bring it inside)")
+                raise ValueError("an octuple is outside the vocabulary (use repair and split_bars first)")
             ids[start : start + len(block)] = block
             ids[start : start + len(block)] += _TILED_OFFSETS[: len(block)]
     return out

@@ -357,7 +357,7 @@ class RemiGrammar:
                 beyond = self.layout == NOTES and ONSET + self._bar_length <= word_id < ONSET + ONSETS
                 raise OptionError(
                     f"word {index + 1} of the prompt, {word}, cannot follow there in layout {self.layout}"
-                    f"{'; meter N/D sets how long bars are' * beyond}."
+                    f"{'; meter sets the length of bars' * beyond}."
                 )
             state = plain.advance(state, np.array([word_id]))
         return state

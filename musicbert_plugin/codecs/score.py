@@ -355,7 +355,7 @@ def _score_of_parsed(parsed: Any, tracks: Any, name: str, repaired: int) -> Scor
     end = columns["duration"].astype(np.int64)
     end += onset
     if onset.min() < 0 or end.max() > LAST_TICK:
-        raise ScoreError("bad time", f"{name}: a note lies outside the 2**31 ticks that MIDI tools agree on.")
+        raise ScoreError("bad time", f"{name}: a note is outside the 2**31 ticks that MIDI tools support.")
     meters = parsed.time_signatures.numpy()
     numerator = meters["numerator"].astype(np.int64)
     denominator = meters["denominator"].astype(np.int64)

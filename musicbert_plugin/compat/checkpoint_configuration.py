@@ -199,7 +199,7 @@ def _check_name(section: str, name: Any, path: object) -> None:
             f"{path} holds a model of the architecture {name!r}, but one of {', '.join(families)} is expected."
         )
     kinds = f"accepted are: {', '.join(accepted)}" if accepted else "none is accepted"
-    raise CheckpointError(f"{path} asks for the {word} {str(name)[:60]!r}, which is not built from a file; {kinds}.")
+    raise CheckpointError(f"{path} names the {word} {str(name)[:60]!r}, which is not built from a file; {kinds}.")
 
 
 def _fields(section: str, name: Any) -> set[str]:

@@ -184,9 +184,8 @@ def _hardware(link: _Link) -> str | None:
     processes = re.match(r"world size is (\d+) but have (\d+) available devices", link.message)
     if issubclass(link.kind, AssertionError) and processes:
         return (
-            f"--distributed-world-size is {processes[1]}, but there are {processes[2]} GPUs: on a CPU, start the "
-            f'processes with torchrun --nproc_per_node {processes[1]} "$(command -v fairseq-train)" and the same '
-            "arguments."
+            f"--distributed-world-size is {processes[1]}, but there are {processes[2]} GPUs: on a CPU, start "
+            f'them with torchrun --nproc_per_node {processes[1]} "$(command -v fairseq-train)" and the same arguments.'
         )
     if link.kind.__name__ in ("OutOfMemoryError", "AcceleratorError") and "out of memory" in link.message:
         return "The GPU ran out of memory: lower --batch-size or --max-tokens, and raise --update-freq instead."

@@ -77,7 +77,7 @@ def evaluate(options: argparse.Namespace) -> Report:
     check_at_least(options, "reconstruct", 0)
     if options.reconstruct and options.dest is None:
         raise OptionError("--reconstruct needs --dest, a folder for the examples.")
-    check_at_least(options, "max_frames", 0, "(whole clips)")
+    check_at_least(options, "max_frames", 0, "(whole recordings)")
     hub = MusiCoderHub.from_pretrained(options.path, device=device_of(options))
     names = [task.name for task in hub.label_tasks]
     if options.head and options.head not in names:

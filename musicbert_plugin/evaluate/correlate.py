@@ -146,7 +146,7 @@ def evaluate(options: argparse.Namespace) -> Report:
             row.append(f"{strength['random'][:, column].max():.2f}")
         rows.append(row)
     header = ["feature", "closest units", *(["random encoder"] if "random" in strength else [])]
-    return Report(values, [(f"{options.gen_subset}: {len(chosen)} clips, mean correlation over frames", header, rows)])
+    return Report(values, [(f"{options.gen_subset}: {len(chosen)} items, mean correlation over frames", header, rows)])
 
 
 def _paired(clips: Spectrograms, others: Spectrograms, options: argparse.Namespace) -> list[Any]:
@@ -156,8 +156,8 @@ def _paired(clips: Spectrograms, others: Spectrograms, options: argparse.Namespa
     for clip, name in enumerate(clips.names):
         if name not in clip_of or others.frames[clip_of[name]] != clips.frames[clip]:
             raise DatasetError(
-                f"--against {options.against} has no clip {name!r} of {clips.frames[clip]} frames in its split "
-                f"{options.gen_subset!r}, but the same clips and frames are needed (one rate and hop)."
+                f"--against {options.against} has no item {name!r} of {clips.frames[clip]} frames in its split "
+                f"{options.gen_subset!r}, but the same items and frames are needed (one rate and hop)."
             )
         functions.append(lambda _, number=clip_of[name]: others.read(number).astype(np.float64))
     return functions
@@ -180,7 +180,7 @@ def _correlations(
         for mean, state in zip(means, states, strict=True):
             mean.add(pearson(state[: len(described)], described), len(described))
     if not means[0].clips:
-        raise DatasetError("no clip has four positions or more, so no correlation can be measured.")
+        raise DatasetError("no item has four positions or more, so no correlation can be measured.")
     return np.stack([mean.value for mean in means])
 
 

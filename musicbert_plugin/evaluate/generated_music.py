@@ -27,9 +27,7 @@ def add_search_arguments(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("generation, with --path")
     group.add_argument("--beam", type=int, default=1, help="above 1: beam search instead of sampling")
     group.add_argument("--top-k", type=int, default=15, help="draw from the k most probable words (1: greedy)")
-    group.add_argument(
-        "--top-p", type=float, default=-1.0, help="of these, draw from the fewest that reach this probability"
-    )
+    group.add_argument("--top-p", type=float, default=-1.0, help="of these, from the fewest that reach this share")
     group.add_argument("--temperature", type=float, default=1.0)
     group.add_argument("--max-length", type=int, default=2560, help="words of a piece (default: 2560)")
     group.add_argument(

@@ -207,8 +207,8 @@ def evaluate(options: argparse.Namespace) -> Report:
     if not _foldable(strata, options.folds):
         most = int(np.unique(strata, return_counts=True)[1].max())
         raise OptionError(
-            f"--folds is {options.folds}, but no class in column {options.label!r} has more than {most} clips; "
-            "fewer folds or more clips are needed."
+            f"--folds is {options.folds}, but no class in column {options.label!r} has more than {most} items; "
+            "fewer folds or more items are needed."
         )
     fold = fold_of_groups(groups, strata, options.folds, options.seed)
 
@@ -268,7 +268,7 @@ def evaluate(options: argparse.Namespace) -> Report:
         for row in rows:
             row.insert(2, f"{values['ccc'][row[0]]:.3f}" if row[0] in values["ccc"] else "")
     title = (
-        f"{options.label}: {len(labels)} clips of {count} groups, {options.folds} folds; "
+        f"{options.label}: {len(labels)} items of {count} groups, {options.folds} folds; "
         f"gains in {GAINS[kind]} with 95 % intervals"
     )
     return Report(values, [(title, header, rows)])
@@ -309,7 +309,7 @@ def _labelled(
                 group = clips.labels[options.group][clip].strip() if options.group else ""
                 groups.append(f"{name} {clip}" if group.lower() in UNLABELLED else f"group {group}")
     if not cells:
-        raise DatasetError(f"{folder.path}: no clip has a label in column {options.label!r}.")
+        raise DatasetError(f"{folder.path}: no item has a label in column {options.label!r}.")
     if _kind(options) != "single":
         try:
             task = LabelTask(options.label, _kind(options), options.label).learn(cells)
@@ -321,15 +321,15 @@ def _labelled(
         labels, present = read_cells(task, cells, str(folder.path), names=names)
         whole = np.flatnonzero(present.all(axis=1))
         if not len(whole):
-            raise DatasetError(f"{folder.path}: no clip has all {task.size} numbers in column {options.label!r}.")
+            raise DatasetError(f"{folder.path}: no item has all {task.size} numbers in column {options.label!r}.")
         return [where[clip] for clip in whole], labels[whole], np.array(groups)[whole], list(task.classes)
     several = next((cell for cell in cells if SEPARATOR in cell), None)
     if several is not None:
         raise OptionError(
-            f"--label {options.label}: the cell {several!r} holds several labels; one class per clip is accepted, "
+            f"--label {options.label}: the cell {several!r} holds several labels; one class per item is accepted, "
             "tags with --multi, and numbers with --regression."
         )
     classes = sorted(set(cells))
     if len(classes) < 2:
-        raise DatasetError(f"{folder.path}: all labelled clips have the class {classes[0]!r} in {options.label!r}.")
+        raise DatasetError(f"{folder.path}: all labelled items have the class {classes[0]!r} in {options.label!r}.")
     return where, np.array([classes.index(cell) for cell in cells]), np.array(groups), classes

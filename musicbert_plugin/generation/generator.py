@@ -282,12 +282,12 @@ class ConditionalGenerator:
         return Piece(transpose(ids, -self.prompt.shift), scores, found.cut)
 
     def _best(self, prefix: Ids, pieces: list[Piece]) -> list[Piece]:
-        requested = self._classes(prefix, "choosing the best candidate")
-        return sorted(
-            pieces,
-            key=lambda piece: (agreement(requested, self.score(piece)), float(piece.scores.mean())),
-            reverse=True,
-        )
+        classes = self._classes(prefix, "choosing the best candidate")
+
+        def quality(piece: Piece) -> tuple[float, float]:
+            return agreement(classes, self.score(piece)), float(piece.scores.mean())
+
+        return sorted(pieces, key=quality, reverse=True)
 
     def _rules(self, prefixes: Sequence[Ids], search: Search) -> tuple[Any, Any]:
         """A grammar and its state before the first new word of each request; (None, None) if any word may follow."""

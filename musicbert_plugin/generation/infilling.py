@@ -481,8 +481,8 @@ def _returned(
         # An event beyond the end of its shortened bar moves to that end, unless another event is there.
         late = (position < old.starts[bar] + old.lengths[bar]) & (position >= old.starts[bar] + lengths[bar])
         if late.any():
-            new_ticks = np.where(late, _ticks(starts[bar] + lengths[bar], resolution), new_ticks)
-            new_ticks = np.maximum.accumulate(new_ticks)
+            bar_end = _ticks(starts[bar] + lengths[bar], resolution)
+            new_ticks = np.maximum.accumulate(np.where(late, bar_end, new_ticks))
             keep = np.append(new_ticks[1:] > new_ticks[:-1], True)
         return new_ticks[keep], [event[1] for event, kept in zip(events, keep.tolist(), strict=True) if kept]
 

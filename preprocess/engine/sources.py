@@ -150,7 +150,7 @@ class Folder:
                     waiting.append(name + "/")
 
     def path_of(self, name: str) -> str:
-        """Where a file lies."""
+        """The path of a file."""
         return f"{self.root}/{unescaped(name)}"
 
     def read(self, name: str, place: bytes, limit: int) -> bytes:
@@ -175,7 +175,7 @@ class Files:
                 yield Entry(name, 0)
 
     def path_of(self, name: str) -> str:
-        """Where a file lies."""
+        """The path of a file."""
         return os.path.join(self.base, unescaped(name))
 
     def read(self, name: str, place: bytes, limit: int) -> bytes:

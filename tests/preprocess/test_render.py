@@ -189,7 +189,7 @@ def test_every_piece_is_heard_with_every_program_and_the_tempi_lie_in_their_rang
 ) -> None:
     options = ("--programs", 0, "violin", 73, "--tempi", "80-160", "--clips", 3, "--seconds", 2)
     status, said = run(corpus(4), tmp_path / "out", *options)
-    assert status == 0 and "12 clips of 4 pieces" in said
+    assert status == 0 and "12 excerpts of 4 pieces" in said
     rows = labels(tmp_path / "out")
     for piece in {row["piece"] for row in rows}:
         mine = [row for row in rows if row["piece"] == piece]
