@@ -202,20 +202,20 @@ class AudioSpec:
     def _require_music(self, clips: list[Rows], name: str) -> None:
         """Raise :class:`RecordingError` for features, [T, F] each, that are too short, too long or silent."""
         for number, clip in enumerate(clips):
-            where = f"{name}, excerpt {number}" if len(clips) > 1 else name
+            label = f"{name}, excerpt {number}" if len(clips) > 1 else name
             seconds = len(clip) / self.frame_rate
             if seconds < self.min_seconds:
                 raise RecordingError(
                     "too short",
-                    f"{where}: {len(clip)} frames, which are {seconds:.2f} seconds at {self.frame_rate:.5g} frames per "
+                    f"{label}: {len(clip)} frames, which are {seconds:.2f} seconds at {self.frame_rate:.5g} frames per "
                     f"second (--frame-rate); --min-seconds accepts {self.min_seconds:g}.",
                 )
             if seconds > self.max_seconds:
                 raise RecordingError(
-                    "too long", f"{where}: {seconds:.0f} seconds; --max-seconds accepts {self.max_seconds:g}."
+                    "too long", f"{label}: {seconds:.0f} seconds; --max-seconds accepts {self.max_seconds:g}."
                 )
             if len(clip) > 1 and (clip == clip[0]).all():
-                raise RecordingError("silent", f"{where}: all {len(clip)} frames are equal.")
+                raise RecordingError("silent", f"{label}: all {len(clip)} frames are equal.")
 
     def _crop(self, clip: Rows) -> Rows:
         if not self.max_frames or len(clip) <= self.max_frames:
@@ -403,8 +403,8 @@ class ClipsWriter(SidecarWriter):
         several = len(sidecars["frames"]) > 1
         for number, frames in enumerate(sidecars["frames"]):
             clip = f"{name}#{number}" if several else name
-            where = [self._path(index), sidecars["bytes"]] if self._spec.on_the_fly else []
-            writer.writerow([clip, frames, *where, *labels])
+            recording = [self._path(index), sidecars["bytes"]] if self._spec.on_the_fly else []
+            writer.writerow([clip, frames, *recording, *labels])
         if split == "train":
             self._moments.add(sidecars["moments"])
         return sidecars["about"]

@@ -259,8 +259,8 @@ def _measure_labels(hub: MusiCoderHub, options: argparse.Namespace) -> Report:
     for task in hub.label_tasks:
         if options.head not in (None, task.name):
             continue
-        where = str(folder.path / options.gen_subset)
-        labels, present = read_cells(task, column_of(task, clips.labels, where), where, names=clips.names)
+        source = str(folder.path / options.gen_subset)
+        labels, present = read_cells(task, column_of(task, clips.labels, source), source, names=clips.names)
         labels = np.where(present, task.standardise(labels), 0.0)
         outputs = np.array([list(answer[task.name].values()) for answer in answers])
         outputs = task.standardise(outputs)

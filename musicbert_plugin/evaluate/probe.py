@@ -195,7 +195,7 @@ def evaluate(options: argparse.Namespace) -> Report:
     folder = SpectrogramFolder(options.data)
     hub = MusiCoderHub.from_pretrained(options.path)
     hub.check_front_end(folder)
-    where, labels, groups, classes = _labelled(folder, options)
+    items, labels, groups, classes = _labelled(folder, options)
     layers = options.layers if options.layers else list(range(len(hub.model.encoder.layers) + 1))
     if not all(0 <= layer <= len(hub.model.encoder.layers) for layer in layers):
         raise OptionError(f"--layers {layers}: 0 (the input) to {len(hub.model.encoder.layers)} is accepted.")
@@ -212,12 +212,12 @@ def evaluate(options: argparse.Namespace) -> Report:
         )
     fold = fold_of_groups(groups, strata, options.folds, options.seed)
 
-    vectors: dict[str, Any] = {"raw features": [clip_vector(clips.read(clip)) for clips, clip in where]}
+    vectors: dict[str, Any] = {"raw features": [clip_vector(clips.read(clip)) for clips, clip in items]}
     untrained = [hub.untrained(options.seed + number) for number in range(options.random_encoders)]
     encoders = {"layer": [hub], "random encoder, layer": untrained}
     for name, hubs in encoders.items():
         for number, encoder in enumerate(hubs):
-            for clips, clip in where:
+            for clips, clip in items:
                 states = encoder.extract_all_layers(clips.read(clip))
                 for layer in layers:
                     vectors.setdefault(f"{name} {layer}#{number}", []).append(clip_vector(states[layer]))
@@ -291,7 +291,7 @@ def _labelled(
     folder: SpectrogramFolder, options: argparse.Namespace
 ) -> tuple[list[tuple[Any, int]], NDArray[Any], NDArray[Any], list[str]]:
     """The labelled items of all splits (reader, number), their labels and groups, and the class names."""
-    where, cells, groups, names = [], [], [], []
+    items, cells, groups, names = [], [], [], []
     for name in ("train", "valid", "test"):
         if not (folder.path / f"{name}.clips.csv").is_file():
             continue
@@ -303,7 +303,7 @@ def _labelled(
         for clip in range(len(clips)):
             cell = clips.labels[options.label][clip].strip()
             if cell.lower() not in UNLABELLED and clips.frames[clip] > 0:
-                where.append((clips, clip))
+                items.append((clips, clip))
                 cells.append(cell)
                 names.append(clips.names[clip])
                 group = clips.labels[options.group][clip].strip() if options.group else ""
@@ -322,7 +322,7 @@ def _labelled(
         whole = np.flatnonzero(present.all(axis=1))
         if not len(whole):
             raise DatasetError(f"{folder.path}: no item has all {task.size} numbers in column {options.label!r}.")
-        return [where[clip] for clip in whole], labels[whole], np.array(groups)[whole], list(task.classes)
+        return [items[clip] for clip in whole], labels[whole], np.array(groups)[whole], list(task.classes)
     several = next((cell for cell in cells if SEPARATOR in cell), None)
     if several is not None:
         raise OptionError(
@@ -332,4 +332,4 @@ def _labelled(
     classes = sorted(set(cells))
     if len(classes) < 2:
         raise DatasetError(f"{folder.path}: all labelled items have the class {classes[0]!r} in {options.label!r}.")
-    return where, np.array([classes.index(cell) for cell in cells]), np.array(groups), classes
+    return items, np.array([classes.index(cell) for cell in cells]), np.array(groups), classes

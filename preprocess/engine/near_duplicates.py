@@ -214,8 +214,8 @@ def share(first: np.ndarray, second: np.ndarray) -> float:
         return 0.0
     values, counts = np.unique(first, return_counts=True)
     others, other_counts = np.unique(second, return_counts=True)
-    _, here, there = np.intersect1d(values, others, assume_unique=True, return_indices=True)
-    return int(np.minimum(counts[here], other_counts[there]).sum()) / max(len(first), len(second))
+    _, index, other_index = np.intersect1d(values, others, assume_unique=True, return_indices=True)
+    return int(np.minimum(counts[index], other_counts[other_index]).sum()) / max(len(first), len(second))
 
 
 class UnionFind:

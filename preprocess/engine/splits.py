@@ -183,11 +183,11 @@ def balance(split: np.ndarray, sizes: np.ndarray, fixed: np.ndarray, ratios: tup
         held = np.bincount(split, weights=shares, minlength=3)
         best, step = -1e-12, None
         for source, target in pairs:
-            here, there = (np.flatnonzero(free & (split == number)) for number in (source, target))
-            moves = shares[here] if (split == source).sum() > 1 else shares[:0]
+            sources, targets = (np.flatnonzero(free & (split == number)) for number in (source, target))
+            moves = shares[sources] if (split == source).sum() > 1 else shares[:0]
             exchanges = np.zeros((0, 0))
-            if source < target and len(here) * len(there) <= _EXCHANGES:
-                exchanges = shares[here][:, None] - shares[there]
+            if source < target and len(sources) * len(targets) <= _EXCHANGES:
+                exchanges = shares[sources][:, None] - shares[targets]
             for change in (moves, exchanges):
                 if not change.size:
                     continue
@@ -199,7 +199,7 @@ def balance(split: np.ndarray, sizes: np.ndarray, fixed: np.ndarray, ratios: tup
                 if gain.flat[lowest] < best:
                     best = float(gain.flat[lowest])
                     row, column = np.unravel_index(lowest, gain.shape) if gain.ndim == 2 else (lowest, None)
-                    step = [(here[row], target)] + ([] if column is None else [(there[column], source)])
+                    step = [(sources[row], target)] + ([] if column is None else [(targets[column], source)])
         if step is None:
             return split
         for group, side in step:
@@ -207,13 +207,7 @@ def balance(split: np.ndarray, sizes: np.ndarray, fixed: np.ndarray, ratios: tup
 
 
 def check_names(path: str, option: str, names: list[str], find: Callable[[str], int]) -> None:
-    """Refuse names that are not in the source.
-
-    Raises
-    ------
-    OptionError
-        A name is missing; the message has the first one and their number.
-    """
+    """Raise :class:`OptionError` if names are not in the source; the message has the first one and their number."""
     missing = [name for name in names if find(name) < 0]
     if missing:
         more = f" and {len(missing) - 1} more" if len(missing) > 1 else ""
