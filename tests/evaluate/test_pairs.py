@@ -111,7 +111,7 @@ def test_a_model_answers_the_conditions_of_a_split(
     status, values, _ = run(capsys, *arguments, "--max-length", 400, "--meter", "8/4")
     assert status == 0 and values["without_repairs"] == 1.0
     status, _, said = run(capsys, "--path", random_model(remi.dictionary_words()), data)
-    assert status == 2 and "another dictionary" in said
+    assert status == 2 and "different dictionaries" in said
 
 
 def test_references_come_from_the_split_where_lines_have_none(
@@ -131,7 +131,7 @@ def test_what_cannot_be_compared_is_refused_in_one_sentence(tmp_path: Path, caps
         ([], "--path"),
         (["--hyp", one], "--ref"),
         (["--hyp", one, "--ref", two], "has 2:"),
-        (["--hyp", empty, "--ref", empty], "no line"),
+        (["--hyp", empty, "--ref", empty], "is empty"),
         (["--hyp", one, "--ref", tmp_path / "nowhere.txt"], "nowhere.txt"),
         (["--path", "nowhere.pt"], "dataset folder"),
         (["--hyp", one, tmp_path / "nowhere"], "nowhere"),

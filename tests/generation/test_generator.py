@@ -307,7 +307,7 @@ def test_a_prompt_of_other_bars_than_the_meters_is_refused_where_no_word_tells_i
     for meter in (None, (3, 4), (6, 8)):
         assert read_prompt(tmp_path / "prompt.mid", "notes", meter).meter == (meter or (3, 4))
     assert len(read_prompt(tmp_path / "prompt.mid", "bar-tempo", (6, 4)).ids), "there the words tell it"
-    with pytest.raises(OptionError, match=r"prompt.mid has bars of 3/4, and not of 6/4"):
+    with pytest.raises(OptionError, match=r"prompt.mid has bars of 3/4, but meter is 6/4"):
         read_prompt(tmp_path / "prompt.mid", "notes", (6, 4))
 
 

@@ -163,7 +163,7 @@ def test_a_stripped_file_loads_in_fairseq_and_may_be_of_half_the_size(tmp_path):
 
 @pytest.mark.parametrize(
     ("config", "sentence"),
-    [([1], "an object of JSON is expected"), ({"n_head": "x"}, "gives x heads"), ({"n_head": -3}, "gives -3 heads")],
+    [([1], "a JSON object is expected"), ({"n_head": "x"}, "gives x heads"), ({"n_head": -3}, "gives -3 heads")],
 )
 def test_a_folder_whose_configuration_is_wrong_is_told_in_one_sentence(tmp_path, config, sentence):
     from musicbert_plugin.hub import MuseCocoHub
@@ -322,7 +322,7 @@ def test_a_prompt_of_words_and_new_bars_are_in_the_meter_that_is_asked_for(small
 def test_what_the_hub_cannot_do_is_told_in_one_sentence(small, tmp_path):
     from musicbert_plugin.hub import MuseCocoHub
 
-    with pytest.raises(OptionError, match="one string"):
+    with pytest.raises(OptionError, match="requests is a string"):
         small.generate("piano")
     with pytest.raises(OptionError, match="is not an attribute"):
         small.generate(["xylophone"])
