@@ -12,25 +12,17 @@ their own), and tasks, models and criterions of fairseq keep working as they did
 
 from __future__ import annotations
 
-import argparse
-import collections
-import contextlib
-import contextvars
 import copy
 import dataclasses
 import functools
 import inspect
 import logging
 import os
-import pickle
-import re
 import shutil
 import sys
 import types
-import typing
 import warnings
-import zipfile
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -41,14 +33,15 @@ import fairseq.options
 import fairseq.trainer
 import fairseq.utils
 import numpy
-import omegaconf
 import torch
 from fairseq.file_io import PathManager
 from omegaconf.errors import ConfigKeyError, ValidationError
 
-from musicbert_plugin.compat.checkpoint_configuration import BUILT, checked_configuration
+from musicbert_plugin.compat.checkpoint_configuration import BUILT
 from musicbert_plugin.compat.error_messages import one_sentence, report_hydra_job
-from musicbert_plugin.errors import CheckpointError, OptionError
+from musicbert_plugin.compat.newest_checkpoint import LAST_CHECKPOINT, is_whole, newest_whole_checkpoint
+from musicbert_plugin.compat.safe_loading import allow_checkpoint_types, load_safely, weights_alone_are_used
+from musicbert_plugin.errors import OptionError
 from musicbert_plugin.files import atomic_path
 
 logger = logging.getLogger(__name__)
@@ -131,134 +124,6 @@ def give_numpy_views() -> None:
 # Checkpoints
 
 
-def checkpoint_types() -> list[Any]:
-    """The types that a fairseq checkpoint may hold besides tensors; reading any of these runs no code.
-
-    * ``argparse.Namespace``: in every file whose model has no dataclass, and the whole ``args`` of older ones;
-    * omegaconf's containers, and the types their metadata name: files of 2021, whose ``cfg`` was pickled as it stood;
-    * numpy's scalar and its dtypes: a best metric or a meter that was a numpy number.
-    """
-    scalar = numpy.float64(0).__reduce__()[0]
-    return [
-        argparse.Namespace,
-        omegaconf.dictconfig.DictConfig,
-        omegaconf.listconfig.ListConfig,
-        omegaconf.base.ContainerMetadata,
-        omegaconf.base.Metadata,
-        *(
-            getattr(omegaconf.nodes, name)
-            for name in ("AnyNode", "StringNode", "IntegerNode", "FloatNode", "BooleanNode", "EnumNode")
-        ),
-        collections.OrderedDict,
-        collections.defaultdict,
-        list,
-        dict,
-        int,
-        float,
-        str,
-        bool,
-        tuple,
-        # typing.Any carries no name of its own that pickle would find on every Python
-        (typing.Any, "typing.Any"),
-        numpy.dtype,
-        *sorted({type(numpy.dtype(code)) for code in "?bBhHiIlLqQefd"}, key=repr),
-        # numpy 1 and numpy 2 have the same function in different modules
-        (scalar, "numpy.core.multiarray.scalar"),
-        (scalar, "numpy._core.multiarray.scalar"),
-    ]
-
-
-def allow_checkpoint_types() -> None:
-    """Extend torch's list of what a checkpoint may hold: all else is refused (``weights_only=True``).
-
-    The alternative, ``weights_only=False``, would run whatever a downloaded file asks for.
-    """
-    torch.serialization.add_safe_globals(checkpoint_types())
-
-
-OLDEST_TORCH = (2, 10)
-"""The first whose reader of weights cannot be made to write outside its memory by what it reads (CVE-2026-24747)."""
-
-
-def require_safe_torch(name: Any) -> None:
-    """Refuse to read a file of weights with a torch that the file could harm.
-
-    Raises
-    ------
-    CheckpointError
-    """
-    found = tuple(int(number) for number in re.findall(r"\d+", torch.__version__)[:2])
-    if found < OLDEST_TORCH:
-        oldest = ".".join(map(str, OLDEST_TORCH))
-        raise CheckpointError(
-            f"{name} is not loaded: torch {torch.__version__} can be harmed by what it loads (CVE-2026-24747); "
-            f"{oldest} or newer is needed, and bash scripts/setup.sh installs it."
-        )
-
-
-def load_safely(file: Any, *args: Any, required: Collection[str] = ("model",), **options: Any) -> Any:
-    """``torch.load`` of a fairseq checkpoint: weights only, always; what is refused is named together with the file.
-
-    ``weights_only`` is passed explicitly, since a default can be switched off by TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD.
-    ``required`` are the sections of the configuration that have to be there: more where fairseq builds from them.
-    Raises CheckpointError for a file that holds a type which is not allow-listed, is damaged, is something else, or
-    names what :func:`checked_configuration` refuses; and where torch itself is not safe.
-    """
-    name = getattr(file, "name", file)
-    require_safe_torch(name)
-    options["weights_only"] = True
-    try:
-        state = torch.load(file, *args, **options)
-    except pickle.UnpicklingError as error:
-        refused = re.search(r"GLOBAL ([\w.]+)", str(error))
-        if refused:
-            raise CheckpointError(
-                f"{name} asks for {refused[1]} while it is read, which no checkpoint of weights needs: "
-                "it is refused, because loading it could run code."
-            ) from error
-        raise CheckpointError(f"{name} cannot be read as a checkpoint of weights: {_reason(error)}.") from error
-    except (RuntimeError, EOFError, ValueError, KeyError, IndexError, AttributeError, TypeError) as error:
-        raise CheckpointError(f"{name} is damaged, or is not a checkpoint: {_reason(error)}.") from error
-    if not isinstance(state, dict) or "model" not in state:
-        raise CheckpointError(f'{name} is not a fairseq checkpoint: a dictionary with an entry "model" is expected.')
-    _add_history(state)
-    if _only_weights_are_used.get():
-        # fairseq rewrites the configuration of older files, and fails on one that it does not understand
-        state["args"] = state["cfg"] = None
-    else:
-        state["args"], state["cfg"] = checked_configuration(state, name, required)
-    return state
-
-
-def _add_history(state: dict[str, Any]) -> None:
-    """Give a file that holds weights and no history of a training the empty history that fairseq asks for."""
-    if not state.get("optimizer_history") and "best_loss" not in state:
-        names = {"criterion_name": "", "optimizer_name": "", "lr_scheduler_state": {}, "num_updates": 0}
-        state["optimizer_history"] = [names]
-    if "extra_state" not in state and "epoch" not in state:
-        state["extra_state"] = {"train_iterator": {"epoch": 1, "iterations_in_epoch": 0, "version": 2}}
-
-
-_only_weights_are_used: contextvars.ContextVar[bool] = contextvars.ContextVar("only_weights_are_used", default=False)
-"""True while a training reads the file that it goes on from: its model is built from the command line alone."""
-
-
-@contextlib.contextmanager
-def _weights_only_are_used() -> Iterator[None]:
-    token = _only_weights_are_used.set(True)
-    try:
-        yield
-    finally:
-        _only_weights_are_used.reset(token)
-
-
-def _reason(error: Exception) -> str:
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    found = re.search(r"WeightsUnpickler error: (.*)", str(error))
-    reason = found[1] if found else (lines[0] if lines else type(error).__name__)
-    return reason.strip().rstrip(".") or "it is no file of torch.save"
-
-
 def load_checkpoints_safely() -> None:
     """Let ``fairseq.checkpoint_utils``, which reads every checkpoint, load by :func:`load_safely`.
 
@@ -273,7 +138,7 @@ def load_checkpoints_safely() -> None:
 
         @functools.wraps(module.load_checkpoint_to_cpu)
         def load_weights(*args: Any, **options: Any) -> Any:
-            with _weights_only_are_used():
+            with weights_alone_are_used():
                 return module.load_checkpoint_to_cpu(*args, **options)
 
         trainer.checkpoint_utils = _View(module, load_checkpoint_to_cpu=load_weights)
@@ -316,98 +181,13 @@ def go_on_from_the_newest_whole_checkpoint() -> None:
             begins_with = None if cfg.finetune_from_model is None else Path(cfg.finetune_from_model)
             newest = newest_whole_checkpoint(last, suffix, begins_with) if not cfg.no_last_checkpoints else None
             if newest is not None and newest != last:
-                state = "missing" if not last.exists() else "older" if _is_whole(last) else "not complete"
+                state = "missing" if not last.exists() else "older" if is_whole(last) else "not complete"
                 logger.warning(f"{last} is {state}; this training goes on from {newest}.")
                 cfg = copy.copy(cfg)
                 # fairseq puts the suffix back, and takes a file to fine-tune only where there is none to go on from
                 cfg.restore_file = str(newest.with_name(newest.name.replace(f"{suffix}.pt", ".pt")))
                 cfg.finetune_from_model = None
         return original(cfg, trainer, **options)
-
-
-LAST_CHECKPOINT = "checkpoint_last.pt"
-
-
-def newest_whole_checkpoint(last: Path, suffix: str = "", begins_with: Path | None = None) -> Path | None:
-    """The checkpoint that a training in the folder of ``last`` goes on from.
-
-    Parameters
-    ----------
-    last : Path
-        ``checkpoint_last.pt`` with the suffix of the process, which may be missing or cut off.
-    suffix : str
-        What the names of this process's files carry before ``.pt``.
-    begins_with : Path, optional
-        The file that a training which has no checkpoint yet is fine-tuned from.
-
-    Returns
-    -------
-    Path or None
-        None where the folder has no checkpoint to go on from: the training begins anew.
-
-    Raises
-    ------
-    CheckpointError
-        If ``last`` is cut off and there is no other.
-    """
-    exists, whole = last.is_file(), _is_whole(last)
-    written = last.stat().st_mtime_ns if exists and whole else -1
-    others = [
-        path
-        for path in last.parent.glob(f"checkpoint*{suffix}.pt")
-        if path != last and path.stat().st_mtime_ns > written and _is_whole(path)
-    ]
-    if not exists:
-        others = [path for path in others if _is_of_this_training(path, begins_with)]
-    candidates = [last, *others] if exists and whole else others
-    if not candidates:
-        if not exists:
-            return None
-        raise CheckpointError(
-            f"{last} is not complete and {last.parent} has no other checkpoint to go on from: remove it to begin anew, "
-            "or name another file with --restore-file."
-        )
-    return max(candidates, key=lambda path: (_updates(path) if len(candidates) > 1 else 0, path.stat().st_mtime_ns))
-
-
-def _is_of_this_training(path: Path, begins_with: Path | None) -> bool:
-    """Whether a checkpoint in a folder without ``checkpoint_last.pt`` is one that a killed training has left there.
-
-    It holds the state of an optimizer; and where the training is to be fine-tuned from a file, which may lie in the
-    same folder, its name has a number, as those have that a training writes by the way.
-    """
-    if begins_with is not None and not re.match(r"checkpoint_?\d", path.name):
-        return False
-    try:
-        return bool(_read_weights(path).get("last_optimizer_state"))
-    except CheckpointError:
-        return False
-
-
-def _is_whole(path: Path) -> bool:
-    """Whether a file is a complete zip archive, as the files of torch.save are, or else can be read."""
-    try:
-        if zipfile.is_zipfile(path):
-            with zipfile.ZipFile(path) as archive:
-                return any(name.endswith("data.pkl") for name in archive.namelist())
-        _read_weights(path)
-    except (OSError, zipfile.BadZipFile, CheckpointError):
-        return False
-    return True
-
-
-def _updates(path: Path) -> int:
-    """The number of updates that a checkpoint was written after; -1 if it does not say."""
-    try:
-        return int(_read_weights(path)["optimizer_history"][-1]["num_updates"])
-    except (CheckpointError, KeyError, IndexError, TypeError, ValueError):
-        return -1
-
-
-def _read_weights(path: Path) -> dict[str, Any]:
-    """A checkpoint that nothing is built from, mapped into memory where its format allows it."""
-    with _weights_only_are_used():
-        return load_safely(str(path), map_location="cpu", **({"mmap": True} if zipfile.is_zipfile(path) else {}))
 
 
 # ---------------------------------------------------------------------------------------------------------------------

@@ -17,7 +17,7 @@ from safetensors import SafetensorError
 from torch import Tensor
 
 from musicbert_plugin.compat.checkpoint_configuration import BUILT
-from musicbert_plugin.compat.fairseq import load_safely
+from musicbert_plugin.compat.safe_loading import load_safely
 from musicbert_plugin.errors import CheckpointError, OptionError
 from musicbert_plugin.files import atomic_path
 
