@@ -1,12 +1,12 @@
-"""Masks for a sample of 1,000 notes: milliseconds, against the law of the original stated anew.
+"""Masks for a sample of 1,000 notes: milliseconds, against a restatement of the original.
 
 ``python -m benchmarks.masking [--notes 1000] [--rounds 7]``
 
-*ours*      one draw of source and target, with the random generator of the sample made anew (as in training), per
-strategy *original*  the same law as microsoft/muzic draws it, with fewer words: a table of (256 x 256 + 1,237) x 8
-uniform numbers,
-            of which every note looks up its bar's and instrument's row, and a draw of a word for every token.  It is
-            drawn twice, once for the source and once for the target
+*ours*      One draw of source and target per strategy, with the random generator of the sample made anew, as in
+            training.
+*original*  The same distribution, drawn as microsoft/muzic draws it: a table of (256 x 256 + 1,237) x 8 uniform
+            numbers, in which every note looks up the row of its bar and instrument, and a random word for every
+            token.  It is drawn twice, once for the source and once for the target.
 
 The sample has 30 bars of four instruments.  Both are timed in turn, in CPU time; printed are the best and the median
 round.

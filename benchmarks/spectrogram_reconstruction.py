@@ -1,19 +1,19 @@
 """What a small model of spectrograms learns on a CPU: ``python -m benchmarks.spectrogram_reconstruction WHAT ...``.
 
-``short FOLDER`` ``musicoder_tiny`` on a folder of recordings, whole files held out: frame masking only, spans of 2 to
-7 frames, batches
-    of 8 x 200 frames, 400 updates, measured on spans of 2 to 6; and the default mix of maskings beside it.
+``short FOLDER``
+    ``musicoder_tiny`` on a folder of recordings, whole files held out: frame masking only, spans of 2 to 7 frames,
+    batches of 8 x 200 frames, 400 updates, measured on spans of 2 to 6; and the default mix of maskings beside it.
 ``overfit FOLDER``
     200 updates on the first 200 frames of one recording, with fresh masks, measured on other masks of the same frames.
 ``long FOLDER``
     Spans of 10 to 43 frames, ``--updates`` updates; measured on spans of 10, 20 and 43 frames, with the learning curve.
     ``--predict correction`` lets the model correct the interpolation instead of predicting values; ``--also`` names
-    further recordings to train on, so that the few minutes of FOLDER are not learnt by heart.
+    further recordings to train on, so that the few minutes of FOLDER are not memorised.
 ``loader FOLDER``
     Wall time spent waiting for the loader over the wall time of 100 steps, after 20 that are not counted; stored
     features, one loader process.
 
-Errors are squared, in variances of a channel over the training data, on cells that no one sees; beside the model
+Errors are squared, in variances of a channel over the training data, on hidden cells; beside the model
 stand the mean of the clip and straight lines across the gaps on the same cells.  ``--held-out`` names the files that
 are held out by the beginnings of their names; the default is for the clips this was developed with.  Everything runs
 through the commands that a user types, in ``--work``; one line of JSON on stdout.
