@@ -40,9 +40,15 @@ from benchmarks.environment import environment
 
 ROOT = Path(__file__).resolve().parent.parent
 HELD_OUT = (
-    "synctb_chopin_", "sonicpi_arovane_", "essentia_flamenco", "librosa_brahms", "demucs_test",
-    "audiocraft_electro_1", "encodec_test48k", "sonicpi_loop_tabla",
-)  # fmt: skip
+    "synctb_chopin_",
+    "sonicpi_arovane_",
+    "essentia_flamenco",
+    "librosa_brahms",
+    "demucs_test",
+    "audiocraft_electro_1",
+    "encodec_test48k",
+    "sonicpi_loop_tabla",
+)
 RECIPE = (
     "--task spectrogram_reconstruction --criterion spectrogram_reconstruction --arch musicoder_tiny --optimizer adam "
     "--weight-decay 0.01 --clip-norm 1.0 --lr-scheduler polynomial_decay --warmup-updates 50 --max-frames 200 "

@@ -1,9 +1,9 @@
 """Decoding: audio files to one channel of samples at a wanted rate, whole or in part.
 
 libsndfile (by ``soundfile``) reads wav, flac, ogg, mp3, aiff, au and caf; m4a and aac need a conversion first.
-Channels are averaged, and soxr changes the rate with its VHQ recipe (linear phase, 28 bits), which computes in float64:
-of HQ, which computes in float32, the last bits of a sample depend on where its block of samples began, and a logarithm
-shows them in quiet bands (up to 1e-3 in ln units).
+Channels are averaged, and soxr changes the rate with its VHQ recipe (linear phase, 28 bits), which computes in float64.
+With HQ, which computes in float32, the last bits of a sample depend on where its block of samples begins; the logarithm
+of quiet bands shows that (up to 1e-3 in ln units).
 
 Samples are float32, full scale is -1 to 1, and sample k lies at k / rate seconds, so that the first of a file stays the
 first.  A file of S samples at rate r gives round(S * rate / r) samples at ``rate``.
@@ -16,11 +16,10 @@ reservoir), and without those the first tenths of a second after a seek would be
 in its synthesis still differs by up to 6e-8 of full scale with the start).  An ogg file is always
 decoded from its beginning: libsndfile's seeking in it is off by up to a window now and then (libsndfile issue 885).
 
-The length in a head is not relied on: a file is read to where its sound ends, or to ``stop``, see
-``heads``.  Nothing here changes the process: any number of threads may decode at once.  libmpg123, inside libsndfile,
-comments on damaged mp3 files on file descriptor 2 and cannot be asked not to.  Turning that descriptor away would take
-the messages of all other threads with it, so only the builders' worker processes do it, once and for good, see
-``preprocess.engine.workers``.
+The length in a header is not relied on: a file is read to where its sound ends, or to ``stop`` (see ``file_headers``).
+Any number of threads may decode at once.  libmpg123, inside libsndfile, writes comments on damaged mp3 files to file
+descriptor 2 and has no switch for it.  Redirecting that descriptor would lose the messages of all other threads, so
+only the builders' worker processes do it, once, before they start (see ``preprocess.engine.workers``).
 """
 
 from __future__ import annotations
@@ -38,7 +37,7 @@ import soundfile
 import soxr
 from numpy.typing import NDArray
 
-from musicbert_plugin.audio.heads import View, endless
+from musicbert_plugin.audio.file_headers import View, endless
 from musicbert_plugin.errors import RecordingError
 
 SUFFIXES = (".wav", ".flac", ".ogg", ".oga", ".mp3", ".aif", ".aiff", ".au", ".caf")
@@ -54,7 +53,7 @@ _BLOCK = 1 << 18  # samples that are decoded at a time: the channels of a long f
 
 @dataclass(frozen=True)
 class Recording:
-    """The head of an audio file.
+    """The header of an audio file.
 
     Attributes
     ----------
@@ -62,7 +61,7 @@ class Recording:
         Hz.
     channels : int
     samples : int
-        Of each channel, as the head says, which may be anything; :func:`decode` finds what there is.
+        Of each channel, as the header says, which may be anything; :func:`decode` finds what there is.
     """
 
     sample_rate: int
@@ -105,7 +104,7 @@ class _Sequential(soundfile.SoundFile):
 
 
 def _open(source: str | Path | bytes, name: str) -> soundfile.SoundFile:
-    """The file as its head describes it; see :func:`_open_endless`."""
+    """The file as its header describes it; see :func:`_open_endless`."""
     if not isinstance(source, bytes) and not Path(source).exists():
         where = "" if name == str(source) else f" ({name})"
         raise RecordingError("undecodable", f"{source}{where}: there is no such file.")
@@ -117,7 +116,7 @@ def _open(source: str | Path | bytes, name: str) -> soundfile.SoundFile:
         # as bytes, since soundfile refuses names that are no UTF-8
         return _Sequential(str(source) if os.name == "nt" else os.fsencode(source))
     except _FAILURES as error:
-        file = _open_endless(source)  # some heads are so wrong that they are refused
+        file = _open_endless(source)  # some headers are so wrong that they are refused
         if file is not None:
             return file
         what = str(getattr(error, "error_string", error)).strip().rstrip(".")
@@ -129,7 +128,7 @@ def _open(source: str | Path | bytes, name: str) -> soundfile.SoundFile:
 
 
 class _Endless(_Sequential):
-    """A file whose head does not end it before its sound does."""
+    """A file whose header does not end it before its sound does."""
 
     def __init__(self, view: View) -> None:
         self._view = view
@@ -142,7 +141,7 @@ class _Endless(_Sequential):
 
 
 def _open_endless(source: str | Path | bytes) -> soundfile.SoundFile | None:
-    """The file with a head that does not end it before its sound does, or None where its own head does not."""
+    """The file with a header that does not end it before its sound does, or None where its own header does not."""
     file: Any = None
     try:
         file = io.BytesIO(source) if isinstance(source, bytes) else open(source, "rb", buffering=1 << 16)
@@ -205,7 +204,7 @@ def _read_mono(file: Any, start: int, stop: int | None, name: str) -> NDArray[np
 
 
 def _read_beyond(file: Any, start: int, stop: int | None) -> NDArray[np.float32]:
-    """Samples [start, stop) after those that the head counts, up to the first that cannot be decoded."""
+    """Samples [start, stop) after those that the header counts, up to the first that cannot be decoded."""
     blocks = [np.zeros(0, np.float32)]
     with contextlib.suppress(*_FAILURES):
         position = file.seek(start)
@@ -267,14 +266,14 @@ def decode(
             first, begin = period * step_in, period * step_out
             last = None if stop is None else (-(-stop // step_out) + margin) * step_in
         stated = file.frames
-        # an mp3's head also says where its sound begins, so that a wrong one matters everywhere
+        # an mp3's header also says where its sound begins, so that a wrong one matters everywhere
         doubtful = last is None or last > stated or stated > _UNKNOWN or _is_mpeg(file)
         whole = _open_endless(source) if doubtful else None
         if whole is not None:
             opened.enter_context(whole)
         if whole is None or file.format != "FLAC" or stated > _UNKNOWN:
             samples = _read_mono(whole or file, first, last, name)
-        else:  # not further than the head says, since the tags after some FLAC files are not sound
+        else:  # not further than the header says, since the tags after some FLAC files are not sound
             samples = _read_mono(file, first, stated, name) if first < stated else np.zeros(0, np.float32)
             if len(samples) == max(stated - first, 0):
                 samples = np.concatenate((samples, _read_beyond(whole, max(first, stated), last)))

@@ -167,6 +167,8 @@ def _is_ours(cls: type) -> bool:
 def _check_section(section: str, value: Any, path: object, required: bool) -> None:
     if value is None and not required:
         return
+    if value is None:
+        raise CheckpointError(f"{path} has no cfg.{section}, so it does not say which {section} it holds.")
     if not isinstance(value, dict | argparse.Namespace):
         raise CheckpointError(f"{path} has {_type(value)} as cfg.{section}, but a mapping is expected.")
     options = value if isinstance(value, dict) else vars(value)

@@ -11,25 +11,17 @@ working.
 
 from __future__ import annotations
 
-import argparse
-import collections
-import contextlib
-import contextvars
 import copy
 import dataclasses
 import functools
 import inspect
 import logging
 import os
-import pickle
-import re
 import shutil
 import sys
 import types
-import typing
 import warnings
-import zipfile
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -40,14 +32,15 @@ import fairseq.options
 import fairseq.trainer
 import fairseq.utils
 import numpy
-import omegaconf
 import torch
 from fairseq.file_io import PathManager
 from omegaconf.errors import ConfigKeyError, ValidationError
 
-from musicbert_plugin.compat.checkpoint_configuration import BUILT, checked_configuration
+from musicbert_plugin.compat.checkpoint_configuration import BUILT
 from musicbert_plugin.compat.error_messages import one_sentence, report_hydra_job
-from musicbert_plugin.errors import CheckpointError, OptionError
+from musicbert_plugin.compat.newest_checkpoint import LAST_CHECKPOINT, is_whole, newest_whole_checkpoint
+from musicbert_plugin.compat.safe_loading import allow_checkpoint_types, load_safely, weights_alone_are_used
+from musicbert_plugin.errors import OptionError
 from musicbert_plugin.files import atomic_path
 
 logger = logging.getLogger(__name__)
@@ -130,133 +123,6 @@ def give_numpy_views() -> None:
 # Checkpoints
 
 
-def checkpoint_types() -> list[Any]:
-    """The types that a fairseq checkpoint may hold besides tensors; unpickling them runs no code.
-
-    * ``argparse.Namespace``: in every file whose model has no dataclass, and as ``args`` of older files;
-    * omegaconf's containers, and the types in their metadata: in files of 2021, whose ``cfg`` was pickled unconverted;
-    * numpy's scalar and its dtypes: for best metrics and meters that are numpy numbers.
-    """
-    scalar = numpy.float64(0).__reduce__()[0]
-    return [
-        argparse.Namespace,
-        omegaconf.dictconfig.DictConfig,
-        omegaconf.listconfig.ListConfig,
-        omegaconf.base.ContainerMetadata,
-        omegaconf.base.Metadata,
-        *(
-            getattr(omegaconf.nodes, name)
-            for name in ("AnyNode", "StringNode", "IntegerNode", "FloatNode", "BooleanNode", "EnumNode")
-        ),
-        collections.OrderedDict,
-        collections.defaultdict,
-        list,
-        dict,
-        int,
-        float,
-        str,
-        bool,
-        tuple,
-        # pickle does not find typing.Any by its own name on every Python version
-        (typing.Any, "typing.Any"),
-        numpy.dtype,
-        *sorted({type(numpy.dtype(code)) for code in "?bBhHiIlLqQefd"}, key=repr),
-        # numpy 1 and numpy 2 have the same function in different modules
-        (scalar, "numpy.core.multiarray.scalar"),
-        (scalar, "numpy._core.multiarray.scalar"),
-    ]
-
-
-def allow_checkpoint_types() -> None:
-    """Extend torch's list of the types that a checkpoint may hold; all others are refused (``weights_only=True``).
-
-    ``weights_only=False`` would run code in a downloaded file.
-    """
-    torch.serialization.add_safe_globals(checkpoint_types())
-
-
-OLDEST_TORCH = (2, 10)
-"""The first version without CVE-2026-24747, by which a file of weights can corrupt memory while it is read."""
-
-
-def require_safe_torch(name: Any) -> None:
-    """Raise :class:`CheckpointError` if torch is older than :data:`OLDEST_TORCH`."""
-    found = tuple(int(number) for number in re.findall(r"\d+", torch.__version__)[:2])
-    if found < OLDEST_TORCH:
-        oldest = ".".join(map(str, OLDEST_TORCH))
-        raise CheckpointError(
-            f"{name} is not loaded: torch {torch.__version__} cannot load files safely (CVE-2026-24747); {oldest} or "
-            "newer is needed, and bash scripts/setup.sh installs it."
-        )
-
-
-def load_safely(file: Any, *args: Any, required: Collection[str] = ("model",), **options: Any) -> Any:
-    """Load a fairseq checkpoint with ``torch.load`` and ``weights_only=True``.
-
-    ``weights_only`` is passed explicitly, since TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD changes the default.  ``required`` is
-    passed to :func:`checked_configuration`.
-
-    Raises
-    ------
-    CheckpointError
-        The file holds a type that is not allow-listed, is damaged or not a checkpoint, or is refused by
-        :func:`checked_configuration`; or torch is not safe.
-    """
-    name = getattr(file, "name", file)
-    require_safe_torch(name)
-    options["weights_only"] = True
-    try:
-        state = torch.load(file, *args, **options)
-    except pickle.UnpicklingError as error:
-        refused = re.search(r"GLOBAL ([\w.]+)", str(error))
-        if refused:
-            raise CheckpointError(
-                f"{name} contains {refused[1]}, which no checkpoint of weights needs: it is refused, because loading "
-                "it could run code."
-            ) from error
-        raise CheckpointError(f"{name} cannot be read as a checkpoint of weights: {_reason(error)}.") from error
-    except (RuntimeError, EOFError, ValueError, KeyError, IndexError, AttributeError, TypeError) as error:
-        raise CheckpointError(f"{name} is damaged, or is not a checkpoint: {_reason(error)}.") from error
-    if not isinstance(state, dict) or "model" not in state:
-        raise CheckpointError(f'{name} is not a fairseq checkpoint: a dictionary with an entry "model" is expected.')
-    _add_history(state)
-    if _only_weights_are_used.get():
-        # fairseq converts the configuration of older files, and fails on an unknown one
-        state["args"] = state["cfg"] = None
-    else:
-        state["args"], state["cfg"] = checked_configuration(state, name, required)
-    return state
-
-
-def _add_history(state: dict[str, Any]) -> None:
-    """Add the empty training history that fairseq requires to a file that holds weights only."""
-    if not state.get("optimizer_history") and "best_loss" not in state:
-        names = {"criterion_name": "", "optimizer_name": "", "lr_scheduler_state": {}, "num_updates": 0}
-        state["optimizer_history"] = [names]
-    if "extra_state" not in state and "epoch" not in state:
-        state["extra_state"] = {"train_iterator": {"epoch": 1, "iterations_in_epoch": 0, "version": 2}}
-
-
-_only_weights_are_used: contextvars.ContextVar[bool] = contextvars.ContextVar("only_weights_are_used", default=False)
-"""True while a training reads the checkpoint to resume from, since its model is built from the command line."""
-
-
-@contextlib.contextmanager
-def _weights_only_are_used() -> Iterator[None]:
-    token = _only_weights_are_used.set(True)
-    try:
-        yield
-    finally:
-        _only_weights_are_used.reset(token)
-
-
-def _reason(error: Exception) -> str:
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    found = re.search(r"WeightsUnpickler error: (.*)", str(error))
-    reason = found[1] if found else (lines[0] if lines else type(error).__name__)
-    return reason.strip().rstrip(".") or "it is not a file of torch.save"
-
-
 def load_checkpoints_safely() -> None:
     """Make ``fairseq.checkpoint_utils``, which reads every checkpoint, use :func:`load_safely`.
 
@@ -271,7 +137,7 @@ def load_checkpoints_safely() -> None:
 
         @functools.wraps(module.load_checkpoint_to_cpu)
         def load_weights(*args: Any, **options: Any) -> Any:
-            with _weights_only_are_used():
+            with weights_alone_are_used():
                 return module.load_checkpoint_to_cpu(*args, **options)
 
         trainer.checkpoint_utils = _View(module, load_checkpoint_to_cpu=load_weights)
@@ -315,98 +181,13 @@ def resume_from_newest_complete_checkpoint() -> None:
             begins_with = None if cfg.finetune_from_model is None else Path(cfg.finetune_from_model)
             newest = newest_whole_checkpoint(last, suffix, begins_with) if not cfg.no_last_checkpoints else None
             if newest is not None and newest != last:
-                state = "missing" if not last.exists() else "older" if _is_whole(last) else "not complete"
+                state = "missing" if not last.exists() else "older" if is_whole(last) else "not complete"
                 logger.warning(f"{last} is {state}; this training goes on from {newest}.")
                 cfg = copy.copy(cfg)
                 # fairseq adds the suffix again, and must not start from the file to fine-tune
                 cfg.restore_file = str(newest.with_name(newest.name.replace(f"{suffix}.pt", ".pt")))
                 cfg.finetune_from_model = None
         return original(cfg, trainer, **options)
-
-
-LAST_CHECKPOINT = "checkpoint_last.pt"
-
-
-def newest_whole_checkpoint(last: Path, suffix: str = "", begins_with: Path | None = None) -> Path | None:
-    """The checkpoint from which a training in the folder of ``last`` is resumed.
-
-    Parameters
-    ----------
-    last : Path
-        ``checkpoint_last.pt`` with the suffix of the process, which may be missing or truncated.
-    suffix : str
-        The suffix of this process's files before ``.pt``.
-    begins_with : Path, optional
-        The file to fine-tune, from which a training without a checkpoint starts.
-
-    Returns
-    -------
-    Path or None
-        None if the folder has no checkpoint, so that the training starts from the beginning.
-
-    Raises
-    ------
-    CheckpointError
-        ``last`` is truncated, and there is no other checkpoint.
-    """
-    exists, whole = last.is_file(), _is_whole(last)
-    written = last.stat().st_mtime_ns if exists and whole else -1
-    others = [
-        path
-        for path in last.parent.glob(f"checkpoint*{suffix}.pt")
-        if path != last and path.stat().st_mtime_ns > written and _is_whole(path)
-    ]
-    if not exists:
-        others = [path for path in others if _is_of_this_training(path, begins_with)]
-    candidates = [last, *others] if exists and whole else others
-    if not candidates:
-        if not exists:
-            return None
-        raise CheckpointError(
-            f"{last} is not complete and {last.parent} has no other checkpoint to resume from: remove it to start "
-            "again, or name another file with --restore-file."
-        )
-    return max(candidates, key=lambda path: (_updates(path) if len(candidates) > 1 else 0, path.stat().st_mtime_ns))
-
-
-def _is_of_this_training(path: Path, begins_with: Path | None) -> bool:
-    """Whether a checkpoint in a folder without ``checkpoint_last.pt`` is from a killed training.
-
-    Such a checkpoint has the state of an optimizer.  If there is a file to fine-tune, which may be in the same folder,
-    the name must also have a number, like the names of intermediate checkpoints.
-    """
-    if begins_with is not None and not re.match(r"checkpoint_?\d", path.name):
-        return False
-    try:
-        return bool(_read_weights(path).get("last_optimizer_state"))
-    except CheckpointError:
-        return False
-
-
-def _is_whole(path: Path) -> bool:
-    """Whether a file is a complete zip archive of torch.save, or an older file that can be read."""
-    try:
-        if zipfile.is_zipfile(path):
-            with zipfile.ZipFile(path) as archive:
-                return any(name.endswith("data.pkl") for name in archive.namelist())
-        _read_weights(path)
-    except (OSError, zipfile.BadZipFile, CheckpointError):
-        return False
-    return True
-
-
-def _updates(path: Path) -> int:
-    """The number of updates of a checkpoint; -1 if it is unknown."""
-    try:
-        return int(_read_weights(path)["optimizer_history"][-1]["num_updates"])
-    except (CheckpointError, KeyError, IndexError, TypeError, ValueError):
-        return -1
-
-
-def _read_weights(path: Path) -> dict[str, Any]:
-    """Read a checkpoint without its configuration, mapped into memory if its format allows."""
-    with _weights_only_are_used():
-        return load_safely(str(path), map_location="cpu", **({"mmap": True} if zipfile.is_zipfile(path) else {}))
 
 
 # ---------------------------------------------------------------------------------------------------------------------

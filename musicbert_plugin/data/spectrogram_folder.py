@@ -180,8 +180,11 @@ def _unchanged(path: Path, rows: list[list[str]]) -> NDArray[np.int64]:
         )
     logger.warning(
         "%s: %d of %d recordings are gone or have changed since the dataset was built, and are left out: %s",
-        shown(str(path)), len(lost), len(rows), named,
-    )  # fmt: skip
+        shown(str(path)),
+        len(lost),
+        len(rows),
+        named,
+    )
     return np.delete(np.arange(len(rows)), lost)
 
 

@@ -189,8 +189,10 @@ def _measure_reconstruction(hub: MusiCoderHub, options: argparse.Namespace) -> R
         if len(chosen) < options.reconstruct:
             logger.warning(
                 "--reconstruct %d: the split has %d windows, so %d examples were written",
-                options.reconstruct, len(dataset), len(chosen),
-            )  # fmt: skip
+                options.reconstruct,
+                len(dataset),
+                len(chosen),
+            )
         for number, window in enumerate(chosen.tolist()):
             sample = dataset.collater([dataset[window]])
             clip, start, _ = dataset.windows.span(window)

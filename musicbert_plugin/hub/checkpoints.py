@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import zipfile
 from argparse import Namespace
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -16,8 +16,7 @@ from omegaconf import MISSING, DictConfig, OmegaConf
 from safetensors import SafetensorError
 from torch import Tensor
 
-from musicbert_plugin.compat.checkpoint_configuration import BUILT
-from musicbert_plugin.compat.fairseq import load_safely
+from musicbert_plugin.compat.safe_loading import load_safely
 from musicbert_plugin.errors import CheckpointError, OptionError
 from musicbert_plugin.files import atomic_path
 
@@ -127,7 +126,7 @@ def strip_checkpoint(source: str | Path, target: str | Path, dtype: torch.dtype 
     CheckpointError
         The source is not a checkpoint.
     """
-    state = load_mapped(source, BUILT)
+    state = load_mapped(source)
     weights = {
         name: value.to(dtype) if dtype is not None and value.is_floating_point() else value
         for name, value in state["model"].items()
@@ -154,7 +153,7 @@ def export_head(source: str | Path, target: str | Path, head: str) -> None:
     OptionError
         The source has no such head, or the target cannot be written.
     """
-    state = load_mapped(source, BUILT)
+    state = load_mapped(source)
     tasks = (state.get("task_state") or {}).get("label_tasks") or []
     if not tasks:
         raise CheckpointError(f"{source} has no heads for labels; a checkpoint of audio_multitask is expected.")
@@ -189,14 +188,8 @@ def _save_stripped(state: dict[str, Any], weights: dict[str, Tensor], target: st
         torch.save(kept, unfinished)
 
 
-def load_mapped(path: str | Path, required: Collection[str] = ("model",)) -> dict[str, Any]:
+def load_mapped(path: str | Path) -> dict[str, Any]:
     """Load a fairseq checkpoint; if its format allows, tensors stay in the file until they are used.
-
-    Parameters
-    ----------
-    path : path
-    required : collection of str
-        Required sections of its configuration, see :func:`compat.checkpoint_configuration.checked_configuration`.
 
     Raises
     ------
@@ -206,4 +199,4 @@ def load_mapped(path: str | Path, required: Collection[str] = ("model",)) -> dic
     if not Path(path).is_file():
         raise CheckpointError(f"{path} is not a file; the path of one checkpoint (.pt) is expected.")
     mapped = zipfile.is_zipfile(path)
-    return load_safely(str(path), map_location="cpu", required=required, **({"mmap": True} if mapped else {}))
+    return load_safely(str(path), map_location="cpu", **({"mmap": True} if mapped else {}))

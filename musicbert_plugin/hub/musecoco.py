@@ -25,7 +25,7 @@ from torch import Tensor
 
 from musicbert_plugin.codecs import remi
 from musicbert_plugin.codecs.score import Score
-from musicbert_plugin.compat.fairseq import require_safe_torch
+from musicbert_plugin.compat.safe_loading import load_weights
 from musicbert_plugin.data.dataset_folder import read_dictionary
 from musicbert_plugin.errors import CheckpointError, OptionError
 from musicbert_plugin.files import atomic_path
@@ -272,11 +272,7 @@ def _folder_weights(path: Path) -> dict[str, Tensor]:
     file = path / "pytorch_model.bin"
     if not file.is_file():
         raise CheckpointError(f"{path} has neither model.safetensors nor pytorch_model.bin.")
-    require_safe_torch(file)
-    try:
-        return torch.load(file, map_location="cpu", weights_only=True)
-    except Exception as error:
-        raise CheckpointError(f"{file} is not a file of weights: {' '.join(str(error).split())[:200]}.") from error
+    return load_weights(file, map_location="cpu")
 
 
 def _dictionary(folder: Path, path: Path, weights: dict[str, Tensor]) -> tuple[str, ...]:

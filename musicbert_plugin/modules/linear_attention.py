@@ -61,29 +61,29 @@ def feature_map(x: Tensor, *, out: Tensor | None = None, low: Tensor | None = No
     return torch.clamp(x, min=0, out=out).add_(low)
 
 
-def linear_attention(q_BLHK: Tensor, k_BLHK: Tensor, v_BLHK: Tensor, exists_BL: Tensor | None = None) -> Tensor:
+def linear_attention(q_BLHK: Tensor, k_BLHK: Tensor, v_BLHK: Tensor, padding_mask_BL: Tensor | None = None) -> Tensor:
     """The parallel form, differentiable once.
 
     Parameters
     ----------
     q_BLHK, k_BLHK, v_BLHK : Tensor
         Of any floating type.
-    exists_BL : bool Tensor, optional
-        False for padding: padded keys are ignored.
+    padding_mask_BL : bool Tensor, optional
+        True for padding: padded keys are ignored.
 
     Returns
     -------
     Tensor [B, L, H, K], of the type of ``v_BLHK``
     """
-    return _LinearAttention.apply(q_BLHK, k_BLHK, v_BLHK, exists_BL)
+    return _LinearAttention.apply(q_BLHK, k_BLHK, v_BLHK, padding_mask_BL)
 
 
 def linear_attention_with_state(
-    q_BLHK: Tensor, k_BLHK: Tensor, v_BLHK: Tensor, exists_BL: Tensor | None = None
+    q_BLHK: Tensor, k_BLHK: Tensor, v_BLHK: Tensor, padding_mask_BL: Tensor | None = None
 ) -> tuple[Tensor, Tensor]:
     """The parallel form, and the state after each row's last unpadded position, [B, H, K, W]; without gradients."""
     with torch.no_grad(), torch.autocast(q_BLHK.device.type, enabled=False):
-        return _forward(q_BLHK, k_BLHK, v_BLHK, exists_BL)[:2]
+        return _forward(q_BLHK, k_BLHK, v_BLHK, padding_mask_BL)[:2]
 
 
 def empty_state(rows: int, heads: int, size: int, device: torch.device | None = None) -> Tensor:
@@ -141,12 +141,12 @@ def step_features(
 
 
 def quadratic_linear_attention(
-    q_BLHK: Tensor, k_BLHK: Tensor, v_BLHK: Tensor, exists_BL: Tensor | None = None
+    q_BLHK: Tensor, k_BLHK: Tensor, v_BLHK: Tensor, padding_mask_BL: Tensor | None = None
 ) -> Tensor:
     """The formula as it stands, with all L x L weights, in the type of its inputs: the reference for tests."""
     r = feature_map(k_BLHK)
-    if exists_BL is not None:
-        r = r * exists_BL[:, :, None, None]
+    if padding_mask_BL is not None:
+        r = r * ~padding_mask_BL[:, :, None, None]
     weights = torch.einsum("blhk,bjhk->bhlj", feature_map(q_BLHK), r).tril()
     out = torch.einsum("bhlj,bjhk->blhk", weights, v_BLHK)
     return out / (weights.sum(-1) + EPSILON).transpose(1, 2).unsqueeze(-1)
@@ -156,10 +156,10 @@ class _LinearAttention(torch.autograd.Function):
     """See the module's formulas.  Kept for the backward pass: inputs, result, denominators, and a state per block."""
 
     @staticmethod
-    def forward(ctx: Any, q: Tensor, k: Tensor, v: Tensor, exists: Tensor | None) -> Tensor:
+    def forward(ctx: Any, q: Tensor, k: Tensor, v: Tensor, padding_mask: Tensor | None) -> Tensor:
         with torch.autocast(q.device.type, enabled=False):
-            out, _, denominators, starts = _forward(q, k, v, exists)
-        ctx.save_for_backward(q, k, v, exists, out, denominators, *starts)
+            out, _, denominators, starts = _forward(q, k, v, padding_mask)
+        ctx.save_for_backward(q, k, v, padding_mask, out, denominators, *starts)
         return out
 
     @staticmethod
@@ -237,7 +237,14 @@ class _Block:
     """p, r and w of some rows, heads and positions, in chunks that come first: [N G, C, K] and [N G, C, W]."""
 
     def __init__(
-        self, q: Tensor, k: Tensor, v: Tensor, exists: Tensor | None, part: Part, positions: slice, workspace: Workspace
+        self,
+        q: Tensor,
+        k: Tensor,
+        v: Tensor,
+        padding_mask: Tensor | None,
+        part: Part,
+        positions: slice,
+        workspace: Workspace,
     ) -> None:
         size = q.shape[-1]
         groups = (part[0].stop - part[0].start) * (part[1].stop - part[1].start)
@@ -245,7 +252,7 @@ class _Block:
         self.states_shape = self.shape[0] + 1, groups, size, size + 1
         self.part, self.positions, self.workspace = part, positions, workspace
         self.p = self._features("p", q, None)
-        self.r = self._features("r", k, exists)
+        self.r = self._features("r", k, padding_mask)
         self.w = self.load("w", v, last=1.0)
 
     def load(self, name: str, x_BLHK: Tensor, last: float) -> Tensor:
@@ -255,16 +262,16 @@ class _Block:
         out[..., -1] = last
         return out.flatten(0, 1)
 
-    def _features(self, name: str, x_BLHK: Tensor, exists_BL: Tensor | None) -> Tensor:
+    def _features(self, name: str, x_BLHK: Tensor, padding_mask_BL: Tensor | None) -> Tensor:
         # keys after the last position are ignored
         x = _load(self.workspace.get(name, *self.shape), x_BLHK, self.part, self.positions)
         feature_map(x, out=x, low=self.workspace.get("low", *self.shape))
         rest = (self.positions.stop - self.positions.start) % CHUNK
         if rest:
             x[-1, :, rest:] = 0
-        if exists_BL is not None:
-            exists_BLH1 = exists_BL[:, :, None, None].expand(-1, -1, x_BLHK.shape[2], 1)
-            for inside, outside in _pairs(x, exists_BLH1, self.part, self.positions):
+        if padding_mask_BL is not None:
+            visible_BLH1 = ~padding_mask_BL[:, :, None, None].expand(-1, -1, x_BLHK.shape[2], 1)
+            for inside, outside in _pairs(x, visible_BLH1, self.part, self.positions):
                 inside.mul_(outside)
         return x.flatten(0, 1)
 
@@ -292,7 +299,9 @@ class _Block:
         return states
 
 
-def _forward(q: Tensor, k: Tensor, v: Tensor, exists: Tensor | None) -> tuple[Tensor, Tensor, Tensor, list[Tensor]]:
+def _forward(
+    q: Tensor, k: Tensor, v: Tensor, padding_mask: Tensor | None
+) -> tuple[Tensor, Tensor, Tensor, list[Tensor]]:
     """The result; the final state [B, H, K, W]; the denominators [B, L, H, 1]; the states before blocks 1, 2, ..."""
     rows, length, heads, size = q.shape
     workspace = Workspace(q)
@@ -303,7 +312,7 @@ def _forward(q: Tensor, k: Tensor, v: Tensor, exists: Tensor | None) -> tuple[Te
     for part in parts:
         start = None
         for positions, kept in zip(blocks, states, strict=True):
-            block = _Block(q, k, v, exists, part, positions, workspace)
+            block = _Block(q, k, v, padding_mask, part, positions, workspace)
             all_states = block.states(start)
             o = torch.bmm(block.weights(block.p, block.r), block.w, out=workspace.get("o", *block.w.shape))
             o.baddbmm_(block.p, all_states[:-1].flatten(0, 1))
@@ -321,7 +330,7 @@ def _backward(
     q: Tensor,
     k: Tensor,
     v: Tensor,
-    exists: Tensor | None,
+    padding_mask: Tensor | None,
     out: Tensor,
     denominators: Tensor,
     *states: Tensor,
@@ -333,7 +342,7 @@ def _backward(
         end = None
         for number in reversed(range(len(blocks))):
             positions = blocks[number]
-            block = _Block(q, k, v, exists, part, positions, workspace)
+            block = _Block(q, k, v, padding_mask, part, positions, workspace)
             p, r, w = block.p, block.r, block.w
             start = states[number - 1][part].flatten(0, 1) if number else None
             before = block.states(start)[:-1].flatten(0, 1)

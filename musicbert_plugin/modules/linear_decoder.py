@@ -35,7 +35,7 @@ class SinusoidalPositions(nn.Module):
     """Vaswani et al. 2017, section 3.5, in fairseq's arrangement: sines, then cosines, frequencies 1 to 1/10,000.
 
     The first position has the angle 2 (fairseq counts from the padding id + 1).  The table grows as needed and is not
-    part of a checkpoint; ``_float_tensor`` exists because published files hold an entry of that name.
+    part of a checkpoint; ``_float_tensor`` padding_mask because published files hold an entry of that name.
     """
 
     FIRST = 2
@@ -66,10 +66,10 @@ class SinusoidalPositions(nn.Module):
             rows = self._rows(max(self.FIRST + count, 2 * len(self.table)))
             self.table = rows.to(self.table.device, self.table.dtype)
 
-    def forward(self, begin_B: Tensor, length: int) -> Tensor:
-        """Position vectors [B, L, D] of rows whose positions begin at the indices ``begin_B``."""
-        self.ensure(length + max(0, -int(begin_B.min())) if len(begin_B) else length)
-        position = torch.arange(length, device=begin_B.device) - begin_B.unsqueeze(1)
+    def forward(self, position_offset_B: Tensor, length: int) -> Tensor:
+        """Position vectors [B, L, D] of rows whose positions begin at the indices ``position_offset_B``."""
+        self.ensure(length + max(0, -int(position_offset_B.min())) if len(position_offset_B) else length)
+        position = torch.arange(length, device=position_offset_B.device) - position_offset_B.unsqueeze(1)
         # row 1 of the table is zero
         return self.table[torch.where(position >= 0, position + self.FIRST, torch.ones_like(position))]
 
@@ -94,9 +94,9 @@ class LinearSelfAttention(nn.Module):
             for projection in (self.q_proj, self.k_proj, self.v_proj)
         ]
 
-    def forward(self, x_BLD: Tensor, exists_BL: Tensor | None) -> Tensor:
+    def forward(self, x_BLD: Tensor, padding_mask_BL: Tensor | None) -> Tensor:
         """[B, L, D]."""
-        return self.out_proj(linear_attention(*self.project(x_BLD), exists_BL).flatten(2))
+        return self.out_proj(linear_attention(*self.project(x_BLD), padding_mask_BL).flatten(2))
 
 
 class LinearDecoderLayer(nn.Module):
@@ -115,15 +115,15 @@ class LinearDecoderLayer(nn.Module):
             nn.init.xavier_uniform_(linear.weight)
             nn.init.zeros_(linear.bias)
 
-    def forward(self, x_BLD: Tensor, exists_BL: Tensor | None) -> Tensor:
+    def forward(self, x_BLD: Tensor, padding_mask_BL: Tensor | None) -> Tensor:
         """[B, L, D]."""
-        x = self.self_attn(self.self_attn_layer_norm(x_BLD), exists_BL)
+        x = self.self_attn(self.self_attn_layer_norm(x_BLD), padding_mask_BL)
         return self._feed_forward(x_BLD + dropout(x, self.dropout, self.training))
 
-    def with_state(self, x_BLD: Tensor, exists_BL: Tensor | None) -> tuple[Tensor, Tensor]:
+    def with_state(self, x_BLD: Tensor, padding_mask_BL: Tensor | None) -> tuple[Tensor, Tensor]:
         """The same, and the attention's state after each row; without gradients."""
         projected = self.self_attn.project(self.self_attn_layer_norm(x_BLD))
-        out, state = linear_attention_with_state(*projected, exists_BL)
+        out, state = linear_attention_with_state(*projected, padding_mask_BL)
         return self._feed_forward(x_BLD + self.self_attn.out_proj(out.flatten(2))), state
 
     def _feed_forward(self, x: Tensor) -> Tensor:
@@ -166,26 +166,28 @@ class LinearDecoder(nn.Module):
         with torch.no_grad():
             self.embed_tokens.weight[pad].zero_()
 
-    def _embed(self, tokens_BL: Tensor, begin_B: Tensor) -> tuple[Tensor, Tensor | None]:
-        """The first layer's input [B, L, D]; and False for padding [B, L], or None without padding."""
-        exists: Tensor | None = tokens_BL != self.pad
-        positions = self.embed_positions(begin_B, tokens_BL.shape[1])
-        if bool(exists.all()):
-            exists = None
+    def _embed(self, tokens_BL: Tensor, position_offset_B: Tensor) -> tuple[Tensor, Tensor | None]:
+        """The first layer's input [B, L, D]; and True for padding [B, L], or None without padding."""
+        padding_mask: Tensor | None = tokens_BL == self.pad
+        positions = self.embed_positions(position_offset_B, tokens_BL.shape[1])
+        if not bool(padding_mask.any()):
+            padding_mask = None
         else:
-            positions = positions * exists.unsqueeze(-1)
+            positions = positions * ~padding_mask.unsqueeze(-1)
         tokens = self.embed_tokens(tokens_BL)
         x = math.sqrt(tokens.shape[-1]) * tokens + positions.to(tokens.dtype)
-        return dropout(x, self.dropout, self.training), exists
+        return dropout(x, self.dropout, self.training), padding_mask
 
-    def forward(self, tokens_BL: Tensor, begin_B: Tensor, return_all: bool = False) -> tuple[Tensor, list[Tensor]]:
+    def forward(
+        self, tokens_BL: Tensor, position_offset_B: Tensor, return_all: bool = False
+    ) -> tuple[Tensor, list[Tensor]]:
         """Run all layers.
 
         Parameters
         ----------
         tokens_BL : int64 Tensor
             Ids; padding may be anywhere.
-        begin_B : int64 Tensor
+        position_offset_B : int64 Tensor
             The index at which each row's positions begin.
         return_all : bool
             Return the states after the embedding and after each layer.
@@ -196,26 +198,26 @@ class LinearDecoder(nn.Module):
             After the final LayerNorm.
         states : list of Tensor [B, L, D]
         """
-        x, exists = self._embed(tokens_BL, begin_B)
+        x, padding_mask = self._embed(tokens_BL, position_offset_B)
         states = [x] if return_all else []
         for layer in self.layers:
             if self.checkpoint_activations and self.training and torch.is_grad_enabled():
-                x = checkpoint(layer, x, exists, use_reentrant=False)
+                x = checkpoint(layer, x, padding_mask, use_reentrant=False)
             else:
-                x = layer(x, exists)
+                x = layer(x, padding_mask)
             if return_all:
                 states.append(x)
         return self.layer_norm(x), states
 
     @torch.no_grad()
-    def prefill(self, tokens_BL: Tensor, begin_B: Tensor) -> tuple[Tensor, list[Tensor]]:
+    def prefill(self, tokens_BL: Tensor, position_offset_B: Tensor) -> tuple[Tensor, list[Tensor]]:
         """Read prefixes in one pass.
 
         Parameters
         ----------
         tokens_BL : int64 Tensor
             Ids, padded on the right.
-        begin_B : int64 Tensor
+        position_offset_B : int64 Tensor
             The index at which each row's positions begin.
 
         Returns
@@ -225,10 +227,10 @@ class LinearDecoder(nn.Module):
         states : list of Tensor [B, H, K, K + 1]
             The attention state of each layer.
         """
-        x, exists = self._embed(tokens_BL, begin_B)
+        x, padding_mask = self._embed(tokens_BL, position_offset_B)
         states = []
         for layer in self.layers:
-            x, state = layer.with_state(x, exists)
+            x, state = layer.with_state(x, padding_mask)
             states.append(state)
         last = (tokens_BL != self.pad).sum(1) - 1
         x = x[torch.arange(len(x), device=x.device), last]

@@ -89,9 +89,12 @@ def draw_piano_rolls(
                 if rows.any():
                     colour = colours[program]
                     shapes = PolyCollection(
-                        list(corners[rows].reshape(-1, 4, 2)), facecolors=colour, alpha=1.0 if strong else 0.35,
-                        edgecolors="black" if strong and panel.emphasis is not None else "none", linewidths=0.6,
-                    )  # fmt: skip
+                        list(corners[rows].reshape(-1, 4, 2)),
+                        facecolors=colour,
+                        alpha=1.0 if strong else 0.35,
+                        edgecolors="black" if strong and panel.emphasis is not None else "none",
+                        linewidths=0.6,
+                    )
                     axis.add_collection(shapes)
         if shaded is not None:
             axis.axvspan(*shaded, color="#f0e442", alpha=0.25, zorder=0)

@@ -303,6 +303,10 @@ class SpectrogramReconstructionTask(SpectrogramTask):
             )
             if self.cfg.tensorboard_logdir:
                 self._add_image(f"reconstruction/{of_split}{number}", picture, num_updates)
+        if self._board is not None:
+            # tensorboardX writes from a thread of its own, and only closing waits for it
+            self._board.close()
+            self._board = None
         return files
 
     def _add_image(self, tag: str, picture: Any, num_updates: int) -> None:
@@ -314,4 +318,3 @@ class SpectrogramReconstructionTask(SpectrogramTask):
                 raise OptionError("--tensorboard-logdir needs tensorboardX (pip install tensorboardX).") from None
             self._board = SummaryWriter(str(Path(self.cfg.tensorboard_logdir) / "pictures"))
         self._board.add_image(tag, picture, num_updates, dataformats="HWC")
-        self._board.flush()

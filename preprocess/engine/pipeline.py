@@ -44,6 +44,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from musicbert_plugin import __version__
 from musicbert_plugin.codecs.score import repair_sentence
 from musicbert_plugin.data.dataset_folder import write_config
 from musicbert_plugin.data.indexed_dataset import WRITERS
@@ -405,7 +406,12 @@ class Build:
             "build": json.loads((self.destination.work / "options.json").read_text()),
             "splits": {name: {what: count[name] for what, count in counts.items()} for name in SPLITS},
             "left_out": dict(sorted(summary.reasons.items())),
-            "versions": {"python": platform.python_version(), "numpy": np.__version__, **(journal.versions or {})},
+            "versions": {
+                "musicbert_plugin": __version__,
+                "python": platform.python_version(),
+                "numpy": np.__version__,
+                **(journal.versions or {}),
+            },
         }
         write_config(out, spec.name, config)
         return summary

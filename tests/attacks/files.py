@@ -105,7 +105,6 @@ CFG: dict[str, Callable[[Path], dict[str, Any]]] = {
         sections(model=collections.OrderedDict(wav2vec2={"conv_feature_layers": code(f)}))
     ),
     "name_alone_as_model": lambda f: sections(model="musicbert_tiny"),
-    "no_task": lambda f: {key: value for key, value in sections().items() if key != "task"},
     "resolver": lambda f: sections(task={"_name": "octuple_masked_lm", "data": "${oc.env:HOME}"}),
     "deeply_nested": lambda f: sections(common=nested(60)),
     "list_as_configuration": lambda f: [1, 2],  # type: ignore[dict-item,return-value]

@@ -271,6 +271,16 @@ def test_an_intact_configuration_passes(registered: None) -> None:
     checked_configuration({"args": None, "cfg": None}, "file.pt")
 
 
+@pytest.mark.parametrize("section", ["model", "task", "criterion"])
+def test_a_section_that_fairseq_builds_from_has_to_be_there(registered: None, section: str) -> None:
+    from musicbert_plugin.compat.checkpoint_configuration import BUILT, checked_configuration
+    from tests.attacks.files import sections
+
+    cfg = {key: value for key, value in sections().items() if key != section}
+    with pytest.raises(CheckpointError, match=f"file.pt has no cfg.{section}"):
+        checked_configuration({"cfg": cfg}, "file.pt", BUILT)
+
+
 def test_options_that_this_version_does_not_know_are_refused(registered: None) -> None:
     from musicbert_plugin.compat.checkpoint_configuration import checked_configuration
     from tests.attacks.files import sections

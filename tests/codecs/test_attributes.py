@@ -19,15 +19,26 @@ def values_of(score: Score, begin: int = 0, end: int | None = None, **options: o
 
 def notes(onsets: list[int], pitch: object = 60, program: object = 0, **options: object) -> Score:
     """Eighth notes at positions (twelfths of a quarter)."""
-    return Score.of(12, onsets, np.array(onsets) + 6, [pitch] * len(onsets) if isinstance(pitch, int) else pitch,
-                    64, program, 0, **options)  # fmt: skip
+    return Score.of(
+        12,
+        onsets,
+        np.array(onsets) + 6,
+        [pitch] * len(onsets) if isinstance(pitch, int) else pitch,
+        64,
+        program,
+        0,
+        **options,
+    )
 
 
 def test_there_are_63_commands_and_they_have_the_published_ids() -> None:
     assert SLOTS == 63 and attributes.SLOT_ID[0] == 985
     assert [remi.WORDS[one] for one in attributes.command_ids(NA)[[0, 28, 29, 62]]] == [
-        "I1s2_0_2", "I4_28", "C1_4", "TM1_5"
-    ]  # fmt: skip
+        "I1s2_0_2",
+        "I4_28",
+        "C1_4",
+        "TM1_5",
+    ]
     assert int(attributes.SLOT_ID[-1] + SLOT_CLASSES[-1]) == remi.VOCABULARY_SIZE
     ids = attributes.command_ids(NA)
     np.testing.assert_array_equal(attributes.classes_of_ids(ids), NA)

@@ -72,10 +72,15 @@ def reference_encoding(score: Score) -> np.ndarray:
         drums = program == DRUMS
         rows.append(
             (
-                *places[start], int(program), int(pitch) + 128 * drums, duration, int(velocity) // 4,
-                meters[start], tempi[start],
+                *places[start],
+                int(program),
+                int(pitch) + 128 * drums,
+                duration,
+                int(velocity) // 4,
+                meters[start],
+                tempi[start],
             )
-        )  # fmt: skip
+        )
     return np.array(sorted(rows), np.int32)
 
 
@@ -171,9 +176,12 @@ def test_repairs_are_counted_by_kind() -> None:
     )
     score, repairs = octuple.decode_with_repairs(rows)
     assert repairs == {
-        "bar out of reach": 1, "pitch out of range": 1, "velocity out of range": 1, "drum pitch": 2,
+        "bar out of reach": 1,
+        "pitch out of range": 1,
+        "velocity out of range": 1,
+        "drum pitch": 2,
         "position beyond the bar": 1,
-    }  # fmt: skip
+    }
     assert len(score) == 4
 
 

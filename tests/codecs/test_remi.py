@@ -228,19 +228,24 @@ def test_every_kind_of_damage_is_mended_and_counted() -> None:
     assert decoded_words("s-9 o-0 i-0 p-60 v-24 b-1") == (
         [],
         {
-            "pitch without a duration": 1, "velocity without a note": 1, "onset that no note follows": 1,
+            "pitch without a duration": 1,
+            "velocity without a note": 1,
+            "onset that no note follows": 1,
             "instrument that no note follows": 1,
         },
-    )  # fmt: skip
+    )
     assert decoded_words("s-9 o-0 i-0 i-5 p-60 d-12 v-1 b-1 s-9 i-7 b-1") == (
-        [(0, 12, 5, 60, 6)], {"instrument that no note follows": 2}
-    )  # fmt: skip
+        [(0, 12, 5, 60, 6)],
+        {"instrument that no note follows": 2},
+    )
     assert decoded_words("s-9 o-0 i-0 p-60 d-12 p-62 d-1 v-1 b-1") == (
-        [(0, 12, 0, 60, 96), (0, 1, 0, 62, 6)], {"note without a velocity": 1}
-    )  # fmt: skip
+        [(0, 12, 0, 60, 96), (0, 1, 0, 62, 6)],
+        {"note without a velocity": 1},
+    )
     assert decoded_words("s-9 o-3 i-128 p-40 d-1 v-0 i-5 p-200 d-127 v-0 b-1") == (
-        [(3, 1, 128, 40, 2), (3, 2932, 5, 72, 2)], {"drum pitch": 2, "duration out of range": 1}
-    )  # fmt: skip
+        [(3, 1, 128, 40, 2), (3, 2932, 5, 72, 2)],
+        {"drum pitch": 2, "duration out of range": 1},
+    )
     assert decoded_words("s-9 p-60 d-1 v-0 b-1 s-126 o-1 p-60 d-1 v-0 b-1") == (
         [(0, 1, 0, 60, 2), (49, 1, 0, 60, 2)],
         {
@@ -280,11 +285,22 @@ def test_tempi_of_both_layouts_are_heard_where_they_stand() -> None:
 def test_constants_of_the_published_encoding() -> None:
     assert (remi.VOCABULARY_SIZE, remi.SEPARATOR, remi.BAR_END) == (1253, 984, 5)
     assert (remi.ONSET, remi.INSTRUMENT, remi.PITCH, remi.DURATION, remi.VELOCITY, remi.METER, remi.TEMPO) == (
-        6, 134, 263, 519, 647, 679, 933
-    )  # fmt: skip
+        6,
+        134,
+        263,
+        519,
+        647,
+        679,
+        933,
+    )
     assert [remi.WORDS[remi.SEPARATOR + 1 + row - 981] for row in (981, 1065, 1094, 1124, 1190, 1248)] == [
-        "I1s2_0_0", "I4_0", "C1_0", "S4_0_0", "B1s1_0", "TM1_5"
-    ]  # fmt: skip
+        "I1s2_0_0",
+        "I4_0",
+        "C1_0",
+        "S4_0_0",
+        "B1s1_0",
+        "TM1_5",
+    ]
     values = remi.DURATION_VALUES
     assert [values[k] for k in (11, 12, 13, 24, 25, 84, 95)] == [11, 12, 14, 36, 40, 1524, 2932]
     assert remi.duration_code(np.array([0, 1, 13, 35, 3059, 3060, 10**6])).tolist() == [0, 1, 12, 23, 95, 95, 95]

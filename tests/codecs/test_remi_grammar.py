@@ -105,9 +105,10 @@ def test_a_word_is_allowed_exactly_if_encoding_can_give_it_there(layout: str) ->
     grammar = RemiGrammar(layout)
     random = np.random.default_rng(5)
     last_bar = {
-        remi.BAR_TEMPO: "s-9 t-35 o-0 i-0 p-60 d-12 v-3 b-1", remi.POSITION_TEMPO: "s-9 o-0 t-35 i-0 p-60 d-12 v-3 b-1",
+        remi.BAR_TEMPO: "s-9 t-35 o-0 i-0 p-60 d-12 v-3 b-1",
+        remi.POSITION_TEMPO: "s-9 o-0 t-35 i-0 p-60 d-12 v-3 b-1",
         remi.NOTES: "o-0 i-0 p-60 d-12 b-1",
-    }[layout]  # fmt: skip
+    }[layout]
     state = grammar.start(1, 10**6)
     phrase: list[int] = []
     for _ in range(12):

@@ -33,9 +33,18 @@ def test_a_request_in_words() -> None:
     classes = requests.parse_request(line)
     told = {remi.WORDS[one] for one in attributes.command_ids(classes)[classes != NA]}
     assert told == {
-        "I1s2_0_0", "I1s2_6_0", "I1s2_27_1", "K1_1", "T1s1_0", "B1s1_3", "TS1s1_2", "S4_11_0", "S4_0_0", "TM1_2",
+        "I1s2_0_0",
+        "I1s2_6_0",
+        "I1s2_27_1",
+        "K1_1",
+        "T1s1_0",
+        "B1s1_3",
+        "TS1s1_2",
+        "S4_11_0",
+        "S4_0_0",
+        "TM1_2",
         "EM1_1",
-    }  # fmt: skip
+    }
     assert (requests.parse_request("") == NA).all()
 
 
@@ -52,12 +61,20 @@ def test_contradictions_are_refused(line: str) -> None:
 @pytest.mark.parametrize(
     ("line", "accepted"),
     [
-        ("pianoforte", "synthesizer"), ("key=lydian", "major"), ("bars=17", "bars=16"), ("bars=x", "whole number"),
-        ("seconds=-1", "above 0"), ("seconds=nan", "above 0"), ("seconds=inf", "above 0"), ("seconds=1e999", "above 0"),
-        ("octaves=12", "11"), ("genre=Polka", "Blues"), ("K1_3", "K1_1"),
+        ("pianoforte", "synthesizer"),
+        ("key=lydian", "major"),
+        ("bars=17", "bars=16"),
+        ("bars=x", "whole number"),
+        ("seconds=-1", "above 0"),
+        ("seconds=nan", "above 0"),
+        ("seconds=inf", "above 0"),
+        ("seconds=1e999", "above 0"),
+        ("octaves=12", "11"),
+        ("genre=Polka", "Blues"),
+        ("K1_3", "K1_1"),
         ("no-key=major", "piano"),
     ],
-)  # fmt: skip
+)
 def test_unknown_words_are_refused_with_what_is_accepted(line: str, accepted: str) -> None:
     with pytest.raises(OptionError, match=accepted):
         requests.parse_request(line)

@@ -390,7 +390,7 @@ def test_names_that_were_bound_before_are_replaced_too(registered: None, monkeyp
 
 
 def test_the_types_that_may_be_read_run_no_code(registered: None) -> None:
-    from musicbert_plugin.compat.fairseq import checkpoint_types
+    from musicbert_plugin.compat.safe_loading import checkpoint_types
 
     harmless = ("argparse", "omegaconf", "collections", "builtins", "numpy", "typing")
     for entry in checkpoint_types():
@@ -435,7 +435,7 @@ VERSIONS = {"2.6.0": False, "2.9.1+cpu": False, "2.10.0+cu128": True, "3.0": Tru
 def test_a_torch_that_a_file_can_harm_loads_none(
     registered: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, version: str, safe: bool
 ) -> None:
-    from musicbert_plugin.compat.fairseq import load_safely
+    from musicbert_plugin.compat.safe_loading import load_safely
     from musicbert_plugin.errors import CheckpointError
 
     torch.save(small_state(), tmp_path / "good.pt")

@@ -137,7 +137,7 @@ def test_nothing_to_go_on_from_is_one_sentence(
 
 
 def test_the_newest_file_is_the_one_with_most_updates(registered: None, tmp_path: Path) -> None:
-    from musicbert_plugin.compat.fairseq import newest_whole_checkpoint
+    from musicbert_plugin.compat.newest_checkpoint import newest_whole_checkpoint
 
     last = tmp_path / "checkpoint_last.pt"
     assert newest_whole_checkpoint(last) is None

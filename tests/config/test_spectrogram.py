@@ -14,9 +14,11 @@ KINDS = ("spectrogram_pretrain", "spectrogram_continue", "audio_multitask", "aud
 
 @pytest.fixture
 def hydra(
-    spectrogram_folder: Callable[..., Path], fairseq_command: Callable[..., Any], tmp_path: Path,
+    spectrogram_folder: Callable[..., Path],
+    fairseq_command: Callable[..., Any],
+    tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
-) -> Callable[..., Any]:  # fmt: skip
+) -> Callable[..., Any]:
     """``hydra("audio_probe", ...)``: two updates of a tiny recipe on two loud and quiet clips, in an empty folder."""
     data = spectrogram_folder(
         train=[60, 40], valid=[30], labels={"level": lambda clip: "loud" if clip.mean() > -4 else "quiet"}

@@ -23,9 +23,15 @@ def make_model(**options):
 
     torch.manual_seed(0)
     cfg = MusiCoderConfig(
-        encoder_layers=1, encoder_embed_dim=8, encoder_ffn_embed_dim=16, encoder_attention_heads=2, conv_kernel=5,
-        dropout=0.0, attention_dropout=0.0, **options,
-    )  # fmt: skip
+        encoder_layers=1,
+        encoder_embed_dim=8,
+        encoder_ffn_embed_dim=16,
+        encoder_attention_heads=2,
+        conv_kernel=5,
+        dropout=0.0,
+        attention_dropout=0.0,
+        **options,
+    )
     return MusiCoderModel.build_model(
         cfg, SimpleNamespace(feature_mean=np.full(6, 0.3), feature_std=np.full(6, 2.0))
     ).eval()

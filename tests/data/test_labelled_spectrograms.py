@@ -21,9 +21,11 @@ def test_windows_have_the_labels_of_their_items():
 
     learnt = [GENRE, AFFECT.learn(["1/2", "", "3/"])]
     clips = SimpleNamespace(
-        frames=np.array([90, 20, 50]), names=["a", "b", "c"], read=lambda i, a=0, b=None: np.ones((b - a, 2)) * i,
+        frames=np.array([90, 20, 50]),
+        names=["a", "b", "c"],
+        read=lambda i, a=0, b=None: np.ones((b - a, 2)) * i,
         labels={"genre": ["folk", "", "jazz"], "AV": ["1/2", "", "3/"]},
-    )  # fmt: skip
+    )
     data = LabelledSpectrograms(SpectrogramWindows(clips, max_frames=40, train=False, seed=1), learnt, "train")
     batch = data.collater([data[index] for index in range(len(data))])
     assert batch["item"].tolist() == [0, 0, 1, 2]

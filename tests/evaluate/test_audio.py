@@ -18,13 +18,15 @@ SIZES = {"encoder_layers": 2, "encoder_embed_dim": 8, "encoder_ffn_embed_dim": 1
 @pytest.fixture
 def folder(spectrogram_folder):
     folder = spectrogram_folder(
-        train=[60, 40, 90, 70], valid=[50, 33, 20], test=[40, 30],
+        train=[60, 40, 90, 70],
+        valid=[50, 33, 20],
+        test=[40, 30],
         labels={
             "level": lambda clip: "loud" if clip.mean() > -4 else "quiet",
             "mean": lambda clip: f"{clip.mean():.3f}",
             "group": lambda clip: str(len(clip)),
         },
-    )  # fmt: skip
+    )
     (folder / "tasks.yaml").write_text(YAML)
     return folder
 
@@ -260,12 +262,14 @@ def test_numbers_of_clips_units_and_encoders_that_cannot_be_are_told(checkpoint,
 
 def test_a_probe_leaves_out_cells_that_are_no_number_and_tells_which(checkpoint, spectrogram_folder, capsys, caplog):
     folder = spectrogram_folder(
-        "tempi", train=[30, 31, 32, 33], valid=[34, 35],
+        "tempi",
+        train=[30, 31, 32, 33],
+        valid=[34, 35],
         labels={
             "tempo": lambda clip: "fast" if len(clip) == 32 else str(len(clip)),
             "album": lambda clip: "A" if len(clip) < 32 else "",
         },
-    )  # fmt: skip
+    )
     path, *_ = checkpoint()
     status, values, _ = run(
         capsys, "probe", "--path", path, folder, "--label", "tempo", "--group", "album", "--regression", "--folds", 2,
@@ -284,8 +288,12 @@ def test_a_probe_reads_a_label_off_features_and_compares_with_raw_and_random_one
     )
     assert status == 0 and values["metric"] == "r2" and values["clips"] == 9
     assert set(values["scores"]) == {
-        "raw features", "layer 0", "layer 2", "random encoder, layer 0", "random encoder, layer 2",
-    }  # fmt: skip
+        "raw features",
+        "layer 0",
+        "layer 2",
+        "random encoder, layer 0",
+        "random encoder, layer 2",
+    }
     interval = values["gain_over_random"]["layer 0"]
     assert interval["low"] <= interval["mean"] <= interval["high"]
     status, values, _ = run(
@@ -324,9 +332,11 @@ def test_rare_classes_and_cells_of_several_labels_need_no_traceback(checkpoint, 
     path, *_ = checkpoint()
     rare = spectrogram_folder(
         "rare",
-        train=[60, 40, 90], valid=[50, 33], test=[41],
+        train=[60, 40, 90],
+        valid=[50, 33],
+        test=[41],
         labels={"each": lambda clip: f"c{len(clip)}", "AV": lambda clip: "0.5/-0.5"},
-    )  # fmt: skip
+    )
     for label, words in (("each", "has more than 1 clips"), ("AV", "holds several labels")):
         status, _, said = run(capsys, "probe", "--path", path, rare, "--label", label)
         assert status == 2 and words in said and "Traceback" not in said

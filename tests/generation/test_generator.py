@@ -119,15 +119,18 @@ def test_whatever_is_written_decodes_without_repair_wherever_it_is_cut_off(model
                 assert_round_trip(piece.ids, layout)
 
 
-LENGTHS = np.arange(5, 201)
+@pytest.fixture(scope="session")
+def lengths(sample):
+    """5 to 23 words and every ninth length up to 200; with ``--all`` every one."""
+    return np.array([*range(5, 24), *sample(range(24, 201), 9)])
 
 
-def written_at_every_length(writer, seed, bars=None, **options):
-    """What a batch writes whose rows may write 5, 6, ... 200 words, each from command words drawn for it."""
+def written_at_every_length(writer, lengths, seed, bars=None, **options):
+    """What a batch writes whose rows may write so many words, each from command words drawn for it."""
     from musicbert_plugin.codecs.remi_grammar import RemiGrammar
 
     random = np.random.default_rng(seed)
-    commands = [random.integers(985, len(remi.WORDS), 63) for _ in LENGTHS]
+    commands = [random.integers(985, len(remi.WORDS), 63) for _ in lengths]
     rows = [np.concatenate([[remi.EOS], one, [writer.separator], writer.prompt.ids]) for one in commands]
     grammar = RemiGrammar(writer.layout, words=writer.words)
     limits = {} if bars is None else {"least_bars": bars, "most_bars": bars}
@@ -137,9 +140,9 @@ def written_at_every_length(writer, seed, bars=None, **options):
         search(max_length=200, seed=seed, **options),
         candidates=options.get("beam", 1),
         grammar=grammar,
-        grammar_state=grammar.start(len(rows), LENGTHS, prompt=writer.prompt.ids, **limits),
+        grammar_state=grammar.start(len(rows), lengths, prompt=writer.prompt.ids, **limits),
     )
-    for length, pieces in zip(LENGTHS.tolist(), found, strict=True):
+    for length, pieces in zip(lengths.tolist(), found, strict=True):
         assert pieces
         for piece in pieces:
             assert piece.tokens[-1] == remi.EOS and len(piece.tokens) - 1 <= length
@@ -155,12 +158,12 @@ def written_at_every_length(writer, seed, bars=None, **options):
     [{"top_k": 15, "min_length": 200}, {"min_length": 0}, {"beam": 4, "min_length": 200}],
     ids=["sampled", "sampled as long as it comes", "beam 4"],
 )
-def test_a_piece_of_every_length_from_5_to_200_ends_whole(model, layout, prompted, options):
+def test_a_piece_of_every_length_from_5_to_200_ends_whole(model, layout, prompted, options, lengths):
     """As it comes, or driven into its limit by a minimum that is longer."""
     from musicbert_plugin.generation.prompts import prompt_of
 
     writer = generator_of(model, layout, prompt_of(small_score(), layout) if prompted else None)
-    for length, pieces in zip(LENGTHS, written_at_every_length(writer, 5, **options), strict=True):
+    for length, pieces in zip(lengths, written_at_every_length(writer, lengths, 5, **options), strict=True):
         if options["min_length"]:
             empty_bar = {"bar-tempo": 3, "position-tempo": 2, "notes": 1}[layout]
             assert all(length - len(ids) < empty_bar for ids in pieces), "what is left takes no bar"
@@ -168,13 +171,13 @@ def test_a_piece_of_every_length_from_5_to_200_ends_whole(model, layout, prompte
 
 @pytest.mark.parametrize("layout", remi.LAYOUTS)
 @pytest.mark.parametrize("prompted", [False, True])
-def test_exact_bars_are_kept_at_every_length_from_5_to_200(model, layout, prompted):
+def test_exact_bars_are_kept_at_every_length_from_5_to_200(model, layout, prompted, lengths):
     from musicbert_plugin.generation.prompts import prompt_of
 
     writer = generator_of(model, layout, prompt_of(small_score(), layout) if prompted else None)
-    new = 1 + LENGTHS // 20
+    new = 1 + lengths // 20
     before = int((writer.prompt.ids == remi.BAR_END).sum())
-    found = written_at_every_length(writer, 6, before + new, top_k=15, min_length=200)
+    found = written_at_every_length(writer, lengths, 6, before + new, top_k=15, min_length=200)
     assert [int((ids == remi.BAR_END).sum()) for (ids,) in found] == new.tolist()
 
 

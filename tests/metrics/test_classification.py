@@ -38,7 +38,11 @@ def test_areas_are_scikit_learns_ties_included(clips, tags, seed):
 def test_the_area_is_the_share_of_pairs_in_the_right_order():
     rng = np.random.default_rng(0)
     truth, score = rng.random(30) < 0.5, rng.integers(0, 9, 30)
-    pairs = [(score[i] > score[j]) + 0.5 * (score[i] == score[j]) for i in np.flatnonzero(truth) for j in np.flatnonzero(~truth)]  # noqa: E501  # fmt: skip
+    pairs = [
+        (score[i] > score[j]) + 0.5 * (score[i] == score[j])
+        for i in np.flatnonzero(truth)
+        for j in np.flatnonzero(~truth)
+    ]
     assert classification.roc_auc(truth[:, None], score[:, None])[0] == pytest.approx(np.mean(pairs))
 
 

@@ -18,9 +18,13 @@ def build(heads=None, mean=MEAN, std=STD, **options):
 
     torch.manual_seed(0)
     sizes = {
-        "encoder_layers": 2, "encoder_embed_dim": 8, "encoder_ffn_embed_dim": 16, "encoder_attention_heads": 2,
-        "conv_kernel": 5, "head_dropout": 0.0,
-    }  # fmt: skip
+        "encoder_layers": 2,
+        "encoder_embed_dim": 8,
+        "encoder_ffn_embed_dim": 16,
+        "encoder_attention_heads": 2,
+        "conv_kernel": 5,
+        "head_dropout": 0.0,
+    }
     task = SimpleNamespace(feature_mean=mean, feature_std=std)
     if heads:
         task.head_sizes = heads
@@ -28,9 +32,14 @@ def build(heads=None, mean=MEAN, std=STD, **options):
 
 
 @pytest.mark.parametrize(
-    "name, sizes", [("musicoder_tiny", (2, 128, 512, 2)), ("musicoder_base", (4, 768, 3072, 12)),
-                    ("musicoder_large", (8, 1024, 4096, 16)), ("m3bert_base", (12, 768, 3072, 12))],
-)  # fmt: skip
+    "name, sizes",
+    [
+        ("musicoder_tiny", (2, 128, 512, 2)),
+        ("musicoder_base", (4, 768, 3072, 12)),
+        ("musicoder_large", (8, 1024, 4096, 16)),
+        ("m3bert_base", (12, 768, 3072, 12)),
+    ],
+)
 def test_sizes_are_those_that_the_architectures_are_named_for(name, sizes):
     from fairseq.models import ARCH_CONFIG_REGISTRY, ARCH_MODEL_REGISTRY
 
@@ -39,8 +48,11 @@ def test_sizes_are_those_that_the_architectures_are_named_for(name, sizes):
     args = SimpleNamespace()
     ARCH_CONFIG_REGISTRY[name](args)
     found = (
-        args.encoder_layers, args.encoder_embed_dim, args.encoder_ffn_embed_dim, args.encoder_attention_heads,
-    )  # fmt: skip
+        args.encoder_layers,
+        args.encoder_embed_dim,
+        args.encoder_ffn_embed_dim,
+        args.encoder_attention_heads,
+    )
     assert found == sizes and ARCH_MODEL_REGISTRY[name] is MusiCoderModel
 
 

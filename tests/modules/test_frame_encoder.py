@@ -15,12 +15,18 @@ def encoder(request):
     conv = "sinusoids" not in request.param
     return (
         FrameEncoder(
-            5, 16, 2, 32, 2, kernel=7 if conv else 0, use_sinusoids=request.param != "conv",
+            5,
+            16,
+            2,
+            32,
+            2,
+            kernel=7 if conv else 0,
+            use_sinusoids=request.param != "conv",
             norm_first="post" not in request.param,
         )
         .double()
         .eval()
-    )  # fmt: skip
+    )
 
 
 def test_defect_6_padding_and_company_change_nothing(encoder):
@@ -61,7 +67,10 @@ def test_pre_and_post_layernorm_are_their_formulas():
         x = encoder.input(x_BTF[0]) + sinusoids(torch.arange(6), 8).double()
 
         def attention(h, layer=layer):
-            q, k, v = (p(h).view(6, 2, 4).transpose(0, 1) for p in (layer.self_attn.q_proj, layer.self_attn.k_proj, layer.self_attn.v_proj))  # noqa: E501  # fmt: skip
+            q, k, v = (
+                p(h).view(6, 2, 4).transpose(0, 1)
+                for p in (layer.self_attn.q_proj, layer.self_attn.k_proj, layer.self_attn.v_proj)
+            )
             weights = (q @ k.transpose(1, 2) / 2).softmax(-1)
             return layer.self_attn.out_proj((weights @ v).transpose(0, 1).reshape(6, 8))
 

@@ -31,8 +31,13 @@ def test_no_field_at_all_gives_an_empty_result():
 
 def test_the_language_model_head_has_the_published_names():
     assert set(LanguageModelHead(4, 9).state_dict()) == {
-        "weight", "bias", "dense.weight", "dense.bias", "layer_norm.weight", "layer_norm.bias",
-    }  # fmt: skip
+        "weight",
+        "bias",
+        "dense.weight",
+        "dense.bias",
+        "layer_norm.weight",
+        "layer_norm.bias",
+    }
 
 
 def test_the_classification_head_looks_at_the_first_sub_token_alone():

@@ -66,16 +66,16 @@ def test_one_place_after_the_other_gives_what_the_formula_gives(length, scale):
 def test_gradients_are_those_of_the_formula(together, monkeypatch):
     """Whatever is worked on together: single chunks whose states are carried on, single heads, or everything."""
     monkeypatch.setattr(module, "_TOGETHER", together)
-    exists = torch.arange(3 * CHUNK + 5) < torch.tensor([[3 * CHUNK + 5], [CHUNK + 9]])
+    padding_mask = torch.arange(3 * CHUNK + 5) >= torch.tensor([[3 * CHUNK + 5], [CHUNK + 9]])
     for scale in (1.0, 8.0):
         tensors = drawn(2, 3 * CHUNK + 5, 3, 20, scale)
         weight = torch.randn_like(tensors[0])
         theirs = exact(tensors)
-        expected = quadratic_linear_attention(*theirs, exists)
+        expected = quadratic_linear_attention(*theirs, padding_mask)
         expected_gradients = torch.autograd.grad((expected * weight).sum(), theirs)
         for dtype, tolerance in ((torch.float32, 1e-5), (torch.float64, 1e-12)):
             ours = [x.to(dtype).requires_grad_() for x in tensors]
-            out = linear_attention(*ours, exists)
+            out = linear_attention(*ours, padding_mask)
             assert torch.allclose(out.double(), expected, atol=tolerance)
             gradients = torch.autograd.grad((out * weight.to(dtype)).sum(), ours)
             for ours_x, theirs_x in zip(gradients, expected_gradients, strict=True):
@@ -90,8 +90,8 @@ def test_gradients_are_those_of_finite_differences():
 def test_padding_counts_for_nobody_and_gets_no_gradient():
     q, k, v = drawn(1, 90, 2, 8)
     padded = [torch.cat([x, 100 * torch.ones(1, 30, 2, 8)], 1).requires_grad_() for x in (q, k, v)]
-    exists = torch.arange(120)[None] < 90
-    out = linear_attention(*padded, exists)[:, :90]
+    padding_mask = torch.arange(120)[None] >= 90
+    out = linear_attention(*padded, padding_mask)[:, :90]
     assert torch.allclose(out, linear_attention(q, k, v), atol=1e-6)
     for gradient in torch.autograd.grad(out.sum(), padded):
         assert not gradient[:, 90:].any()
@@ -100,8 +100,8 @@ def test_padding_counts_for_nobody_and_gets_no_gradient():
 def test_the_state_after_a_prefix_continues_it_in_rows_of_different_length():
     q, k, v = drawn(2, 150, 3, 20)
     lengths = torch.tensor([140, 77])
-    exists = torch.arange(150) < lengths[:, None]
-    _, state = linear_attention_with_state(q, k, v, exists)
+    padding_mask = torch.arange(150) >= lengths[:, None]
+    _, state = linear_attention_with_state(q, k, v, padding_mask)
     place = lengths[:, None, None, None].expand(-1, 1, 3, 20)
     ours = linear_attention_step(*(x.gather(1, place).squeeze(1) for x in (q, k, v)), state)
     for row, length in enumerate(lengths.tolist()):

@@ -261,7 +261,7 @@ def test_a_pip_that_is_new_enough_is_kept(installing: Installing) -> None:
 
 
 def test_the_plugin_and_its_setup_ask_for_the_same_torch() -> None:
-    from musicbert_plugin.compat.fairseq import OLDEST_TORCH
+    from musicbert_plugin.compat.safe_loading import OLDEST_TORCH
 
     text = (ROOT / "scripts" / "setup.sh").read_text()
     assert f"OLDEST_TORCH={'.'.join(map(str, OLDEST_TORCH))} " in text

@@ -47,8 +47,18 @@ def from_script(words: list[str]) -> Any:
 def values(config: Any) -> dict[str, Any]:
     """Every value by its full name, such as ``optimization.max_update``; without what only one way of calling has."""
     found = {}
-    for group in ("common", "task", "model", "criterion", "dataset", "optimization", "optimizer", "lr_scheduler",
-                  "checkpoint", "distributed_training"):  # fmt: skip
+    for group in (
+        "common",
+        "task",
+        "model",
+        "criterion",
+        "dataset",
+        "optimization",
+        "optimizer",
+        "lr_scheduler",
+        "checkpoint",
+        "distributed_training",
+    ):
         fields = OmegaConf.to_container(config[group], resolve=True)
         found.update({f"{group}.{name}": value for name, value in fields.items()})
     del found["common.user_dir"]  # the script's is an absolute path
@@ -97,7 +107,13 @@ def test_the_command_in_the_first_lines_names_the_recipe_and_a_model_of_it(name:
 @pytest.mark.parametrize("name", RECIPES)
 def test_what_the_command_gives_outranks_recipe_and_model(hydra_configuration: Callable[..., Any], name: str) -> None:
     stack = "decoder" if RECIPES[name][0] is MUSIC else "encoder"
-    given = {"task.data": "DATA", f"model.{stack}_layers": 1, "model.dropout": 0.3, "optimization.update_freq": [3],
-             "checkpoint.save_dir": "elsewhere/a", "checkpoint.finetune_from_model": "some.pt"}  # fmt: skip
+    given = {
+        "task.data": "DATA",
+        f"model.{stack}_layers": 1,
+        "model.dropout": 0.3,
+        "optimization.update_freq": [3],
+        "checkpoint.save_dir": "elsewhere/a",
+        "checkpoint.finetune_from_model": "some.pt",
+    }
     found = hydra_configuration(name, *(f"{key}={value}" for key, value in given.items()))
     assert {key: OmegaConf.select(found, key) for key in given} == given

@@ -108,8 +108,11 @@ def test_a_file_with_data_bytes_above_127_is_read_and_its_repairs_are_counted(
     lines = manifest(tmp_path / "data")
     assert status == 0
     assert {name: line.get("repaired") for name, line in lines.items()} == {
-        "000.mid": None, "001.mid": 1, "002.mid": None, "003.mid": None,
-    }  # fmt: skip
+        "000.mid": None,
+        "001.mid": 1,
+        "002.mid": None,
+        "003.mid": None,
+    }
     assert lines["001.mid"]["notes"] == 60 and lines["001.mid"]["split"] == "train"
     assert "001.mid: repaired: data byte above 127, read as 127 (1)" in said
     assert [line.split() for line in said.splitlines()][-1] == "repaired: data byte above 127 1 in 1 files".split()
@@ -126,8 +129,10 @@ def test_an_intact_file_stands_for_its_repaired_copies(
     build(source, tmp_path / "data", "--split-ratios", "1,0,0")
     lines = manifest(tmp_path / "data")
     assert (lines["003.mid"]["reason"], lines["003.mid"]["of"], lines["003.mid"]["repaired"]) == (
-        "duplicate", "zzz.mid", 1,
-    )  # fmt: skip
+        "duplicate",
+        "zzz.mid",
+        1,
+    )
     assert lines["zzz.mid"]["split"] == "train"
 
 

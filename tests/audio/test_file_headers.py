@@ -11,8 +11,8 @@ import pytest
 import soundfile
 
 from musicbert_plugin.audio.decoding import decode
+from musicbert_plugin.audio.file_headers import _checksum, endless
 from musicbert_plugin.audio.front_end import front_end
-from musicbert_plugin.audio.heads import _checksum, endless
 from musicbert_plugin.errors import RecordingError
 
 RATE = 44100

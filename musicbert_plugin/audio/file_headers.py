@@ -1,25 +1,27 @@
-"""Heads of audio files that state fewer samples than there are, and how to read past that number.
+"""Headers of audio files that state fewer samples than there are, and how to read past that number.
 
-libsndfile reads no more than the head of a file says, or, of an mp3 without a head, than its first frame lets it
-expect.  Heads are wrong where a file was written as a stream and never completed, or cut and joined by programs that
-did not mind them.  :func:`endless` shows libsndfile the same file with a head that ends nothing, so that the sound
-itself decides:
+libsndfile reads no more samples than the header of a file states, or, for an mp3 without one, than its first frame
+suggests.  Headers are wrong where a file was written as a stream and never completed, or was cut and joined by a
+program that did not update them.  :func:`endless` shows libsndfile the same file with a header that states no end, so
+that reading ends where the sound ends.  What is changed:
 
 ======================  ===========================================================================================
 FLAC                    STREAMINFO's number of samples becomes 0, "unknown": always, since nothing else states it.
-                        It is for reading on behind those samples, where there mostly is nothing, or a tag
-Ogg Vorbis, Ogg Opus    the last page's position, if it is missing, 0 or below the position of a page before
-mp3                     a file without a Xing or VBRI head is shown as a longer one; a head of no frames, of too few
-                        for its bytes, or of fewer bytes than there are, states many frames
-wav, aiff, caf, au      the length of the sound, if it is 0 or unknown, or if what follows is no chunk and larger
-                        than 64 KiB
+                        It serves to read on behind those samples, where there usually is nothing, or a tag
+Ogg Vorbis, Ogg Opus    the position of the last page, if it is missing, 0, or below the position of a page before
+mp3                     without a Xing or VBRI header the file is shown as a longer one; a header with no frames, with
+                        too few for its bytes, or with fewer bytes than there are, states many frames
+wav, aiff, caf, au      the length of the sound, if it is 0 or unknown, or if it is followed by more than 64 KiB that
+                        are no chunk
 ======================  ===========================================================================================
 
-Heads that state more than there is need no change: reading ends with the file.
+Headers that state more than there is need no change: reading ends with the file.
 
-Limits: an mp3's head that states too few frames is believed if it does not state bytes.  The last page of an ogg
-file may trim up to a page of sound, and so what it trims wrongly is not noticed.  What follows the sound of a wav file
-and is smaller than 64 KiB is taken for what programs leave behind there.
+Notes
+-----
+An mp3 header that states too few frames and no number of bytes is believed.  The last page of an ogg file may trim up
+to a page of sound, so a wrong trim of that size is not noticed.  Less than 64 KiB behind the sound of a wav file are
+taken for what programs leave there.
 """
 
 from __future__ import annotations
