@@ -289,7 +289,7 @@ def test_bars_are_as_long_as_the_meter_has_them_where_no_word_tells_it(model, tm
 
     line = "o-0 i-0 p-60 d-12 o-60 i-0 p-64 d-12 b-1"
     (tmp_path / "prompt.txt").write_text(line + "\n")
-    with pytest.raises(OptionError, match="o-60, cannot follow there in layout notes; meter N/D"):
+    with pytest.raises(OptionError, match="o-60, cannot follow there in layout notes; meter sets"):
         read_prompt(tmp_path / "prompt.txt", "notes")
     prompt = read_prompt(tmp_path / "prompt.txt", "notes", (12, 8))
     assert remi.to_words(prompt.ids) == line and prompt.meter == (12, 8)
