@@ -11,24 +11,11 @@ from musicbert_plugin.codecs import attributes, remi, requests
 from musicbert_plugin.codecs.attributes import KEYS, NA, SLOT_CLASSES, SLOTS, class_vector, extract
 from musicbert_plugin.codecs.score import DRUMS, Score
 from musicbert_plugin.errors import OptionError
+from tests.reference.scores import notes
 
 
 def values_of(score: Score, begin: int = 0, end: int | None = None, **options: object) -> dict[str, object]:
     return extract(remi.grid_of(score), begin, end, **options)  # type: ignore[arg-type]
-
-
-def notes(onsets: list[int], pitch: object = 60, program: object = 0, **options: object) -> Score:
-    """Eighth notes at positions (twelfths of a quarter)."""
-    return Score.of(
-        12,
-        onsets,
-        np.array(onsets) + 6,
-        [pitch] * len(onsets) if isinstance(pitch, int) else pitch,
-        64,
-        program,
-        0,
-        **options,
-    )
 
 
 def test_there_are_63_commands_and_they_have_the_published_ids() -> None:

@@ -9,20 +9,7 @@ import numpy as np
 
 from musicbert_plugin.codecs import chords, remi
 from musicbert_plugin.codecs.score import Score
-
-
-def notes(onsets: list[int], pitch: object = 60, program: object = 0, **options: object) -> Score:
-    """Eighth notes at positions (twelfths of a quarter)."""
-    return Score.of(
-        12,
-        onsets,
-        np.array(onsets) + 6,
-        [pitch] * len(onsets) if isinstance(pitch, int) else pitch,
-        64,
-        program,
-        0,
-        **options,
-    )
+from tests.reference.scores import notes
 
 
 def test_a_cadence_is_recognised() -> None:
