@@ -24,7 +24,7 @@ class ScoreError(MusicError):
     """A music file that cannot become a score.
 
     ``reason`` is a short fixed word for manifests and summaries (such as ``"unreadable"`` or ``"no notes"``);
-    the sentence tells the particulars; ``sidecars`` holds what the sidecars of a dataset count.
+    the sentence gives the details; ``sidecars`` holds what the sidecars of a dataset count.
     """
 
     def __init__(self, reason: str, sentence: str, sidecars: dict[str, object] | None = None) -> None:

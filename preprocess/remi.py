@@ -3,7 +3,7 @@
 ``build``   a folder, archive or list of MIDI files into a dataset folder for ``attribute_to_music``
 ``encode``  MIDI files into lines of words on stdout, one line per file
 ``decode``  lines of words into MIDI files
-``pairs``   conditions and answers: of MIDI files, or of lines of one's own, into a dataset folder to fine-tune on
+``pairs``   conditions and answers: of MIDI files, or of the user's own lines, into a dataset folder to fine-tune on
 
 ``build`` stores windows, up to three per piece, drawn from the seed and the piece's content: ``--window-bars`` bars (a
 number, or a range from which each window draws) that begin at different bars.  A window without a note is left out, and
@@ -121,13 +121,13 @@ def pairs(source: list[str], general: BuildOptions, options: PairOptions, rename
     """Pairs of MIDI files, or of one folder of lines."""
     own = [folder for folder in source if is_own(Path(folder))]
     if own and len(source) > 1:
-        raise OptionError(f"{own[0]} holds lines of one's own, which are taken alone; {len(source)} sources are given.")
+        raise OptionError(f"{own[0]} holds lines of your own, which are taken alone; {len(source)} sources are given.")
     if own:
         check_max_tokens(options.max_tokens)
         for name, value in (asdict(general) | asdict(options)).items():
             if name in _ONLY_MIDI and value != _ONLY_MIDI[name]:
                 raise OptionError(
-                    f"--{name.replace('_', '-')} {value}: it is for MIDI files; lines of one's own are taken as they "
+                    f"--{name.replace('_', '-')} {value}: it is for MIDI files; lines of your own are taken as they "
                     "are."
                 )
         return own_pairs(
@@ -139,10 +139,10 @@ def pairs(source: list[str], general: BuildOptions, options: PairOptions, rename
             renames=None if renames is None else parse_renames(renames),
         )
     if renames:
-        raise OptionError("--rename belongs to lines of one's own, a folder with train_input.txt.")
+        raise OptionError("--rename belongs to lines of your own, a folder with train_input.txt.")
     if options.layout != PairSpec.layout:
         raise OptionError(
-            f"--layout {options.layout} belongs to lines of one's own, a folder with train_input.txt; pairs of MIDI "
+            f"--layout {options.layout} belongs to lines of your own, a folder with train_input.txt; pairs of MIDI "
             f"files are in the layout {PairSpec.layout}."
         )
     spec = PairSpec(
@@ -160,7 +160,7 @@ def parser() -> argparse.ArgumentParser:
     command.add_argument("source", nargs="+", metavar="SRC", help=source_help)
     add_options(command, BuildOptions)
     add_options(command, RemiOptions)
-    command = commands.add_parser("pairs", help="MIDI files, or lines of one's own, into a dataset of pairs")
+    command = commands.add_parser("pairs", help="MIDI files, or lines of your own, into a dataset of pairs")
     command.add_argument("source", nargs="+", metavar="SRC", help=f"{source_help}; or a folder with train_input.txt")
     command.add_argument(
         "--rename",
@@ -179,7 +179,12 @@ def parser() -> argparse.ArgumentParser:
     command.add_argument("lines", metavar="LINES", help="file of lines, or - for standard input")
     command.add_argument("--dest", required=True, metavar="DIR", help="folder for 0.mid, 1.mid, ...")
     command.add_argument("--layout", choices=LAYOUTS, help="what the lines should be (default: as they look)")
-    command.add_argument("--meter", default="4/4", metavar="N/D", help="where no s word tells it (default: 4/4)")
+    command.add_argument(
+        "--meter",
+        default="4/4",
+        metavar="N/D",
+        help="for layouts without time-signature tokens (default: 4/4)",
+    )
     return top
 
 

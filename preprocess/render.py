@@ -34,7 +34,11 @@ Written to DIR:
 of them.
 
 By default fluidsynth renders if it is installed with a sound font, else the synthesiser of ``synthesis``; see
-``--synthesiser``.  Limits: controllers, pedals and bends are not rendered, see ``codecs.score``.
+``--synthesiser``.  fluidsynth is called as a program, since the synthesiser of symusic 0.6.0 returns no samples in
+Python.  Files are written one by one, each complete, so that their presence shows what a stopped run has done: the
+journal and the destination of ``engine`` are for datasets, whose files appear together.
+
+Limits: controllers, pedals and bends are not rendered, see ``codecs.score``.
 """
 
 from __future__ import annotations

@@ -82,12 +82,14 @@ class SpanDistribution:
 
     def __post_init__(self) -> None:
         if self.kind not in SPAN_DISTRIBUTIONS:
-            raise OptionError(f"--span-law is {self.kind}, but it is one of {', '.join(SPAN_DISTRIBUTIONS)}.")
+            raise OptionError(
+                f"kind is {self.kind}, but a span distribution is one of {', '.join(SPAN_DISTRIBUTIONS)}."
+            )
         if not 0.0 < self.p <= 1.0:
-            raise OptionError(f"--span-p is {self.p}, but it lies above 0 and is at most 1.")
+            raise OptionError(f"p of the span distribution is {self.p}, but it lies above 0 and is at most 1.")
         if not 1 <= self.shortest <= self.longest:
             raise OptionError(
-                f"--min-span {self.shortest} and --max-span {self.longest}: 1 <= shortest <= longest is needed."
+                f"shortest span {self.shortest} and longest span {self.longest}: 1 <= shortest <= longest is needed."
             )
 
     @property
@@ -132,8 +134,8 @@ class Corruption:
         shares = (self.zero, self.other, self.keep)
         if min(shares) < 0 or abs(sum(shares) - 1) > 1e-6:
             raise OptionError(
-                f"--fill is {self.zero:g},{self.other:g},{self.keep:g} (zero, other, keep), but three shares that are "
-                "not negative and add up to 1 are needed."
+                f"corruption is {self.zero:g},{self.other:g},{self.keep:g} (zero, other, keep), but three shares that "
+                "are not negative and add up to 1 are needed."
             )
 
     def draw(self, count: int, rng: np.random.Generator) -> NDArray[np.int64]:
@@ -209,13 +211,12 @@ class SpectrogramMasking:
         for name in ("frames", "channels", "patches", "frame_share", "channel_share", "patch_share"):
             value = getattr(self, name)
             if not 0.0 <= value <= 1.0:
-                option = name.replace("_", "-") + ("-prob" if name in ("frames", "channels", "patches") else "")
-                raise OptionError(f"--{option} is {value}, but it lies between 0 and 1.")
+                raise OptionError(f"{name} is {value}, but it lies between 0 and 1.")
         if self.patch_size < 1:
-            raise OptionError(f"--patch-size is {self.patch_size}, but a patch has at least one cell.")
+            raise OptionError(f"patch_size is {self.patch_size}, but a patch has at least one cell.")
         if self.first_channel < 0 or (self.last_channel and self.last_channel <= self.first_channel):
             raise OptionError(
-                f"--first-channel {self.first_channel} and --last-channel {self.last_channel}: "
+                f"first_channel {self.first_channel} and last_channel {self.last_channel}: "
                 "0 <= first < last is needed (last 0: up to the last channel)."
             )
 
@@ -234,7 +235,7 @@ class SpectrogramMasking:
             ),
         }
         if name not in presets:
-            raise OptionError(f"--masking is {name}, but it is one of {', '.join(PRESETS)}.")
+            raise OptionError(f"the preset is {name}, but it is one of {', '.join(PRESETS)}.")
         return presets[name]
 
     @property
@@ -344,5 +345,7 @@ def parse_corruption(text: str) -> Corruption:
     try:
         zero, other, keep = (float(share) for share in text.split(","))
     except ValueError:
-        raise OptionError(f"--fill is {text!r}, but three shares are needed: zero,other,keep (0.7,0.2,0.1).") from None
+        raise OptionError(
+            f"corruption is {text!r}, but three shares are needed: 0.7,0.2,0.1 for zero,other,keep."
+        ) from None
     return Corruption(zero, other, keep)

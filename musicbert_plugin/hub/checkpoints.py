@@ -159,7 +159,7 @@ def export_head(source: str | Path, target: str | Path, head: str) -> None:
         raise CheckpointError(f"{source} has no heads for labels; a checkpoint of audio_multitask is expected.")
     kept = [task for task in tasks if task["name"] == head]
     if not kept:
-        raise OptionError(f"--head is {head!r}, but {source} has {', '.join(task['name'] for task in tasks)}.")
+        raise OptionError(f"head is {head!r}, but {source} has {', '.join(task['name'] for task in tasks)}.")
     others = tuple(f"{HEADS}.{task['name']}." for task in tasks if task["name"] != head)
     weights = {name: value for name, value in state["model"].items() if not name.startswith(others)}
     _save_stripped(state | {"task_state": state["task_state"] | {"label_tasks": kept}}, weights, target)

@@ -15,7 +15,7 @@ Item = NDArray[Any]
 
 @dataclass(frozen=True, eq=False)
 class Piece:
-    """What a file has become.
+    """A file as a dataset stores it.
 
     Attributes
     ----------

@@ -219,7 +219,10 @@ def share(first: np.ndarray, second: np.ndarray) -> float:
 
 
 class UnionFind:
-    """Disjoint sets that can be united; the root of a set is its smallest member."""
+    """Disjoint sets that can be united; the root of a set is its smallest member.
+
+    scipy's ``connected_components`` would do, but takes 0.4 s to import, a seventh of a build of 2,255 files.
+    """
 
     def __init__(self, count: int) -> None:
         self._parent = np.arange(count, dtype=np.int64)

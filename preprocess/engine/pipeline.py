@@ -72,9 +72,11 @@ class BuildOptions:
     dest: str = option("", "folder to write; it is made, and must hold no other dataset", required=True, metavar="DIR")
     jobs: int = option(1, "worker processes; they change nothing but the time", metavar="N")
     format: str = option("bin", "bin: for fairseq-train; text: lines for fairseq-preprocess", choices=("bin", "text"))
-    seed: int = option(1, "of everything that is drawn")
+    seed: int = option(1, "seed of all random numbers")
     duplicates: str = option(
-        "near", "within a split, drop no copy, those with equal tokens, or near copies too", choices=DUPLICATES
+        "near",
+        "copies that a split drops: none (keep), those with equal tokens (exact), or near copies too (near)",
+        choices=DUPLICATES,
     )
     split_ratios: str = option("98,1,1", "shares of train, valid and test", metavar="T,V,T")
     splits: str = option("", "CSV with columns file and split that fixes the split of files", metavar="CSV")

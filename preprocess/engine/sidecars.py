@@ -1,4 +1,4 @@
-"""Sidecars: the files of a dataset folder that have one row per item beside the containers, or tell of all of them."""
+"""Sidecars: files beside the containers of a dataset folder that have one row per item, or describe all items."""
 
 from __future__ import annotations
 

@@ -245,16 +245,16 @@ def test_presets_are_the_originals_laws():
 @pytest.mark.parametrize(
     "make, words",
     [
-        (lambda: SpanDistribution("geometric", 0.0), "--span-p is 0.0"),
-        (lambda: SpanDistribution("gauss"), "--span-law is gauss"),
-        (lambda: SpanDistribution("uniform", 0.1, 5, 4), "--min-span 5 and --max-span 4"),
-        (lambda: Corruption(0.5, 0.1, 0.1), "--fill is 0.5,0.1,0.1"),
-        (lambda: SpectrogramMasking(frame_share=1.5), "--frame-share is 1.5"),
-        (lambda: SpectrogramMasking(channels=-1), "--channels-prob is -1"),
-        (lambda: SpectrogramMasking(patch_size=0), "--patch-size is 0"),
-        (lambda: SpectrogramMasking(first_channel=5, last_channel=5), "--first-channel 5"),
-        (lambda: SpectrogramMasking.preset("all"), "--masking is all"),
-        (lambda: parse_corruption("a,b"), "--fill is 'a,b'"),
+        (lambda: SpanDistribution("geometric", 0.0), "p of the span distribution is 0.0"),
+        (lambda: SpanDistribution("gauss"), "kind is gauss"),
+        (lambda: SpanDistribution("uniform", 0.1, 5, 4), "shortest span 5 and longest span 4"),
+        (lambda: Corruption(0.5, 0.1, 0.1), "corruption is 0.5,0.1,0.1"),
+        (lambda: SpectrogramMasking(frame_share=1.5), "frame_share is 1.5"),
+        (lambda: SpectrogramMasking(channels=-1), "channels is -1"),
+        (lambda: SpectrogramMasking(patch_size=0), "patch_size is 0"),
+        (lambda: SpectrogramMasking(first_channel=5, last_channel=5), "first_channel 5"),
+        (lambda: SpectrogramMasking.preset("all"), "the preset is all"),
+        (lambda: parse_corruption("a,b"), "corruption is 'a,b'"),
     ],
 )
 def test_impossible_options_are_told_in_a_sentence(make, words):

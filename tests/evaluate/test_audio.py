@@ -129,7 +129,7 @@ def test_one_head_is_asked_about_new_recordings_and_bad_ones_are_told(checkpoint
     assert set(answer) == {"level"} and sum(answer["level"].values()) == pytest.approx(1)
     assert set(values["failed"]) == {str(files[1]), str(files[2])}
     status, _, said = run(capsys, "audio", "--path", path, "--predict", files[0], "--head", "key")
-    assert status == 2 and "--head is 'key'" in said
+    assert status == 2 and "head is 'key'" in said
 
 
 @pytest.mark.parametrize("options", [{}, {"layer_mix": "learned", "pooling": "attention", "head_dim": 4}])
@@ -157,7 +157,7 @@ def test_heads_that_cannot_be_exported_are_told_in_a_sentence(checkpoint, tmp_pa
 
     labelled, pretrained = checkpoint(labels=True)[0], checkpoint()[0]
     for source, head, target, words in (
-        (labelled, "key", "out.pt", "--head is 'key', but"),
+        (labelled, "key", "out.pt", "head is 'key', but"),
         (labelled, "key", "out.pt", "has level, mean."),
         (pretrained, "level", "out.pt", "has no heads for labels"),
         (tmp_path / "none.pt", "level", "out.pt", "is not a file"),

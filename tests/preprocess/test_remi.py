@@ -199,7 +199,7 @@ def test_options_and_sources_that_ones_own_pairs_have_no_use_for_are_refused(fol
             command.main(["pairs", own, *to, *more])
     with pytest.raises(OptionError, match="2 sources are given"):
         command.main(["pairs", str(folder), own, *to])
-    with pytest.raises(OptionError, match="^--layout bar-tempo belongs to lines of one's own"):
+    with pytest.raises(OptionError, match="^--layout bar-tempo belongs to lines of your own"):
         command.main(["pairs", str(folder), *to, "--layout", "bar-tempo"])
     for entry in (own, str(folder)):
         with pytest.raises(OptionError, match="--max-tokens 0: 1 or more"):
