@@ -10,8 +10,8 @@ from musicbert_plugin.modules.linear_attention import (
     linear_attention,
     linear_attention_step,
     linear_attention_with_state,
-    quadratic_linear_attention,
 )
+from tests.reference.linear_attention import quadratic_linear_attention
 
 LENGTHS = [1, CHUNK - 1, CHUNK, CHUNK + 1, 5 * CHUNK + 7]
 
