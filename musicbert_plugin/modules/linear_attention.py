@@ -5,12 +5,11 @@ With phi(x) = elu(x) + 1 elementwise (no scaling by the head size), for every he
 
     y_l = sum_{j <= l} (phi(q_l) . phi(k_j)) v_j  /  (sum_{j <= l} phi(q_l) . phi(k_j) + 1e-6)
 
-The 1e-6 is kept as published: where all of q and k are far below zero it decides the result.  Three forms of it:
+The 1e-6 is kept as published: where all of q and k are far below zero it decides the result.  Two forms of it:
 
 * :func:`linear_attention`: all positions at once, in chunks; inside a chunk a masked product, between chunks the state
   S = sum phi(k_j) [v_j, 1], whose last column is the sum of the keys.  Forward and backward are written by hand;
-* :func:`linear_attention_step`: one more position, from the state, in constant memory;
-* :func:`quadratic_linear_attention`: the formula as it stands, which tests compare the others with.
+* :func:`linear_attention_step`: one more position, from the state, in constant memory.
 
 Everything inside is float32 (float64 for float64 inputs), autocast or not, and the result is cast last: in half
 precision features, their sums and the division overflow.  The result is a weighted mean of values: it fits their type.
