@@ -12,7 +12,7 @@ if [ -n "${MUSIC_DATA:-}" ]; then
 fi
 cd "$(dirname "$0")/.."
 
-bash scripts/setup.sh test audio
+bash scripts/setup.sh test audio quickstart
 .venv/bin/python -m ruff check .
 .venv/bin/python -m ruff format --check .
 .venv/bin/python -m mypy

@@ -64,7 +64,7 @@ def test_every_piece_is_stored_once_and_whole(corpus: Corpus, build: Build, mani
     assert config["dictionary_sha256"] == hashlib.sha256((tmp_path / "data" / "dict.txt").read_bytes()).hexdigest()
     assert config["dictionary_sha256"] == codec.DICTIONARY_SHA256
     assert sum(config["splits"][split]["notes"] for split in SPLITS) == sum(line["notes"] for line in lines.values())
-    assert config["versions"].keys() == {"python", "numpy", "symusic"}
+    assert config["versions"].keys() == {"musicbert_plugin", "python", "numpy", "symusic"}
 
 
 def test_a_piece_of_more_than_256_bars_is_stored_in_parts(build: Build, corpus: Corpus, tmp_path: Path) -> None:
