@@ -88,6 +88,8 @@ def checked_configuration(
     """
     try:
         args, cfg = _rebuilt(state.get("args"), path, "args"), _rebuilt(state.get("cfg"), path, "cfg")
+        if args is None and cfg is None and set(required) >= set(BUILT):
+            raise CheckpointError(f"{path} has neither 'cfg' nor 'args', so it does not say what model it holds.")
         _check_args(args, path, required)
         _check_cfg(cfg, path, required)
     except (RecursionError, OmegaConfBaseException) as error:
@@ -173,7 +175,7 @@ def _check_section(section: str, value: Any, path: object, required: bool) -> No
         raise CheckpointError(f"{path} has {_type(value)} as cfg.{section}, but a mapping is expected.")
     options = value if isinstance(value, dict) else vars(value)
     # fairseq takes the name of what it builds from any of these, and without one from the first key of a model
-    names = {options.get("_name"), options.get(SECTIONS[section])} - {None}
+    names = [name for name in (options.get("_name"), options.get(SECTIONS[section])) if name is not None]
     if not names and (required or set(options) - {"_name"}):
         raise CheckpointError(f"{path} does not say which {section} it holds: cfg.{section} has no '_name'.")
     for name in names:

@@ -156,6 +156,7 @@ _only_weights_are_used: contextvars.ContextVar[bool] = contextvars.ContextVar("o
 
 @contextlib.contextmanager
 def weights_alone_are_used() -> Iterator[None]:
+    """Within this context, configurations of checkpoints are dropped instead of checked: nothing is built from them."""
     token = _only_weights_are_used.set(True)
     try:
         yield

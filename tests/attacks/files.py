@@ -108,6 +108,8 @@ CFG: dict[str, Callable[[Path], dict[str, Any]]] = {
     "resolver": lambda f: sections(task={"_name": "octuple_masked_lm", "data": "${oc.env:HOME}"}),
     "deeply_nested": lambda f: sections(common=nested(60)),
     "list_as_configuration": lambda f: [1, 2],  # type: ignore[dict-item,return-value]
+    "list_as_name": lambda f: sections(model={"_name": ["wav2vec2"], "conv_feature_layers": code(f)}),
+    "mapping_as_architecture": lambda f: sections(model=argparse.Namespace(arch={"wav2vec2": 1})),
     "number_as_model": lambda f: sections(model=5),
 }
 """Files with a ``cfg``: attack by name, as a function of the folder."""

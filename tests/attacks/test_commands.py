@@ -264,11 +264,13 @@ def test_no_file_of_the_plugin_runs_a_string() -> None:
 
 
 def test_an_intact_configuration_passes(registered: None) -> None:
-    from musicbert_plugin.compat.checkpoint_configuration import checked_configuration
+    from musicbert_plugin.compat.checkpoint_configuration import BUILT, checked_configuration
     from tests.attacks.files import sections
 
     checked_configuration({"args": None, "cfg": sections()}, "file.pt")
     checked_configuration({"args": None, "cfg": None}, "file.pt")
+    with pytest.raises(CheckpointError, match="file.pt has neither 'cfg' nor 'args'"):
+        checked_configuration({"args": None, "cfg": None}, "file.pt", BUILT)
 
 
 @pytest.mark.parametrize("section", ["model", "task", "criterion"])

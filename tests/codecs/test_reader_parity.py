@@ -83,7 +83,7 @@ def test_symusic_and_miditoolkit_give_equal_octuples_but_for_known_causes(
             file_name = name.rsplit("/", 1)[-1]
             causes.setdefault(cause_of_difference(file_name, ours, theirs), []).append(file_name)
     assert "unknown" not in causes, causes["unknown"]
-    assert both > 0.97 * len(names)
+    assert both > (2200 if len(names) > 2200 else 0.97 * len(names))  # of all 2,255; a sample varies by a file or two
     assert notes_equal >= 0.99 * notes
     assert set(causes) <= {"program changes inside a sounding note", "tempi in several tracks", "lost note-offs"}
     # Every cause but a program change inside a sounding note is rarer than one file in a hundred.
