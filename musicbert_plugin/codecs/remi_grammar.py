@@ -4,7 +4,8 @@ A sequence of allowed words decodes without a repair, and encoding the decoded s
 sequence back, except for trailing empty bars:
 
 * a bar is its header (``s t``, ``s``, or none), positions in ascending order and inside the bar, each with its
-  programs in ascending order, each with its notes descending by (pitch, duration, velocity), and ``b-1``;
+  programs in ascending order, each with its notes descending by (pitch, duration, velocity), and ``b-1``; in the layout
+  ``notes-by-program`` programs in ascending order, each with its positions, each with its notes;
 * pitches from 128 on occur with ``i-128`` only; durations are 1 to 95; the time signature 1/64, ``b-0``, ``e-*`` and
   words that are not music never occur;
 * in the layouts that trim silence, the first bar has a note; and no piece ends before it has one, if there is room.
@@ -36,6 +37,7 @@ import numpy as np
 from musicbert_plugin.codecs.remi import (
     BAR_END,
     BAR_LENGTHS,
+    BAR_TEMPO,
     DEFAULT_METER,
     DURATION,
     DURATIONS,
@@ -44,7 +46,8 @@ from musicbert_plugin.codecs.remi import (
     METER,
     MUSIC_END,
     NO_LENGTH,
-    NOTES,
+    NOTES_ALONE,
+    NOTES_BY_PROGRAM,
     OFFSETS,
     ONSET,
     ONSETS,
@@ -94,22 +97,29 @@ _UNLIMITED = 2**40
 def _transitions(layout: str) -> np.ndarray:
     """The next phase for each phase and kind of word, int64 [10, 9]; -1 for kinds that cannot follow."""
     following = np.full((10, 9), -1)
-    headed = _BETWEEN if layout == NOTES else _HEADED
+    headed = _BETWEEN if layout in NOTES_ALONE else _HEADED
     following[_BETWEEN, _END] = _ENDED
     following[_ENDED, _END] = _ENDED
-    if layout != NOTES:
+    if layout not in NOTES_ALONE:
         following[_BETWEEN, _S] = _METER_GIVEN if layout != POSITION_TEMPO else _HEADED
         following[_METER_GIVEN, _T] = _HEADED
-    following[headed, _O] = following[_NOTED, _O] = _AT
     following[headed, _B] = following[_NOTED, _B] = _BETWEEN
+    following[_NOTED, _O] = _AT
+    following[_NOTED, _I] = following[_AT, _I] = _ON
+    if layout == NOTES_BY_PROGRAM:
+        following[_AT, _I] = -1
+        following[headed, _I] = _ON
+        following[_ON, _O] = _AT
+        following[_AT, _P] = following[_NOTED, _P] = _PITCHED
+        following[_PITCHED, _D] = _NOTED
+        return following
+    following[headed, _O] = _AT
     if layout == POSITION_TEMPO:
+        following[_AT, _I] = -1
         following[_AT, _T] = _AT_TEMPO
         following[_AT_TEMPO, _I] = _ON
-    else:
-        following[_AT, _I] = _ON
-    following[_NOTED, _I] = _ON
     following[_ON, _P] = following[_NOTED, _P] = _PITCHED
-    if layout == NOTES:
+    if layout in NOTES_ALONE:
         following[_PITCHED, _D] = _NOTED
     else:
         following[_PITCHED, _D] = _LONG
@@ -160,7 +170,7 @@ class RemiGrammar:
     words : sequence of str, optional
         The words of the model's dictionary by id; by default those of ``remi.WORDS``.
     meter : (int, int)
-        Time signature of the bars of layout ``notes``, which has no time-signature tokens.
+        Time signature of the bars of layouts without time-signature tokens.
 
     Raises
     ------
@@ -177,8 +187,9 @@ class RemiGrammar:
         # Words that each kind of word needs, itself included; without a limit for the end, unreachable if not allowed.
         self._need_after = np.where(self._following >= 0, self._need[self._following] + 1, _UNLIMITED * 2)
         self._need_after[:, _END] = np.where(self._following[:, _END] >= 0, -_UNLIMITED, _UNLIMITED * 2)
-        self.empty_bar = {NOTES: 1, POSITION_TEMPO: 2}.get(layout, 3)  # words of a bar without notes
-        self._trims = layout != NOTES
+        self.empty_bar = {BAR_TEMPO: 3, POSITION_TEMPO: 2}.get(layout, 1)  # words of a bar without notes
+        self._trims = layout not in NOTES_ALONE
+        self._by_program = layout == NOTES_BY_PROGRAM
         self._bar_length = int(BAR_LENGTHS[meter_code(*meter)])
         words = WORDS if words is None else words
         self.vocabulary_size = len(words)
@@ -316,23 +327,26 @@ class RemiGrammar:
         rows[:, _ROOM] -= 1
         if (closed := kind == _B).any():
             rows[closed, _BARS] += 1
-            rows[closed, _POSITION] = -1
+            rows[closed, _POSITION] = rows[closed, _PROGRAM] = -1
         if (mask := kind == _S).any():
             rows[mask, _LENGTH] = BAR_LENGTHS[value[mask]]
         if (mask := kind == _O).any():
             rows[mask, _POSITION] = value[mask]
-            rows[mask, _PROGRAM] = -1
         if (mask := kind == _I).any():
             rows[mask, _PROGRAM] = value[mask]
+        outer, inner = (_I, _POSITION) if self._by_program else (_O, _PROGRAM)
+        if (mask := kind == outer).any():
+            rows[mask, inner] = -1
+        if (mask := (kind == _O) | (kind == _I)).any():
             rows[mask, _LAST_PITCH : _LAST_VELOCITY + 1] = _HIGHEST
         if (mask := kind == _P).any():
             rows[mask, _HEIGHT] = value[mask] & 127
         if (mask := kind == _D).any():
             rows[mask, _DURATION] = value[mask]
-        if (mask := kind == (_D if self.layout == NOTES else _V)).any():
+        if (mask := kind == (_D if self.layout in NOTES_ALONE else _V)).any():
             rows[mask, _LAST_PITCH] = rows[mask, _HEIGHT]
             rows[mask, _LAST_DURATION] = rows[mask, _DURATION]
-            rows[mask, _LAST_VELOCITY] = _HIGHEST[2] if self.layout == NOTES else value[mask]
+            rows[mask, _LAST_VELOCITY] = _HIGHEST[2] if self.layout in NOTES_ALONE else value[mask]
             rows[mask, _HAS_NOTE] = 1
         return GrammarState(rows, state.programs)
 
@@ -354,7 +368,7 @@ class RemiGrammar:
         for index, word_id in enumerate(ids.tolist()):
             if not 0 <= word_id < MUSIC_END or not plain.allowed(state)[0, word_id]:
                 word = WORDS[word_id] if 0 <= word_id < len(WORDS) else str(word_id)
-                beyond = self.layout == NOTES and ONSET + self._bar_length <= word_id < ONSET + ONSETS
+                beyond = self.layout in NOTES_ALONE and ONSET + self._bar_length <= word_id < ONSET + ONSETS
                 raise OptionError(
                     f"word {index + 1} of the prompt, {word}, cannot follow there in layout {self.layout}"
                     f"{'; meter sets the length of bars' * beyond}."
@@ -382,7 +396,7 @@ class RemiGrammar:
             return ids
         closed = np.flatnonzero(ids == BAR_END)
         bar = int(closed[-1]) + 1 if len(closed) else 0
-        last = {NOTES: _D}.get(self.layout, _V)
+        last = _D if self.layout in NOTES_ALONE else _V
         complete = np.flatnonzero(_KIND[ids[bar:]] == last)
         if len(complete) == 0:
             return ids[:bar]
@@ -413,7 +427,7 @@ def transpose(ids: np.ndarray, semitones: int) -> np.ndarray:
     ids[notes] = PITCH + pitch
     if outside.any():  # moving by octaves may have changed the order
         words = 3 if (kind == _V).any() else 2
-        group = np.cumsum(kind == _I)[notes]
+        group = np.cumsum((kind == _I) | (kind == _O))[notes]
         whole = notes + words <= len(ids)
         notes, group = notes[whole], group[whole]
         columns = ids[notes[:, None] + np.arange(words)]

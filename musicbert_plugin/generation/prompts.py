@@ -179,12 +179,12 @@ def prompt_of(score: Score, layout: str, meter: tuple[int, int] | None = None, n
         logger.warning("%s: lost: %s", name, lost)
     longest = int(grid.bar_meter[BAR_LENGTHS[grid.bar_meter].argmax()])
     own = (int(METER_NUMERATORS[longest]), int(METER_DENOMINATORS[longest]))
-    if layout == remi.NOTES and meter and BAR_LENGTHS[remi.meter_code(*meter)] != BAR_LENGTHS[longest]:
+    if layout in remi.NOTES_ALONE and meter and BAR_LENGTHS[remi.meter_code(*meter)] != BAR_LENGTHS[longest]:
         raise OptionError(
             f"{name} has bars of {own[0]}/{own[1]}, but meter is {meter[0]}/{meter[1]}: the time signature of the "
             "prompt is accepted."
         )
-    if layout == remi.NOTES:
+    if layout in remi.NOTES_ALONE:
         lengths = remi.BAR_LENGTHS[grid.bar_meter]
         if (lengths[1:] < lengths.max()).any():
             logger.warning("%s has bars of several lengths: layout %s makes all of them %d/%d", name, layout, *own)

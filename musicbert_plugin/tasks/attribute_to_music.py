@@ -29,7 +29,7 @@ from omegaconf import II, open_dict
 from torch import Tensor
 
 from musicbert_plugin.codecs.octuple import DEFAULT_METER
-from musicbert_plugin.codecs.remi import LAYOUTS, NOTES, dictionary_words, parse_meter
+from musicbert_plugin.codecs.remi import LAYOUTS, NOTES_ALONE, dictionary_words, parse_meter
 from musicbert_plugin.data.attribute_dropout import DROPOUTS
 from musicbert_plugin.data.condition_pairs import ConditionPairs
 from musicbert_plugin.data.dataset_folder import check_remi_folder
@@ -360,7 +360,7 @@ class FairseqMusicGenerator:
             prompt=make_prompt(cfg.prompt or None, layout, task.meter),
         )
         meter = self.generator.prompt.meter
-        if layout == NOTES and meter != DEFAULT_METER:
+        if layout in NOTES_ALONE and meter != DEFAULT_METER:
             logger.warning(
                 "this layout has no words for the time signature: preprocess.remi decode --meter %d/%d", *meter
             )

@@ -90,7 +90,7 @@ def reference_words(score: Score, layout: str, plain: bool) -> list[str]:
 
     words: list[str] = []
     at = 0
-    started = plain or layout == remi.NOTES
+    started = plain or layout in remi.NOTES_ALONE
     codes = [(n, d) for d in (1, 2, 4, 8, 16, 32, 64) for n in range(1, 2 * d + 1)]
     while at < total:
         numerator, denominator = meters[at]
@@ -98,10 +98,20 @@ def reference_words(score: Score, layout: str, plain: bool) -> list[str]:
         here = [note for note in notes if at <= note[0] < at + length]
         started = started or bool(here)
         if started:
-            if layout != remi.NOTES:
+            if layout not in remi.NOTES_ALONE:
                 words.append(f"s-{codes.index((numerator, denominator))}")
             if layout == remi.BAR_TEMPO:
                 words.append(f"t-{tempi[at]}")
+            if layout == remi.NOTES_BY_PROGRAM:
+                for program in sorted({note[1] for note in here}):
+                    words.append(f"i-{program}")
+                    for p in sorted({note[0] for note in here if note[1] == program}):
+                        words.append(f"o-{p - at}")
+                        for pitch, number, _ in sorted(
+                            (note[2:] for note in here if note[0] == p and note[1] == program), reverse=True
+                        ):
+                            words += [f"p-{pitch + 128 * (program == DRUMS)}", f"d-{number}"]
+                here = []
             for p in sorted({note[0] for note in here}):
                 words.append(f"o-{p - at}")
                 if layout == remi.POSITION_TEMPO:

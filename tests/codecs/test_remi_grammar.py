@@ -90,13 +90,15 @@ def closing(phrase: list[int], layout: str) -> list[int]:
         remi.BAR_TEMPO: {"s": "t-0 b-1", "t": "b-1", "o": "i-0 p-0 d-1 v-0 b-1"},
         remi.POSITION_TEMPO: {"s": "b-1", "t": "i-128 p-128 d-1 v-0 b-1", "o": "t-0 i-0 p-0 d-1 v-0 b-1"},
         remi.NOTES: {"o": "i-0 p-0 d-1 b-1", "d": "b-1"},
+        remi.NOTES_BY_PROGRAM: {"i": "o-0 {pitch} d-1 b-1", "o": "{pitch} d-1 b-1", "d": "b-1"},
     }[layout] | {"v": "b-1", "b": "", "<": ""}
     drums = [one for one in phrase if remi.WORDS[one][0] == "i"][-1:] == [remi.INSTRUMENT + DRUMS]
     pitch = "p-128" if drums else "p-0"
-    words.setdefault("i", f"{pitch} d-1 v-0 b-1" if layout != remi.NOTES else f"{pitch} d-1 b-1")
-    words.setdefault("p", "d-1 v-0 b-1" if layout != remi.NOTES else "d-1 b-1")
+    alone = layout in remi.NOTES_ALONE
+    words.setdefault("i", "{pitch} d-1 b-1" if alone else "{pitch} d-1 v-0 b-1")
+    words.setdefault("p", "d-1 b-1" if alone else "d-1 v-0 b-1")
     words.setdefault("d", "v-0 b-1")
-    return remi.from_words(words.get(letter, "")).tolist()
+    return remi.from_words(words.get(letter, "").format(pitch=pitch)).tolist()
 
 
 @pytest.mark.parametrize("layout", remi.LAYOUTS)
@@ -108,6 +110,7 @@ def test_a_word_is_allowed_exactly_if_encoding_can_give_it_there(layout: str) ->
         remi.BAR_TEMPO: "s-9 t-35 o-0 i-0 p-60 d-12 v-3 b-1",
         remi.POSITION_TEMPO: "s-9 o-0 t-35 i-0 p-60 d-12 v-3 b-1",
         remi.NOTES: "o-0 i-0 p-60 d-12 b-1",
+        remi.NOTES_BY_PROGRAM: "i-0 o-0 p-60 d-12 b-1",
     }[layout]
     state = grammar.start(1, 10**6)
     phrase: list[int] = []
@@ -122,7 +125,7 @@ def test_a_word_is_allowed_exactly_if_encoding_can_give_it_there(layout: str) ->
         has_note = any(remi.DURATION <= one < remi.VELOCITY for one in phrase)
         ends = remi.EOS in allowed
         assert ends == (bool(phrase) and phrase[-1] == remi.BAR_END and has_note)
-        if not has_note and layout != remi.NOTES:  # silence before the first note is trimmed
+        if not has_note and layout not in remi.NOTES_ALONE:  # silence before the first note is trimmed
             possible = [one for one in possible if one != remi.BAR_END or phrase[-1] == remi.BAR_END]
         assert sorted(set(allowed) - {remi.EOS}) == possible, remi.to_words(np.array(phrase, np.int64))
         letters = sorted({remi.WORDS[one][0] for one in possible})
@@ -170,7 +173,7 @@ def test_a_first_bar_has_a_note_and_a_piece_does_not_end_without_one() -> None:
         grammar = RemiGrammar(layout)
         for ids in write(grammar, grammar.start(20, 60), 3, {"b": 50.0, "</s>": 50.0}):
             first = int(np.flatnonzero(ids == remi.BAR_END)[0])
-            if layout != remi.NOTES:
+            if layout not in remi.NOTES_ALONE:
                 assert ((ids[:first] >= remi.PITCH) & (ids[:first] < remi.DURATION)).any()
 
 
@@ -196,6 +199,7 @@ PROMPT = {
     remi.BAR_TEMPO: "s-8 t-35 o-0 i-0 p-60 d-12 v-20 o-12 i-0 p-62 d-12 v-20 b-1 s-8 t-35 o-3 i-5 p-64 d-1 v-1",
     remi.POSITION_TEMPO: "s-8 o-0 t-35 i-0 p-60 d-12 v-20 b-1 s-8 o-3 t-35 i-5 p-64 d-1 v-1",
     remi.NOTES: "o-0 i-0 p-60 d-12 o-12 i-0 p-62 d-12 b-1 o-3 i-5 p-64 d-1",
+    remi.NOTES_BY_PROGRAM: "i-0 o-0 p-60 d-12 o-12 p-62 d-12 b-1 i-5 o-3 p-64 d-1",
 }
 
 
