@@ -87,6 +87,8 @@ LAYOUTS = ("bar-tempo", "position-tempo", "notes", "notes-by-program")
 BAR_TEMPO, POSITION_TEMPO, NOTES, NOTES_BY_PROGRAM = LAYOUTS
 NOTES_ALONE = (NOTES, NOTES_BY_PROGRAM)
 """The layouts without words of time signature, tempo and velocity."""
+FREE = "free"
+"""In the place of a layout: words in no known order, for which there is no grammar."""
 
 BOS, PAD, EOS, UNK = range(4)  # fairseq's specials
 # The first id and the number of ids of every letter, in dictionary order.
@@ -521,8 +523,8 @@ def decode_with_repairs(
     meter : (int, int)
         Time signature of bars before the first ``s``.
     layout : str, optional
-        The expected layout; without it, velocities (time signatures) are expected if there are any, and words are taken
-        to be ordered by program if more ``i`` are followed by ``o`` than by ``p``.
+        The expected layout; without it, and for :data:`FREE`, velocities (time signatures) are expected if there are
+        any, and words are taken to be ordered by program if more ``i`` are followed by ``o`` than by ``p``.
 
     Returns
     -------
@@ -530,6 +532,7 @@ def decode_with_repairs(
         At 480 ticks per quarter note, one track per program; and the number of repairs by kind.
     """
     ids = music_of(ids)
+    layout = None if layout == FREE else layout
     repairs: Counter[str] = Counter()
     known = (ids >= 0) & (ids < MUSIC_END)
     kind = np.where(known, _KIND[np.where(known, ids, 0)], _STRANGE)

@@ -34,6 +34,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from musicbert_plugin.codecs.octuple import latest
 from musicbert_plugin.codecs.remi import (
     BAR_END,
     BAR_LENGTHS,
@@ -375,6 +376,72 @@ class RemiGrammar:
                 )
             state = plain.advance(state, np.array([word_id]))
         return state
+
+    def misfits(self, ids: np.ndarray, begins: np.ndarray) -> np.ndarray:
+        """The first word of each line that the grammar does not allow there.
+
+        Unlike in generation, a first bar may be silent, and a line may have no note.
+
+        Parameters
+        ----------
+        ids : int [T]
+            Ids of the model's dictionary, of all lines, one after the other, without ``</s>``.
+        begins : int [N + 1]
+            The index of each line's first word, and T.
+
+        Returns
+        -------
+        int64 [N]
+            The index in the line; the line's length if it ends inside a bar, and -1 if all fits.
+        """
+        ids, begins = np.asarray(ids, np.int64), np.asarray(begins, np.int64)
+        lengths = np.diff(begins)
+        known = (ids >= 0) & (ids < self.vocabulary_size)
+        ids = self._id_of[np.where(known, ids, 0)]
+        kind = np.where(ids >= BAR_END, _KIND[np.minimum(ids, MUSIC_END - 1)], _NEVER)
+        value = ids - _ZERO[kind]
+        first = np.zeros(len(ids), bool)
+        first[begins[:-1][lengths > 0]] = True
+        # The phase after a word follows from its kind alone.
+        phase_after = np.append(self._following.max(axis=0), _ENDED)
+        phase = np.where(first, _BETWEEN, np.append(_BETWEEN, phase_after[kind[:-1]])[: len(ids)])
+        fits = np.append(self._following, np.full((10, 1), -1), axis=1)[phase, kind] >= 0
+
+        # Onsets, programs and notes ascend or descend since the last word that begins a group of them.
+        outer, inner = (_I, _O) if self._by_program else (_O, _I)
+        bar = np.cumsum(first | np.append(False, kind[:-1] == _B)[: len(ids)])
+        outer_group, inner_group = np.cumsum(kind == outer), np.cumsum((kind == inner) | (kind == outer))
+        for which, group in ((outer, bar), (inner, outer_group)):
+            rows = np.flatnonzero(kind == which)
+            fits[rows[1:]] &= (group[rows[1:]] != group[rows[:-1]]) | (value[rows[1:]] > value[rows[:-1]])
+        length = np.full(len(ids), self._bar_length)
+        meter = latest(kind == _S)
+        given = meter >= np.maximum.accumulate(np.where(first, np.arange(len(ids)), 0))
+        length[given] = BAR_LENGTHS[value[meter[given]]]
+        fits &= (kind != _O) | (value < length)
+        program = latest(kind == _I)
+        drums = (program >= 0) & (value[program] == DRUMS)
+        fits &= (kind != _P) | ((value >= 128) == drums)
+        words = 2 if self.layout in NOTES_ALONE else 3
+        note = np.flatnonzero(kind == _P)
+        note = note[note + words <= len(ids)]
+        columns = value[note[:, None] + np.arange(words)]
+        columns[:, 0] &= 127
+        same = inner_group[note[1:]] == inner_group[note[:-1]]
+        for column in range(words):
+            before, after = columns[:-1, column], columns[1:, column]
+            fits[note[1:][same & (after > before)] + column] = False
+            same &= after == before
+
+        place = np.arange(len(ids)) - np.repeat(begins[:-1], lengths)
+        wrong = np.flatnonzero(~fits)
+        result = np.where(lengths > 0, lengths, -1)
+        last = begins[1:][lengths > 0] - 1
+        result[np.flatnonzero(lengths > 0)[kind[last] == _B]] = -1
+        line = np.repeat(np.arange(len(lengths)), lengths)[wrong]
+        lines, index = np.unique(line, return_index=True)
+        result[lines] = place[wrong[index]]
+        return result
 
     def whole_bars(self, ids: np.ndarray) -> np.ndarray:
         """The prompt as whole bars: an incomplete note at the end is removed, and ``b-1`` closes an open bar.

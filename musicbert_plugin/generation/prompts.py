@@ -96,6 +96,8 @@ def make_prompt(music: str | Path | Score | None, layout: str, meter: tuple[int,
     """The prompt of a file (see :func:`read_prompt`), of a score (see :func:`prompt_of`), or of no music."""
     if music is None:
         return Prompt(meter=meter or DEFAULT_METER)
+    if layout == remi.FREE:
+        raise OptionError("A model whose words have no known order (layout free) cannot continue a prompt.")
     if isinstance(music, Score):
         return prompt_of(music, layout, meter)
     return read_prompt(music, layout, meter)

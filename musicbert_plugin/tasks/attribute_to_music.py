@@ -29,7 +29,7 @@ from omegaconf import II, open_dict
 from torch import Tensor
 
 from musicbert_plugin.codecs.octuple import DEFAULT_METER
-from musicbert_plugin.codecs.remi import LAYOUTS, NOTES_ALONE, dictionary_words, parse_meter
+from musicbert_plugin.codecs.remi import FREE, LAYOUTS, NOTES_ALONE, dictionary_words, parse_meter
 from musicbert_plugin.data.attribute_dropout import DROPOUTS
 from musicbert_plugin.data.condition_pairs import ConditionPairs
 from musicbert_plugin.data.dataset_folder import check_remi_folder
@@ -45,7 +45,7 @@ from musicbert_plugin.tasks.music_task import MusicTask
 logger = logging.getLogger(__name__)
 
 AUTO = "auto"
-LAYOUT_CHOICES = ChoiceEnum((AUTO, *LAYOUTS))
+LAYOUT_CHOICES = ChoiceEnum((AUTO, *LAYOUTS, FREE))
 POSITION_CHOICES = ChoiceEnum((AUTO, *POSITION_MODES))
 LOSS_CHOICES = ChoiceEnum(LOSS_ON)
 DROPOUT_CHOICES = ChoiceEnum(DROPOUTS)
@@ -187,7 +187,7 @@ class AttributeToMusicTask(MusicTask):
 
     def build_model(self, cfg: Any, from_checkpoint: bool = False) -> Any:
         """Make the model, and settle what belongs to it: as asked for, or the checkpoint's, or the dataset's."""
-        for name, choices in (("layout", LAYOUTS), ("position_mode", POSITION_MODES), ("prefix", PREFIXES)):
+        for name, choices in (("layout", (*LAYOUTS, FREE)), ("position_mode", POSITION_MODES), ("prefix", PREFIXES)):
             asked, held = str(getattr(self.cfg, name)), _held(cfg, name)
             otherwise = self.of_folder.get(name, choices[0])
             settled = asked if asked != AUTO else held if held in choices else otherwise

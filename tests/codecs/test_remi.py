@@ -391,6 +391,18 @@ def test_windows_of_the_words_are_whole_bars() -> None:
     assert (ids[np.concatenate(([0], ends[:-1]))] == remi.METER + 9).all()
 
 
+@settings(max_examples=40, deadline=None)
+@given(any_scores())
+def test_music_ordered_by_program_is_recognised_where_its_layout_is_not_named(score: Score) -> None:
+    ids = remi.encode(score, remi.NOTES_BY_PROGRAM)
+    named, repairs = remi.decode_with_repairs(ids, layout=remi.NOTES_BY_PROGRAM)
+    found, others = remi.decode_with_repairs(ids)
+    assert repairs == others == {}
+    np.testing.assert_array_equal(found.onset, named.onset)
+    np.testing.assert_array_equal(found.pitch, named.pitch)
+    assert remi.is_by_program(ids) and not remi.is_by_program(remi.encode(score, remi.NOTES))
+
+
 def test_an_unknown_layout_is_told_in_one_sentence() -> None:
     with pytest.raises(OptionError, match="bar-tempo, position-tempo, notes"):
         remi.encode(Score.of(12, [0], [1], [60]), "remigen")

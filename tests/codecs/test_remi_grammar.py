@@ -273,3 +273,39 @@ def test_an_encoded_score_is_legal() -> None:
     for layout in remi.LAYOUTS[:2]:
         ids = remi.encode(score, layout)
         np.testing.assert_array_equal(RemiGrammar(layout).whole_bars(ids), ids)
+
+
+def first_not_allowed(grammar: RemiGrammar, ids: np.ndarray) -> int:
+    """The first word of a line that ``allowed`` refuses, or its length if it ends in a bar, word by word; else -1."""
+    state = grammar.start(1, 10**6)
+    state.rows[:, -1] = 1  # a first bar may be silent
+    for index, word_id in enumerate(ids.tolist()):
+        if word_id == remi.EOS or not grammar.allowed(state)[0, word_id]:
+            return index
+        state = grammar.advance(state, np.array([word_id]))
+    return -1 if not len(ids) or ids[-1] == remi.BAR_END else len(ids)
+
+
+@settings(max_examples=60, deadline=None)
+@given(layouts, layouts, st.integers(0, 2**32))
+def test_the_first_word_that_does_not_fit_is_that_of_a_walk(layout: str, own: str, seed: int) -> None:
+    """Lines of any layout, many of them with one word changed, moved or cut off."""
+    random = np.random.default_rng(seed)
+    grammar = RemiGrammar(layout, meter=(3, 4))
+    writer = RemiGrammar(own, meter=(3, 4))
+    lines = []
+    for line in write(writer, writer.start(6, 60), seed, {"p": 3.0, "b": 0.3}):
+        change = random.integers(5)
+        line = np.array(line, np.int64)
+        if change == 1 and len(line):
+            line[random.integers(len(line))] = random.integers(0, remi.MUSIC_END)
+        elif change == 2:
+            line = line[: random.integers(len(line) + 1)]
+        elif change == 3 and len(line):
+            at = random.integers(len(line))
+            line[[at, at - 1]] = line[[at - 1, at]]
+        lines.append(line)
+    begins = np.cumsum([0, *map(len, lines)])
+    found = grammar.misfits(np.concatenate(lines), begins)
+    assert found.tolist() == [first_not_allowed(grammar, line) for line in lines]
+    assert grammar.misfits(np.zeros(0, np.int64), np.zeros(3, np.int64)).tolist() == [-1, -1]
