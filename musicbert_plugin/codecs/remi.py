@@ -558,6 +558,9 @@ def decode_with_repairs(
     following = np.append(kind[1:], [-1, -1])[:count]
     after_next = np.append(kind[2:], [-1, -1, -1])[:count]
     note = np.flatnonzero((kind == _P) & (following == _D))
+    by_program = layout == NOTES_BY_PROGRAM if layout else _is_by_program(kind)
+    if by_program:
+        note = note[np.argsort(time[note], kind="stable")]
     velocities = kind == _V
     expected = layout not in NOTES_ALONE if layout else bool(velocities.any())
     has_velocity = after_next[note] == _V
@@ -570,7 +573,6 @@ def decode_with_repairs(
     elif layout:
         repairs["velocity in a layout without"] = int(has_velocity.sum())
 
-    by_program = layout == NOTES_BY_PROGRAM if layout else _is_by_program(kind)
     onset_due, instrument_due = last_bar_end, last_bar_end
     if by_program:
         onset_due = np.maximum(last_program, last_bar_end)
