@@ -452,3 +452,15 @@ def test_real_music_serves_as_prompts(model, music_data, tmp_path):
             ((piece,),) = generator_of(model, prompt=prompt).generate(prefixes()[:1], search(max_length=30))
             assert_round_trip(piece.ids, "bar-tempo")
             assert len(piece.ids) > len(prompt.ids)
+
+
+def test_words_in_no_known_order_are_generated_without_a_grammar(model):
+    from musicbert_plugin.generation.prompts import make_prompt
+
+    writer = generator_of(model, remi.FREE)
+    (piece,) = writer.generate(prefixes(), search(max_length=40))[0]
+    assert len(piece.ids) and writer.score(piece) is None or len(writer.score(piece).onset)
+    with pytest.raises(OptionError, match="exact_bars counts bars by the grammar"):
+        generator_of(model, remi.FREE, exact_bars=4).generate(prefixes(), search(max_length=40))
+    with pytest.raises(OptionError, match="layout free"):
+        make_prompt(small_score(), remi.FREE)
