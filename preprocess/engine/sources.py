@@ -26,18 +26,19 @@ import zipfile
 import zlib
 from array import array
 from bisect import bisect_left
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from musicbert_plugin.errors import OptionError, ScoreError
-from musicbert_plugin.files import as_listed, escaped, unescaped
-from musicbert_plugin.tables import read_table
+from musicbert_plugin.files import as_listed, escaped, match_names, unescaped
+from musicbert_plugin.tables import check_columns, read_table
 
+T = TypeVar("T")
 MIDI_SUFFIXES = (".mid", ".midi", ".rmi", ".rmid", ".kar", ".midi2")  # .midi2 is reported as unreadable, not ignored
 PLACE = struct.Struct("<QQHHI")  # of a zip's member: offset, size, method, whether it is encrypted, checksum
 ARCHIVE_SUFFIXES = (".zip", ".tar.gz", ".tgz", ".tar")
@@ -341,7 +342,8 @@ def _table(path: Path) -> Files:
     column = next((header.index(name) for name in ("file_path", "file") if name in header), None)
     if column is None:
         raise OptionError(f"{path}: no column file_path or file; its columns are {', '.join(header) or 'none'}.")
-    names = (row[column].strip() for _, row in rows if len(row) > column)
+    check_columns(path, header, header[column : column + 1])
+    names = (row[column] for _, row in rows if len(row) > column)
     return Files(str(path.parent), tuple(as_listed(name) for name in names if name))
 
 
@@ -434,6 +436,23 @@ class Collection:
             return guess
         index = bisect_left(self.names, name)
         return index if index < len(self.names) and self.names[index] == name else -1
+
+    def values_by_file(self, values: Mapping[str, T]) -> tuple[dict[str, T], list[str]]:
+        """What a table says of the files of the sources.
+
+        Parameters
+        ----------
+        values : mapping
+            From each name of the table to its value.
+
+        Returns
+        -------
+        dict, list of str
+            From each file to its value, and the names that mean no file.  A name may be in another of Unicode's normal
+            forms than that of the file (see ``musicbert_plugin.files.match_names``).
+        """
+        found = match_names(values, self.names)
+        return {file: values[name] for name, file in found.items()}, [name for name in values if name not in found]
 
     def tasks(self, wanted: Sequence[bool] | NDArray[np.bool_], limit: int) -> Iterator[tuple[int, int, str, bytes]]:
         """(index, source, name inside it, place) of every file whose ``wanted[index]`` is true.
