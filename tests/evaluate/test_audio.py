@@ -337,7 +337,7 @@ def test_rare_classes_and_cells_of_several_labels_need_no_traceback(checkpoint, 
         test=[41],
         labels={"each": lambda clip: f"c{len(clip)}", "AV": lambda clip: "0.5/-0.5"},
     )
-    for label, words in (("each", "has more than 1 items"), ("AV", "holds several labels")):
+    for label, words in (("each", "has more than 1 items"), ("AV", "has the class '0.5/-0.5' alone")):
         status, _, said = run(capsys, "probe", "--path", path, rare, "--label", label)
         assert status == 2 and words in said and "Traceback" not in said
     labels, fold = np.array([0, 0, 1, 1, 2, 2]), np.array([0, 1, 0, 1, 0, 1])
