@@ -37,6 +37,7 @@ from __future__ import annotations
 import logging
 import math
 import re
+import sys
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -407,7 +408,7 @@ def _read_task(path: str, given: Any, entry: Any) -> LabelTask:
     for key in ("weight", "pos_weight"):
         value = entry.get(key, 1.0)
         value = value.value if isinstance(value, _NoString) else value
-        if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value < math.inf:
+        if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value <= sys.float_info.max:
             raise OptionError(f"{where}: {key} is {value!r}, but a number of at least 0 is accepted.")
         numbers[key] = float(value)
     return LabelTask(name, kind, column, tuple(classes), loss, **numbers, separator=separator)

@@ -11,7 +11,8 @@ over the training data.  ``--reconstruct N`` also writes N examples: ``K_input.n
 ``K_original.npy``, ``K_reconstruction.npy``, ``K_mask.npy`` and a picture ``K.png``.
 
 A fine-tuned model is measured on the labels of a split, with the majority baseline (for numbers, the mean) of the
-training split.  ``--predict`` applies it to recordings instead (``--head NAME`` for one task only).
+training split, and for each class, tag or quantity (``label_report``); with ``--dest`` confusions and scatter plots are
+drawn.  ``--predict`` applies it to recordings instead (``--head NAME`` for one task only).
 """
 
 from __future__ import annotations
@@ -64,7 +65,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     for name, kind in MASK_OPTIONS.items():
         masks.add_argument(f"--{name.replace('_', '-')}", type=kind, help="as in training (default: the preset's)")
     masks.add_argument("--reconstruct", type=int, default=0, metavar="N", help="write N examples to --dest")
-    parser.add_argument("--dest", type=Path, help="folder for examples")
+    parser.add_argument("--dest", type=Path, help="folder for examples, or for pictures of labels")
     labels = parser.add_argument_group("labels of a fine-tuned model")
     labels.add_argument("--predict", nargs="+", metavar="FILE", help="recordings to predict labels of")
     labels.add_argument("--head", help="one task of the model (default: all)")
@@ -243,6 +244,7 @@ def _measure_labels(hub: MusiCoderHub, options: argparse.Namespace) -> Report:
     from musicbert_plugin.criterions.label_scores import METRICS, label_scores
     from musicbert_plugin.data.labels import column_of, read_cells
     from musicbert_plugin.data.spectrogram_folder import SpectrogramFolder
+    from musicbert_plugin.evaluate.label_report import report_labels
 
     folder = SpectrogramFolder(options.data)
     hub.check_front_end(folder)
@@ -257,7 +259,7 @@ def _measure_labels(hub: MusiCoderHub, options: argparse.Namespace) -> Report:
         "split": options.gen_subset,
         "clips": len(clips),
     }
-    rows = []
+    rows, details, pictures = [], [], []
     for task in hub.label_tasks:
         if options.head not in (None, task.name):
             continue
@@ -272,11 +274,17 @@ def _measure_labels(hub: MusiCoderHub, options: argparse.Namespace) -> Report:
             "model": label_scores(outputs, labels, present, task),
             "baseline": label_scores(constant, labels, present, task),
         }
-        values[task.name] = {"type": task.type, "labelled": int(present.any(1).sum()), **scores}
+        report = report_labels(task, outputs, labels, present, options.gen_subset, options.dest)
+        details.append(report.table)
+        pictures += [report.picture] if report.picture else []
+        values[task.name] = {"type": task.type, "labelled": int(present.any(1).sum()), **scores, **report.values}
         for metric in METRICS[task.type]:
             rows.append([task.name, metric, *(f"{scores[who][metric]:.3f}" for who in ("model", "baseline"))])
     baseline = "majority or mean"
-    return Report(values, [(f"{options.gen_subset}: {len(clips)} clips", ["task", "metric", "model", baseline], rows)])
+    if pictures:
+        values["pictures"] = pictures
+    title = f"{options.gen_subset}: {len(clips)} clips"
+    return Report(values, [*details, (title, ["task", "metric", "model", baseline], rows)])
 
 
 def _constant_answer(task: Any, labels: np.ndarray, present: np.ndarray) -> np.ndarray:

@@ -222,6 +222,7 @@ def test_a_task_survives_a_checkpoint(tasks):
         ("tasks:\n  a: {type: [single]}", "the type is \\['single'\\]"),
         ("tasks:\n  a: {type: single, loss: [x]}", "the loss is \\['x'\\]"),
         ("tasks:\n  a: {type: single, weight: yes}", "weight is True"),
+        (f"tasks:\n  a: {{type: single, weight: 1{'0' * 400}}}", "a number of at least 0 is accepted"),
         ("tasks:\n  a: {type: !!int x}", "cannot be read as YAML"),
         ("[" * 600, "cannot be read as YAML"),
         ("tasks:\n  type: {type: single}", "'type' is a name that PyTorch keeps"),

@@ -107,12 +107,19 @@ def test_errors_are_those_of_the_criterion_and_examples_are_written(checkpoint, 
         assert (tmp_path / "out" / f"{number}.png").stat().st_size > 1000
 
 
-def test_labels_are_measured_beside_majority_and_mean(checkpoint, folder, capsys):
+def test_labels_are_measured_beside_majority_and_mean_and_class_by_class(checkpoint, folder, tmp_path, capsys):
+    pytest.importorskip("matplotlib")
     path, model, _ = checkpoint(labels=True)
-    status, values, table = run(capsys, "audio", "--path", path, folder)
+    status, values, table = run(capsys, "audio", "--path", path, folder, "--dest", tmp_path / "out")
     assert status == 0 and "majority" in table
     assert values["level"]["labelled"] == 3 and 0 <= values["level"]["model"]["accuracy"] <= 1
     assert values["mean"]["baseline"]["ccc"] == 0
+    level = values["level"]
+    assert sum(scores["count"] for scores in level["classes"].values()) == 3
+    right = sum(level["confusion"][number][number] for number in range(2))
+    assert right / 3 == pytest.approx(level["model"]["accuracy"]) and "each class of level" in table
+    assert values["mean"]["quantities"]["mean"]["r2"] == pytest.approx(values["mean"]["model"]["r2"])
+    assert values["pictures"] == [str(tmp_path / "out" / name) for name in ("confusion_level.png", "scatter_mean.png")]
 
 
 def test_one_head_is_asked_about_new_recordings_and_bad_ones_are_told(checkpoint, tmp_path, capsys):
