@@ -144,7 +144,8 @@ class AudioSpec:
         about: dict[str, Any] = {}
         if self.num_features:
             clips = read_features(data, self.num_features, name)
-            self._require_music(clips, name)
+            how = " (--frame-rate, --min-seconds)"
+            require_music(clips, name, self.frame_rate, self.min_seconds, self.max_seconds, how)
             fingerprint = fingerprint_of_features(clips)
         else:
             samples, about = self._samples(data, name)
@@ -201,24 +202,6 @@ class AudioSpec:
             "channels": recording.channels,
         }
         return samples, about
-
-    def _require_music(self, clips: list[Rows], name: str) -> None:
-        """Raise :class:`RecordingError` for features, [T, F] each, that are too short, too long or silent."""
-        for number, clip in enumerate(clips):
-            label = f"{name}, excerpt {number}" if len(clips) > 1 else name
-            seconds = len(clip) / self.frame_rate
-            if seconds < self.min_seconds:
-                raise RecordingError(
-                    "too short",
-                    f"{label}: {len(clip)} frames, which are {seconds:.2f} seconds at {self.frame_rate:.5g} frames per "
-                    f"second (--frame-rate); --min-seconds accepts {self.min_seconds:g}.",
-                )
-            if seconds > self.max_seconds:
-                raise RecordingError(
-                    "too long", f"{label}: {seconds:.0f} seconds; --max-seconds accepts {self.max_seconds:g}."
-                )
-            if len(clip) > 1 and (clip == clip[0]).all():
-                raise RecordingError("silent", f"{label}: all {len(clip)} frames are equal.")
 
     def _crop(self, clip: Rows) -> Rows:
         if not self.max_frames or len(clip) <= self.max_frames:
@@ -300,6 +283,41 @@ def read_features(data: bytes, width: int, name: str) -> list[Rows]:
     if not np.isfinite(clips).all():
         raise RecordingError("NaN", f"{name}: holds values that are not finite.")
     return [np.ascontiguousarray(clip, np.float32) for clip in clips]
+
+
+def require_music(
+    clips: list[Rows],
+    name: str,
+    frame_rate: float,
+    min_seconds: float,
+    max_seconds: float = math.inf,
+    options: str = "",
+) -> None:
+    """Raise :class:`RecordingError` for features, [T, F] each, that are too short, too long or silent.
+
+    Parameters
+    ----------
+    clips : list of float32 [T, F]
+    name : str
+    frame_rate : float
+        Frames per second.
+    min_seconds, max_seconds : float
+    options : str
+        What decides whether features are too short, for messages.
+    """
+    for number, clip in enumerate(clips):
+        label = f"{name}, excerpt {number}" if len(clips) > 1 else name
+        seconds = len(clip) / frame_rate
+        if seconds < min_seconds:
+            raise RecordingError(
+                "too short",
+                f"{label}: {len(clip)} frames, which are {seconds:.2f} seconds at {frame_rate:.5g} frames per second; "
+                f"at least {min_seconds:g} seconds are needed{options}.",
+            )
+        if seconds > max_seconds:
+            raise RecordingError("too long", f"{label}: {seconds:.0f} seconds; --max-seconds accepts {max_seconds:g}.")
+        if len(clip) > 1 and (clip == clip[0]).all():
+            raise RecordingError("silent", f"{label}: all {len(clip)} frames are equal.")
 
 
 def moments(rows: NDArray[np.floating]) -> NDArray[np.float64]:

@@ -139,6 +139,36 @@ def test_one_head_is_asked_about_new_recordings_and_bad_ones_are_told(checkpoint
     assert status == 2 and "head is 'key'" in said
 
 
+def test_features_are_predicted_as_the_arrays_that_they_hold_and_a_csv_has_every_file(checkpoint, tmp_path, capsys):
+    from musicbert_plugin.hub import MusiCoderHub
+
+    path, *_ = checkpoint(labels=True)
+    hub = MusiCoderHub.from_pretrained(path)
+    rng, source = np.random.default_rng(0), tmp_path / "features"
+    (source / "inner").mkdir(parents=True)
+    song, pair = rng.normal(size=(90, 8)), rng.normal(size=(2, 40, 8)).astype(np.float32)
+    np.save(source / "song.npy", song.T)
+    np.save(source / "inner" / "pair.npy", pair)
+    np.save(source / "narrow.npy", rng.normal(size=(90, 5)))
+    np.save(source / "short.npy", song[:5])
+    np.save(source / "still.npy", np.ones((90, 8)))
+    (source / "no.npy").write_bytes(b"no array")
+    status, values, said = run(capsys, "audio", "--path", path, "--predict", source, "--csv", tmp_path / "out.csv")
+    assert status == 1 and "predicted  failed" in said
+    assert set(values["predictions"]) == {"song.npy", "inner/pair.npy#0", "inner/pair.npy#1"}
+    assert values["predictions"]["song.npy"] == hub.predict(song.astype(np.float32))
+    assert values["predictions"]["inner/pair.npy#1"] == hub.predict(pair[1]) != hub.predict(pair[0])
+    words = {"narrow": "holds no 8 features", "short": "0.08 seconds", "still": "frames are equal", "no": "be read"}
+    assert {name: word for name, word in words.items() if word in values["failed"][f"{name}.npy"]} == words
+    lines = (tmp_path / "out.csv").read_text().splitlines()
+    assert lines[0] == "file,level,level_probability,mean,error" and len(lines) == 1 + 3 + 4
+    assert hub.predict(source / "song.npy") == values["predictions"]["song.npy"]
+    with pytest.raises(DatasetError, match="holds 2 excerpts"):
+        hub.predict(source / "inner" / "pair.npy")
+    status, _, said = run(capsys, "audio", "--path", path, source, "--csv", tmp_path / "out.csv")
+    assert status == 2 and "--csv is for predictions" in said
+
+
 @pytest.mark.parametrize("options", [{}, {"layer_mix": "learned", "pooling": "attention", "head_dim": 4}])
 def test_an_exported_head_answers_as_the_whole_checkpoint_does(checkpoint, tmp_path, capsys, options):
     from musicbert_plugin.hub import MusiCoderHub
