@@ -379,6 +379,8 @@ def tables_of(given: list[str], options: AudioOptions, splits: str = "") -> Labe
             known |= {column: cell for column, cell in zip(table.columns, cells, strict=True) if cell}
             joined.labels[name] = list(known.values())
         joined.groups.update(table.groups)
+        if splits and table.splits and path != splits:
+            say(f"{path}: its column split is not used, since --splits {splits} is given.")
         for name, split in table.splits.items() if not splits else ():
             fix_split(joined.splits, path, name, split)
     named = {path: SPLIT_NAMES.get(Path(path).stem, "") for path in given if path.lower().endswith(MANIFESTS)}

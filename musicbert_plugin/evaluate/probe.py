@@ -20,6 +20,8 @@ numbers         ``--regression``: ridge regression          R2 and CCC, mean ove
 Cells are read as in training (``data.labels``): tags and numbers are joined by ``--separator``.  Items that lack one of
 the numbers are left out.
 
+Of classes, the recall of each is reported too, and those of which the best layer finds nothing are named in a warning.
+
 Two baselines are pooled and probed in the same way: the raw features, and an encoder of the same size with fresh
 weights (mean over ``--random-encoders`` encoders).  Differences from both have a 95 % interval from a paired bootstrap
 over groups; a difference is not significant if its interval contains 0.
@@ -28,6 +30,7 @@ over groups; a difference is not significant if its interval contains 0.
 from __future__ import annotations
 
 import argparse
+import logging
 import warnings
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
@@ -45,6 +48,8 @@ from musicbert_plugin.tables import normal_text
 
 if TYPE_CHECKING:
     from musicbert_plugin.data.spectrogram_folder import SpectrogramFolder
+
+logger = logging.getLogger(__name__)
 
 STRENGTHS = (0.001, 0.01, 0.1, 1.0)
 """Inverse regularisation strengths, of which the inner cross-validation selects one."""
@@ -270,11 +275,31 @@ def evaluate(options: argparse.Namespace) -> Report:
         header.insert(2, "ccc")
         for row in rows:
             row.insert(2, f"{values['ccc'][row[0]]:.3f}" if row[0] in values["ccc"] else "")
+    tables = []
+    if kind == "single":
+        recall = over_encoders(lambda answer: classification.class_scores(labels, answer, len(classes)).recall)
+        values["recall"] = {name: dict(zip(classes, row.tolist(), strict=True)) for name, row in recall.items()}
+        best = max((name for name in scores if name.startswith("layer")), key=scores.__getitem__)
+        tables.append(_recall_table(classes, labels, {name: recall[name] for name in ("raw features", best)}))
+        if missed := [name for name, value in values["recall"][best].items() if value == 0]:
+            logger.warning("%s: no item of these classes is found (recall 0): %s", best, ", ".join(map(repr, missed)))
     title = (
         f"{options.label}: {len(labels)} items of {count} groups, {options.folds} folds; "
         f"gains in {GAINS[kind]} with 95 % intervals"
     )
-    return Report(values, [(title, header, rows)])
+    return Report(values, [*tables, (title, header, rows)])
+
+
+def _recall_table(
+    classes: list[str], labels: NDArray[np.int64], recall: dict[str, NDArray[np.float64]]
+) -> tuple[str, list[str], list[list[str]]]:
+    """The recall of each class by some of the features."""
+    counts = np.bincount(labels, minlength=len(classes)).tolist()
+    rows = [
+        [name, *(f"{values[number]:.3f}" for values in recall.values()), str(counts[number])]
+        for number, name in enumerate(classes)
+    ]
+    return "recall of each class", ["class", *recall, "count"], rows
 
 
 def _kind(options: argparse.Namespace) -> str:

@@ -23,7 +23,7 @@ import numpy as np
 
 from musicbert_plugin.errors import OptionError
 from musicbert_plugin.files import as_listed
-from musicbert_plugin.tables import check_columns, read_table
+from musicbert_plugin.tables import check_columns, normal_text, read_table
 
 SPLITS = ("train", "valid", "test")
 PROTECTED = ("test", "valid", "train")
@@ -103,7 +103,8 @@ def read_groups(path: str) -> dict[str, str]:
         The table is unreadable, lacks a column, or puts a file in two groups.
     """
     groups: dict[str, str] = {}
-    for name, group in _rows(path, "--groups", ("file", "group"), "\t"):
+    for name, cell in _rows(path, "--groups", ("file", "group"), "\t"):
+        group = normal_text(cell)
         if group and groups.setdefault(name, group) != group:
             raise OptionError(f"--groups {path}: {name} is in both {groups[name]} and {group}; a file has one group.")
     return groups

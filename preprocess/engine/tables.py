@@ -72,7 +72,7 @@ def read_labels(path: str, group_column: str = "") -> LabelTable:
         if table.labels.setdefault(name, labels) != labels:
             raise OptionError(f"{path}: line {number} and an earlier line have different labels for {name}.")
         if group_column and cells[group_column]:
-            table.groups[name] = cells[group_column]
+            table.groups[name] = normal_text(cells[group_column])
         if cells.get("split"):
             fix_split(table.splits, f"{path}, line {number}", name, cells["split"])
     return table

@@ -337,6 +337,7 @@ def test_a_probe_reads_a_label_off_features_and_compares_with_raw_and_random_one
         capsys, "probe", "--path", path, folder, "--label", "level", "--group", "group", "--folds", 2, "--layers", 2
     )
     assert status == 0 and values["majority"] >= 0.3
+    assert set(values["recall"]["layer 2"]) == {"loud", "quiet"} and set(values["recall"]) == set(values["scores"])
     status, _, said = run(capsys, "probe", "--path", path, folder, "--label", "key")
     assert status == 2 and "no label column 'key'" in said
 

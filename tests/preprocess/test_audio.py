@@ -303,9 +303,8 @@ def test_a_column_of_splits_is_used_unless_splits_are_given(build, tmp_path):
     assert sides_of(tmp_path / "data") == expected
     given = table(tmp_path / "splits.csv", [{"file": "4.npy", "split": "valid"}])
     status, said = build(source, tmp_path / "other", *options, "--splits", given, small=False)
-    assert status == 0 and sides_of(tmp_path / "other") == {
-        f"{n}.npy": "valid" if n == 4 else "train" for n in range(5)
-    }
+    assert status == 0 and f"its column split is not used, since --splits {given} is given" in said
+    assert sides_of(tmp_path / "other") == {f"{n}.npy": "valid" if n == 4 else "train" for n in range(5)}
 
 
 def test_existing_features_are_taken_in_every_shape_and_never_unpickled(build, tmp_path, manifest):
