@@ -140,6 +140,8 @@ class LabelTask:
             return values, present
         parts = self.parts(cell)
         if self.type == "regression":
+            if other := _numbers_joined_by(cell, self.separator):
+                raise ValueError(f"its numbers are joined by '{other}', which 'separator: '{other}'' reads")
             if len(parts) != self.size:
                 raise ValueError(f"{self.size} numbers joined by '{self.separator}' are accepted")
             for index, part in enumerate(parts):
@@ -225,13 +227,24 @@ class LabelTask:
         table = np.where(present, values, np.nan)
         if not present.any(axis=0).all():
             lacking = self.classes[int(np.flatnonzero(~present.any(axis=0))[0])]
-            raise DatasetError(f"task {self.name}: no item of {where} has a number for {lacking!r}.")
+            raise DatasetError(
+                f"task {self.name}: no item of {where} has a number for {lacking!r}; its first label in column "
+                f"{self.column!r} is {labelled[0]!r}{self._complaint(labelled[0])}."
+            )
         deviation = np.nanstd(table, axis=0)
         return replace(
             self,
             mean=tuple(np.nanmean(table, axis=0).tolist()),
             deviation=tuple(np.where(deviation > 1e-9, deviation, 1.0).tolist()),
         )
+
+    def _complaint(self, cell: str) -> str:
+        """What :meth:`parse` says about a cell that it cannot read, as the end of a sentence."""
+        try:
+            self.parse(cell)
+        except ValueError as error:
+            return f", but {error}"
+        return ""
 
     def _check_classes(
         self, values: NDArray[np.float64], present: NDArray[np.bool_], labelled: Sequence[str], where: str
@@ -244,7 +257,7 @@ class LabelTask:
         if not seen.any():
             raise DatasetError(
                 f"task {self.name}: no item of {where} has one of its classes ({_first(self.classes)}) in column "
-                f"{self.column!r}; its first label is {labelled[0]!r}."
+                f"{self.column!r}; its first label is {labelled[0]!r}{self._complaint(labelled[0])}."
             )
         if self.type == "single" and self.size < 2:
             raise DatasetError(f"task {self.name}: two classes or more can be learnt, not {self.classes[0]!r} alone.")
@@ -285,6 +298,15 @@ def _look_joined(names: Iterable[str], separator: str, all_alone: bool) -> tuple
         ]:
             return other, joined
     return None
+
+
+def _numbers_joined_by(cell: str, separator: str) -> str:
+    """Another separator by which a cell splits into several numbers, or ``""``; a comma may be that of decimals."""
+    for other in (other for other in OTHER_SEPARATORS if other != separator and (other != "," or "." in cell)):
+        parts = cell.split(other)
+        if len(parts) > 1 and all(re.fullmatch(r"\s*[+-]?(\d+\.?\d*|\.\d+)\s*", part) for part in parts):
+            return other
+    return ""
 
 
 def _number(text: str) -> float:

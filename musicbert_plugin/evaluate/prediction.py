@@ -127,7 +127,7 @@ def write_csv(path: Path, tasks: Sequence[LabelTask], found: Mapping[str, Answer
 
 
 def predict_files(
-    hub: Any, paths: Sequence[str], tasks: Sequence[LabelTask]
+    hub: Any, paths: Sequence[str], tasks: Sequence[LabelTask], command: str = "evaluate audio"
 ) -> tuple[dict[str, dict[str, dict[str, float]]], dict[str, str]]:
     """Predict the labels of files; what fails is also told on stderr.
 
@@ -138,6 +138,8 @@ def predict_files(
         the excerpts of a file; and ``predict(excerpt)``.
     paths : sequence of str
     tasks : sequence of LabelTask
+    command : str
+        What messages begin with.
 
     Returns
     -------
@@ -157,5 +159,5 @@ def predict_files(
                 found[name] = {task.name: answer[task.name] for task in tasks}
         except MusicError as error:
             failed[given.name] = str(error)
-            print(f"evaluate audio: {error}", file=sys.stderr)
+            print(f"{command}: {error}", file=sys.stderr)
     return found, failed

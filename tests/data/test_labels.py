@@ -69,6 +69,8 @@ def test_defect_24_annotated_without_tags_and_a_true_zero_are_labels(tasks):
         ("mood", "calm, dark", r"joined by ',', which 'separator: ','' reads"),
         ("affect", "0,5/1", "'0,5' is no number; decimals are written with a point"),
         ("affect", "none/0", "'none' is no number"),
+        ("affect", "0.5; -1", "its numbers are joined by ';', which 'separator: ';'' reads"),
+        ("affect", "0.5,1", "joined by ','"),
         ("affect", "high/0", "'high' is no number"),
         ("affect", "inf/0", "'inf' is no number"),
         ("affect", "1", "2 numbers joined by '/'"),
@@ -166,6 +168,12 @@ def test_too_few_classes_are_refused_and_one_odd_cell_decides_no_width(tasks):
         given["g"].learn(["", "jazz"])
     with pytest.raises(DatasetError, match="two classes or more can be learnt, not 'a' alone"):
         given["one"].learn(["a", "a"])
+    with pytest.raises(DatasetError, match="first label in column 'r' is '0,5', but '0,5' is no number; decimals"):
+        found["r"].learn(["0,5", "0,25"])
+    joined = tasks("tasks:\n  m: {type: multi, classes: [calm, dark]}\n")["m"]
+    with pytest.raises(DatasetError, match=r"first label is 'calm\|dark', but .* joined by '\|', which 'separator"):
+        joined.learn(["calm|dark", "dark|calm"])
+    found = tasks("tasks:\n  m: {type: multi}\n  r: {type: regression}\n")
     assert found["m"].learn(["calm", "/"]).classes == ("calm",)
     assert found["r"].learn(["1/2", "3/4", "5/6/7"]).mean == (2.0, 3.0)
 
