@@ -2,9 +2,10 @@
 
 A source lists its files as *entries* (name, stamp, place) and reads the bytes of a file.  A name is a path with ``/``,
 relative to the folder or archive; manifests, ``--splits`` and ``--groups`` refer to files by it.  Bytes that are not
-UTF-8 are escaped in names and in lists of paths, see ``musicbert_plugin.files``.  A stamp is a number that changes with
-the file (from its size and modification time, or the archive's checksum); a resumed build reads a file again if its
-stamp differs.  Hidden files and those that macOS adds to archives (``__MACOSX/``, ``._*``) are ignored.
+UTF-8 are escaped in names and in lists of paths, which may be in either of Unicode's normal forms, see
+``musicbert_plugin.files``.  A stamp is a number that changes with the file (from its size and modification time, or the
+archive's checksum); a resumed build reads a file again if its stamp differs.  Hidden files and those that macOS adds to
+archives (``__MACOSX/``, ``._*``) are ignored.
 
 With several sources, each name is prefixed with its source as given.  A ``.txt`` source lists one path per line (blank
 lines and lines that begin with ``#`` are ignored), relative to the folder of the list; its names are the lines.  A
@@ -22,6 +23,7 @@ import io
 import os
 import struct
 import tarfile
+import unicodedata
 import zipfile
 import zlib
 from array import array
@@ -176,8 +178,12 @@ class Files:
                 yield Entry(name, 0)
 
     def path_of(self, name: str) -> str:
-        """The path of a file."""
-        return os.path.join(self.base, unescaped(name))
+        """The path of a file, whose name may be in another of Unicode's normal forms than the list's."""
+        path = os.path.join(self.base, unescaped(name))
+        if name.isascii() or os.path.lexists(path):
+            return path
+        forms = [os.path.join(self.base, unescaped(unicodedata.normalize(form, name))) for form in ("NFC", "NFD")]
+        return next((other for other in forms if os.path.lexists(other)), path)
 
     def read(self, name: str, place: bytes, limit: int) -> bytes:
         """The bytes of one file, at most ``limit``; a :class:`ScoreError` where that is not possible."""

@@ -287,7 +287,7 @@ def test_labels_and_splits_may_name_files_that_are_missing(recordings, build, tm
     assert status == 2 and "none of the files with labels is in the source" in said
 
 
-def test_a_column_of_splits_is_used_unless_splits_are_given(build, tmp_path):
+def test_a_column_of_splits_is_used_unless_splits_are_given(build, tmp_path, capsys):
     source = tmp_path / "features"
     source.mkdir()
     for number in range(5):
@@ -301,10 +301,9 @@ def test_a_column_of_splits_is_used_unless_splits_are_given(build, tmp_path):
     assert "5 files have their split from the source (or its table of labels)" in said
     expected = {"0.npy": "train", "1.npy": "valid", "2.npy": "test", "3.npy": "train", "4.npy": "test"}
     assert sides_of(tmp_path / "data") == expected
-    given = table(tmp_path / "splits.csv", [{"file": "4.npy", "split": "valid"}])
-    status, said = build(source, tmp_path / "other", *options, "--splits", given, small=False)
-    assert status == 0 and f"its column split is not used, since --splits {given} is given" in said
-    assert sides_of(tmp_path / "other") == {f"{n}.npy": "valid" if n == 4 else "train" for n in range(5)}
+    labels = str(tmp_path / "labels.csv")
+    assert audio.tables_of([], audio.AudioOptions(labels=labels), "splits.csv").splits == {}
+    assert f"{labels}: its column split is not used, since --splits splits.csv is given" in capsys.readouterr().err
 
 
 def test_existing_features_are_taken_in_every_shape_and_never_unpickled(build, tmp_path, manifest):
