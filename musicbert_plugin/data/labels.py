@@ -14,7 +14,7 @@ key             meaning
 ``column``      column of the dataset's labels (default: the task's name)
 ``classes``     class or tag names (default: those of the training split, sorted)
 ``names``       regression: names of the numbers
-``separator``   multi, regression: what stands between the tags or numbers of a cell (default ``/``)
+``separator``   multi, regression: what joins the tags or numbers of a cell (default ``/``), in quotes: ``"|"``
 ``loss``        single: ``cross_entropy``; multi: ``bce``; regression: ``mse`` (default), ``huber`` or ``l1``
 ``weight``      of the task's loss (default 1)
 ``pos_weight``  multi: weight of a tag that is present against one that is absent (default 1)
@@ -124,7 +124,7 @@ class LabelTask:
         """The tags in a cell that are none of the task's, which :meth:`parse` ignores; none for other tasks."""
         if self.type != "multi" or is_unlabelled(cell):
             return []
-        return [tag for tag in self.parts(cell) if tag and tag not in self._number_of]
+        return [tag for tag in self.parts(cell) if not is_unlabelled(tag) and tag not in self._number_of]
 
     def parse(self, cell: str) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
         """Labels of a cell, in their own units, and which are present: float64 [K], bool [K].
@@ -150,7 +150,7 @@ class LabelTask:
                     present[index] = True
             return values, present
         known = [self._number_of[name] for name in parts if name in self._number_of]
-        for name in (name for name in parts if name and name not in self._number_of):
+        for name in (name for name in parts if not is_unlabelled(name) and name not in self._number_of):
             if other := self._joined_by(name):
                 read = f"separator: '{other}'" if self.type == "multi" else "type: multi"
                 raise ValueError(f"{name!r} looks like several names joined by '{other}', which '{read}' reads")
@@ -206,7 +206,7 @@ class LabelTask:
             count = max(widths, key=lambda width: (widths[width], -width))  # the most frequent one
             numbered = [self.name] if count == 1 else [f"{self.name} {number}" for number in range(count)]
             return replace(self, classes=tuple(numbered))
-        counts = Counter(part for cell in labelled for part in self.parts(cell) if part)
+        counts = Counter(part for cell in labelled for part in self.parts(cell) if not is_unlabelled(part))
         if len(counts) < (1 if self.type == "multi" else 2):
             found = f"the class {next(iter(counts))!r} alone" if counts else "no tag at all"
             raise DatasetError(

@@ -103,7 +103,7 @@ def test_foreign_tags_are_ignored_and_counted_and_their_items_stay_labelled(task
 def test_none_and_null_are_classes_and_only_empty_cells_and_nan_are_not(tasks):
     task = tasks("tasks:\n  g: {type: single}\n  m: {type: multi}\n")
     assert task["g"].learn(["none", "null", "nan", "", "a"]).classes == ("a", "none", "null")
-    assert task["m"].learn(["none/a", "null"]).classes == ("a", "none", "null")
+    assert task["m"].learn(["none/a", "null", "nan/a"]).classes == ("a", "none", "null")
 
 
 def test_names_are_the_same_in_both_normal_forms_and_with_space_at_their_ends(tasks):
