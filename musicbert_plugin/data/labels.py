@@ -43,6 +43,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
+from reprlib import repr as shortened  # a value may be nested to any size
 from typing import Any
 
 import numpy as np
@@ -384,7 +385,7 @@ def _string(where: str, what: str, value: Any) -> str:
         read = "" if value.text == str(value.value) else f", which YAML reads as {value.value},"
         raise OptionError(f"{where}: {what} {value.text}{read} is no string; put quotes around it: '{value.text}'.")
     if not isinstance(value, str) or not normal_text(value):
-        raise OptionError(f"{where}: {what} {value!r} is accepted as a string that is not empty.")
+        raise OptionError(f"{where}: {what} is {shortened(value)}, but a string that is not empty is accepted.")
     return normal_text(value)
 
 
@@ -399,7 +400,7 @@ def _read_task(path: str, given: Any, entry: Any) -> LabelTask:
         raise OptionError(f"{where}: {name!r} is a name that PyTorch keeps for itself; give the task another name.")
     kind = entry.get("type") if isinstance(entry, dict) else entry
     if not isinstance(kind, str) or kind not in LOSSES or not isinstance(entry, dict):
-        raise OptionError(f"{where}: the type is {kind!r}, but it is one of {', '.join(LOSSES)}.")
+        raise OptionError(f"{where}: the type is {shortened(kind)}, but it is one of {', '.join(LOSSES)}.")
     names = "names" if kind == "regression" else "classes"
     known = {"type", "column", "loss", "weight", names} | ({"pos_weight"} if kind == "multi" else set())
     known |= {"separator"} if kind != "single" else set()
@@ -407,7 +408,9 @@ def _read_task(path: str, given: Any, entry: Any) -> LabelTask:
         raise OptionError(f"{where}: {unknown[0]!r} is unknown; {', '.join(sorted(known))} are not.")
     loss = entry.get("loss", LOSSES[kind][0])
     if loss not in LOSSES[kind]:
-        raise OptionError(f"{where}: the loss is {loss!r}, but for {kind} it is one of {', '.join(LOSSES[kind])}.")
+        raise OptionError(
+            f"{where}: the loss is {shortened(loss)}, but for {kind} it is one of {', '.join(LOSSES[kind])}."
+        )
     column = _string(where, "the column", entry.get("column", name))
     separator = check_separator(where, entry.get("separator", SEPARATOR), kind)
     listed = entry.get(names, [])
@@ -431,7 +434,7 @@ def _read_task(path: str, given: Any, entry: Any) -> LabelTask:
         value = entry.get(key, 1.0)
         value = value.value if isinstance(value, _NoString) else value
         if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value <= sys.float_info.max:
-            raise OptionError(f"{where}: {key} is {value!r}, but a number of at least 0 is accepted.")
+            raise OptionError(f"{where}: {key} is {shortened(value)}, but a number of at least 0 is accepted.")
         numbers[key] = float(value)
     return LabelTask(name, kind, column, tuple(classes), loss, **numbers, separator=separator)
 
@@ -447,7 +450,7 @@ def check_separator(where: str, value: Any, kind: str) -> str:
     text = value.strip() or value if isinstance(value, str) else _string(where, "the separator", value)
     if not text or (kind == "regression" and re.search(r"[\w.+-]", text)):
         wanted = "characters that are not part of a number" if kind == "regression" else "one character or more"
-        raise OptionError(f"{where}: the separator is {value!r}, but {wanted} are accepted, as in '/' or '|'.")
+        raise OptionError(f"{where}: the separator is {shortened(value)}, but {wanted} are accepted, as in '/' or '|'.")
     return text
 
 
