@@ -47,8 +47,8 @@ def given_files(paths: Sequence[str], suffixes: tuple[str, ...]) -> Iterator[Giv
     Parameters
     ----------
     paths : sequence of str
-        Files (of any suffix), folders, archives and lists; with several paths, the names of files in a folder or
-        archive begin with its path.
+        Files (of any suffix), folders, archives and lists.  A file in a folder or archive is named by its path inside
+        it, one of a list as it is listed; with several paths, by their paths, so that no two have one name.
     suffixes : tuple of str
         Of the files in folders and archives.
 
@@ -67,10 +67,16 @@ def given_files(paths: Sequence[str], suffixes: tuple[str, ...]) -> Iterator[Giv
                 raise OptionError(f"{path}: no files in it that end with {', '.join(suffixes)}.")
             for _, number, inner, place in collection.tasks([True] * len(collection), LARGEST_MEMBER):
                 source = collection.sources[number]
-                listed = path.lower().endswith((".txt", ".tsv", ".csv"))
-                name = inner if listed or len(paths) == 1 else f"{escaped(path.rstrip('/' + os.sep))}/{inner}"
+                path_of = getattr(source, "path_of", None)  # members of archives have none
+                name = inner
+                if len(paths) > 1:
+                    listed = path.lower().endswith((".txt", ".tsv", ".csv"))
+                    name = (
+                        escaped(path_of(inner))
+                        if listed and path_of
+                        else f"{escaped(path.rstrip('/' + os.sep))}/{inner}"
+                    )
                 try:
-                    path_of = getattr(source, "path_of", None)
                     yield Given(name, path_of(inner) if path_of else source.read(inner, place, LARGEST_MEMBER))
                 except ScoreError as error:
                     yield Given(name, error)

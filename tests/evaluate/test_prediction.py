@@ -78,10 +78,11 @@ def test_archives_lists_and_files_of_any_suffix_may_be_named_together(hub, tasks
     hub.excerpts = _told_missing(hub.excerpts)
     found, failed = predict_files(hub, [str(tmp_path / name) + "/" * name.endswith("/") for name in names], tasks[:1])
     at = str(tmp_path)
-    assert {f"{at}/all.zip/in/c.wav", "sounds/a.wav", f"{at}/song.weird", f"{at}/sounds/a.wav"} <= set(found)
-    assert set(failed) == {"sounds/gone.wav", f"{at}/empty", f"{at}/none.zip", f"{at}/sounds/deep/broken.wav"}
+    assert {f"{at}/all.zip/in/c.wav", f"{at}/song.weird", f"{at}/sounds/a.wav"} <= set(found)
+    assert set(failed) == {f"{at}/sounds/gone.wav", f"{at}/empty", f"{at}/none.zip", f"{at}/sounds/deep/broken.wav"}
     assert "no files in it that end with .wav, .npy" in failed[f"{at}/empty"]
-    assert "no such file" in failed[f"{at}/none.zip"] and set(found["sounds/a.wav"]) == {"composer"}
+    assert "no such file" in failed[f"{at}/none.zip"] and set(found[f"{at}/sounds/a.wav"]) == {"composer"}
+    assert predict_files(hub, [f"{at}/list.txt"], tasks[:1])[0].keys() == {"sounds/a.wav"}
 
 
 def _told_missing(excerpts):
