@@ -110,8 +110,8 @@ def tie_groups(copies: Ints, ties: Sequence[str | None], fixed: NDArray[np.int8]
             split, other = split_of.setdefault(tie, (int(fixed[piece]), names[piece]))
             if split != fixed[piece]:
                 raise OptionError(
-                    f"{other} and {names[piece]} are of one group ({tie}), which stays together, but their splits are "
-                    f"fixed to {SPLITS[split]} and {SPLITS[int(fixed[piece])]}; one of the two must yield."
+                    f"{other} and {names[piece]} stay together (group {tie}), but their splits are fixed to "
+                    f"{SPLITS[split]} and {SPLITS[int(fixed[piece])]}; one of the two must yield."
                 )
     return groups.roots()
 
