@@ -18,7 +18,7 @@ from musicbert_plugin.codecs.remi import grid_of
 from musicbert_plugin.codecs.requests import request_words
 from musicbert_plugin.codecs.score import read_midi
 from musicbert_plugin.errors import OptionError, ScoreError
-from musicbert_plugin.files import escaped
+from musicbert_plugin.files import escaped, match_names
 from preprocess.engine.cli import DONE, SOME_FAILED, run_command, say
 from preprocess.engine.encode_decode import naming
 
@@ -81,7 +81,9 @@ def main(arguments: list[str]) -> int:
     options = parser().parse_args(arguments)
     bars = parse_bars(options.bars)
     given = read_given(options.labels) if options.labels else {}
-    unlabelled = sum(escaped(file) not in given for file in options.files)
+    found = match_names(given, [escaped(file) for file in options.files])
+    given_of = {file: given[name] for name, file in found.items()}
+    unlabelled = sum(escaped(file) not in given_of for file in options.files)
     if given and unlabelled == len(options.files):
         raise OptionError(
             f"--labels {options.labels}: its column file names {next(iter(given))} ..., but none of the files given, "
@@ -93,7 +95,7 @@ def main(arguments: list[str]) -> int:
     for file in options.files:
         try:
             bar_range, values = attributes_of(
-                file, bars, legacy=options.legacy, chords=options.chords, given=given.get(escaped(file), {})
+                file, bars, legacy=options.legacy, chords=options.chords, given=given_of.get(escaped(file), {})
             )
         except (ScoreError, OptionError) as error:
             say(naming(file, str(error)))

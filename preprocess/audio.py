@@ -25,7 +25,8 @@ front-ends of different rates on the same splits, use ``--splits CSV``.
 
 Labels come from ``--labels CSV`` (a column ``file``, then one per task) or from M3BERT's CSV.  Cells are stored
 unchanged: ``/`` separates several labels, ``arousal/valence`` is two numbers, and an empty cell or ``nan`` is a missing
-label.  ``--group-column`` names a column (album, performer); files with equal cells in it go to one split.
+label.  ``--group-column`` names a column (album, performer); files with equal cells in it go to one split.  A column
+``split`` fixes the split of files as ``--splits CSV`` does, which is used instead if it is given.
 """
 
 from __future__ import annotations
@@ -51,6 +52,7 @@ from preprocess.engine.dataset_spec import Item, Piece
 from preprocess.engine.pipeline import BuildOptions, build
 from preprocess.engine.sidecars import SidecarWriter
 from preprocess.engine.sources import Collection, Files, Folder, open_source
+from preprocess.engine.splits import SPLIT_NAMES, fix_split
 from preprocess.engine.tables import LabelTable, read_labels
 
 MANIFESTS = (".tsv", ".csv")
@@ -60,7 +62,6 @@ NPY_MAGIC = b"\x93NUMPY"
 LARGEST_HALF = 65504.0
 Rows = NDArray[np.float32]
 """Features [T, F], or samples [S]."""
-SPLIT_NAMES = {"train": "train", "valid": "valid", "dev": "valid", "validation": "valid", "test": "test"}
 
 
 @dataclass
@@ -97,7 +98,9 @@ class AudioOptions:
     max_seconds: float = option(3600.0, "leave out longer files", metavar="S")
     max_bytes: int = option(2**30, "leave out larger files")
     on_the_fly: bool = option(False, "store no features: training decodes the recordings, which must stay in place")
-    labels: str = option("", "CSV with a column file and a column of labels per task", metavar="CSV")
+    labels: str = option(
+        "", "CSV with a column file, a column of labels per task, and perhaps a column split", metavar="CSV"
+    )
     group_column: str = option("", "column of that CSV, or of SRC's: files of a group stay in one split")
 
 
@@ -141,7 +144,8 @@ class AudioSpec:
         about: dict[str, Any] = {}
         if self.num_features:
             clips = read_features(data, self.num_features, name)
-            self._require_music(clips, name)
+            how = " (--frame-rate, --min-seconds)"
+            require_music(clips, name, self.frame_rate, self.min_seconds, self.max_seconds, how)
             fingerprint = fingerprint_of_features(clips)
         else:
             samples, about = self._samples(data, name)
@@ -198,24 +202,6 @@ class AudioSpec:
             "channels": recording.channels,
         }
         return samples, about
-
-    def _require_music(self, clips: list[Rows], name: str) -> None:
-        """Raise :class:`RecordingError` for features, [T, F] each, that are too short, too long or silent."""
-        for number, clip in enumerate(clips):
-            label = f"{name}, excerpt {number}" if len(clips) > 1 else name
-            seconds = len(clip) / self.frame_rate
-            if seconds < self.min_seconds:
-                raise RecordingError(
-                    "too short",
-                    f"{label}: {len(clip)} frames, which are {seconds:.2f} seconds at {self.frame_rate:.5g} frames per "
-                    f"second (--frame-rate); --min-seconds accepts {self.min_seconds:g}.",
-                )
-            if seconds > self.max_seconds:
-                raise RecordingError(
-                    "too long", f"{label}: {seconds:.0f} seconds; --max-seconds accepts {self.max_seconds:g}."
-                )
-            if len(clip) > 1 and (clip == clip[0]).all():
-                raise RecordingError("silent", f"{label}: all {len(clip)} frames are equal.")
 
     def _crop(self, clip: Rows) -> Rows:
         if not self.max_frames or len(clip) <= self.max_frames:
@@ -299,6 +285,41 @@ def read_features(data: bytes, width: int, name: str) -> list[Rows]:
     return [np.ascontiguousarray(clip, np.float32) for clip in clips]
 
 
+def require_music(
+    clips: list[Rows],
+    name: str,
+    frame_rate: float,
+    min_seconds: float,
+    max_seconds: float = math.inf,
+    options: str = "",
+) -> None:
+    """Raise :class:`RecordingError` for features, [T, F] each, that are too short, too long or silent.
+
+    Parameters
+    ----------
+    clips : list of float32 [T, F]
+    name : str
+    frame_rate : float
+        Frames per second.
+    min_seconds, max_seconds : float
+    options : str
+        What decides whether features are too short, for messages.
+    """
+    for number, clip in enumerate(clips):
+        label = f"{name}, excerpt {number}" if len(clips) > 1 else name
+        seconds = len(clip) / frame_rate
+        if seconds < min_seconds:
+            raise RecordingError(
+                "too short",
+                f"{label}: {len(clip)} frames, which are {seconds:.2f} seconds at {frame_rate:.5g} frames per second; "
+                f"at least {min_seconds:g} seconds are needed{options}.",
+            )
+        if seconds > max_seconds:
+            raise RecordingError("too long", f"{label}: {seconds:.0f} seconds; --max-seconds accepts {max_seconds:g}.")
+        if len(clip) > 1 and (clip == clip[0]).all():
+            raise RecordingError("silent", f"{label}: all {len(clip)} frames are equal.")
+
+
 def moments(rows: NDArray[np.floating]) -> NDArray[np.float64]:
     """Count, and means and sums of squared deviations of the columns of [T, F]; float64 [2 F + 1]."""
     exact = rows.astype(np.float64)
@@ -333,8 +354,17 @@ class Moments:
         return np.sqrt(self._squares / self._count).tolist() if self._count else [1.0] * len(self._mean)
 
 
-def tables_of(given: list[str], options: AudioOptions) -> LabelTable:
-    """The merged tables of ``--labels`` and of CSV sources, and the splits fixed by the names of manifests."""
+def tables_of(given: list[str], options: AudioOptions, splits: str = "") -> LabelTable:
+    """The merged tables of ``--labels`` and of CSV sources, and the splits that they or names of manifests fix.
+
+    Parameters
+    ----------
+    given : list of str
+        Sources.
+    options : AudioOptions
+    splits : str
+        The CSV of ``--splits``, which is used instead of columns ``split``.
+    """
     paths = [path for path in given if path.lower().endswith(".csv")] + ([options.labels] if options.labels else [])
     if options.group_column and not paths:
         raise OptionError(
@@ -343,12 +373,16 @@ def tables_of(given: list[str], options: AudioOptions) -> LabelTable:
     tables = [read_labels(path, options.group_column) for path in paths]
     columns = list(dict.fromkeys(column for table in tables for column in table.columns))
     joined = LabelTable(columns)
-    for table in tables:
+    for path, table in zip(paths, tables, strict=True):
         for name, cells in table.labels.items():
             known = dict(zip(columns, joined.labels.get(name, [""] * len(columns)), strict=True))
             known |= {column: cell for column, cell in zip(table.columns, cells, strict=True) if cell}
             joined.labels[name] = list(known.values())
         joined.groups.update(table.groups)
+        if splits and table.splits and path != splits:
+            say(f"{path}: its column split is not used, since --splits {splits} is given.")
+        for name, split in table.splits.items() if not splits else ():
+            fix_split(joined.splits, path, name, split)
     named = {path: SPLIT_NAMES.get(Path(path).stem, "") for path in given if path.lower().endswith(MANIFESTS)}
     if len(set(named.values()) - {""}) > 1:
         for path, split in named.items():
@@ -364,6 +398,7 @@ class ClipsWriter(SidecarWriter):
     def __init__(self, spec: AudioSpec, layout: dict[str, Any], table: LabelTable) -> None:
         self._spec, self._layout, self._table = spec, layout, table
         self.splits, self.groups = table.splits, table.groups
+        self.splits_of = "the source (or its table of labels)" if table.labels else "the source"
         self.lenient = True
         self.files = tuple(f"{split}.clips.csv" for split in ("train", "valid", "test"))
         self._tables: dict[str, TextIO] = {}
@@ -380,13 +415,15 @@ class ClipsWriter(SidecarWriter):
         self._collection = collection
         if self._spec.on_the_fly and not all(isinstance(source, Folder | Files) for source in collection.sources):
             raise OptionError("--on-the-fly decodes recordings while training, which is not possible in an archive.")
-        absent = [name for name in self._table.labels if collection.find(name) < 0]
+        self._labels, absent = collection.values_by_file(self._table.labels)
         if absent:
             say(
                 f"{len(absent):,} files with labels are not in the source, the first is {absent[0]}; they are left out."
             )
-        if self._table.labels and len(absent) == len(self._table.labels):
+        if absent and not self._labels:
             raise OptionError(f"none of the files with labels is in the source; {absent[0]} must be a path inside it.")
+        if self._table.splits:
+            say(f"{len(self._table.splits):,} files have their split from {self.splits_of}.")
 
     def begin(self, out: Path) -> None:
         """Open the tables."""
@@ -398,7 +435,7 @@ class ClipsWriter(SidecarWriter):
     def add(self, index: int, split: str, sidecars: dict[str, Any]) -> dict[str, Any]:
         """Write the rows of a file's items; returns its entries for the manifest."""
         name = self._collection.names[index]
-        labels = self._table.labels.get(name, [""] * len(self._table.columns))
+        labels = self._labels.get(name, [""] * len(self._table.columns))
         writer = csv.writer(self._tables[split], lineterminator="\n")
         several = len(sidecars["frames"]) > 1
         for number, frames in enumerate(sidecars["frames"]):
@@ -523,7 +560,7 @@ def main(arguments: list[str]) -> int:
         own.on_the_fly,
         own.frame_rate or front.frame_rate,
     )
-    clips = ClipsWriter(spec, layout_of(front, own), tables_of(namespace.source, own))
+    clips = ClipsWriter(spec, layout_of(front, own), tables_of(namespace.source, own, general.splits))
     if own.on_the_fly:
         general = replace(general, format="none")
     return build(namespace.source, spec, general, clips)

@@ -25,7 +25,7 @@ Written to DIR:
                      ``composer``, the top folder of the MIDI file, if it is in one; ``instrument``, the name of the
                      program (with ``own``: the one that sounds longest); ``tempo``, mean quarter notes per minute; then
                      the columns of ``--labels``, a CSV with a column ``file`` about the MIDI files, whose ``composer``
-                     takes precedence
+                     takes precedence and whose ``split`` ``preprocess.audio`` uses
 ``manifest.jsonl``   a line per MIDI file: its content hash and clips, or why there are none; ``repaired``, the number
                      of its data bytes that were repaired (absent if none)
 ``render.json``      options, versions and, for fluidsynth, the sound font's hash
@@ -453,7 +453,7 @@ def pieces_of(names: list[str], found: list[dict[str, Any]], groups: dict[str, s
 def write_tables(dest: Path, names: list[str], found: list[dict[str, Any]], table: LabelTable) -> None:
     """Write ``labels.csv`` and ``manifest.jsonl``."""
     pieces = pieces_of(names, found, table.groups)
-    own = ["file", "piece", "instrument", "tempo"]
+    own = ["file", "piece", "instrument", "tempo"] + (["split"] if table.splits else [])
     folders = ["" if "/" not in name.strip("/") else name.strip("/").split("/")[0] for name in names]
     if "composer" not in table.columns and any(folders):
         own.insert(2, "composer")
@@ -463,6 +463,7 @@ def write_tables(dest: Path, names: list[str], found: list[dict[str, Any]], tabl
         for name, about, piece, folder in zip(names, found, pieces, folders, strict=True):
             for clip, instrument, tempo in about.get("clips", ()):
                 cells = {"file": clip, "piece": piece, "composer": folder, "instrument": instrument, "tempo": tempo}
+                cells["split"] = table.splits.get(name, "")
                 writer.writerow([cells[column] for column in own] + table.labels.get(name, [""] * len(table.columns)))
     with atomic_path(dest / "manifest.jsonl") as path, open(path, "w", encoding="utf-8") as manifest:
         for name, about, piece in zip(names, found, pieces, strict=True):
@@ -547,6 +548,15 @@ def main(arguments: list[str]) -> int:
     names = list(collection.names)
     if not names:
         raise OptionError(f"{namespace.source[0]}: holds no MIDI files.")
+    labels, absent = collection.values_by_file(table.labels)
+    if absent:
+        say(
+            f"--labels: {len(absent):,} of {len(table.labels):,} files are not in the source, the first is {absent[0]}."
+        )
+    if absent and not labels:
+        raise OptionError(f"--labels {options.labels}: none of its files is in the source.")
+    groups, splits = (collection.values_by_file(values)[0] for values in (table.groups, table.splits))
+    table = LabelTable(table.columns, labels, groups, splits)
     plan = Plan(
         str(namespace.dest),
         tuple(collection.sources),

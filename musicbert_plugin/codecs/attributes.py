@@ -48,7 +48,7 @@ from musicbert_plugin.codecs.remi import COMMANDS, POSITIONS_PER_QUARTER, SEPARA
 from musicbert_plugin.codecs.score import DRUMS
 from musicbert_plugin.errors import OptionError
 from musicbert_plugin.files import as_listed
-from musicbert_plugin.tables import read_table
+from musicbert_plugin.tables import check_columns, read_table
 
 KEYS = tuple(key for key, _, _ in COMMANDS)
 SLOT_KEY = np.repeat(np.arange(len(COMMANDS)), [max(members, 1) for _, members, _ in COMMANDS])  # [63]
@@ -286,8 +286,7 @@ def read_given(path: str) -> dict[str, dict[str, Any]]:
     columns = [column for column in GIVEN_COLUMNS if column in names]
     if not rows or "file" not in names or not columns:
         raise OptionError(f"{path}: a column file, one of {', '.join(GIVEN_COLUMNS)}, and a row are needed.")
-    if twice := [name for name in ("file", *columns) if names.count(name) > 1]:
-        raise OptionError(f"{path}: {names.count(twice[0])} columns are named {twice[0]}; one is needed.")
+    check_columns(path, names, ("file", *columns))
     found: dict[str, dict[str, Any]] = {}
     for number, cells in rows:
         if len(cells) > len(names):

@@ -14,14 +14,20 @@ key             meaning
 ``column``      column of the dataset's labels (default: the task's name)
 ``classes``     class or tag names (default: those of the training split, sorted)
 ``names``       regression: names of the numbers
+``separator``   multi, regression: what joins the tags or numbers of a cell (default ``/``), in quotes: ``"|"``
 ``loss``        single: ``cross_entropy``; multi: ``bce``; regression: ``mse`` (default), ``huber`` or ``l1``
 ``weight``      of the task's loss (default 1)
 ``pos_weight``  multi: weight of a tag that is present against one that is absent (default 1)
 ==============  ====================================================================================================
 
-A cell is a class name; tags joined by ``/``, where ``/`` alone means that the item has none of them; or numbers joined
-by ``/``.  An empty cell (or number), or ``nan``, is *unlabelled*: it is left out of losses and metrics and never counts
-as zero.  A cell that cannot be read is reported in a warning and is then unlabelled.
+A cell is a class name; tags joined by the separator, where the separator alone means that the item has none of them; or
+numbers joined by it.  An empty cell (or number), or ``nan``, is *unlabelled*: it is left out of losses and metrics and
+never counts as zero.  All other words, ``none`` and ``null`` among them, are names of classes.  Tags that are none of
+the task's (with ``classes: [the, ten, most, frequent]``, all others) are ignored and counted.  A cell that cannot be
+read, such as a class that is none of the task's, is reported in a warning and is then unlabelled.
+
+Names are compared without the space at their ends and in Unicode's normal form NFC.  In a ``tasks.yaml`` they must be
+strings for YAML, which reads ``yes``, ``060`` and ``null`` as other things: such names are refused unless quoted.
 
 Numbers are standardised to mean 0 and deviation 1 over the labelled items of the training split.
 """
@@ -31,25 +37,34 @@ from __future__ import annotations
 import logging
 import math
 import re
+import sys
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import cached_property
 from pathlib import Path
+from reprlib import repr as shortened  # a value may be nested to any size
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from torch import nn
 
 from musicbert_plugin.errors import DatasetError, OptionError
+from musicbert_plugin.tables import normal_text
 
 logger = logging.getLogger(__name__)
 
 LOSSES = {"single": ("cross_entropy",), "multi": ("bce",), "regression": ("mse", "huber", "l1")}
 SEPARATOR = "/"
-UNLABELLED = ("", "nan", "none", "null")
-RESERVED = frozenset(dir(nn.ModuleDict()))  # a task's head is an entry of a ModuleDict
+OTHER_SEPARATORS = ("|", ";", ",", "/")
+"""What other tables join tags with; cells that look joined by one of them are reported."""
+UNLABELLED = ("", "nan")
 _MAX_WARNINGS = 5  # per column; further unreadable cells are counted
+
+
+def is_unlabelled(cell: str) -> bool:
+    """Whether a cell is a missing label."""
+    return cell.strip().lower() in UNLABELLED
 
 
 @dataclass(frozen=True)
@@ -64,6 +79,8 @@ class LabelTask:
     weight, pos_weight : float
     mean, deviation : tuple of float
         Regression: what standardised numbers are made with, one per quantity.
+    separator : str
+        What stands between the tags or numbers of a cell.
     """
 
     name: str
@@ -75,6 +92,7 @@ class LabelTask:
     pos_weight: float = 1.0
     mean: tuple[float, ...] = ()
     deviation: tuple[float, ...] = ()
+    separator: str = SEPARATOR
 
     @property
     def size(self) -> int:
@@ -95,93 +113,158 @@ class LabelTask:
         """The task with these :meth:`settings`."""
         return cls(**{key: tuple(value) if isinstance(value, list) else value for key, value in settings.items()})
 
+    @cached_property
+    def _number_of(self) -> dict[str, int]:
+        return {normal_text(name): number for number, name in enumerate(self.classes)}
+
+    def parts(self, cell: str) -> list[str]:
+        """The names in a cell (one for a task of one class), or the texts of its numbers; empty ones included."""
+        return [normal_text(part) for part in ([cell] if self.type == "single" else cell.split(self.separator))]
+
+    def foreign_tags(self, cell: str) -> list[str]:
+        """The tags in a cell that are none of the task's, which :meth:`parse` ignores; none for other tasks."""
+        if self.type != "multi" or is_unlabelled(cell):
+            return []
+        return [tag for tag in self.parts(cell) if not is_unlabelled(tag) and tag not in self._number_of]
+
     def parse(self, cell: str) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
         """Labels of a cell, in their own units, and which are present: float64 [K], bool [K].
 
         Raises
         ------
         ValueError
-            If the cell names no class, or no number where one is due; its text says what is accepted.
+            If the cell is no class, looks joined by another separator, or has no number where one is due; its text
+            says what is accepted.
         """
         values, present = np.zeros(self.label_count), np.zeros(self.label_count, bool)
-        cell = cell.strip()
-        if cell.lower() in UNLABELLED:
+        if is_unlabelled(cell):
             return values, present
+        parts = self.parts(cell)
         if self.type == "regression":
-            parts = [part.strip() for part in cell.split(SEPARATOR)]
+            if other := _numbers_joined_by(cell, self.separator):
+                raise ValueError(f"its numbers are joined by '{other}', which 'separator: '{other}'' reads")
             if len(parts) != self.size:
-                raise ValueError(f"{self.size} numbers joined by '{SEPARATOR}' are accepted")
+                raise ValueError(f"{self.size} numbers joined by '{self.separator}' are accepted")
             for index, part in enumerate(parts):
                 if part.lower() not in UNLABELLED:
                     values[index] = _number(part)
                     present[index] = True
             return values, present
-        names = [part.strip() for part in cell.split(SEPARATOR)] if self.type == "multi" else [cell]
-        unknown = [name for name in names if name and name not in self.classes]
-        if unknown:
-            accepted = ", ".join(self.classes[:8]) + (", ..." if self.size > 8 else "")
-            raise ValueError(f"{unknown[0]!r} is none of the {self.size} accepted names ({accepted})")
-        if self.type == "single":
-            values[0] = self.classes.index(cell)
+        known = [self._number_of[name] for name in parts if name in self._number_of]
+        for name in (name for name in parts if not is_unlabelled(name) and name not in self._number_of):
+            if other := self._joined_by(name):
+                read = f"separator: '{other}'" if self.type == "multi" else "type: multi"
+                raise ValueError(f"{name!r} looks like several names joined by '{other}', which '{read}' reads")
+        if self.type == "multi":
+            values[known] = 1
+        elif known:
+            values[0] = known[0]
         else:
-            values[[self.classes.index(name) for name in names if name]] = 1
+            accepted = ", ".join(self.classes[:8]) + (", ..." if self.size > 8 else "")
+            raise ValueError(f"{parts[0]!r} is none of the {self.size} accepted names ({accepted})")
         present[:] = True
         return values, present
 
-    def learn(self, cells: Sequence[str]) -> LabelTask:
+    def _joined_by(self, name: str) -> str:
+        """The separator by which a text splits into several names of the task, or ``""``."""
+        for other in OTHER_SEPARATORS:
+            parts = [normal_text(part) for part in name.split(other) if part.strip()]
+            if len(parts) > 1 and all(part in self._number_of for part in parts):
+                return other
+        return ""
+
+    def learn(self, cells: Sequence[str], where: str = "the training split") -> LabelTask:
         """Complete the task from the training split: names if none were given, mean and deviation of numbers.
+
+        Labels that look joined by another separator, and classes that no item has, are named in a warning.
 
         Parameters
         ----------
         cells : sequence of str
             The task's column of the training split.
+        where : str
+            What holds the cells, for messages.
 
         Raises
         ------
         DatasetError
             If no cell is labelled, or there are fewer than two classes, or no tag.
         """
-        task = self
-        labelled = [cell.strip() for cell in cells if cell.strip().lower() not in UNLABELLED]
+        labelled = [cell for cell in cells if not is_unlabelled(cell)]
         if not labelled:
-            raise DatasetError(
-                f"task {self.name}: no item of the training split has a label in column {self.column!r}."
-            )
-        if not task.classes:
-            if self.type == "regression":
-                widths = Counter(cell.count(SEPARATOR) + 1 for cell in labelled)
-                count = max(widths, key=lambda width: (widths[width], -width))  # the most frequent one
-                names = [self.name] if count == 1 else [f"{self.name} {number}" for number in range(count)]
-            else:
-                parts = [cell.split(SEPARATOR) if self.type == "multi" else [cell] for cell in labelled]
-                names = sorted({part.strip() for cell in parts for part in cell} - {""})
-                if len(names) < (1 if self.type == "multi" else 2):
-                    found = f"the class {names[0]!r} alone" if names else "no tag at all"
-                    raise DatasetError(
-                        f"task {self.name}: the training split has {found} in column {self.column!r}; "
-                        f"{'one tag or more' if self.type == 'multi' else 'two classes or more'} can be learnt."
-                    )
-            task = replace(task, classes=tuple(names))
-        elif self.type != "regression" and not read_cells(task, cells, "", quiet=True)[1].any():
-            raise DatasetError(
-                f"task {self.name}: no item of the training split has one of its classes ({', '.join(task.classes[:8])}"
-                f"{', ...' if task.size > 8 else ''}) in column {self.column!r}; its first label is {labelled[0]!r}."
-            )
-        elif self.type == "single" and task.size < 2:
-            raise DatasetError(f"task {self.name}: two classes or more can be learnt, not {task.classes[0]!r} alone.")
-        if self.type == "regression" and not self.mean:
-            values, present = read_cells(task, cells, "", quiet=True)
-            table = np.where(present, values, np.nan)
-            if not present.any(axis=0).all():
-                lacking = task.classes[int(np.flatnonzero(~present.any(axis=0))[0])]
-                raise DatasetError(f"task {self.name}: no item of the training split has a number for {lacking!r}.")
-            deviation = np.nanstd(table, axis=0)
-            task = replace(
-                task,
-                mean=tuple(np.nanmean(table, axis=0).tolist()),
-                deviation=tuple(np.where(deviation > 1e-9, deviation, 1.0).tolist()),
-            )
+            raise DatasetError(f"task {self.name}: no item of {where} has a label in column {self.column!r}.")
+        task = self if self.classes else self._with_names_of(labelled, where)
+        if self.type == "regression":
+            return task if task.mean else task._with_scale_of(labelled, where)
+        values, present = read_cells(task, labelled, "", quiet=True)
+        if self.classes:
+            task._check_classes(values, present, labelled, where)
         return task
+
+    def _with_names_of(self, labelled: Sequence[str], where: str) -> LabelTask:
+        if self.type == "regression":
+            widths = Counter(len(self.parts(cell)) for cell in labelled)
+            count = max(widths, key=lambda width: (widths[width], -width))  # the most frequent one
+            numbered = [self.name] if count == 1 else [f"{self.name} {number}" for number in range(count)]
+            return replace(self, classes=tuple(numbered))
+        counts = Counter(part for cell in labelled for part in self.parts(cell) if not is_unlabelled(part))
+        if len(counts) < (1 if self.type == "multi" else 2):
+            found = f"the class {next(iter(counts))!r} alone" if counts else "no tag at all"
+            raise DatasetError(
+                f"task {self.name}: {where} has {found} in column {self.column!r}; "
+                f"{'one tag or more' if self.type == 'multi' else 'two classes or more'} can be learnt."
+            )
+        if joined := _look_joined(counts, self.separator if self.type == "multi" else "", self.type == "single"):
+            other, names = joined
+            remedy = f"separator: '{other}' reads them so" if self.type == "multi" else "type: multi reads tags"
+            logger.warning(
+                "task %s: %d names in column %r look joined by '%s', such as %r, and each counts as one; %s",
+                self.name, len(names), self.column, other, names[0], remedy,
+            )  # fmt: skip
+        return replace(self, classes=tuple(sorted(counts)))
+
+    def _with_scale_of(self, labelled: Sequence[str], where: str) -> LabelTask:
+        values, present = read_cells(self, labelled, "", quiet=True)
+        table = np.where(present, values, np.nan)
+        if not present.any(axis=0).all():
+            lacking = self.classes[int(np.flatnonzero(~present.any(axis=0))[0])]
+            raise DatasetError(
+                f"task {self.name}: no item of {where} has a number for {lacking!r}; its first label in column "
+                f"{self.column!r} is {labelled[0]!r}{self._complaint(labelled[0])}."
+            )
+        deviation = np.nanstd(table, axis=0)
+        return replace(
+            self,
+            mean=tuple(np.nanmean(table, axis=0).tolist()),
+            deviation=tuple(np.where(deviation > 1e-9, deviation, 1.0).tolist()),
+        )
+
+    def _complaint(self, cell: str) -> str:
+        """What :meth:`parse` says about a cell that it cannot read, as the end of a sentence."""
+        try:
+            self.parse(cell)
+        except ValueError as error:
+            return f", but {error}"
+        return ""
+
+    def _check_classes(
+        self, values: NDArray[np.float64], present: NDArray[np.bool_], labelled: Sequence[str], where: str
+    ) -> None:
+        """Raise :class:`DatasetError` if no item has a class of the task; warn of classes that no item has."""
+        if self.type == "single":
+            seen = np.bincount(values[present[:, 0], 0].astype(np.int64), minlength=self.size) > 0
+        else:
+            seen = values.any(axis=0)
+        if not seen.any():
+            raise DatasetError(
+                f"task {self.name}: no item of {where} has one of its classes ({_first(self.classes)}) in column "
+                f"{self.column!r}; its first label is {labelled[0]!r}{self._complaint(labelled[0])}."
+            )
+        if self.type == "single" and self.size < 2:
+            raise DatasetError(f"task {self.name}: two classes or more can be learnt, not {self.classes[0]!r} alone.")
+        if not seen.all():
+            unseen = [name for name, found in zip(self.classes, seen, strict=True) if not found]
+            logger.warning("task %s: no item of %s has %s, so it cannot be learnt", self.name, where, _first(unseen))
 
     def standardise(self, values: NDArray[np.float64]) -> NDArray[np.float64]:
         """Standardise numbers in their own units, [..., K]; labels of other types stay as they are."""
@@ -192,14 +275,85 @@ class LabelTask:
         return np.asarray(values) * np.array(self.deviation) + np.array(self.mean)
 
 
+def _first(names: Sequence[str], most: int = 8) -> str:
+    return ", ".join(names[:most]) + (", ..." if len(names) > most else "")
+
+
+def _look_joined(names: Iterable[str], separator: str, all_alone: bool) -> tuple[str, list[str]] | None:
+    """The separator by which some names look joined, and these names.
+
+    A name looks joined if its parts are names of their own, or if one of them (unless ``all_alone``) is a part of two
+    names.
+    """
+    names = list(names)
+    for other in OTHER_SEPARATORS:
+        if other == separator:
+            continue
+        parts = {name: [part for piece in name.split(other) if (part := normal_text(piece))] for name in names}
+        owners = Counter(part for found in parts.values() for part in set(found))
+        enough = all if all_alone else any
+        if joined := [
+            name
+            for name, found in parts.items()
+            if len(found) > 1 and enough((part in parts) if all_alone else owners[part] > 1 for part in found)
+        ]:
+            return other, joined
+    return None
+
+
+def _numbers_joined_by(cell: str, separator: str) -> str:
+    """Another separator by which a cell splits into several numbers, or ``""``; a comma may be that of decimals."""
+    for other in (other for other in OTHER_SEPARATORS if other != separator and (other != "," or "." in cell)):
+        parts = cell.split(other)
+        if len(parts) > 1 and all(re.fullmatch(r"\s*[+-]?(\d+\.?\d*|\.\d+)\s*", part) for part in parts):
+            return other
+    return ""
+
+
 def _number(text: str) -> float:
     try:
         value = float(text)
     except ValueError:
         value = math.inf
     if not math.isfinite(value):
-        raise ValueError(f"{text!r} is no number")
+        hint = "; decimals are written with a point" if re.fullmatch(r"[+-]?\d+,\d+", text) else ""
+        raise ValueError(f"{text!r} is no number{hint}")
     return value
+
+
+@dataclass(frozen=True)
+class _NoString:
+    """A scalar of a YAML file that is no string: how it is written, and what YAML makes of it."""
+
+    text: str
+    value: Any
+
+    def __repr__(self) -> str:
+        return self.text
+
+
+def _read_yaml(text: str) -> Any:
+    """The content of a YAML file, with :class:`_NoString` for numbers, ``yes``, ``null`` and the like.
+
+    Raises
+    ------
+    yaml.YAMLError, ValueError, RecursionError
+        It cannot be read, or has a key twice.
+    """
+    import yaml
+
+    class Loader(yaml.SafeLoader):
+        def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:
+            keys = [key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode)]
+            if twice := [key for key, count in Counter(keys).items() if count > 1 and key != "<<"]:
+                raise ValueError(f"{twice[0]!r} stands twice in one place, line {node.start_mark.line + 1}")
+            return super().construct_mapping(node, deep)
+
+    for kind in ("bool", "int", "float", "null", "timestamp"):
+        tag = f"tag:yaml.org,2002:{kind}"
+        make = yaml.SafeLoader.yaml_constructors[tag]
+        Loader.add_constructor(tag, lambda loader, node, make=make: _NoString(node.value, make(loader, node)))
+    return Loader(text).get_single_data()
 
 
 def read_tasks(path: str | Path) -> list[LabelTask]:
@@ -213,51 +367,100 @@ def read_tasks(path: str | Path) -> list[LabelTask]:
     import yaml
 
     try:
-        content = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+        content = _read_yaml(Path(path).read_text(encoding="utf-8-sig"))
     except FileNotFoundError:
         raise OptionError(f"{path}: no such file; a YAML file that names the labels to learn is needed.") from None
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+    except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
         reason = getattr(error, "strerror", None) or " ".join(str(error).split())
         raise OptionError(f"{path} cannot be read as YAML ({reason}).") from None
     entries = content.get("tasks") if isinstance(content, dict) else None
     if not isinstance(entries, dict) or not entries:
         raise OptionError(f"{path} names no tasks: 'tasks:' with one entry per task is expected.")
-    return [_read_task(str(path), str(name), entry) for name, entry in entries.items()]
+    return [_read_task(str(path), name, entry) for name, entry in entries.items()]
 
 
-def _read_task(path: str, name: str, entry: Any) -> LabelTask:
+def _string(where: str, what: str, value: Any) -> str:
+    """A name in a ``tasks.yaml``, in the form in which it is compared."""
+    if isinstance(value, _NoString) and value.text:
+        read = "" if value.text == str(value.value) else f", which YAML reads as {value.value},"
+        raise OptionError(f"{where}: {what} {value.text}{read} is no string; put quotes around it: '{value.text}'.")
+    if not isinstance(value, str) or not normal_text(value):
+        raise OptionError(f"{where}: {what} is {shortened(value)}, but a string that is not empty is accepted.")
+    return normal_text(value)
+
+
+def _read_task(path: str, given: Any, entry: Any) -> LabelTask:
+    from torch import nn
+
+    name = _string(path, "the task name", given)
     where = f"{path}, task {name}"
     if not re.fullmatch(r"\w[\w-]*", name):
         raise OptionError(f"{where}: a name of letters, digits, '_' and '-' is accepted.")
-    if name in RESERVED:
+    if name in dir(nn.ModuleDict()):  # a task's head is an entry of a ModuleDict
         raise OptionError(f"{where}: {name!r} is a name that PyTorch keeps for itself; give the task another name.")
-    if not isinstance(entry, dict) or entry.get("type") not in LOSSES:
-        given = entry.get("type") if isinstance(entry, dict) else entry
-        raise OptionError(f"{where}: the type is {given!r}, but it is one of {', '.join(LOSSES)}.")
-    kind = entry["type"]
+    kind = entry.get("type") if isinstance(entry, dict) else entry
+    if not isinstance(kind, str) or kind not in LOSSES or not isinstance(entry, dict):
+        raise OptionError(f"{where}: the type is {shortened(kind)}, but it is one of {', '.join(LOSSES)}.")
     names = "names" if kind == "regression" else "classes"
     known = {"type", "column", "loss", "weight", names} | ({"pos_weight"} if kind == "multi" else set())
-    if set(entry) - known:
-        raise OptionError(f"{where}: {sorted(set(entry) - known)[0]!r} is unknown; {', '.join(sorted(known))} are not.")
+    known |= {"separator"} if kind != "single" else set()
+    if unknown := sorted(str(key) for key in entry if key not in known):
+        raise OptionError(f"{where}: {unknown[0]!r} is unknown; {', '.join(sorted(known))} are not.")
     loss = entry.get("loss", LOSSES[kind][0])
     if loss not in LOSSES[kind]:
-        raise OptionError(f"{where}: the loss is {loss!r}, but for {kind} it is one of {', '.join(LOSSES[kind])}.")
-    classes = entry.get(names) or []
-    if not isinstance(classes, list) or len(set(map(str, classes))) != len(classes):
+        raise OptionError(
+            f"{where}: the loss is {shortened(loss)}, but for {kind} it is one of {', '.join(LOSSES[kind])}."
+        )
+    column = _string(where, "the column", entry.get("column", name))
+    separator = check_separator(where, entry.get("separator", SEPARATOR), kind)
+    listed = entry.get(names, [])
+    listed = [] if isinstance(listed, _NoString) and listed.value is None else listed
+    if not isinstance(listed, list):
         raise OptionError(f"{where}: {names} is a list of different names.")
+    classes = [_string(where, f"the entry of {names}", value) for value in listed]
+    if len(set(classes)) != len(classes):
+        raise OptionError(f"{where}: {names} is a list of different names.")
+    for label in classes if kind != "regression" else ():
+        if is_unlabelled(label):
+            raise OptionError(
+                f"{where}: the class {label!r} cannot be told from a missing label; give it another name."
+            )
+        if kind == "multi" and separator in label:
+            raise OptionError(
+                f"{where}: the tag {label!r} contains the separator {separator!r}; another 'separator:' is needed."
+            )
     numbers = {}
     for key in ("weight", "pos_weight"):
         value = entry.get(key, 1.0)
-        if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value < math.inf:
-            raise OptionError(f"{where}: {key} is {value!r}, but a number of at least 0 is accepted.")
+        value = value.value if isinstance(value, _NoString) else value
+        if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value <= sys.float_info.max:
+            raise OptionError(f"{where}: {key} is {shortened(value)}, but a number of at least 0 is accepted.")
         numbers[key] = float(value)
-    return LabelTask(name, kind, str(entry.get("column", name)), tuple(map(str, classes)), loss, **numbers)
+    return LabelTask(name, kind, column, tuple(classes), loss, **numbers, separator=separator)
+
+
+def check_separator(where: str, value: Any, kind: str) -> str:
+    """A separator of tags or numbers, as it is given.
+
+    Raises
+    ------
+    OptionError
+        It is no text, is empty, or may be part of a number.
+    """
+    text = value.strip() or value if isinstance(value, str) else _string(where, "the separator", value)
+    if not text or (kind == "regression" and re.search(r"[\w.+-]", text)):
+        wanted = "characters that are not part of a number" if kind == "regression" else "one character or more"
+        raise OptionError(f"{where}: the separator is {shortened(value)}, but {wanted} are accepted, as in '/' or '|'.")
+    return text
 
 
 def read_cells(
     task: LabelTask, cells: Sequence[str], where: str, *, names: Sequence[str] | None = None, quiet: bool = False
 ) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
     """Labels of all items in their own units, and which are present: float64 and bool, [N, K].
+
+    Cells that cannot be read, which are unlabelled, are named in warnings, and tags that are none of the task's, which
+    are ignored, are counted in one.
 
     Parameters
     ----------
@@ -268,11 +471,11 @@ def read_cells(
     names : sequence of str [N], optional
         Names of the items, for warnings.
     quiet : bool
-        Whether cells that cannot be read, which are unlabelled, pass without a warning.
+        Whether there are no warnings.
     """
     values = np.zeros((len(cells), task.label_count))
     present = np.zeros(values.shape, bool)
-    bad = 0
+    bad, foreign, items = 0, Counter[str](), 0
     for index, cell in enumerate(cells):
         try:
             values[index], present[index] = task.parse(cell)
@@ -283,8 +486,18 @@ def read_cells(
                 logger.warning(
                     "%s: %s has %r in column %r, but %s; it counts as unlabelled", where, name, cell, task.column, error
                 )
+            continue
+        if others := task.foreign_tags(cell):
+            foreign.update(others)
+            items += 1
     if bad > _MAX_WARNINGS and not quiet:
         logger.warning("%s: %d cells of column %r in all cannot be read", where, bad, task.column)
+    if foreign and not quiet:
+        most = _first([f"{tag} ({count})" for tag, count in foreign.most_common()])
+        logger.warning(
+            "%s: %d of %d items have tags in column %r that are none of the task's %d, which are ignored: %s",
+            where, items, len(cells), task.column, task.size, most,
+        )  # fmt: skip
     return values, present
 
 
@@ -296,7 +509,7 @@ def column_of(task: LabelTask, labels: dict[str, list[str]], where: str) -> list
     DatasetError
         If there is no such column.
     """
-    if task.column not in labels:
+    if normal_text(task.column) not in labels:
         known = ", ".join(labels) or "none at all"
         raise DatasetError(f"{where} has no label column {task.column!r} for task {task.name}; it has {known}.")
-    return labels[task.column]
+    return labels[normal_text(task.column)]

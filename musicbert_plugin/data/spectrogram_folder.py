@@ -26,7 +26,6 @@ first MFCC of -1,000, whose standard deviation is about 100.
 
 from __future__ import annotations
 
-import csv
 import logging
 import os
 from collections.abc import Iterator
@@ -38,8 +37,9 @@ from numpy.typing import NDArray
 
 from musicbert_plugin.data.dataset_folder import KINDS, check_folder
 from musicbert_plugin.data.indexed_dataset import IndexedDataset
-from musicbert_plugin.errors import DatasetError
+from musicbert_plugin.errors import DatasetError, OptionError
 from musicbert_plugin.files import shown, unescaped
+from musicbert_plugin.tables import read_table
 
 logger = logging.getLogger(__name__)
 
@@ -59,7 +59,7 @@ class Spectrograms:
     frames : int64 [N]
         Length T of each item.
     labels : dict of str to list of str [N]
-        From column to its cells; "" for missing labels.
+        From column to its cells; "" for missing labels.  Names of columns are in normal form (``tables.normal_text``).
     mean, std : float32 [F]
         Statistics of the training split, also for other splits; ``std`` is at least 0.001.
     feature_names : list of str [F]
@@ -90,24 +90,36 @@ class Spectrograms:
         self.feature_names, self.frame_rate = folder.feature_names, folder.frame_rate
         path = folder.path / f"{name}.clips.csv"
         try:
-            with path.open(encoding="utf-8", newline="") as file:
-                header, *rows = list(csv.reader(file)) or [[]]
+            header, numbered = read_table(path, strip=False)
             fixed = FIXED_COLUMNS + (RECORDING_COLUMNS if folder.on_the_fly else ())
-            if tuple(header[: len(fixed)]) != fixed or any(len(row) != len(header) for row in rows):
-                raise ValueError(f"no lines of {', '.join(fixed)} and labels")
+            bad = next((line for line, row in numbered if len(row) != len(header)), 1)
+            if tuple(header[: len(fixed)]) != fixed or bad > 1:
+                raise ValueError(f"line {bad} has no {', '.join(fixed)} and labels")
+            rows = [row for _, row in numbered]
             if kept is None:
                 kept = _unchanged(path, rows) if folder.on_the_fly else np.arange(len(rows))
             self.kept = kept
             rows = [rows[line] for line in kept.tolist()]
             self.names = [row[0] for row in rows]
             self.frames: NDArray[np.int64] = np.array([int(row[1]) for row in rows], np.int64)
-        except (OSError, ValueError, csv.Error) as error:
-            reason = getattr(error, "strerror", None) or error
-            raise DatasetError(f"{path} cannot be read ({reason}); build the dataset again.") from None
+        except OptionError as error:
+            raise DatasetError(f"{str(error).rstrip('.')}; build the dataset again.") from None
+        except ValueError as error:
+            raise DatasetError(f"{path} cannot be read ({error}); build the dataset again.") from None
         self.recordings = [unescaped(row[2]) for row in rows] if folder.on_the_fly else []
+        columns = header[len(fixed) :]
         self.labels = {
-            column: [row[field] for row in rows] for field, column in enumerate(header) if field >= len(fixed)
+            column: [row[field] for row in rows]
+            for field, column in enumerate(columns, len(fixed))
+            if columns.count(column) == 1
         }
+        if twice := sorted(set(columns) - set(self.labels)):
+            logger.warning(
+                "%s has two columns named %s, which are not read; rename one in the table of labels and build the "
+                "dataset again",
+                path,
+                " and ".join(twice),
+            )
         self._front_end: Any = None
         self._parts: IndexedDataset | None = None
         if not folder.on_the_fly:

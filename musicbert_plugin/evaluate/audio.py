@@ -3,7 +3,7 @@
     python -m musicbert_plugin.evaluate audio --path CKPT DATA [--masking frames --min-span 10 --max-span 10]
     python -m musicbert_plugin.evaluate audio --path CKPT DATA --reconstruct 4 --dest DIR
     python -m musicbert_plugin.evaluate audio --path FINETUNED DATA
-    python -m musicbert_plugin.evaluate audio --path FINETUNED --predict SONG.flac ...
+    python -m musicbert_plugin.evaluate audio --path FINETUNED --predict SONG.flac FEATURES.npy FOLDER ... [--csv OUT]
 
 A pre-trained model is measured on masked cells, all of which are zero in the input, with two baselines on the same
 cells: the mean of the excerpt, and linear interpolation across the gaps.  Errors are squared, in variances of a channel
@@ -11,22 +11,25 @@ over the training data.  ``--reconstruct N`` also writes N examples: ``K_input.n
 ``K_original.npy``, ``K_reconstruction.npy``, ``K_mask.npy`` and a picture ``K.png``.
 
 A fine-tuned model is measured on the labels of a split, with the majority baseline (for numbers, the mean) of the
-training split.  ``--predict`` applies it to recordings instead (``--head NAME`` for one task only).
+training split, and for each class, tag or quantity (``label_report``); with ``--dest`` confusions and scatter plots are
+drawn.  ``--predict`` applies it to other files instead: recordings, ``.npy`` features of the front-end that it was
+trained on, folders, archives and lists of them (``prediction``).  ``--head NAME`` is for one task only.
 """
 
 from __future__ import annotations
 
 import argparse
 import logging
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from musicbert_plugin.errors import CheckpointError, DatasetError, MusicError, OptionError
+from musicbert_plugin.errors import CheckpointError, DatasetError, OptionError
 from musicbert_plugin.evaluate import Report, add_device, check_at_least, check_not_empty, device_of
-from musicbert_plugin.files import atomic_path, escaped
+from musicbert_plugin.evaluate.prediction import check_csv, predict_files, write_csv
+from musicbert_plugin.files import atomic_path
+from musicbert_plugin.plots.figure import new_figure
 
 if TYPE_CHECKING:
     from musicbert_plugin.hub import MusiCoderHub
@@ -64,9 +67,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     for name, kind in MASK_OPTIONS.items():
         masks.add_argument(f"--{name.replace('_', '-')}", type=kind, help="as in training (default: the preset's)")
     masks.add_argument("--reconstruct", type=int, default=0, metavar="N", help="write N examples to --dest")
-    parser.add_argument("--dest", type=Path, help="folder for examples")
+    parser.add_argument("--dest", type=Path, help="folder for examples, or for pictures of labels")
     labels = parser.add_argument_group("labels of a fine-tuned model")
-    labels.add_argument("--predict", nargs="+", metavar="FILE", help="recordings to predict labels of")
+    labels.add_argument(
+        "--predict", nargs="+", metavar="FILE", help="recordings, .npy features, folders, archives or lists to predict"
+    )
+    labels.add_argument("--csv", type=Path, metavar="OUT", help="with --predict, write a row per file to this CSV")
     labels.add_argument("--head", help="one task of the model (default: all)")
 
 
@@ -78,6 +84,12 @@ def evaluate(options: argparse.Namespace) -> Report:
     if options.reconstruct and options.dest is None:
         raise OptionError("--reconstruct needs --dest, a folder for the examples.")
     check_at_least(options, "max_frames", 0, "(whole recordings)")
+    if options.csv and not options.predict:
+        raise OptionError("--csv is for predictions; --predict with files is needed.")
+    if options.csv:
+        check_csv(options.csv)
+    if options.dest is not None:
+        new_figure(1, 1, dpi=50)  # without matplotlib, it is said before the work
     hub = MusiCoderHub.from_pretrained(options.path, device=device_of(options))
     names = [task.name for task in hub.label_tasks]
     if options.head and options.head not in names:
@@ -96,26 +108,23 @@ def evaluate(options: argparse.Namespace) -> Report:
 
 def _predict(hub: MusiCoderHub, options: argparse.Namespace) -> Report:
     """Predictions of the heads for each file; files that cannot be read are reported."""
-    found: dict[str, Any] = {}
-    failed: dict[str, str] = {}
-    rows = []
-    for path in options.predict:
-        file = escaped(path)
-        try:
-            answer = hub.predict(path)
-        except MusicError as error:
-            failed[file] = str(error)
-            print(f"evaluate audio: {error}", file=sys.stderr)
-            continue
-        found[file] = {name: values for name, values in answer.items() if options.head in (None, name)}
-        for task in hub.label_tasks:
-            if task.name in found[file]:
-                rows.append([Path(file).name, task.name, _answer_text(task.type, found[file][task.name])])
+    tasks = [task for task in hub.label_tasks if options.head in (None, task.name)]
+    found, failed = predict_files(hub, options.predict, tasks)
+    if options.csv:
+        write_csv(options.csv, tasks, found, failed)
     if not found:
         raise DatasetError(f"none of the {len(failed)} recordings can be read.")
-    return Report(
-        {"predictions": found, "failed": failed}, [("labels", ["file", "task", "answer"], rows)], bool(failed)
-    )
+    values: dict[str, Any] = {"predictions": found, "failed": failed}
+    if options.csv:
+        counts = [str(len(found)), str(len(failed))]
+        table = (str(options.csv), ["predicted", "failed"], [counts])
+        return Report(values | {"csv": str(options.csv)}, [table], bool(failed))
+    rows = [
+        [Path(name).name, task.name, _answer_text(task.type, answer[task.name])]
+        for name, answer in found.items()
+        for task in tasks
+    ]
+    return Report(values, [("labels", ["file", "task", "answer"], rows)], bool(failed))
 
 
 def _answer_text(kind: str, values: dict[str, float]) -> str:
@@ -243,6 +252,7 @@ def _measure_labels(hub: MusiCoderHub, options: argparse.Namespace) -> Report:
     from musicbert_plugin.criterions.label_scores import METRICS, label_scores
     from musicbert_plugin.data.labels import column_of, read_cells
     from musicbert_plugin.data.spectrogram_folder import SpectrogramFolder
+    from musicbert_plugin.evaluate.label_report import report_labels
 
     folder = SpectrogramFolder(options.data)
     hub.check_front_end(folder)
@@ -257,7 +267,7 @@ def _measure_labels(hub: MusiCoderHub, options: argparse.Namespace) -> Report:
         "split": options.gen_subset,
         "clips": len(clips),
     }
-    rows = []
+    rows, details, pictures = [], [], []
     for task in hub.label_tasks:
         if options.head not in (None, task.name):
             continue
@@ -272,11 +282,17 @@ def _measure_labels(hub: MusiCoderHub, options: argparse.Namespace) -> Report:
             "model": label_scores(outputs, labels, present, task),
             "baseline": label_scores(constant, labels, present, task),
         }
-        values[task.name] = {"type": task.type, "labelled": int(present.any(1).sum()), **scores}
+        report = report_labels(task, outputs, labels, present, options.gen_subset, options.dest)
+        details.append(report.table)
+        pictures += [report.picture] if report.picture else []
+        values[task.name] = {"type": task.type, "labelled": int(present.any(1).sum()), **scores, **report.values}
         for metric in METRICS[task.type]:
             rows.append([task.name, metric, *(f"{scores[who][metric]:.3f}" for who in ("model", "baseline"))])
     baseline = "majority or mean"
-    return Report(values, [(f"{options.gen_subset}: {len(clips)} clips", ["task", "metric", "model", baseline], rows)])
+    if pictures:
+        values["pictures"] = pictures
+    title = f"{options.gen_subset}: {len(clips)} clips"
+    return Report(values, [*details, (title, ["task", "metric", "model", baseline], rows)])
 
 
 def _constant_answer(task: Any, labels: np.ndarray, present: np.ndarray) -> np.ndarray:

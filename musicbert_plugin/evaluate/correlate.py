@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 
 from musicbert_plugin.errors import DatasetError, OptionError
 from musicbert_plugin.evaluate import Report, check_at_least, check_not_empty
-from musicbert_plugin.files import atomic_path
+from musicbert_plugin.files import atomic_path, match_names
 from musicbert_plugin.metrics.correlation import MeanCorrelation, pearson
 from musicbert_plugin.plots.heat_map import draw_heat_map
 
@@ -151,7 +151,8 @@ def evaluate(options: argparse.Namespace) -> Report:
 
 def _paired(clips: Spectrograms, others: Spectrograms, options: argparse.Namespace) -> list[Any]:
     """For each item, a function that reads its features from the other folder."""
-    clip_of = {name: number for number, name in enumerate(others.names)}
+    number_of = {name: number for number, name in enumerate(others.names)}
+    clip_of = {name: number_of[other] for name, other in match_names(clips.names, others.names).items()}
     functions = []
     for clip, name in enumerate(clips.names):
         if name not in clip_of or others.frames[clip_of[name]] != clips.frames[clip]:

@@ -17,7 +17,10 @@ numbers         ``--regression``: ridge regression          R2 and CCC, mean ove
                                                                                                        saved, variances
 ==============  ==========================================  =========================================  ================
 
-Tags and numbers are joined by ``/`` (``data.labels``); items that lack one of the numbers are left out.
+Cells are read as in training (``data.labels``): tags and numbers are joined by ``--separator``.  Items that lack one of
+the numbers are left out.
+
+Of classes, the recall of each is reported too, and those of which the best layer finds nothing are named in a warning.
 
 Two baselines are pooled and probed in the same way: the raw features, and an encoder of the same size with fresh
 weights (mean over ``--random-encoders`` encoders).  Differences from both have a 95 % interval from a paired bootstrap
@@ -27,6 +30,7 @@ over groups; a difference is not significant if its interval contains 0.
 from __future__ import annotations
 
 import argparse
+import logging
 import warnings
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
@@ -34,15 +38,18 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from musicbert_plugin.data.labels import SEPARATOR, UNLABELLED, LabelTask, read_cells
+from musicbert_plugin.data.labels import SEPARATOR, LabelTask, check_separator, column_of, is_unlabelled, read_cells
 from musicbert_plugin.errors import DatasetError, OptionError
 from musicbert_plugin.evaluate import Report, check_at_least
 from musicbert_plugin.metrics import classification, regression
 from musicbert_plugin.metrics.bootstrap import bootstrap_interval
 from musicbert_plugin.metrics.means import mean_of_defined
+from musicbert_plugin.tables import normal_text
 
 if TYPE_CHECKING:
     from musicbert_plugin.data.spectrogram_folder import SpectrogramFolder
+
+logger = logging.getLogger(__name__)
 
 STRENGTHS = (0.001, 0.01, 0.1, 1.0)
 """Inverse regularisation strengths, of which the inner cross-validation selects one."""
@@ -63,8 +70,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--label", required=True, help="column of the label")
     parser.add_argument("--group", help="column of groups that are not split (default: every item its own)")
     kinds = parser.add_mutually_exclusive_group()
-    kinds.add_argument("--regression", action="store_true", help="the label is a number, or several joined by '/'")
-    kinds.add_argument("--multi", action="store_true", help="the label is any number of tags, joined by '/'")
+    kinds.add_argument("--regression", action="store_true", help="the label is a number, or several")
+    kinds.add_argument("--multi", action="store_true", help="the label is any number of tags")
+    parser.add_argument("--separator", default=SEPARATOR, help="what joins tags or numbers (default: /)")
     parser.add_argument("--folds", type=int, default=5)
     parser.add_argument("--layers", nargs="*", type=int, help="layers to probe, 0 the input (default: all)")
     parser.add_argument("--random-encoders", type=int, default=1, metavar="N", help="number of random encoders")
@@ -267,11 +275,31 @@ def evaluate(options: argparse.Namespace) -> Report:
         header.insert(2, "ccc")
         for row in rows:
             row.insert(2, f"{values['ccc'][row[0]]:.3f}" if row[0] in values["ccc"] else "")
+    tables = []
+    if kind == "single":
+        recall = over_encoders(lambda answer: classification.class_scores(labels, answer, len(classes)).recall)
+        values["recall"] = {name: dict(zip(classes, row.tolist(), strict=True)) for name, row in recall.items()}
+        best = max((name for name in scores if name.startswith("layer")), key=scores.__getitem__)
+        tables.append(_recall_table(classes, labels, {name: recall[name] for name in ("raw features", best)}))
+        if missed := [name for name, value in values["recall"][best].items() if value == 0]:
+            logger.warning("%s: no item of these classes is found (recall 0): %s", best, ", ".join(map(repr, missed)))
     title = (
         f"{options.label}: {len(labels)} items of {count} groups, {options.folds} folds; "
         f"gains in {GAINS[kind]} with 95 % intervals"
     )
-    return Report(values, [(title, header, rows)])
+    return Report(values, [*tables, (title, header, rows)])
+
+
+def _recall_table(
+    classes: list[str], labels: NDArray[np.int64], recall: dict[str, NDArray[np.float64]]
+) -> tuple[str, list[str], list[list[str]]]:
+    """The recall of each class by some of the features."""
+    counts = np.bincount(labels, minlength=len(classes)).tolist()
+    rows = [
+        [name, *(f"{values[number]:.3f}" for values in recall.values()), str(counts[number])]
+        for number, name in enumerate(classes)
+    ]
+    return "recall of each class", ["class", *recall, "count"], rows
 
 
 def _kind(options: argparse.Namespace) -> str:
@@ -291,45 +319,42 @@ def _labelled(
     folder: SpectrogramFolder, options: argparse.Namespace
 ) -> tuple[list[tuple[Any, int]], NDArray[Any], NDArray[Any], list[str]]:
     """The labelled items of all splits (reader, number), their labels and groups, and the class names."""
+    kind = _kind(options)
+    separator = check_separator("--separator", options.separator, kind)
     items, cells, groups, names = [], [], [], []
     for name in ("train", "valid", "test"):
         if not (folder.path / f"{name}.clips.csv").is_file():
             continue
         clips = folder.split(name)
-        for column in (options.label, *([options.group] if options.group else [])):
-            if len(clips) and column not in clips.labels:
-                known = ", ".join(clips.labels) or "none at all"
-                raise DatasetError(f"{folder.path / name} has no label column {column!r}; it has {known}.")
+        asked, grouped = (_column(clips, column, folder.path / name) for column in (options.label, options.group or ""))
         for clip in range(len(clips)):
-            cell = clips.labels[options.label][clip].strip()
-            if cell.lower() not in UNLABELLED and clips.frames[clip] > 0:
+            if not is_unlabelled(asked[clip]) and clips.frames[clip] > 0:
                 items.append((clips, clip))
-                cells.append(cell)
+                cells.append(asked[clip])
                 names.append(clips.names[clip])
-                group = clips.labels[options.group][clip].strip() if options.group else ""
-                groups.append(f"{name} {clip}" if group.lower() in UNLABELLED else f"group {group}")
+                group = grouped[clip]
+                groups.append(f"{name} {clip}" if is_unlabelled(group) else f"group {normal_text(group)}")
     if not cells:
         raise DatasetError(f"{folder.path}: no item has a label in column {options.label!r}.")
-    if _kind(options) != "single":
-        try:
-            task = LabelTask(options.label, _kind(options), options.label).learn(cells)
-        except DatasetError:
-            raise OptionError(
-                f"--{_kind(options)}: no label in column {options.label!r} is a "
-                f"{'number' if options.regression else 'tag'}."
-            ) from None
-        labels, present = read_cells(task, cells, str(folder.path), names=names)
-        whole = np.flatnonzero(present.all(axis=1))
-        if not len(whole):
-            raise DatasetError(f"{folder.path}: no item has all {task.size} numbers in column {options.label!r}.")
-        return [items[clip] for clip in whole], labels[whole], np.array(groups)[whole], list(task.classes)
-    several = next((cell for cell in cells if SEPARATOR in cell), None)
-    if several is not None:
+    task = LabelTask(options.label, kind, options.label, separator=separator)
+    try:
+        task = task.learn(cells, str(folder.path))
+    except DatasetError:
+        if kind == "single":
+            raise
         raise OptionError(
-            f"--label {options.label}: the cell {several!r} holds several labels; one class per item is accepted, "
-            "tags with --multi, and numbers with --regression."
-        )
-    classes = sorted(set(cells))
-    if len(classes) < 2:
-        raise DatasetError(f"{folder.path}: all labelled items have the class {classes[0]!r} in {options.label!r}.")
-    return items, np.array([classes.index(cell) for cell in cells]), np.array(groups), classes
+            f"--{kind}: no label in column {options.label!r} is a {'number' if options.regression else 'tag'}."
+        ) from None
+    labels, present = read_cells(task, cells, str(folder.path), names=names)
+    whole = np.flatnonzero(present.all(axis=1))
+    if not len(whole):
+        raise DatasetError(f"{folder.path}: no item has all {task.size} numbers in column {options.label!r}.")
+    labels = labels[whole, 0].astype(np.int64) if kind == "single" else labels[whole]
+    return [items[clip] for clip in whole], labels, np.array(groups)[whole], list(task.classes)
+
+
+def _column(clips: Any, column: str, where: Any) -> list[str]:
+    """The cells of a column of labels; empty ones if no column is asked for, or there are no items."""
+    if not column or not len(clips):
+        return [""] * len(clips)
+    return column_of(LabelTask(column, "single", column), clips.labels, str(where))

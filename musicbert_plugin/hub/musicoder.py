@@ -8,7 +8,7 @@
 
 No other file is needed: the checkpoint holds the settings of the front-end, the mean and standard deviation of the
 training data and, if fine-tuned, the class names.  A recording is given as a path, as :class:`Samples`, or as a
-spectrogram [T, F] of the same front-end.
+spectrogram [T, F] of the same front-end; a path that ends in ``.npy`` is a file of such a spectrogram.
 
 Recordings longer than ``window`` frames are processed in windows that overlap by half.  The state of a position comes
 from the window that has it in its middle half (at both ends, from the outermost window), so that it has a quarter of a
@@ -39,7 +39,7 @@ from musicbert_plugin.criterions.label_scores import outputs_of
 from musicbert_plugin.data.labels import LabelTask
 from musicbert_plugin.data.spectrogram_folder import SpectrogramFolder
 from musicbert_plugin.data.spectrogram_windows import MIN_FRAMES, count_end_to_end
-from musicbert_plugin.errors import CheckpointError, DatasetError, OptionError
+from musicbert_plugin.errors import CheckpointError, DatasetError, OptionError, RecordingError
 from musicbert_plugin.hub.checkpoints import fitting, load
 from musicbert_plugin.models.musicoder import MusiCoderModel
 
@@ -57,7 +57,8 @@ class Samples(NamedTuple):
     """Hz; must be that of the front-end."""
 
 
-Recording = str | PathLike[str] | Samples | np.ndarray
+Recording = str | PathLike[str] | bytes | Samples | np.ndarray
+FEATURES_SUFFIX = ".npy"
 
 
 class MusiCoderHub:
@@ -168,8 +169,14 @@ class MusiCoderHub:
 
     # -------------------------------------------------------------------------------------------------- recordings in
 
-    def spectrogram(self, recording: Recording) -> np.ndarray:
+    def spectrogram(self, recording: Recording, name: str = "") -> np.ndarray:
         """The features of a recording, float32 [T, F], computed by the model's front-end.
+
+        Parameters
+        ----------
+        recording : path, content of a file, Samples or float [T, F]
+        name : str
+            What messages call the content of a file.
 
         Raises
         ------
@@ -180,6 +187,11 @@ class MusiCoderHub:
         CheckpointError
             The checkpoint does not contain the settings of its front-end.
         """
+        if isinstance(recording, str | PathLike) and str(recording).lower().endswith(FEATURES_SUFFIX):
+            excerpts = self.excerpts(recording)
+            if len(excerpts) > 1:
+                raise DatasetError(f"{recording} holds {len(excerpts)} excerpts; excerpts() gives them one by one.")
+            return excerpts[0]
         if isinstance(recording, np.ndarray):
             if recording.ndim != 2 or recording.shape[1] != self.model.feature_count or not len(recording):
                 raise DatasetError(
@@ -202,9 +214,48 @@ class MusiCoderHub:
                 raise DatasetError(f"samples at {recording.sample_rate} Hz; {front_end.sample_rate} Hz are expected.")
             samples, name = np.ascontiguousarray(recording.samples, dtype=np.float32), "the samples"
         else:
-            samples, name = decode(recording, front_end.sample_rate), str(recording)
+            name = name if isinstance(recording, bytes) else str(recording)
+            samples = decode(recording, front_end.sample_rate, name=name if isinstance(recording, bytes) else "")
         require_sound(samples, front_end.sample_rate, name)
         return front_end.extract(samples)
+
+    @property
+    def suffixes(self) -> tuple[str, ...]:
+        """Suffixes of the files that it takes: ``.npy`` features, and recordings if its front-end is known."""
+        from musicbert_plugin.audio.decoding import SUFFIXES
+
+        return (FEATURES_SUFFIX, *(SUFFIXES if self.front_end and "sample_rate" in self.front_end else ()))
+
+    def excerpts(self, file: str | PathLike[str] | bytes, name: str = "") -> list[np.ndarray]:
+        """The spectrograms in a file, float32 [T, F] each: one of a recording, N of ``.npy`` features [N, T, F].
+
+        Parameters
+        ----------
+        file : path, or the content of a file
+        name : str
+            For messages; ``.npy`` at its end means features.  By default the path.
+
+        Raises
+        ------
+        RecordingError
+            A recording as in :meth:`spectrogram`, or features that are damaged, have another width, hold NaN, are
+            shorter than half a second or have equal frames only.
+        CheckpointError
+            A recording, and the checkpoint does not contain the settings of its front-end.
+        """
+        name = name or str(file)
+        if not name.lower().endswith(FEATURES_SUFFIX):
+            return [self.spectrogram(file, name)]
+        from musicbert_plugin.audio.decoding import SHORTEST
+        from preprocess.audio import read_features, require_music
+
+        try:
+            data = file if isinstance(file, bytes) else Path(file).read_bytes()
+        except OSError as error:
+            raise RecordingError("undecodable", f"{name}: cannot be read ({error.strerror or error}).") from None
+        found = read_features(data, self.model.feature_count, name)
+        require_music(found, name, self.frame_rate or 1.0 / SHORTEST, SHORTEST)
+        return found
 
     # -------------------------------------------------------------------------------------------------- what comes out
 

@@ -20,6 +20,9 @@ Metrics
 * :func:`roc_auc`: probability that an excerpt with the tag is ranked above one without, ties counting half [2]_.
 * :func:`pr_auc`: average precision, the area under the step function of precision over recall [3]_.
 * :func:`majority_class`: the majority baseline.
+* :func:`class_scores`, :func:`tag_scores`: precision, recall and F1 [1]_ of each class or tag, and how often it occurs.
+* :func:`confusion`: how often each class is predicted as each other; :func:`tag_confusion`: how often each tag is
+  predicted where another one is present.
 
 References
 ----------
@@ -31,12 +34,55 @@ References
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from musicbert_plugin.metrics.means import mean_of_defined
 
-__all__ = ["accuracy", "macro_f1", "majority_class", "mean_of_defined", "pr_auc", "roc_auc"]
+__all__ = [
+    "ClassScores",
+    "accuracy",
+    "class_scores",
+    "confusion",
+    "macro_f1",
+    "majority_class",
+    "mean_of_defined",
+    "pr_auc",
+    "roc_auc",
+    "tag_confusion",
+    "tag_scores",
+]
+
+
+class ClassScores(NamedTuple):
+    """Scores of each of C classes or tags.
+
+    Attributes
+    ----------
+    precision : float64 [C]
+        Share of the excerpts that are predicted as the class and have it; NaN if none is predicted.
+    recall : float64 [C]
+        Share of the excerpts of the class that are predicted as such; NaN if none has it.
+    f1 : float64 [C]
+        2 TP / (2 TP + FP + FN); NaN if the class occurs in neither.
+    support, predicted : int64 [C]
+        Excerpts that have the class, and that are predicted to have it.
+    """
+
+    precision: NDArray[np.float64]
+    recall: NDArray[np.float64]
+    f1: NDArray[np.float64]
+    support: NDArray[np.int64]
+    predicted: NDArray[np.int64]
+
+    @classmethod
+    def of_counts(cls, right: ArrayLike, support: ArrayLike, predicted: ArrayLike) -> ClassScores:
+        """The scores of classes with ``right`` correct predictions, all int [C]."""
+        right, support, predicted = (np.asarray(values, dtype=np.int64) for values in (right, support, predicted))
+        with np.errstate(invalid="ignore"):  # 0 / 0 is NaN
+            return cls(right / predicted, right / support, 2 * right / (support + predicted), support, predicted)
 
 
 def validate_classes(reference: ArrayLike, estimate: ArrayLike) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
@@ -114,11 +160,101 @@ def macro_f1(reference: ArrayLike, estimate: ArrayLike) -> float:
     truth, guess = validate_classes(reference, estimate)
     if not len(truth):
         return float("nan")
-    classes = int(max(truth.max(), guess.max())) + 1
-    right = np.bincount(truth[truth == guess], minlength=classes)
-    occurrences = np.bincount(truth, minlength=classes) + np.bincount(guess, minlength=classes)
-    occurs = occurrences > 0
-    return float((2 * right[occurs] / occurrences[occurs]).mean())
+    f1 = class_scores(truth, guess, int(max(truth.max(), guess.max())) + 1).f1
+    return mean_of_defined(f1)
+
+
+def confusion(reference: ArrayLike, estimate: ArrayLike, classes: int) -> NDArray[np.int64]:
+    """Number of excerpts of each class (rows) that are predicted as each class (columns).
+
+    Parameters
+    ----------
+    reference, estimate : int [N]
+        Below ``classes``.
+    classes : int
+        C.
+
+    Returns
+    -------
+    int64 [C, C]
+
+    Raises
+    ------
+    ValueError
+        A class is not below ``classes``.
+
+    Examples
+    --------
+    >>> confusion([0, 1, 1], [0, 1, 0], 2)
+    array([[1, 0],
+           [1, 1]])
+    """
+    truth, guess = validate_classes(reference, estimate)
+    if len(truth) and max(truth.max(), guess.max()) >= classes:
+        raise ValueError(f"the class {max(truth.max(), guess.max())} is not among {classes} classes.")
+    return np.bincount(truth * classes + guess, minlength=classes**2).reshape(classes, classes)
+
+
+def class_scores(reference: ArrayLike, estimate: ArrayLike, classes: int) -> ClassScores:
+    """Precision, recall, F1 and counts of each class.
+
+    Parameters
+    ----------
+    reference, estimate : int [N]
+        Below ``classes``.
+    classes : int
+        C.
+
+    Returns
+    -------
+    ClassScores
+
+    Examples
+    --------
+    >>> class_scores([0, 1, 1], [0, 1, 0], 2).recall
+    array([1. , 0.5])
+    """
+    table = confusion(reference, estimate, classes)
+    return ClassScores.of_counts(table.diagonal(), table.sum(axis=1), table.sum(axis=0))
+
+
+def tag_scores(reference: ArrayLike, estimate: ArrayLike) -> ClassScores:
+    """Precision, recall, F1 and counts of each tag.
+
+    Parameters
+    ----------
+    reference, estimate : bool [N, C]
+        The tags of each excerpt, and those that are predicted.
+
+    Returns
+    -------
+    ClassScores
+    """
+    truth, guess = _validate_tag_sets(reference, estimate)
+    return ClassScores.of_counts((truth & guess).sum(axis=0), truth.sum(axis=0), guess.sum(axis=0))
+
+
+def tag_confusion(reference: ArrayLike, estimate: ArrayLike) -> NDArray[np.int64]:
+    """Number of excerpts with each tag (rows) for which each tag (columns) is predicted.
+
+    Parameters
+    ----------
+    reference, estimate : bool [N, C]
+
+    Returns
+    -------
+    int64 [C, C]
+        On the diagonal are the correct predictions.
+    """
+    truth, guess = _validate_tag_sets(reference, estimate)
+    return truth.astype(np.int64).T @ guess.astype(np.int64)
+
+
+def _validate_tag_sets(reference: ArrayLike, estimate: ArrayLike) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+    truth, guess = validate_tags(reference, estimate)
+    if not np.isin(guess, (0, 1)).all():
+        raise ValueError("estimate holds other values than 0 and 1.")
+    return truth, guess.astype(bool)
 
 
 def _mean_rank(values: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -225,8 +225,9 @@ class Build:
         self.collection = Collection(given, spec.suffixes)
         if not len(self.collection):
             raise OptionError(f"{' '.join(given)}: no files in it that end with {', '.join(spec.suffixes)}.")
-        self.splits = sidecars.splits | self._known(splits, options.splits, "--splits")
-        self.ties = sidecars.groups | self._known(ties, options.groups, "--groups")
+        own_splits, own_ties = (self.collection.values_by_file(own)[0] for own in (sidecars.splits, sidecars.groups))
+        self.splits = own_splits | self._known(splits, options.splits, "--splits")
+        self.ties = own_ties | self._known(ties, options.groups, "--groups")
         sidecars.check(self.collection)
         names = [f"{split}{suffix}" for split in SPLITS for suffix in WRITERS[options.format].suffixes]
         names += [*sidecars.files, "manifest.jsonl", *(["dict.txt"] if spec.dictionary() else []), "config.json"]
@@ -235,12 +236,11 @@ class Build:
 
     def _known(self, values: dict[str, str], path: str, option: str) -> dict[str, str]:
         """What a table says of files of the source; others are refused, or named where the sidecars are lenient."""
-        find = self.collection.find
-        known = {file: value for file, value in values.items() if find(file) >= 0} if self.sidecars.lenient else values
-        check_names(path, option, list(known or values), find)
-        if len(known) < len(values):
-            first = next(file for file in values if file not in known)
-            say(f"{option} {path}: {len(values) - len(known):,} files are not in the source, the first is {first}.")
+        known, missing = self.collection.values_by_file(values)
+        if not self.sidecars.lenient or not known:
+            check_names(path, option, missing)
+        elif missing:
+            say(f"{option} {path}: {len(missing):,} files are not in the source, the first is {missing[0]}.")
         return known
 
     def _description(self, given: list[str]) -> dict[str, Any]:
@@ -372,7 +372,7 @@ class Build:
     @property
     def _whose(self) -> str:
         """What has fixed the split of files."""
-        return "--splits" if self.options.splits else "the source"
+        return "--splits" if self.options.splits else self.sidecars.splits_of
 
     def _name_failures(self, journal: Journal) -> None:
         for index in np.flatnonzero((journal.run >= 0) & (journal.notes < 0)).tolist():

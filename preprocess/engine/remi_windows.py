@@ -241,15 +241,14 @@ class AttributesWriter(BarsSidecarWriter):
 
     def check(self, collection: Collection) -> None:
         """Raise :class:`OptionError` if none of the labelled files is in the source."""
-        self._given_of = {collection.find(file): values for file, values in self._given.items()}
-        missing = len(self._given) - len(set(self._given_of) - {-1})
-        self._given_of.pop(-1, None)
+        known, missing = collection.values_by_file(self._given)
+        self._given_of = {collection.find(file): values for file, values in known.items()}
         if self._given and not self._given_of:
             raise OptionError(
                 f"--labels {self._labels}: none of its files is in the source, {next(iter(self._given))} ..."
             )
         if missing:
-            say(f"--labels: {missing:,} of {len(self._given):,} files are not in the source.")
+            say(f"--labels: {len(missing):,} of {len(self._given):,} files are not in the source.")
 
     def begin(self, out: Path) -> None:
         """Open a file of rows for each split."""

@@ -17,6 +17,8 @@ class SidecarWriter:
         Names of the files that it writes.
     splits, groups : dict of str to str
         Splits and groups of files, by name, beside those that the user's tables name.
+    splits_of : str
+        What has fixed ``splits``, for messages.
     lenient : bool
         Whether tables of splits and groups may name files that are not in the source.
     """
@@ -24,6 +26,7 @@ class SidecarWriter:
     files: tuple[str, ...] = ()
     splits: dict[str, str] = {}
     groups: dict[str, str] = {}
+    splits_of = "the source"
     lenient = False
 
     def description(self) -> dict[str, Any]:

@@ -2,9 +2,10 @@
 
 A source lists its files as *entries* (name, stamp, place) and reads the bytes of a file.  A name is a path with ``/``,
 relative to the folder or archive; manifests, ``--splits`` and ``--groups`` refer to files by it.  Bytes that are not
-UTF-8 are escaped in names and in lists of paths, see ``musicbert_plugin.files``.  A stamp is a number that changes with
-the file (from its size and modification time, or the archive's checksum); a resumed build reads a file again if its
-stamp differs.  Hidden files and those that macOS adds to archives (``__MACOSX/``, ``._*``) are ignored.
+UTF-8 are escaped in names and in lists of paths, which may be in either of Unicode's normal forms, see
+``musicbert_plugin.files``.  A stamp is a number that changes with the file (from its size and modification time, or the
+archive's checksum); a resumed build reads a file again if its stamp differs.  Hidden files and those that macOS adds to
+archives (``__MACOSX/``, ``._*``) are ignored.
 
 With several sources, each name is prefixed with its source as given.  A ``.txt`` source lists one path per line (blank
 lines and lines that begin with ``#`` are ignored), relative to the folder of the list; its names are the lines.  A
@@ -22,22 +23,24 @@ import io
 import os
 import struct
 import tarfile
+import unicodedata
 import zipfile
 import zlib
 from array import array
 from bisect import bisect_left
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from musicbert_plugin.errors import OptionError, ScoreError
-from musicbert_plugin.files import as_listed, escaped, unescaped
-from musicbert_plugin.tables import read_table
+from musicbert_plugin.files import as_listed, escaped, match_names, unescaped
+from musicbert_plugin.tables import check_columns, read_table
 
+T = TypeVar("T")
 MIDI_SUFFIXES = (".mid", ".midi", ".rmi", ".rmid", ".kar", ".midi2")  # .midi2 is reported as unreadable, not ignored
 PLACE = struct.Struct("<QQHHI")  # of a zip's member: offset, size, method, whether it is encrypted, checksum
 ARCHIVE_SUFFIXES = (".zip", ".tar.gz", ".tgz", ".tar")
@@ -175,8 +178,12 @@ class Files:
                 yield Entry(name, 0)
 
     def path_of(self, name: str) -> str:
-        """The path of a file."""
-        return os.path.join(self.base, unescaped(name))
+        """The path of a file, whose name may be in another of Unicode's normal forms than the list's."""
+        path = os.path.join(self.base, unescaped(name))
+        if name.isascii() or os.path.lexists(path):
+            return path
+        forms = [os.path.join(self.base, unescaped(unicodedata.normalize(form, name))) for form in ("NFC", "NFD")]
+        return next((other for other in forms if os.path.lexists(other)), path)
 
     def read(self, name: str, place: bytes, limit: int) -> bytes:
         """The bytes of one file, at most ``limit``; a :class:`ScoreError` where that is not possible."""
@@ -341,7 +348,8 @@ def _table(path: Path) -> Files:
     column = next((header.index(name) for name in ("file_path", "file") if name in header), None)
     if column is None:
         raise OptionError(f"{path}: no column file_path or file; its columns are {', '.join(header) or 'none'}.")
-    names = (row[column].strip() for _, row in rows if len(row) > column)
+    check_columns(path, header, header[column : column + 1])
+    names = (row[column] for _, row in rows if len(row) > column)
     return Files(str(path.parent), tuple(as_listed(name) for name in names if name))
 
 
@@ -434,6 +442,23 @@ class Collection:
             return guess
         index = bisect_left(self.names, name)
         return index if index < len(self.names) and self.names[index] == name else -1
+
+    def values_by_file(self, values: Mapping[str, T]) -> tuple[dict[str, T], list[str]]:
+        """What a table says of the files of the sources.
+
+        Parameters
+        ----------
+        values : mapping
+            From each name of the table to its value.
+
+        Returns
+        -------
+        dict, list of str
+            From each file to its value, and the names that mean no file.  A name may be in another of Unicode's normal
+            forms than that of the file (see ``musicbert_plugin.files.match_names``).
+        """
+        found = match_names(values, self.names)
+        return {file: values[name] for name, file in found.items()}, [name for name in values if name not in found]
 
     def tasks(self, wanted: Sequence[bool] | NDArray[np.bool_], limit: int) -> Iterator[tuple[int, int, str, bytes]]:
         """(index, source, name inside it, place) of every file whose ``wanted[index]`` is true.

@@ -110,7 +110,7 @@ def tie_groups(copies: Ints, ties: Sequence[str | None], fixed: NDArray[np.int8]
             split, other = split_of.setdefault(tie, (int(fixed[piece]), names[piece]))
             if split != fixed[piece]:
                 raise OptionError(
-                    f"--groups ties {other} and {names[piece]} (group {tie}), but --splits puts them into "
+                    f"{other} and {names[piece]} stay together (group {tie}), but their splits are fixed to "
                     f"{SPLITS[split]} and {SPLITS[int(fixed[piece])]}; one of the two must yield."
                 )
     return groups.roots()

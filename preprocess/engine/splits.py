@@ -17,16 +17,18 @@ one group of ``--groups`` that are not copies cannot be fixed to different split
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Sequence
 
 import numpy as np
 
 from musicbert_plugin.errors import OptionError
 from musicbert_plugin.files import as_listed
-from musicbert_plugin.tables import read_table
+from musicbert_plugin.tables import check_columns, normal_text, read_table
 
 SPLITS = ("train", "valid", "test")
 PROTECTED = ("test", "valid", "train")
+SPLIT_NAMES = {**dict(zip(SPLITS, SPLITS, strict=True)), "dev": "valid", "validation": "valid"}
+"""Names of splits in tables and of manifests, in lower case, and what they mean."""
 _EXCHANGES = 1 << 22  # largest number of pairs of split groups that are compared
 
 
@@ -58,8 +60,24 @@ def _rows(path: str, option: str, columns: tuple[str, str], delimiter: str) -> l
         kind = "CSV" if delimiter == "," else "TSV"
         both = " and ".join(columns)
         raise OptionError(f"{option} {path}: a {kind} file with a header naming the columns {both} is needed.")
+    check_columns(f"{option} {path}", header, columns)
     cells = [dict(zip(header, row, strict=False)) for _, row in rows]
     return [(as_listed(row.get(columns[0], "")), row.get(columns[1], "")) for row in cells]
+
+
+def fix_split(splits: dict[str, str], where: str, name: str, cell: str) -> None:
+    """Add the split that a cell gives to a file.
+
+    Raises
+    ------
+    OptionError
+        The cell names a split other than train, valid (or dev, validation) and test, or the file has another split.
+    """
+    split = SPLIT_NAMES.get(cell.lower())
+    if split is None:
+        raise OptionError(f"{where}: {name} has the split {cell!r}; accepted is train, valid or test.")
+    if splits.setdefault(name, split) != split:
+        raise OptionError(f"{where}: {name} is in both {splits[name]} and {split}; a file has one split.")
 
 
 def read_splits(path: str) -> dict[str, str]:
@@ -71,11 +89,8 @@ def read_splits(path: str) -> dict[str, str]:
         The file is unreadable, lacks a column, names a split other than train, valid and test, or puts a file in two.
     """
     splits: dict[str, str] = {}
-    for name, split in _rows(path, "--splits", ("file", "split"), ","):
-        if split not in SPLITS:
-            raise OptionError(f"--splits {path}: {name} has the split {split!r}; accepted is train, valid or test.")
-        if splits.setdefault(name, split) != split:
-            raise OptionError(f"--splits {path}: {name} is in both {splits[name]} and {split}; a file has one split.")
+    for name, cell in _rows(path, "--splits", ("file", "split"), ","):
+        fix_split(splits, f"--splits {path}", name, cell)
     return splits
 
 
@@ -88,7 +103,8 @@ def read_groups(path: str) -> dict[str, str]:
         The table is unreadable, lacks a column, or puts a file in two groups.
     """
     groups: dict[str, str] = {}
-    for name, group in _rows(path, "--groups", ("file", "group"), "\t"):
+    for name, cell in _rows(path, "--groups", ("file", "group"), "\t"):
+        group = normal_text(cell)
         if group and groups.setdefault(name, group) != group:
             raise OptionError(f"--groups {path}: {name} is in both {groups[name]} and {group}; a file has one group.")
     return groups
@@ -206,9 +222,8 @@ def balance(split: np.ndarray, sizes: np.ndarray, fixed: np.ndarray, ratios: tup
             split[group] = side
 
 
-def check_names(path: str, option: str, names: list[str], find: Callable[[str], int]) -> None:
-    """Raise :class:`OptionError` if names are not in the source; the message has the first one and their number."""
-    missing = [name for name in names if find(name) < 0]
+def check_names(path: str, option: str, missing: Sequence[str]) -> None:
+    """Raise :class:`OptionError` if names are missing in the source; the message has the first and their number."""
     if missing:
         more = f" and {len(missing) - 1} more" if len(missing) > 1 else ""
         raise OptionError(

@@ -1,5 +1,7 @@
 """Labels: what tasks.yaml may say, what cells mean, and that absent is not zero."""
 
+import re
+
 import numpy as np
 import pytest
 
@@ -41,7 +43,7 @@ def test_cells_of_each_type(tasks):
     assert found["affect"].parse("0.25/-3")[0].tolist() == [0.25, -3]
 
 
-@pytest.mark.parametrize("cell", ["", "  ", "nan", "NaN", "None"])
+@pytest.mark.parametrize("cell", ["", "  ", "nan", "NaN"])
 def test_defect_24_an_empty_cell_is_unlabelled_and_never_zero(tasks, cell):
     for task in tasks().values():
         assert not task.parse(cell)[1].any()
@@ -60,8 +62,15 @@ def test_defect_24_annotated_without_tags_and_a_true_zero_are_labels(tasks):
     "name, cell, words",
     [
         ("genre", "polka", "'polka' is none of the 3 accepted names"),
-        ("genre", "jazz/rock", "'jazz/rock' is none"),
-        ("mood", "calm/loud", "'loud' is none"),
+        ("genre", "jazz/polka", "'jazz/polka' is none"),
+        ("genre", "jazz|rock", "'jazz|rock' looks like several names joined by '|'"),
+        ("genre", "none", "'none' is none of the 3"),
+        ("mood", "calm| dark", "looks like several names joined by '|', which 'separator: '|'' reads"),
+        ("mood", "calm, dark", r"joined by ',', which 'separator: ','' reads"),
+        ("affect", "0,5/1", "'0,5' is no number; decimals are written with a point"),
+        ("affect", "none/0", "'none' is no number"),
+        ("affect", "0.5; -1", "its numbers are joined by ';', which 'separator: ';'' reads"),
+        ("affect", "0.5,1", "joined by ','"),
         ("affect", "high/0", "'high' is no number"),
         ("affect", "inf/0", "'inf' is no number"),
         ("affect", "1", "2 numbers joined by '/'"),
@@ -71,11 +80,70 @@ def test_a_bad_cell_is_told_and_then_unlabelled(tasks, caplog, name, cell, words
     from musicbert_plugin.data.labels import read_cells
 
     task = tasks()[name]
-    with pytest.raises(ValueError, match=words):
+    with pytest.raises(ValueError, match=re.escape(words)):
         task.parse(cell)
     _, present = read_cells(task, [cell, ""], "data/train", names=["one.wav", "two.wav"])
     assert not present.any()
     assert "data/train: one.wav" in caplog.text and words in caplog.text and "two.wav" not in caplog.text
+
+
+def test_foreign_tags_are_ignored_and_counted_and_their_items_stay_labelled(tasks, caplog):
+    from musicbert_plugin.data.labels import read_cells
+
+    cells = ["calm/loud", "dark", "loud/odd", "", "/", "calm"]
+    values, present = read_cells(tasks()["mood"], cells, "data/train")
+    assert present.all(axis=1).tolist() == [True, True, True, False, True, True]
+    assert values.tolist() == [[1, 0], [0, 1], [0, 0], [0, 0], [0, 0], [1, 0]]
+    [said] = caplog.messages
+    assert (
+        "2 of 6 items have tags in column 'mood' that are none of the task's 2" in said and "loud (2), odd (1)" in said
+    )
+
+
+def test_none_and_null_are_classes_and_only_empty_cells_and_nan_are_not(tasks):
+    task = tasks("tasks:\n  g: {type: single}\n  m: {type: multi}\n")
+    assert task["g"].learn(["none", "null", "nan", "", "a"]).classes == ("a", "none", "null")
+    assert task["m"].learn(["none/a", "null", "nan/a"]).classes == ("a", "none", "null")
+
+
+def test_names_are_the_same_in_both_normal_forms_and_with_space_at_their_ends(tasks):
+    found = tasks("tasks:\n  g: {type: single, column: ' Stil\u0065\u0301 ', classes: ['Caf\u0065\u0301 ', b]}\n")["g"]
+    assert found.classes == ("Café", "b") and found.column == "Stilé"
+    assert found.parse(" Cafe\u0301")[0].tolist() == found.parse("Café")[0].tolist() == [0]
+    learnt = tasks("tasks:\n  g: {type: multi}\n")["g"].learn(["Cafe\u0301/b", "Café", "b "])
+    assert learnt.classes == ("Café", "b") or learnt.classes == ("b", "Café")
+
+
+def test_tags_may_be_joined_by_another_separator(tasks):
+    found = tasks("tasks:\n  m: {type: multi, separator: '|'}\n  r: {type: regression, separator: ;}\n")
+    task = found["m"].learn(["Pop/Rock|calm", "|", "calm"])
+    assert task.classes == ("Pop/Rock", "calm") and task.parse("calm | Pop/Rock")[0].tolist() == [1, 1]
+    assert task.parse("|")[1].all() and not task.parse("|")[0].any()
+    assert found["r"].learn(["1;2", "3;4"]).mean == (2.0, 3.0)
+
+
+@pytest.mark.parametrize(
+    ("kind", "cells", "words"),
+    [
+        (
+            "multi",
+            ["calm|dark", "calm", "happy|calm"],
+            r"2 names .* joined by '\|', such as 'calm\|dark'.*separator: '\|'",
+        ),
+        ("multi", ["calm, dark", "dark, wild"], "2 names .* joined by ',', such as 'calm, dark'"),
+        ("single", ["Pop/Rock", "Pop", "Rock"], "1 names .* joined by '/', such as 'Pop/Rock'.*type: multi"),
+        ("single", ["Bach, J. S.", "Bach, C. P. E.", "Pop/Rock"], ""),
+        ("multi", ["Crosby, Stills/rock", "rock"], ""),
+    ],
+)
+def test_names_that_look_joined_are_told(tasks, caplog, kind, cells, words):
+    tasks(f"tasks:\n  t: {{type: {kind}}}\n")["t"].learn(cells)
+    assert len(caplog.messages) == bool(words) and re.search(words, caplog.text)
+
+
+def test_a_class_that_no_training_item_has_is_told(tasks, caplog):
+    tasks()["genre"].learn(["jazz", "rock", "jazz"])
+    assert caplog.messages == ["task genre: no item of the training split has folk, so it cannot be learnt"]
 
 
 def test_classes_and_scales_are_learnt_from_the_training_split(tasks):
@@ -100,6 +168,12 @@ def test_too_few_classes_are_refused_and_one_odd_cell_decides_no_width(tasks):
         given["g"].learn(["", "jazz"])
     with pytest.raises(DatasetError, match="two classes or more can be learnt, not 'a' alone"):
         given["one"].learn(["a", "a"])
+    with pytest.raises(DatasetError, match="first label in column 'r' is '0,5', but '0,5' is no number; decimals"):
+        found["r"].learn(["0,5", "0,25"])
+    joined = tasks("tasks:\n  m: {type: multi, classes: [calm, dark]}\n")["m"]
+    with pytest.raises(DatasetError, match=r"first label is 'calm\|dark', but .* joined by '\|', which 'separator"):
+        joined.learn(["calm|dark", "dark|calm"])
+    found = tasks("tasks:\n  m: {type: multi}\n  r: {type: regression}\n")
     assert found["m"].learn(["calm", "/"]).classes == ("calm",)
     assert found["r"].learn(["1/2", "3/4", "5/6/7"]).mean == (2.0, 3.0)
 
@@ -124,6 +198,41 @@ def test_a_task_survives_a_checkpoint(tasks):
         ("tasks:\n  a: {type: single, weight: -1}", "weight is -1"),
         ("tasks:\n  a.b: {type: single}", "task a.b"),
         ("tasks:\n  items: {type: single}", "'items' is a name that PyTorch keeps"),
+        (
+            "tasks:\n  a: {type: single, classes: [yes, no]}",
+            "classes yes, which YAML reads as True, is no string; put quotes",
+        ),
+        (
+            "tasks:\n  a: {type: single, classes: [060, b]}",
+            "060, which YAML reads as 48, is no string; put quotes .* '060'",
+        ),
+        (
+            "tasks:\n  a: {type: single, classes: [1, 2]}",
+            "the entry of classes 1 is no string; put quotes around it: '1'",
+        ),
+        ("tasks:\n  a: {type: single, classes: [null, b]}", "null, which YAML reads as None, is no string"),
+        ("tasks:\n  a: {type: single, classes: [2020-01-01]}", "classes 2020-01-01 is no string"),
+        ("tasks:\n  yes: {type: single}", "the task name yes, which YAML reads as True, is no string"),
+        ("tasks:\n  a: {type: single, column: 1}", "the column 1 is no string"),
+        ("tasks:\n  a: {type: regression, names: [1.10]}", "names 1.10, which YAML reads as 1.1, is no string"),
+        ("tasks:\n  a: {type: single, classes: ['', b]}", "the entry of classes is '', but a string that is not empty"),
+        ("tasks:\n  a: {type: single, classes: [[b]]}", r"classes is \['b'\], but a string"),
+        ("tasks:\n  a: {type: single, classes: [nan, b]}", "the class 'nan' cannot be told from a missing"),
+        ("tasks:\n  a: {type: single, classes: ['a ', a]}", "different names"),
+        ("tasks:\n  a: {type: multi, classes: [Pop/Rock]}", "the tag 'Pop/Rock' contains the separator '/'"),
+        ("tasks:\n  a: {type: multi, separator: ''}", "the separator is '', but one character or more"),
+        (
+            "tasks:\n  a: {type: regression, separator: '-'}",
+            "the separator is '-', but characters that are not part of a",
+        ),
+        ("tasks:\n  a: {type: single, separator: '|'}", "'separator' is unknown"),
+        ("tasks:\n  a: {type: single}\n  a: {type: multi}", "'a' stands twice in one place"),
+        ("tasks:\n  a: {type: [single]}", "the type is \\['single'\\]"),
+        ("tasks:\n  a: {type: single, loss: [x]}", "the loss is \\['x'\\]"),
+        ("tasks:\n  a: {type: single, weight: yes}", "weight is True"),
+        (f"tasks:\n  a: {{type: single, weight: 1{'0' * 400}}}", "a number of at least 0 is accepted"),
+        ("tasks:\n  a: {type: !!int x}", "cannot be read as YAML"),
+        ("[" * 600, "cannot be read as YAML"),
         ("tasks:\n  type: {type: single}", "'type' is a name that PyTorch keeps"),
         ("tasks:\n  training: {type: single}", "'training' is a name that PyTorch keeps"),
     ],

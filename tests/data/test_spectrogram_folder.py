@@ -113,6 +113,36 @@ def test_labels_are_the_raw_cells_and_empty_ones_stay_empty(spectrogram_folder):
     assert folder.split("valid").labels == {"genre": ["jazz"], "AV": ["0/0"]}
 
 
+def test_columns_of_older_tables_are_found_by_their_names_without_spaces_and_in_normal_form(spectrogram_folder):
+    labels = {" genre ": ["rock"], "Cafe\u0301": ["x"]}
+    folder = SpectrogramFolder(spectrogram_folder(train=[10], labels=labels))
+    assert folder.split("train").labels == {"genre": ["rock"], "Café": ["x"]}
+
+
+def test_two_columns_of_one_name_are_not_read_and_told(spectrogram_folder, caplog):
+    labels = {"genre": ["rock"], "genre ": ["jazz"], "mood": ["calm"]}
+    folder = SpectrogramFolder(spectrogram_folder(train=[10], labels=labels))
+    assert folder.split("train").labels == {"mood": ["calm"]}
+    assert "train.clips.csv has two columns named genre, which are not read" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("clip,frames\na.wav,10,x\n", r"line 2 has no clip, frames and labels\); build the dataset again"),
+        ("clip,length\na.wav,10\n", r"line 1 has no clip, frames"),
+        ('clip,frames\n"a.wav,10\n', r"cannot be read as CSV \(a quotation mark .*\); build the dataset again"),
+        (None, r"train.clips.csv: cannot be read as CSV \(No such file or directory\); build"),
+    ],
+)
+def test_a_damaged_table_is_told_with_its_name(spectrogram_folder, text, words):
+    path = spectrogram_folder(train=[10])
+    table = path / "train.clips.csv"
+    table.unlink() if text is None else table.write_text(text)
+    with pytest.raises(DatasetError, match=words):
+        SpectrogramFolder(path).split("train")
+
+
 def test_a_loader_process_reads_the_same_clips(spectrogram_folder):
     train = SpectrogramFolder(spectrogram_folder(train=[400, 250])).split("train")
     pickled = pickle.dumps(train)

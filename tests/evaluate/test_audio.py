@@ -107,12 +107,19 @@ def test_errors_are_those_of_the_criterion_and_examples_are_written(checkpoint, 
         assert (tmp_path / "out" / f"{number}.png").stat().st_size > 1000
 
 
-def test_labels_are_measured_beside_majority_and_mean(checkpoint, folder, capsys):
+def test_labels_are_measured_beside_majority_and_mean_and_class_by_class(checkpoint, folder, tmp_path, capsys):
+    pytest.importorskip("matplotlib")
     path, model, _ = checkpoint(labels=True)
-    status, values, table = run(capsys, "audio", "--path", path, folder)
+    status, values, table = run(capsys, "audio", "--path", path, folder, "--dest", tmp_path / "out")
     assert status == 0 and "majority" in table
     assert values["level"]["labelled"] == 3 and 0 <= values["level"]["model"]["accuracy"] <= 1
     assert values["mean"]["baseline"]["ccc"] == 0
+    level = values["level"]
+    assert sum(scores["count"] for scores in level["classes"].values()) == 3
+    right = sum(level["confusion"][number][number] for number in range(2))
+    assert right / 3 == pytest.approx(level["model"]["accuracy"]) and "each class of level" in table
+    assert values["mean"]["quantities"]["mean"]["r2"] == pytest.approx(values["mean"]["model"]["r2"])
+    assert values["pictures"] == [str(tmp_path / "out" / name) for name in ("confusion_level.png", "scatter_mean.png")]
 
 
 def test_one_head_is_asked_about_new_recordings_and_bad_ones_are_told(checkpoint, tmp_path, capsys):
@@ -130,6 +137,36 @@ def test_one_head_is_asked_about_new_recordings_and_bad_ones_are_told(checkpoint
     assert set(values["failed"]) == {str(files[1]), str(files[2])}
     status, _, said = run(capsys, "audio", "--path", path, "--predict", files[0], "--head", "key")
     assert status == 2 and "head is 'key'" in said
+
+
+def test_features_are_predicted_as_the_arrays_that_they_hold_and_a_csv_has_every_file(checkpoint, tmp_path, capsys):
+    from musicbert_plugin.hub import MusiCoderHub
+
+    path, *_ = checkpoint(labels=True)
+    hub = MusiCoderHub.from_pretrained(path)
+    rng, source = np.random.default_rng(0), tmp_path / "features"
+    (source / "inner").mkdir(parents=True)
+    song, pair = rng.normal(size=(90, 8)), rng.normal(size=(2, 40, 8)).astype(np.float32)
+    np.save(source / "song.npy", song.T)
+    np.save(source / "inner" / "pair.npy", pair)
+    np.save(source / "narrow.npy", rng.normal(size=(90, 5)))
+    np.save(source / "short.npy", song[:5])
+    np.save(source / "still.npy", np.ones((90, 8)))
+    (source / "no.npy").write_bytes(b"no array")
+    status, values, said = run(capsys, "audio", "--path", path, "--predict", source, "--csv", tmp_path / "out.csv")
+    assert status == 1 and "predicted  failed" in said
+    assert set(values["predictions"]) == {"song.npy", "inner/pair.npy#0", "inner/pair.npy#1"}
+    assert values["predictions"]["song.npy"] == hub.predict(song.astype(np.float32))
+    assert values["predictions"]["inner/pair.npy#1"] == hub.predict(pair[1]) != hub.predict(pair[0])
+    words = {"narrow": "holds no 8 features", "short": "0.08 seconds", "still": "frames are equal", "no": "be read"}
+    assert {name: word for name, word in words.items() if word in values["failed"][f"{name}.npy"]} == words
+    lines = (tmp_path / "out.csv").read_text().splitlines()
+    assert lines[0] == "file,level,level_probability,mean,error" and len(lines) == 1 + 3 + 4
+    assert hub.predict(source / "song.npy") == values["predictions"]["song.npy"]
+    with pytest.raises(DatasetError, match="holds 2 excerpts"):
+        hub.predict(source / "inner" / "pair.npy")
+    status, _, said = run(capsys, "audio", "--path", path, source, "--csv", tmp_path / "out.csv")
+    assert status == 2 and "--csv is for predictions" in said
 
 
 @pytest.mark.parametrize("options", [{}, {"layer_mix": "learned", "pooling": "attention", "head_dim": 4}])
@@ -300,6 +337,7 @@ def test_a_probe_reads_a_label_off_features_and_compares_with_raw_and_random_one
         capsys, "probe", "--path", path, folder, "--label", "level", "--group", "group", "--folds", 2, "--layers", 2
     )
     assert status == 0 and values["majority"] >= 0.3
+    assert set(values["recall"]["layer 2"]) == {"loud", "quiet"} and set(values["recall"]) == set(values["scores"])
     status, _, said = run(capsys, "probe", "--path", path, folder, "--label", "key")
     assert status == 2 and "no label column 'key'" in said
 
@@ -337,7 +375,7 @@ def test_rare_classes_and_cells_of_several_labels_need_no_traceback(checkpoint, 
         test=[41],
         labels={"each": lambda clip: f"c{len(clip)}", "AV": lambda clip: "0.5/-0.5"},
     )
-    for label, words in (("each", "has more than 1 items"), ("AV", "holds several labels")):
+    for label, words in (("each", "has more than 1 items"), ("AV", "has the class '0.5/-0.5' alone")):
         status, _, said = run(capsys, "probe", "--path", path, rare, "--label", label)
         assert status == 2 and words in said and "Traceback" not in said
     labels, fold = np.array([0, 0, 1, 1, 2, 2]), np.array([0, 1, 0, 1, 0, 1])

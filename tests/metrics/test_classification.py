@@ -18,6 +18,40 @@ def test_accuracy_and_macro_f1_are_scikit_learns(clips, classes, seed):
     assert classification.macro_f1(truth, guess) == pytest.approx(expected)
 
 
+@given(st.integers(0, 40), st.integers(1, 6), st.integers(0, 10_000))
+def test_scores_of_classes_and_confusions_are_scikit_learns(clips, classes, seed):
+    rng = np.random.default_rng(seed)
+    truth, guess = rng.integers(0, classes, (2, clips))
+    scores = classification.class_scores(truth, guess, classes)
+    if clips and classes > 1:
+        labels = np.arange(classes)
+        expected = reference.precision_recall_fscore_support(truth, guess, labels=labels, zero_division=np.nan)
+        for found, wanted in zip(scores, expected, strict=False):
+            np.testing.assert_allclose(found, wanted)
+        table = classification.confusion(truth, guess, classes)
+        np.testing.assert_array_equal(table, reference.confusion_matrix(truth, guess, labels=labels))
+    assert scores.predicted.tolist() == np.bincount(guess, minlength=classes).tolist()
+
+
+@given(st.integers(0, 40), st.integers(1, 5), st.integers(0, 10_000))
+def test_scores_of_tags_are_scikit_learns(clips, tags, seed):
+    rng = np.random.default_rng(seed)
+    truth, guess = rng.random((2, clips, tags)) < 0.4
+    scores = classification.tag_scores(truth, guess)
+    for tag in range(tags) if clips else ():
+        expected = reference.precision_recall_fscore_support(
+            truth[:, tag], guess[:, tag], average="binary", zero_division=np.nan
+        )
+        for found, wanted in zip(scores[:3], expected[:3], strict=True):
+            assert found[tag] == pytest.approx(wanted, nan_ok=True)
+    table = classification.tag_confusion(truth, guess)
+    assert (
+        table.diagonal().tolist() == (truth & guess).sum(0).tolist()
+        and scores.support.tolist() == truth.sum(0).tolist()
+    )
+    assert all(table[i, j] == (truth[:, i] & guess[:, j]).sum() for i in range(tags) for j in range(tags))
+
+
 @given(st.integers(2, 60), st.integers(1, 5), st.integers(0, 10_000))
 def test_areas_are_scikit_learns_ties_included(clips, tags, seed):
     rng = np.random.default_rng(seed)
@@ -64,6 +98,8 @@ def test_the_majority_is_the_most_frequent_and_of_several_the_smallest():
         lambda: classification.accuracy([0, 1], [0]),
         lambda: classification.accuracy([0.5], [0]),
         lambda: classification.macro_f1([-1], [0]),
+        lambda: classification.confusion([0, 2], [0, 1], 2),
+        lambda: classification.tag_scores([[1]], [[0.5]]),
         lambda: classification.roc_auc([0, 1], [0.1, 0.2]),
         lambda: classification.roc_auc([[2]], [[0.1]]),
         lambda: classification.pr_auc([[1]], [[np.nan]]),

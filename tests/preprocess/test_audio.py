@@ -287,6 +287,25 @@ def test_labels_and_splits_may_name_files_that_are_missing(recordings, build, tm
     assert status == 2 and "none of the files with labels is in the source" in said
 
 
+def test_a_column_of_splits_is_used_unless_splits_are_given(build, tmp_path, capsys):
+    source = tmp_path / "features"
+    source.mkdir()
+    for number in range(5):
+        np.save(source / f"{number}.npy", np.random.default_rng(number).standard_normal((60, 7)))
+    splits = ["train", "dev", "Test", "", "test"]
+    rows = [{"file": f"{n}.npy", "split": split, "mood": "calm"} for n, split in enumerate(splits)]
+    rows.append({"file": "gone.npy", "split": "test", "mood": "calm"})
+    options = ("--num-features", 7, "--split-ratios", "1,0,0", "--labels", table(tmp_path / "labels.csv", rows))
+    status, said = build(source, tmp_path / "data", *options, small=False)
+    assert status == 0, said
+    assert "5 files have their split from the source (or its table of labels)" in said
+    expected = {"0.npy": "train", "1.npy": "valid", "2.npy": "test", "3.npy": "train", "4.npy": "test"}
+    assert sides_of(tmp_path / "data") == expected
+    labels = str(tmp_path / "labels.csv")
+    assert audio.tables_of([], audio.AudioOptions(labels=labels), "splits.csv").splits == {}
+    assert f"{labels}: its column split is not used, since --splits splits.csv is given" in capsys.readouterr().err
+
+
 def test_existing_features_are_taken_in_every_shape_and_never_unpickled(build, tmp_path, manifest):
     source = tmp_path / "features"
     source.mkdir()
@@ -490,6 +509,11 @@ def test_tables_that_cannot_be_read_are_told_in_one_sentence(build, tmp_path):
         ("file,genre\nx.wav\n", "line 2 has 1 cells, but the header has 2"),
         ("file,genre\nx.wav,a\nx.wav,b\n", "line 3 and an earlier line have different labels for x.wav"),
         ("", "no column file or file_path; its columns are none"),
+        ("file,genre,genre \nx.wav,a,b\n", "2 columns are named genre"),
+        ("file,genre\n,a\n", "line 2 has no file in its column file"),
+        ("file,genre,split\nx.wav,a,third\n", "line 2: x.wav has the split 'third'; accepted is train, valid or test"),
+        ("file,split\nx.wav,test\nx.wav,dev\n", "line 3: x.wav is in both test and valid"),
+        ('file,genre\nx.wav,"a\n', "never closed"),
     ):
         (tmp_path / "labels.csv").write_text(text)
         status, said = build(tmp_path / "x.wav", tmp_path / "data", "--labels", tmp_path / "labels.csv")

@@ -108,6 +108,29 @@ def test_recordings_are_built_with_their_labels_and_go_on_where_a_build_stopped(
     assert {name: mood for name, mood in found.items() if mood} == {f"{FORM}.wav": "calm", "1.wav": "wild"}
 
 
+def test_tables_name_files_in_either_of_unicode_s_normal_forms(tmp_path: Path, capsys) -> None:
+    """What macOS calls e + accent, a table made elsewhere calls é, and the reverse."""
+    source = tmp_path / "features"
+    source.mkdir()
+    for number, name in enumerate(("Cafe\u0301.npy", "Noël.npy", "b.npy")):
+        np.save(source / name, np.random.default_rng(number).standard_normal((60, 7)))
+    rows = "file,mood,album\nCafé.npy,calm,x\nNoe\u0308l.npy,wild,y\nb.npy,,y\n"
+    labels = written(tmp_path / "labels.csv", rows)
+    splits = written(tmp_path / "splits.csv", "file,split\nCafé.npy,test\nNoe\u0308l.npy,valid\n")
+    words = ["build", str(source), "--dest", str(tmp_path / "data"), "--num-features", "7", "--duplicates", "keep"]
+    words += ["--labels", labels, "--splits", splits, "--group-column", "album"]
+    assert audio.main(words) == 0
+    assert "not in the source" not in capsys.readouterr().err
+    folder = SpectrogramFolder(tmp_path / "data")
+    assert folder.split("test").names == ["Cafe\u0301.npy"] and folder.split("test").labels["mood"] == ["calm"]
+    assert sorted(folder.split("valid").labels["mood"]) == ["", "wild"]
+    table = Collection([written(source / "table.csv", rows)], (".npy",))  # the table is the source itself
+    read = [
+        table.sources[number].read(inner, place, 10**6) for _, number, inner, place in table.tasks([True] * 3, 10**6)
+    ]
+    assert sorted(read) == sorted(path.read_bytes() for path in source.glob("*.npy"))
+
+
 def test_lists_and_manifests_name_it_in_that_form(recordings: Path, tmp_path: Path) -> None:
     given = {
         "list.txt": f"recordings/1.wav\nrecordings/{FORM}.wav\n",

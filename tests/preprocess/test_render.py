@@ -291,6 +291,11 @@ def test_a_table_of_the_pieces_labels_their_clips(corpus: Callable[..., Path], t
     first, second, third = labels(tmp_path / "out")
     assert (first["composer"], first["mood"], second["composer"], second["mood"]) == ("Liszt", "calm", "Satie", "")
     assert first["piece"] == second["piece"] != third["piece"] and third["composer"] == ""
+    assert "split" not in first
+    table.write_text("file;split\n000.mid;test\ngone.mid;train\n")
+    status, said = run(corpus(3), tmp_path / "split", "--seconds", 1, "--labels", table)
+    assert status == 0 and "1 of 2 files are not in the source, the first is gone.mid" in said
+    assert [row["split"] for row in labels(tmp_path / "split")] == ["test", "", ""]
     table.write_text("file,tempo\n000.mid,9\n")
     status, said = run(corpus(3), tmp_path / "other", *options[:4])
     assert status == 2 and "tempo" in said

@@ -112,6 +112,16 @@ def test_tables_are_read_by_the_names_of_their_columns(tmp_path: Path) -> None:
     assert read_groups(str(tmp_path / "g.tsv")) == {"a.mid": "G 1"}
 
 
+def test_tables_of_spreadsheets_and_split_names_of_others_are_read(tmp_path: Path) -> None:
+    (tmp_path / "s.csv").write_text("file; split\r\na.mid; Validation\r\nb.mid;dev \r\n;;\r\n")
+    (tmp_path / "g.tsv").write_text("file, group\na.mid, x\n")
+    assert read_splits(str(tmp_path / "s.csv")) == {"a.mid": "valid", "b.mid": "valid"}
+    assert read_groups(str(tmp_path / "g.tsv")) == {"a.mid": "x"}
+    (tmp_path / "s.csv").write_text("file,split,split\na.mid,train,test\n")
+    with pytest.raises(OptionError, match=r"--splits .*s.csv: 2 columns are named split"):
+        read_splits(str(tmp_path / "s.csv"))
+
+
 def test_a_file_with_two_splits_or_groups_is_refused(tmp_path: Path) -> None:
     (tmp_path / "s.csv").write_text("file,split\na.mid,train\na.mid,test\n")
     (tmp_path / "g.tsv").write_text("file\tgroup\na.mid\tx\na.mid\ty\n")
