@@ -18,6 +18,10 @@ labels, ``--splits``, ``--groups``, lists of paths, predictions, messages) such 
 All other names stay as they are, and different names have different escaped forms.  On Windows, where names are text
 and a backslash divides folders, only lone surrogates are escaped, and nothing is read back.
 
+A letter with an accent can be one character or a letter and a combining mark (Unicode's normal forms NFC and NFD):
+macOS writes the one, most tables hold the other, and they look the same.  :func:`match_names` finds a file whichever of
+the two a table has.
+
 Pure Python: every layer may import this module.
 """
 
@@ -26,7 +30,8 @@ from __future__ import annotations
 import contextlib
 import os
 import re
-from collections.abc import Iterator
+import unicodedata
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 UNFINISHED = ".unfinished"
@@ -87,6 +92,42 @@ def unescaped(text: str) -> str:
 def as_listed(text: str) -> str:
     r"""The escaped name that a cell of a table means, however it spells it (``\xE9`` for ``\xe9``)."""
     return escaped(unescaped(text))
+
+
+def match_names(given: Iterable[str], names: Iterable[str]) -> dict[str, str]:
+    """The file that each name of a table means.
+
+    A name means the file of that name; if there is none, the file whose name is equal in Unicode's normal form NFC,
+    unless there are several.  A file is meant by one name at most: the equal one, else the first.
+
+    Parameters
+    ----------
+    given : iterable of str
+        The (escaped) names in a table.
+    names : iterable of str
+        The (escaped) names of the files that there are; read once.
+
+    Returns
+    -------
+    dict of str to str
+        From a name of the table to a name of ``names``; names that mean no file are not in it.
+    """
+    wanted = dict.fromkeys(given)
+    forms = {unicodedata.normalize("NFC", name) for name in wanted}
+    equal = set()
+    others: dict[str, str | None] = {}  # by normal form; None where several files have it
+    for name in names:
+        if name in wanted:
+            equal.add(name)
+        elif not name.isascii() and (form := unicodedata.normalize("NFC", name)) in forms:
+            others[form] = None if others.get(form, name) != name else name
+    found: dict[str, str] = {}
+    for name in wanted:
+        if name in equal:
+            found[name] = name
+        elif file := others.pop(unicodedata.normalize("NFC", name), None):
+            found[name] = file
+    return found
 
 
 def shown(sentence: str) -> str:

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from musicbert_plugin.errors import MusicError, RecordingError
-from musicbert_plugin.files import as_listed, escaped, shown, unescaped
+from musicbert_plugin.files import as_listed, escaped, match_names, shown, unescaped
 
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="names are text there")
 NAMES = st.binary(max_size=12).map(os.fsdecode) | st.text(alphabet=[*r"\xe9a5c/.", "\udce9", "\n", "é"], max_size=12)
@@ -50,6 +50,19 @@ def test_a_name_may_be_listed_with_capital_digits_or_as_the_bytes_of_utf_8() -> 
     assert as_listed(r"Caf\xE9.mid") == r"Caf\xe9.mid"
     assert as_listed(r"Caf\xc3\xa9.mid") == "Café.mid"
     assert as_listed("Caf\udce9.mid") == r"Caf\xe9.mid"
+
+
+def test_a_table_names_a_file_in_either_normal_form() -> None:
+    composed, decomposed, file = "Café.mid", "Cafe\u0301.mid", "a.mid"
+    assert composed != decomposed
+    assert match_names([composed, file, "b.mid"], [file, decomposed]) == {composed: decomposed, file: file}
+    assert match_names([decomposed], iter([composed])) == {decomposed: composed}
+    both = [composed, decomposed]
+    assert match_names(both, both) == {name: name for name in both}
+    assert match_names(both, [decomposed]) == {decomposed: decomposed}
+    assert match_names(both, ["CAFÉ.mid"]) == {}
+    dots = ["a\u0323\u0307", "a\u0307\u0323"]  # two files that are equal but for the order of the marks
+    assert match_names(["\u1ea1\u0307"], dots) == {}
 
 
 @pytest.mark.parametrize("error", [MusicError("caf\udce9.wav: x."), RecordingError("silent", "caf\udce9.wav: x.")])
