@@ -19,6 +19,7 @@ from collections.abc import Sequence
 from os import PathLike
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -47,9 +48,12 @@ class MuseCocoHub:
     model : LinearTransformerLM
     words : tuple of str
         Its dictionary, by id.
+    task_options : dict
+        The options of the task that it was trained for, by name; empty if they are unknown.
     """
 
     def __init__(self, model: LinearTransformerLM, words: Sequence[str]) -> None:
+        self.task_options: dict[str, Any] = {}
         self.model = model.eval()
         self.words = tuple(words)
         self._generator: ConditionalGenerator | None = None
@@ -58,6 +62,11 @@ class MuseCocoHub:
     def layout(self) -> str:
         """The token layout of the model's music."""
         return str(self.model.args.layout)
+
+    @property
+    def position_mode(self) -> str:
+        """Where positions begin, see ``modules.position_offset``."""
+        return str(self.model.decoder.position_mode)
 
     @property
     def prefix(self) -> str:
@@ -92,9 +101,10 @@ class MuseCocoHub:
         path = Path(path)
         if path.is_dir():
             options, weights = _from_folder(path)
+            task_options: dict[str, Any] = {}
         else:
             configuration, weights, _ = load(path, "linear_transformer_lm")
-            options = configuration.model
+            options, task_options = configuration.model, vars(configuration.task)
         words = _dictionary(path if path.is_dir() else path.parent, path, weights)
         if position_mode is not None:
             options.position_mode = position_mode
@@ -106,7 +116,9 @@ class MuseCocoHub:
             torch.nn.Module.load_state_dict(model, weights, strict=True, assign=True)
         model.decoder.embed_positions.make_table()
         model.requires_grad_(False)
-        return cls(model.to(device), words)
+        hub = cls(model.to(device), words)
+        hub.task_options = task_options
+        return hub
 
     def save_hugging_face(self, folder: str | PathLike[str]) -> None:
         """Write ``config.json``, ``model.safetensors`` and ``dict.txt``."""

@@ -71,9 +71,12 @@ class MusicBERTHub:
         Largest number of notes in its input.
     labels : dict
         Known class names by classification head.
+    task_options : dict
+        The options of the task that it was trained for, by name; empty if they are unknown.
     """
 
     def __init__(self, model: MusicBERTModel, labels: Mapping[str, Sequence[str]] | None = None) -> None:
+        self.task_options: dict[str, Any] = {}
         self.model = model.eval()
         self.window = min(model.max_positions() // 8, LONGEST_ROW) - 2
         if self.window < 1:
@@ -105,7 +108,9 @@ class MusicBERTHub:
         with fitting(path):
             model.load_state_dict(state, strict=True)
         names = task_state.get("label_names") or getattr(task, "label_names", None)
-        return cls(model.to(device), _label_names(path, names, model))
+        hub = cls(model.to(device), _label_names(path, names, model))
+        hub.task_options = vars(task)
+        return hub
 
     @property
     def device(self) -> torch.device:
