@@ -112,6 +112,7 @@ class MuseCocoHub:
         with torch.device("meta"):
             model = LinearTransformerLM.build_model(options, task)
         weights = {name: value.to(dtype) if dtype else value for name, value in weights.items()}
+        model.upgrade_state_dict(weights)
         with fitting(path):
             torch.nn.Module.load_state_dict(model, weights, strict=True, assign=True)
         model.decoder.embed_positions.make_table()
@@ -247,10 +248,6 @@ def _from_folder(path: Path) -> tuple[Namespace, dict[str, Tensor]]:
     if not isinstance(config, dict):
         raise CheckpointError(f"{path / 'config.json'} is not a configuration: a JSON object is expected.")
     weights = _folder_weights(path)
-    if HUGGING_FACE_OUTPUT in weights:
-        weights[OUTPUT] = weights.pop(HUGGING_FACE_OUTPUT)
-    weights.setdefault("decoder.version", torch.tensor([3.0]))
-    weights.setdefault("decoder.embed_positions._float_tensor", torch.zeros(1))
     try:
         dim = weights["decoder.embed_tokens.weight"].shape[1]
         ffn, inner = weights["decoder.layers.0.fc1.weight"].shape[0], weights["decoder.layers.0.self_attn.q_proj.bias"]

@@ -38,6 +38,7 @@ from musicbert_plugin.generation import infilling
 from musicbert_plugin.hub.checkpoints import fitting, load
 from musicbert_plugin.models.musicbert import MusicBERTModel
 from musicbert_plugin.tasks.octuple_masked_lm import octuple_dictionary
+from musicbert_plugin.tasks.published_tasks import MULTI_LABEL
 
 logger = logging.getLogger(__name__)
 
@@ -209,6 +210,8 @@ class MusicBERTHub:
     def classify(self, music: Music, head: str | None = None) -> dict[str, float]:
         """Probability of each class by name (or number, if names are unknown), the most probable first.
 
+        Probabilities have the sum 1; those of a file of the task ``sentence_prediction_multilabel``, such as genres,
+        are independent of each other.
         For a piece longer than the model's window, logits are averaged over windows.
 
         Parameters
@@ -228,7 +231,9 @@ class MusicBERTHub:
         if head not in heads:
             raise OptionError(f"the classification head is {head!r}, but the model has {heads or 'none'}.")
         logits = [self.model(ids, classification_head_name=head)[0][0] for ids in self._rows(music)]
-        probabilities = F.softmax(torch.stack(logits).float().mean(0), -1).tolist()
+        mean = torch.stack(logits).float().mean(0)
+        names_of_task = {self.task_options.get("_name"), self.task_options.get("task")}
+        probabilities = (mean.sigmoid() if MULTI_LABEL in names_of_task else F.softmax(mean, -1)).tolist()
         names = self.labels.get(head) or [str(number) for number in range(len(probabilities))]
         return dict(sorted(zip(names, probabilities, strict=True), key=lambda item: -item[1]))
 

@@ -119,6 +119,40 @@ def test_logits_of_a_published_file_in_each_position_mode(tmp_path, mode, vocabu
     assert (logits - expected_logits(state, tokens, BEGINS[mode], HEADS)).abs().max() < 5e-5
 
 
+NEWER = {
+    "without buffers": {"decoder.version": None, "decoder.embed_positions._float_tensor": None},
+    "with a table": {
+        "decoder.embed_positions._float_tensor": None,
+        "decoder.embed_positions.weights": torch.zeros(9, 32),
+    },
+    "other names": {"decoder.output_projection.weight": "decoder.embed_out"},
+    "folder's name": {"decoder.output_projection.weight": "lm_head.weight"},
+}
+"""What other versions of fairseq leave out (None), add (a tensor) or name otherwise."""
+
+
+@pytest.mark.parametrize("form", NEWER)
+def test_files_of_other_versions_of_fairseq_give_the_same_logits(tmp_path, form, fairseq_command):
+    """By fairseq's loader, by the hub, and as the file that a training begins with."""
+    from fairseq.checkpoint_utils import load_model_ensemble
+
+    from musicbert_plugin.hub import MuseCocoHub
+    from tests.reference.linear_transformer_lm import expected_logits
+
+    state = weights(1253)
+    written = dict(state)
+    for name, other in NEWER[form].items():
+        tensor = written.pop(name, None)
+        if other is not None:
+            written |= {other: tensor} if isinstance(other, str) else {name: other}
+    path = published_file(tmp_path / "newer.pt", written)
+    (model,), _ = load_model_ensemble([str(path)], arg_overrides={"data": None})
+    tokens = row(1253)
+    for found in (model.eval(), MuseCocoHub.from_pretrained(path).model):
+        assert (found(tokens[None])[0][0] - expected_logits(state, tokens, 64, HEADS)).abs().max() < 5e-5
+        assert set(found.state_dict()) == set(state)
+
+
 @pytest.mark.parametrize("form", ["file", "stripped", "folder", "bin"])
 def test_the_hub_gives_the_same_logits_of_every_form(tmp_path, form, capsys):
     from musicbert_plugin.hub import __main__ as hub
