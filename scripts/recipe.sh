@@ -55,6 +55,11 @@ whole() { # NAMES...: options whose values are whole numbers of at least 1
     done
 }
 
+need_checkpoint() { # PATH of a MuseCoco model
+    [ -f "$1" ] || [ -f "$1/config.json" ] ||
+        stop "$1 is not a file; a checkpoint is a .pt file, or a Hugging Face folder with config.json."
+}
+
 need_python() {
     "$python" -c 'import importlib.util, sys; sys.exit(None in map(importlib.util.find_spec, ("torch", "fairseq")))' \
         >/dev/null 2>&1 || stop "$python has no torch and fairseq: run 'bash scripts/setup.sh' first."
