@@ -4,8 +4,8 @@
 #   bash scripts/finetune_pairs.sh DATA CHECKPOINT ARCH [--rows N] [--gpus N] [--float32] [fairseq-train options]
 #
 # DATA        dataset folder made by 'python -m preprocess.remi pairs', of MIDI files or of lines of your own
-# CHECKPOINT  a .pt file: a published one (best after 'python -m musicbert_plugin.hub strip'), or of this plugin; its
-#             dictionary has as many rows as DATA's
+# CHECKPOINT  a .pt file: a published one (best after 'python -m musicbert_plugin.hub strip'), or of this plugin; or a
+#             Hugging Face folder; its dictionary has as many rows as DATA's
 # ARCH        the checkpoint's: linear_transformer_lm_std, _large, _gpt, _gpt_base, _xl or _1billion
 # --rows N    pairs that one GPU takes at once (16)
 # --gpus N    GPUs of this machine, or with 0 none (all that torch sees)
@@ -29,7 +29,7 @@ data=$1
 checkpoint=$2
 arch=$3
 shift 3
-[ -f "$checkpoint" ] || stop "$checkpoint is not a file; the checkpoint to begin with is a .pt file."
+need_checkpoint "$checkpoint"
 [ -f "$data/dict.txt" ] || stop "$data has no dict.txt: it should be a folder that 'python -m preprocess.remi pairs' made."
 
 rows=16 gpus='' float32=''

@@ -3,7 +3,8 @@
 #
 #   bash scripts/generate_music.sh CHECKPOINT REQUESTS DEST [fairseq-interactive options]
 #
-# CHECKPOINT  a .pt file: a published one, or of this plugin.  Its dictionary is dict.txt in its folder, or the published one
+# CHECKPOINT  a .pt file (a published one, or of this plugin) or a Hugging Face folder.  Its dictionary is dict.txt in its
+#             folder, or the published one
 # REQUESTS    a text file with a request per line, such as 'piano violin no-drum key=minor tempo=slow bars=16 genre=Classical';
 #             for a model of pairs, a condition per line in the words of its dictionary
 # DEST        folder: DEST/n.mid answers line n, from 0; DEST/generated.txt is what fairseq-interactive printed
@@ -22,13 +23,13 @@ checkpoint=$1
 requests=$2
 dest=$3
 shift 3
-[ -f "$checkpoint" ] || stop "$checkpoint is not a file; a checkpoint is a .pt file."
+need_checkpoint "$checkpoint"
 [ -f "$requests" ] || stop "$requests is not a file; it should hold a request per line."
 need_python
 mkdir -p "$dest" || stop "$dest: the folder cannot be made."
 
 data= # where the task finds the dictionary; without one it takes the published words
-folder=$(dirname "$checkpoint")
+if [ -d "$checkpoint" ]; then folder=$checkpoint; else folder=$(dirname "$checkpoint"); fi
 if [ -f "$folder/dict.txt" ]; then data=$folder; fi
 
 "$python" -m fairseq_cli.interactive ${data:+"$data"} --user-dir "$here/musicbert_plugin" --task attribute_to_music \

@@ -5,7 +5,8 @@
 # renders each with six instruments at random tempi, pre-trains musicoder_tiny on the sound, fine-tunes it on composer,
 # instrument and tempo at once, and measures both on held-out pieces.
 # fluidsynth renders if it is installed with a sound font, else a small synthesiser in numpy.
-# Everything lands in quickstart/audio/; what is finished is kept, so that a stopped run goes on where it was.
+# Everything lands in quickstart/audio/; what is finished is kept, so that a stopped run goes on where it was.  The clock stops
+# a training on a slow machine; run again, it goes on, and what follows is trained and measured anew.
 # PYTHON= names the Python that .venv is made with.
 set -eu
 
@@ -16,7 +17,8 @@ if [ -n "$folder" ]; then
 fi
 cd "$(dirname "$0")/.."
 bash scripts/setup.sh quickstart
-python=.venv/bin/python
+# shellcheck source=scripts/recipe.sh
+. scripts/recipe.sh
 began=$(date +%s)
 # One thread: matrices as small as these gain little from a second one, and lose much on a busy machine.
 export OMP_NUM_THREADS=1
@@ -52,42 +54,51 @@ status=0
 # A hundredth of scripts/pretrain_audio.sh, and of scripts/finetune_audio.sh.
 device=--cpu
 if "$python" -c 'import sys, torch; sys.exit(not torch.cuda.is_available())'; then device=; fi
-train() { # SAVE_DIR UPDATES HOURS fairseq-train options
-    save=$1
-    updates=$2
-    hours=$3
-    shift 3
+train() { # SAVE_DIR BEGIN WHAT UPDATES HOURS fairseq-train options
+    local save=$1 begin=$2 what=$3 updates=$4 hours=$5
+    shift 5
     # shellcheck disable=SC2086
-    .venv/bin/fairseq-train "$out/data" --user-dir musicbert_plugin $device --arch musicoder_tiny --attention-dropout 0 \
+    train_by_clock "$updates" "$hours" "$save" "$begin" "$what" "$out/data" --user-dir musicbert_plugin $device \
+        --arch musicoder_tiny --attention-dropout 0 \
         --optimizer adam --adam-betas '(0.9,0.98)' --adam-eps 1e-6 --weight-decay 0.01 --clip-norm 1.0 \
-        --lr-scheduler polynomial_decay --warmup-updates 50 --total-num-update "$updates" --max-update "$updates" \
-        --stop-time-hours "$hours" --num-workers 1 --no-epoch-checkpoints --save-dir "$save" \
+        --lr-scheduler polynomial_decay --warmup-updates 50 --num-workers 1 --no-epoch-checkpoints \
         --validate-interval 1000000 --validate-interval-updates 200 --save-interval-updates 200 --keep-interval-updates 1 \
         --tensorboard-logdir "$out/log/$(basename "$save")" --log-format simple --log-interval 50 "$@"
 }
-train "$out/pretrained" 600 0.1 --task spectrogram_reconstruction --criterion spectrogram_reconstruction --masking mixed \
+pretrained=$out/pretrained/checkpoint_last.pt
+train "$out/pretrained" '' pre-training 600 0.1 --task spectrogram_reconstruction --criterion spectrogram_reconstruction --masking mixed \
     --max-frames 200 --batch-size 8 --lr 2e-3 --dropout 0
-# The hours of a file to begin with count too: 0.1 more than those of pre-training.
-train "$out/finetuned" 400 0.2 --task audio_multitask --criterion audio_multitask --weighting equal \
+# What began with an earlier state of the pre-trained model is of no use.
+if [ "$pretrained" -nt "$out/finetuned/checkpoint_last.pt" ]; then rm -rf "$out/finetuned"; fi
+train "$out/finetuned" "$pretrained" fine-tuning 400 0.1 --task audio_multitask --criterion audio_multitask --weighting equal \
     --tasks-file "$out/tasks.yaml" --max-frames 0 --batch-size 16 --lr 1e-3 --dropout 0.1 \
-    --pooling mean+max --layer-mix learned --finetune-from-model "$out/pretrained/checkpoint_last.pt"
+    --pooling mean+max --layer-mix learned
 
 measure="$python -m musicbert_plugin.evaluate"
 model=$out/finetuned/checkpoint_last.pt
-$measure audio --path "$out/pretrained/checkpoint_last.pt" "$out/data" --gen-subset test \
-    --reconstruct 4 --dest "$out/reconstruction" >"$out/reconstruction.json"
-$measure correlate --path "$out/pretrained/checkpoint_last.pt" "$out/data" --gen-subset test --max-clips 40 \
-    --dest "$out/correlation" >"$out/correlation.json"
-$measure audio --path "$model" "$out/data" --gen-subset test >"$out/labels.json"
+# Whole clips, which are longer than a window of the training.
+if outdated "$out/reconstruction.json" "$pretrained"; then
+    print_to "$out/reconstruction.json" $measure audio --path "$pretrained" "$out/data" --gen-subset test --max-frames 0 \
+        --reconstruct 4 --dest "$out/reconstruction"
+fi
+if outdated "$out/correlation.json" "$pretrained"; then
+    print_to "$out/correlation.json" $measure correlate --path "$pretrained" "$out/data" --gen-subset test --max-clips 40 \
+        --dest "$out/correlation"
+fi
+if outdated "$out/labels.json" "$model"; then
+    print_to "$out/labels.json" $measure audio --path "$model" "$out/data" --gen-subset test
+fi
 
 # One held-out clip as a file of its own: what it is, and what the model hears.
 clip=$("$python" -c 'import csv, sys; print(next(csv.DictReader(open(sys.argv[1], encoding="utf-8", newline="")))["clip"])' \
     "$out/data/test.clips.csv")
 grep -F "$clip" "$out/clips/labels.csv" >&2
-$measure audio --path "$model" --predict "$out/clips/$clip" >"$out/prediction.json"
+if outdated "$out/prediction.json" "$model"; then
+    print_to "$out/prediction.json" $measure audio --path "$model" --predict "$out/clips/$clip"
+fi
 
-echo "done in $(($(date +%s) - began)) seconds after the installation; measured on pieces that were held out:
-  $out/pretrained/checkpoint_last.pt   the pre-trained model
+finished "done in $(($(date +%s) - began)) seconds after the installation; measured on pieces that were held out:"
+echo "  $out/pretrained/checkpoint_last.pt   the pre-trained model
   $out/finetuned/checkpoint_last.pt    the fine-tuned model; ask it about your own recordings:
       $measure audio --path $model --predict SONG.flac
   $out/reconstruction/*.png            masked, original, restored, error; errors in reconstruction.json

@@ -6,7 +6,8 @@
 # eight times each, and measures how many of the attributes came true.  REQUESTS is a file of requests of your own, one
 # per line, such as 'piano meter=3/4 key=minor bars=8'.  Of N candidates for each piece (4), the one with the largest share
 # of the requested attributes is kept; with 1 the first piece is, whatever it is like.
-# Everything lands in quickstart/; what is finished is kept, so that a stopped run goes on where it was.
+# Everything lands in quickstart/; what is finished is kept, so that a stopped run goes on where it was.  The clock stops
+# the training on a slow machine; run again, it goes on, and the music is written and measured anew.
 # PYTHON= names the Python that .venv is made with.
 set -eu
 
@@ -34,7 +35,8 @@ if [ -n "$requests" ]; then
 fi
 cd "$(dirname "$0")/.."
 bash scripts/setup.sh quickstart
-python=.venv/bin/python
+# shellcheck source=scripts/recipe.sh
+. scripts/recipe.sh
 began=$(date +%s)
 
 # Requests with unknown words are refused here, before the training.
@@ -63,15 +65,16 @@ status=0
 
 # The published recipe at a thousandth of its size; scripts/train_attribute_to_music.sh is the real one.
 # One thread: matrices as small as these gain nothing from a second one, and lose ten times as much on a busy machine.
-OMP_NUM_THREADS=1 .venv/bin/fairseq-train "$out/data" --user-dir musicbert_plugin --cpu \
+export OMP_NUM_THREADS=1
+train_by_clock 2000 0.15 "$out/checkpoints" '' '' "$out/data" --user-dir musicbert_plugin --cpu \
     --task attribute_to_music --criterion cross_entropy \
     --arch linear_transformer_lm_std --decoder-layers 3 --decoder-embed-dim 128 --decoder-ffn-embed-dim 512 \
     --decoder-attention-heads 4 --dropout 0 \
     --optimizer adam --adam-betas '(0.9,0.98)' --adam-eps 1e-9 --weight-decay 0.01 --clip-norm 1.0 \
-    --lr 2e-3 --lr-scheduler polynomial_decay --warmup-updates 100 --total-num-update 2000 --max-update 2000 \
-    --max-tokens 2048 --num-workers 1 --stop-time-hours 0.15 \
+    --lr 2e-3 --lr-scheduler polynomial_decay --warmup-updates 100 \
+    --max-tokens 2048 --num-workers 1 \
     --validate-interval 1000 --validate-interval-updates 500 --save-interval-updates 500 --keep-interval-updates 1 \
-    --no-epoch-checkpoints --save-dir "$out/checkpoints" --tensorboard-logdir "$out/log" --log-format simple --log-interval 100
+    --no-epoch-checkpoints --tensorboard-logdir "$out/log" --log-format simple --log-interval 100
 model=$out/checkpoints/checkpoint_best.pt
 
 if [ -z "$requests" ]; then
@@ -83,17 +86,24 @@ if [ -z "$requests" ]; then
         'piano meter=2/4 key=major intensity=intense octaves=1 bars=8' >"$requests"
 fi
 # A request eight times is eight lines: no two of them draw the same random numbers.
-awk '{ for (i = 0; i < 8; i++) print }' "$requests" >"$out/requests.txt"
+write_if_other "$out/requests.txt" "$(awk '{ for (i = 0; i < 8; i++) print }' "$requests")"
+write_if_other "$out/candidates.txt" "$candidates"
 
-OMP_NUM_THREADS=1 .venv/bin/fairseq-interactive "$out/data" --user-dir musicbert_plugin --cpu --task attribute_to_music --path "$model" \
-    --sampling --sampling-topk 15 --beam 1 --max-len-b 2560 --buffer-size 16 --batch-size 16 --seed 1 \
-    --num-candidates "$candidates" --input "$out/requests.txt" >"$out/generated.txt"
-"$python" -m preprocess.remi decode "$out/generated.txt" --dest "$out/midi"
-"$python" -m musicbert_plugin.evaluate attributes --midi "$out/midi" --requests "$out/requests.txt" \
-    --picture "$out/pieces.png" >"$out/evaluation.json"
+if outdated "$out/generated.txt" "$model" "$out/checkpoints/checkpoint_last.pt" "$out/requests.txt" "$out/candidates.txt"; then
+    print_to "$out/generated.txt" .venv/bin/fairseq-interactive "$out/data" --user-dir musicbert_plugin --cpu \
+        --task attribute_to_music --path "$model" \
+        --sampling --sampling-topk 15 --beam 1 --max-len-b 2560 --buffer-size 16 --batch-size 16 --seed 1 \
+        --num-candidates "$candidates" --input "$out/requests.txt"
+fi
+unset OMP_NUM_THREADS
+if outdated "$out/evaluation.json" "$out/generated.txt"; then
+    "$python" -m preprocess.remi decode "$out/generated.txt" --dest "$out/midi"
+    print_to "$out/evaluation.json" "$python" -m musicbert_plugin.evaluate attributes --midi "$out/midi" \
+        --requests "$out/requests.txt" --picture "$out/pieces.png"
+fi
 
-echo "done in $(($(date +%s) - began)) seconds after the installation:
-  $model   the model
+finished "done in $(($(date +%s) - began)) seconds after the installation:"
+echo "  $model   the model
   $out/midi/0.mid, 1.mid, ...   what it wrote, the best of $candidates: n.mid answers line n (from 0) of $out/requests.txt
   $out/pieces.png   a piece for each request
   $out/evaluation.json   how many of the attributes came true, against chance"

@@ -55,6 +55,86 @@ whole() { # NAMES...: options whose values are whole numbers of at least 1
     done
 }
 
+need_checkpoint() { # PATH of a MuseCoco model
+    [ -f "$1" ] || [ -f "$1/config.json" ] ||
+        stop "$1 is not a file; a checkpoint is a .pt file, or a Hugging Face folder with config.json."
+}
+
+# Training by the clock, as the quickstarts do: at most HOURS in a run, and the next run goes on where this one stopped; a
+# finished training is left alone.  The learning rate falls to 0 with the last update.  BEGIN is the file to fine-tune, or ''.
+# Adds to stopped what the clock has stopped; WHAT is the name of the training there, or ''.
+stopped=''
+train_by_clock() { # UPDATES HOURS SAVE_DIR BEGIN WHAT fairseq-train's words...
+    local updates=$1 hours=$2 save=$3 begin=$4 what=$5 progress made limit
+    shift 5
+    progress=$(training_progress "$save" "$hours" "$begin") || exit 2
+    read -r made limit <<<"$progress"
+    if [ "$made" -lt "$updates" ]; then
+        "${python%/*}/fairseq-train" ${1+"$@"} --total-num-update "$updates" --max-update "$updates" \
+            --stop-time-hours "$limit" --save-dir "$save" ${begin:+--finetune-from-model "$begin"} || exit
+        progress=$(training_progress "$save" "$hours" "$begin") || exit 2
+        read -r made limit <<<"$progress"
+    fi
+    if [ "$made" -lt "$updates" ]; then
+        stopped=${stopped:+$stopped, }${what:+$what }"stopped after $(thousands "$made") of $(thousands "$updates") updates"
+    fi
+}
+
+# Prints the updates that a training has made, and the --stop-time-hours by which its next run trains for HOURS.
+training_progress() { # SAVE_DIR HOURS BEGIN
+    "$python" - "$@" <<'END'
+import sys
+from pathlib import Path
+from musicbert_plugin.compat.newest_checkpoint import training_progress
+from musicbert_plugin.errors import MusicError
+
+save, hours, begin = sys.argv[1:]
+try:
+    updates, seconds = training_progress(Path(save), Path(begin) if begin else None)
+except MusicError as error:
+    sys.exit(str(error))
+print(updates, round(seconds / 3600 + float(hours), 5))
+END
+}
+
+thousands() { # NUMBER
+    "$python" -c 'import sys; print(f"{int(sys.argv[1]):,}")' "$1"
+}
+
+# Whether FILE has to be made: it is not there, or older than one of the others.
+outdated() { # FILE SOURCES...
+    local file=$1 source
+    shift
+    [ -e "$file" ] || return 0
+    for source in "$@"; do
+        if [ "$source" -nt "$file" ]; then return 0; fi
+    done
+    return 1
+}
+
+# Write what a command prints to FILE, under that name when it has succeeded; status 1, some inputs failed, is passed on.
+print_to() { # FILE COMMAND...
+    local file=$1 status=0
+    shift
+    "$@" >"$file.unfinished" || status=$?
+    if [ "$status" -le 1 ]; then mv -f "$file.unfinished" "$file"; else rm -f "$file.unfinished"; fi
+    return "$status"
+}
+
+# Write TEXT to FILE, unless the file holds it already, so that what is made from it is made again only if it changes.
+write_if_other() { # FILE TEXT
+    if [ ! -f "$1" ] || [ "$(cat "$1")" != "$2" ]; then printf '%s\n' "$2" >"$1"; fi
+}
+
+# How a quickstart ends: SENTENCE, or that the clock has stopped a training.
+finished() { # SENTENCE
+    if [ -n "$stopped" ]; then
+        printf '%s\n' "$stopped: the machine is slow; run again to go on.  So far:"
+    else
+        printf '%s\n' "$1"
+    fi
+}
+
 need_python() {
     "$python" -c 'import importlib.util, sys; sys.exit(None in map(importlib.util.find_spec, ("torch", "fairseq")))' \
         >/dev/null 2>&1 || stop "$python has no torch and fairseq: run 'bash scripts/setup.sh' first."

@@ -190,40 +190,102 @@ def test_a_pre_trained_file_gives_the_originals_logits(form, tmp_path, data, ref
     assert all(torch.equal(tensor, state[name]) for name, tensor in models[0].state_dict().items())
 
 
-@pytest.mark.parametrize("form", FORMS[::2])
-def test_a_fine_tuned_file_gives_the_originals_classes(form, tmp_path, data, reference, state, tokens):
-    from fairseq import checkpoint_utils
+HEADS_OF_FILES = {
+    "next_head": ("sentence_prediction", 2),
+    "acc_head": ("sentence_prediction", 2),
+    "topmagd_head": ("sentence_prediction_multilabel", 13),
+    "masd_head": ("sentence_prediction_multilabel", 25),
+}
+"""Task and number of classes of the published fine-tuning recipes, by the name of their head."""
 
+
+def fine_tuned_file(path, form, state, name):
+    """A file with a head, and the weights of the head."""
+    task, classes = HEADS_OF_FILES[name]
     torch.manual_seed(1)
     head = {
-        "classification_heads.next_head.dense.weight": torch.randn(DIM, DIM),
-        "classification_heads.next_head.dense.bias": torch.randn(DIM),
-        "classification_heads.next_head.out_proj.weight": torch.randn(2, DIM),
-        "classification_heads.next_head.out_proj.bias": torch.randn(2),
+        f"classification_heads.{name}.dense.weight": torch.randn(DIM, DIM),
+        f"classification_heads.{name}.dense.bias": torch.randn(DIM),
+        f"classification_heads.{name}.out_proj.weight": torch.randn(classes, DIM),
+        f"classification_heads.{name}.out_proj.bias": torch.randn(classes),
     }
-    path = published_file(
-        tmp_path / "next.pt",
-        form,
-        {**state, **head},
-        task="sentence_prediction",
-        num_classes=2,
-        init_token=0,
-        separator_token=2,
-        no_shuffle=False,
-        shorten_method="truncate",
-        shorten_data_split_list="",
-        add_prev_output_tokens=False,
-        regression_target=False,
-        classification_head_name="next_head",
-    )
-    models, _, task = checkpoint_utils.load_model_ensemble_and_task([str(path)], {"data": str(data)})
-    model = models[0].eval()
+    more = {"num_classes": classes, "init_token": 0, "separator_token": 2, "no_shuffle": False}
+    more |= {"shorten_method": "truncate", "shorten_data_split_list": "", "classification_head_name": name}
+    if task == "sentence_prediction":
+        more |= {"add_prev_output_tokens": False, "regression_target": False}
+    return published_file(path, form, {**state, **head}, task=task, **more), list(head.values())
+
+
+def expected_classes(reference, tokens, head):
     features = reference(tokens, features_only=True)[:, 0]
-    w, b, u, c = head.values()
-    expected = torch.tanh(features @ w.t() + b) @ u.t() + c
+    w, b, u, c = (tensor.to(features) for tensor in head)
+    return torch.tanh(features @ w.t() + b) @ u.t() + c
+
+
+@pytest.mark.parametrize(
+    ("form", "name"), [("cfg", name) for name in HEADS_OF_FILES] + [("args", "next_head"), ("args", "masd_head")]
+)
+def test_a_fine_tuned_file_gives_the_originals_classes(form, name, tmp_path, data, reference, state, tokens):
+    from fairseq import checkpoint_utils
+
+    from musicbert_plugin.hub import MusicBERTHub
+
+    path, head = fine_tuned_file(tmp_path / f"{name}.pt", form, state, name)
+    models, _, task = checkpoint_utils.load_model_ensemble_and_task([str(path)], {"data": str(data)})
+    expected = expected_classes(reference, tokens, head)
     with torch.no_grad():
-        assert torch.allclose(model(tokens, classification_head_name="next_head")[0], expected, atol=1e-4)
+        assert torch.allclose(models[0].eval()(tokens, classification_head_name=name)[0], expected.float(), atol=1e-4)
     assert len(task.source_dictionary) == 1237
+    # a genre is one of several that a piece may have, and an answer of the others is one of two
+    piece = octuples(30)
+    piece = piece[np.argsort(piece[:, 0])]
+    found = MusicBERTHub.from_pretrained(path).classify(piece)
+    (expected,) = expected_classes(reference, torch.from_numpy(frame(piece).astype(np.int64))[None], head)
+    many = HEADS_OF_FILES[name][0].endswith("multilabel")
+    probabilities = expected.sigmoid() if many else expected.softmax(-1)
+    assert [found[str(number)] for number in range(len(found))] == pytest.approx(probabilities.tolist(), abs=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("form", "task", "criterion"),
+    [("cfg", "sentence_prediction_multilabel", "sentence_prediction_multilabel"), ("args", "xai", "M2PFnP_xai")],
+)
+def test_a_task_of_published_files_says_what_it_is_for(
+    form, task, criterion, tmp_path, data, state, fairseq_command, capfd
+):
+    more = {"num_classes": 13, "classification_head_name": "topmagd_head", "criterion": criterion}
+    path = published_file(tmp_path / "published.pt", form, state, task=task, **more)
+    with pytest.raises(SystemExit) as stop:
+        fairseq_command("validate", data, "--path", path, "--task", task, "--batch-size", 2)
+    said = capfd.readouterr().err
+    assert stop.value.code == 2 and f"The task {task} only loads published files" in said and "Traceback" not in said
+
+
+@pytest.mark.parametrize("name", ["xai_pretrain_arch", "xai"])
+def test_a_published_model_that_is_not_here_is_named(name, tmp_path, data, state):
+    from fairseq import checkpoint_utils
+
+    path = published_file(tmp_path / "xai.pt", "args", state, task="xai_pretrain_task")
+    content = torch.load(path, weights_only=False)
+    content["args"].arch = name
+    torch.save(content, path)
+    with pytest.raises(CheckpointError, match=f"holds a model of the architecture '{name}', but one of"):
+        checkpoint_utils.load_model_ensemble([str(path)], arg_overrides={"data": str(data)})
+
+
+@pytest.mark.parametrize("name", ["decoder.version", "encoder.sentence_encoder.version"])
+def test_names_of_other_versions_of_fairseq_are_read(name, tmp_path, data, reference, state, tokens):
+    """Newer versions write a buffer that holds 3, and other names of the first LayerNorm."""
+    from fairseq import checkpoint_utils
+
+    renamed = {key.replace(".emb_layer_norm.", ".layernorm_embedding."): tensor for key, tensor in state.items()}
+    if name.startswith("decoder"):
+        renamed = {key.replace("encoder.", "decoder.", 1): tensor for key, tensor in renamed.items()}
+        name = "decoder.sentence_encoder.version"
+    path = published_file(tmp_path / "newer.pt", "cfg", {**renamed, name: torch.tensor([3.0])})
+    (model,), _ = checkpoint_utils.load_model_ensemble([str(path)], arg_overrides={"data": str(data)})
+    expected = reference(tokens)
+    assert (logits_of(model, tokens) - expected).abs().max() < 1e-4 * expected.abs().max()
 
 
 @pytest.mark.parametrize("form", FORMS)

@@ -5,8 +5,8 @@ that configuration names, and some of its builders evaluate option strings as Py
 ``conv_feature_layers``, ``ctc`` its ``wer_args``).  ``weights_only=True`` does not prevent this, since the strings are
 evaluated after the file is read.  :func:`checked_configuration` therefore checks every checkpoint, and accepts only
 
-* models, tasks and criterions of this plugin, and the names in :data:`OLD_TASKS`, :data:`OLD_CRITERIONS` and
-  :data:`OLD_MODELS`, which published files have;
+* models, tasks and criterions of this plugin, and the names in :data:`OLD_TASKS` and :data:`OLD_CRITERIONS`, which
+  published files have;
 * optimizers and learning-rate schedules of fairseq whose options are numbers (they are never built from a file);
 * ``bleu`` as scorer (fairseq's default), and no tokenizer or byte-pair encoding.
 
@@ -31,16 +31,11 @@ from omegaconf.errors import OmegaConfBaseException
 
 from musicbert_plugin.errors import CheckpointError
 
-OLD_TASKS = ("masked_lm", "sentence_prediction", "sentence_prediction_multilabel", "xai", "xai_pretrain_task")
-"""Tasks of published files: fairseq's own, and those of MusicBERT's and Music XAI's code (``language_modeling_control``
-is registered by this plugin)."""
+OLD_TASKS = ("masked_lm", "sentence_prediction")
+"""fairseq's own tasks in published files; those of other code are registered by this plugin."""
 
-OLD_CRITERIONS = (
-    *("masked_lm", "sentence_prediction", "sentence_prediction_multilabel", "cross_entropy"),
-    *("M2P_xai", "M2PF_xai", "M2PFnP_xai", "M2PF_xai_adv"),
-    *("xai_pretrain_loss", "xai_pretrain_loss_ntxent", "xai_finetuning_loss"),
-)
-OLD_MODELS = ("xai", "xai_pretrain_model", "xai_pretrain_arch")
+OLD_CRITERIONS = ("masked_lm", "sentence_prediction", "cross_entropy")
+"""fairseq's own criterions in published files; those of other code are registered by this plugin."""
 
 OPTIMIZERS = ("adadelta", "adafactor", "adagrad", "adam", "adamax", "cpu_adam", "lamb", "nag", "sgd")
 LR_SCHEDULERS = (
@@ -152,7 +147,7 @@ def accepted_names(section: str) -> list[str]:
         return [name for registry in registries for name, cls in registry.items() if _is_ours(cls)]
 
     names: Collection[str] = {
-        "model": lambda: (*ours(MODEL_REGISTRY, ARCH_MODEL_REGISTRY), *OLD_MODELS),
+        "model": lambda: ours(MODEL_REGISTRY, ARCH_MODEL_REGISTRY),
         "task": lambda: (*ours(TASK_REGISTRY), *OLD_TASKS),
         "criterion": lambda: (*ours(CRITERION_REGISTRY), *OLD_CRITERIONS),
         "optimizer": lambda: OPTIMIZERS,
@@ -198,9 +193,8 @@ def _check_name(section: str, name: Any, path: object) -> None:
         return
     word = _WORDS.get(section, section)
     if section == "model":
-        families = [arch for arch in accepted if arch not in OLD_MODELS]
         raise CheckpointError(
-            f"{path} holds a model of the architecture {name!r}, but one of {', '.join(families)} is expected."
+            f"{path} holds a model of the architecture {name!r}, but one of {', '.join(accepted)} is expected."
         )
     kinds = f"accepted are: {', '.join(accepted)}" if accepted else "none is accepted"
     raise CheckpointError(f"{path} names the {word} {str(name)[:60]!r}, which is not built from a file; {kinds}.")

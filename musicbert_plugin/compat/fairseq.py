@@ -34,12 +34,19 @@ import fairseq.utils
 import numpy
 import torch
 from fairseq.file_io import PathManager
+from omegaconf import OmegaConf
 from omegaconf.errors import ConfigKeyError, ValidationError
 
 from musicbert_plugin.compat.checkpoint_configuration import BUILT
 from musicbert_plugin.compat.error_messages import one_sentence, report_hydra_job
+from musicbert_plugin.compat.model_folder import read_model_folder
 from musicbert_plugin.compat.newest_checkpoint import LAST_CHECKPOINT, is_whole, newest_whole_checkpoint
-from musicbert_plugin.compat.safe_loading import allow_checkpoint_types, load_safely, weights_alone_are_used
+from musicbert_plugin.compat.safe_loading import (
+    allow_checkpoint_types,
+    checked_content,
+    load_safely,
+    weights_alone_are_used,
+)
 from musicbert_plugin.errors import OptionError
 from musicbert_plugin.files import atomic_path
 
@@ -141,6 +148,36 @@ def load_checkpoints_safely() -> None:
                 return module.load_checkpoint_to_cpu(*args, **options)
 
         trainer.checkpoint_utils = _View(module, load_checkpoint_to_cpu=load_weights)
+
+
+class _CheckpointFiles(PathManager):
+    """fairseq's file operations, for which a folder to begin a training with is a file."""
+
+    @staticmethod
+    def isfile(path: str) -> bool:
+        return bool(PathManager.isfile(path)) or os.path.isdir(path)
+
+
+def load_model_folders() -> None:
+    """Accept Hugging Face folders in ``--path``, ``--restore-file`` and ``--finetune-from-model``.
+
+    fairseq opens what it is given as one file; a training that is to begin with a folder would begin with random
+    weights, since the folder is no file.
+    """
+
+    @_in_place_of(fairseq.checkpoint_utils.load_checkpoint_to_cpu)
+    def load_checkpoint_to_cpu(original: Any, path: str, arg_overrides: Any = None, *args: Any, **options: Any) -> Any:
+        if not os.path.isdir(path):
+            return original(path, arg_overrides, *args, **options)
+        state = checked_content(read_model_folder(path), path, BUILT)
+        if state["cfg"] is not None:
+            state["cfg"] = OmegaConf.create(state["cfg"], flags={"allow_objects": True})
+            fairseq.checkpoint_utils.overwrite_args_by_name(state["cfg"], arg_overrides or {})
+        return fairseq.checkpoint_utils._upgrade_state_dict(state)
+
+    trainer: Any = fairseq.trainer
+    if not issubclass(trainer.PathManager, _CheckpointFiles):
+        trainer.PathManager = _CheckpointFiles
 
 
 class _WholeFiles(PathManager):
@@ -400,6 +437,7 @@ def quiet_advice() -> None:
 give_numpy_views()
 allow_checkpoint_types()
 load_checkpoints_safely()
+load_model_folders()
 copy_checkpoints_whole()
 resume_from_newest_complete_checkpoint()
 broadcast_from_peers()

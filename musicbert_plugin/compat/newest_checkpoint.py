@@ -58,6 +58,37 @@ def newest_whole_checkpoint(last: Path, suffix: str = "", begins_with: Path | No
     return max(candidates, key=lambda path: (_updates(path) if len(candidates) > 1 else 0, path.stat().st_mtime_ns))
 
 
+def training_progress(folder: Path, begins_with: Path | None = None) -> tuple[int, float]:
+    """How far a training in a folder has come.
+
+    Parameters
+    ----------
+    folder : Path
+        ``--save-dir``; it need not exist.
+    begins_with : Path, optional
+        The file to fine-tune, from which a training without a checkpoint starts.
+
+    Returns
+    -------
+    updates : int
+        0 for a training that has not begun.
+    seconds : float
+        The training time that ``--stop-time-hours`` of the next run counts as already spent: that of the checkpoint
+        from which it is resumed, or else of the file to fine-tune.
+
+    Raises
+    ------
+    CheckpointError
+        As :func:`newest_whole_checkpoint`, or the file to fine-tune cannot be read.
+    """
+    newest = newest_whole_checkpoint(folder / LAST_CHECKPOINT, begins_with=begins_with) if folder.is_dir() else None
+    source = newest or begins_with
+    if source is None:
+        return 0, 0.0
+    spent = (_read_weights(source).get("extra_state") or {}).get("previous_training_time", 0.0)
+    return max(_updates(newest), 0) if newest else 0, float(spent)
+
+
 def _is_of_this_training(path: Path, begins_with: Path | None) -> bool:
     """Whether a checkpoint in a folder without ``checkpoint_last.pt`` is from a killed training.
 

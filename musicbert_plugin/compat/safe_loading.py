@@ -132,6 +132,26 @@ def load_safely(file: Any, *args: Any, required: Collection[str] = ("model",), *
     state = load_weights(file, *args, **options)
     if not isinstance(state, dict) or "model" not in state:
         raise CheckpointError(f'{name} is not a fairseq checkpoint: a dictionary with an entry "model" is expected.')
+    return checked_content(state, name, required)
+
+
+def checked_content(state: dict[str, Any], name: Any, required: Collection[str] = ("model",)) -> dict[str, Any]:
+    """The content of a checkpoint with an empty history, if it has none, and a checked copy of its configuration.
+
+    Parameters
+    ----------
+    state : dict
+        Changed in place.
+    name : object
+        The name of the file in messages.
+    required : collection of str
+        Required sections, see :func:`checked_configuration`.
+
+    Raises
+    ------
+    CheckpointError
+        As :func:`checked_configuration`.
+    """
     _add_history(state)
     if _only_weights_are_used.get():
         # fairseq converts the configuration of older files, and fails on an unknown one

@@ -61,7 +61,7 @@ def write_config(folder: Path, kind: str, entries: dict[str, Any]) -> None:
 
 
 def check_folder(folder: str | Path, *kinds: str) -> dict[str, Any] | None:
-    """The ``config.json`` of a dataset folder of one of the kinds; None if it has none.
+    """The ``config.json`` of a dataset folder of one of the kinds; None if it has none, or that of a model.
 
     Raises
     ------
@@ -78,6 +78,8 @@ def check_folder(folder: str | Path, *kinds: str) -> dict[str, Any] | None:
     if not path.is_file():
         return None
     config = read_config(path)
+    if "format" not in config and "model_type" in config:
+        return None  # a Hugging Face folder, which names the dictionary of its model
     number, kind = config.get("format"), config.get("kind")
     if not isinstance(number, int) or not 1 <= number <= FORMAT:
         raise DatasetError(

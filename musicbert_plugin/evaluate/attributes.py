@@ -7,7 +7,8 @@
 
 Attributes are extracted from each whole piece (``codecs.attributes``) and compared with its request
 (``metrics.attribute_accuracy``); the intervals are bootstraps over pieces.  A request of a split has the attributes
-that are visible to the model in ``fairseq-validate``; ``--attribute-mask none`` keeps all.
+that are visible to the model in ``fairseq-validate``, by the options of the checkpoint unless others are given
+(``task_options``); ``--attribute-mask none`` keeps all.
 
 **Chance** is the accuracy of the same pieces with respect to other requests: for each piece, the mean over all
 different requests.  The difference is the effect of the request.
@@ -42,10 +43,12 @@ from musicbert_plugin.codecs.attributes import (
 from musicbert_plugin.codecs.chords import brightness
 from musicbert_plugin.codecs.requests import parse_request, request_words
 from musicbert_plugin.codecs.score import Score, read_midi, write_midi
+from musicbert_plugin.data.dataset_folder import check_remi_folder
 from musicbert_plugin.data.fairseq_output import read_lines, read_text_lines
 from musicbert_plugin.errors import OptionError, ScoreError
 from musicbert_plugin.evaluate import Report, check_not_empty, make_folder
-from musicbert_plugin.evaluate.generated_music import add_search_arguments, compose, load_hub
+from musicbert_plugin.evaluate.generated_music import add_search_arguments, compose, load_hub, seed_of
+from musicbert_plugin.evaluate.task_options import Settled, add_task_options, settle
 from musicbert_plugin.metrics.attribute_accuracy import (
     accuracy_per_attribute,
     attribute_sample_accuracy,
@@ -57,6 +60,8 @@ from musicbert_plugin.metrics.bootstrap import bootstrap_interval
 Classes = NDArray[np.uint8]
 PANELS = 8  # largest number of panels in a picture
 TICKS_PER_QUARTER = 480
+TASK_OPTIONS = {"attribute_mask": str, "attribute_mask_prob": float}
+"""Options of the task ``attribute_to_music``, beside the seed."""
 CHORDS, BARS = (SLOT_KEY == KEYS.index(key) for key in ("C1", "B1s1"))
 
 
@@ -65,7 +70,8 @@ class Answers:
     """Pieces and their requests.
 
     ``requests`` uint8 [N, 63]; ``scores``: None for pieces without music; ``groups``: the number of each piece's
-    request; ``repaired``: number of pieces whose words were repaired; ``missing``: number of unreadable files.
+    request; ``repaired``: number of pieces whose words were repaired; ``missing``: number of unreadable files;
+    ``settled``: the options by which the requests of a split were made.
     """
 
     requests: Classes
@@ -73,6 +79,7 @@ class Answers:
     groups: list[int]
     repaired: int | None = None
     missing: int = 0
+    settled: Settled | None = None
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -82,12 +89,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--requests", type=Path, metavar="FILE", help="a request per line, such as 'piano bars=8'")
     parser.add_argument("--hyp", type=Path, metavar="FILE", help="output of fairseq-generate or -interactive")
     parser.add_argument("--gen-subset", default="test", help="split of DATA (default: test)")
-    parser.add_argument(
-        "--attribute-mask",
-        default="steps",
-        choices=["steps", "none"],
-        help="attributes of requests of a split: as in validation, or all",
-    )
+    add_task_options(parser.add_argument_group("attributes of requests of a split"), TASK_OPTIONS)
     parser.add_argument("--limit", type=int, default=0, help="number of samples from the start of the split (0: all)")
     parser.add_argument("--chords", action="store_true", help="also score C1 (takes seconds per piece)")
     parser.add_argument("--legacy", action="store_true", help="extract and score with the original's defects")
@@ -112,8 +114,12 @@ def evaluate(options: argparse.Namespace) -> Report:
         chords=options.chords,
         legacy=options.legacy,
         draws=options.draws,
-        seed=options.seed,
+        seed=seed_of(options),
     )
+    tables = []
+    if answers.settled is not None:
+        values["task_options"] = answers.settled.values
+        tables = [answers.settled.table()]
     if answers.repaired is not None:
         values["without_repairs"] = 1 - answers.repaired / len(found)
     accuracies = values.pop("accuracies")
@@ -121,7 +127,7 @@ def evaluate(options: argparse.Namespace) -> Report:
     if options.picture:
         _draw(answers, options.picture)
         values["picture"] = str(options.picture)
-    return Report(values, _tables(values), failed=answers.missing > 0)
+    return Report(values, tables + _tables(values), failed=answers.missing > 0)
 
 
 # ------------------------------------------------------------------------------------------------------- measurement
@@ -230,13 +236,17 @@ def _of_model(options: argparse.Namespace) -> Answers:
         raise OptionError("--path needs either a dataset folder or --requests FILE.")
     if options.requests is not None:
         requests = read_requests(options.requests)
-    else:
-        requests = np.stack(list(_of_split(options).values()))
+    elif not Path(options.data).is_dir():
+        check_remi_folder(options.data)
     if options.dest:
         make_folder(options.dest)
     hub = load_hub(options)
     if str(hub.model.args.prefix) != "attributes":
         raise OptionError(f"{options.path} is a model of conditions, not attributes: evaluate pairs measures it.")
+    settled = None
+    if options.requests is None:
+        found, settled = _of_split(options, hub.task_options)
+        requests = np.stack(list(found.values()))
     prefixes = [command_ids(request) for request in requests]
     music = compose(hub, prefixes, options, only_instruments=options.only_instruments)
     scores, repaired = _decoded(music, options.meter, str(hub.model.args.layout))
@@ -244,7 +254,7 @@ def _of_model(options: argparse.Namespace) -> Answers:
         for number, score in enumerate(scores):
             if score is not None:
                 write_midi(score, options.dest / f"{number}.mid")
-    return Answers(requests, scores, list(range(len(requests))), repaired)
+    return Answers(requests, scores, list(range(len(requests))), repaired, settled=settled)
 
 
 def _of_folder(options: argparse.Namespace) -> Answers:
@@ -276,6 +286,7 @@ def _of_lines(options: argparse.Namespace) -> Answers:
     """The output of fairseq-generate; requests are its ``S-`` lines, or else those of the split."""
     lines = read_lines(options.hyp)
     requests: dict[int, Classes]
+    settled = None
     if options.requests is not None:
         requests = dict(enumerate(read_requests(options.requests)))
     elif lines.prefixes:
@@ -286,7 +297,7 @@ def _of_lines(options: argparse.Namespace) -> Answers:
             except OptionError as error:
                 raise OptionError(f"{options.hyp}, line S-{number}: {error}") from None
     elif options.data:
-        requests = _of_split(options)
+        requests, settled = _of_split(options, {})
     else:
         raise OptionError(f"{options.hyp} has no S- lines: the dataset folder or --requests FILE is needed.")
     if not lines.music:
@@ -296,12 +307,10 @@ def _of_lines(options: argparse.Namespace) -> Answers:
         raise OptionError(f"{options.hyp} has music for request {unknown[0]}, but there are {len(requests)} requests.")
     layout = None
     if options.data:
-        from musicbert_plugin.data.dataset_folder import check_remi_folder
-
         layout = check_remi_folder(options.data).layout
     scores, repaired = _decoded([remi.from_words(words) for _, words in lines.music], options.meter, layout)
     groups = [number for number, _ in lines.music]
-    return Answers(np.stack([requests[number] for number in groups]), scores, groups, repaired)
+    return Answers(np.stack([requests[number] for number in groups]), scores, groups, repaired, settled=settled)
 
 
 def read_requests(path: Path) -> Classes:
@@ -324,19 +333,30 @@ def read_requests(path: Path) -> Classes:
     return np.stack(requests)
 
 
-def _of_split(options: argparse.Namespace) -> dict[int, Classes]:
-    """The request of each sample of a split, by its number, with the attributes visible in validation."""
-    from musicbert_plugin.data.dataset_folder import check_remi_folder
+def _of_split(options: argparse.Namespace, held: dict[str, Any]) -> tuple[dict[int, Classes], Settled]:
+    """The request of each sample of a split, by its number, with the attributes visible in validation.
+
+    ``held`` are the options of the checkpoint's task, if it is known.
+    """
     from musicbert_plugin.data.epoch_rng import VALIDATION_EPOCH
     from musicbert_plugin.data.prefix_lm_dataset import AttributedMusic
+    from musicbert_plugin.tasks.attribute_to_music import AttributeToMusicTaskConfig
 
     folder = check_remi_folder(options.data)
     if folder.pairs(options.gen_subset):
         raise OptionError(f"{options.data} holds pairs, not attributes: evaluate pairs measures them.")
-    samples = AttributedMusic(folder.path / options.gen_subset, dropout=options.attribute_mask, seed=options.seed)
+    names = TASK_OPTIONS | {"seed": int}
+    settled = settle(AttributeToMusicTaskConfig, held, options, names, options.path or options.hyp)
+    samples = AttributedMusic(
+        folder.path / options.gen_subset,
+        dropout=settled.values["attribute_mask"],
+        dropout_prob=settled.values["attribute_mask_prob"],
+        seed=settled.values["seed"],
+    )
     check_not_empty(samples.music, options)
     count = min(len(samples.music), options.limit or len(samples.music))
-    return {number: classes_of_ids(samples.sample(number, VALIDATION_EPOCH)[0]) for number in range(count)}
+    found = {number: classes_of_ids(samples.sample(number, VALIDATION_EPOCH)[0]) for number in range(count)}
+    return found, settled
 
 
 def _decoded(music: list[NDArray[np.int64]], meter: str, layout: str | None) -> tuple[list[Score | None], int]:

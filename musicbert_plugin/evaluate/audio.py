@@ -5,6 +5,9 @@
     python -m musicbert_plugin.evaluate audio --path FINETUNED DATA
     python -m musicbert_plugin.evaluate audio --path FINETUNED --predict SONG.flac FEATURES.npy FOLDER ... [--csv OUT]
 
+The windows, and the masks of a pre-trained model, are those of ``fairseq-validate``, with the checkpoint's options
+unless others are given (``task_options``).
+
 A pre-trained model is measured on masked cells, all of which are zero in the input, with two baselines on the same
 cells: the mean of the excerpt, and linear interpolation across the gaps.  Errors are squared, in variances of a channel
 over the training data.  ``--reconstruct N`` also writes N examples: ``K_input.npy`` (NaN for masked cells),
@@ -28,7 +31,8 @@ import numpy as np
 from musicbert_plugin.errors import CheckpointError, DatasetError, OptionError
 from musicbert_plugin.evaluate import Report, add_device, check_at_least, check_not_empty, device_of
 from musicbert_plugin.evaluate.prediction import check_csv, predict_files, write_csv
-from musicbert_plugin.files import atomic_path
+from musicbert_plugin.evaluate.task_options import add_task_options, settle
+from musicbert_plugin.files import atomic_path, escaped
 from musicbert_plugin.plots.figure import new_figure
 
 if TYPE_CHECKING:
@@ -36,11 +40,16 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
+TASK_OPTIONS = {"max_frames": int, "min_frames": int, "seed": int}
+"""Options that the tasks ``spectrogram_reconstruction`` and ``audio_multitask`` have in common."""
+
 MASK_OPTIONS = {
+    "masking": str,
     "span_law": str,
     "span_p": float,
     "min_span": int,
     "max_span": int,
+    "fill": str,
     "frame_share": float,
     "frames_prob": float,
     "channels_prob": float,
@@ -59,13 +68,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--path", required=True, help="checkpoint (.pt)")
     parser.add_argument("--gen-subset", default="valid", help="split to measure on (default: valid)")
     parser.add_argument("--batch-size", type=int, default=8, help="windows per batch")
-    parser.add_argument("--max-frames", type=int, help="largest window (default: 512; labels: as in training; 0: none)")
-    parser.add_argument("--seed", type=int, default=1)
+    add_task_options(parser, TASK_OPTIONS)
     add_device(parser)
     masks = parser.add_argument_group("masks of a pre-trained model")
-    masks.add_argument("--masking", default="mixed", help="mixed, frames, musicoder or m3bert (default: mixed)")
-    for name, kind in MASK_OPTIONS.items():
-        masks.add_argument(f"--{name.replace('_', '-')}", type=kind, help="as in training (default: the preset's)")
+    add_task_options(masks, MASK_OPTIONS)
     masks.add_argument("--reconstruct", type=int, default=0, metavar="N", help="write N examples to --dest")
     parser.add_argument("--dest", type=Path, help="folder for examples, or for pictures of labels")
     labels = parser.add_argument_group("labels of a fine-tuned model")
@@ -90,6 +96,7 @@ def evaluate(options: argparse.Namespace) -> Report:
         check_csv(options.csv)
     if options.dest is not None:
         new_figure(1, 1, dpi=50)  # without matplotlib, it is said before the work
+    check_at_least(options, "min_frames", 1)
     hub = MusiCoderHub.from_pretrained(options.path, device=device_of(options))
     names = [task.name for task in hub.label_tasks]
     if options.head and options.head not in names:
@@ -149,15 +156,11 @@ def _measure_reconstruction(hub: MusiCoderHub, options: argparse.Namespace) -> R
         SpectrogramReconstructionTaskConfig,
     )
 
-    task = SpectrogramReconstructionTask(
-        SpectrogramReconstructionTaskConfig(
-            data=options.data,
-            masking=options.masking,
-            max_frames=512 if options.max_frames is None else options.max_frames,
-            seed=options.seed,
-            **{name: getattr(options, name) for name in MASK_OPTIONS},
-        )
+    names = TASK_OPTIONS | MASK_OPTIONS
+    settled = settle(
+        SpectrogramReconstructionTaskConfig, hub.task_options, options, names, options.path, data=options.data
     )
+    task = SpectrogramReconstructionTask(settled.config)
     if hub.front_end:
         task.load_state_dict({"front_end": hub.front_end})
     task.load_dataset(options.gen_subset)
@@ -180,6 +183,7 @@ def _measure_reconstruction(hub: MusiCoderHub, options: argparse.Namespace) -> R
         "path": str(options.path),
         "data": options.data,
         "split": options.gen_subset,
+        "task_options": settled.values,
         "windows": len(dataset),
     }
     rows = []
@@ -219,7 +223,8 @@ def _measure_reconstruction(hub: MusiCoderHub, options: argparse.Namespace) -> R
                 title=title,
                 start=start / task.folder.frame_rate,
             )
-    return Report(values, [(f"{options.gen_subset}: squared error on masked cells, variances", header, rows)])
+    title = f"{options.gen_subset}: squared error on masked cells, variances"
+    return Report(values, [settled.table(), (title, header, rows)])
 
 
 def _write_example(folder: Path, number: int, example: dict[str, np.ndarray]) -> dict[str, float]:
@@ -253,18 +258,22 @@ def _measure_labels(hub: MusiCoderHub, options: argparse.Namespace) -> Report:
     from musicbert_plugin.data.labels import column_of, read_cells
     from musicbert_plugin.data.spectrogram_folder import SpectrogramFolder
     from musicbert_plugin.evaluate.label_report import report_labels
+    from musicbert_plugin.tasks.audio_multitask import AudioMultitaskConfig
 
     folder = SpectrogramFolder(options.data)
     hub.check_front_end(folder)
     clips, train = folder.split(options.gen_subset), folder.split("train")
     check_not_empty(clips, options)
-    longest = hub.max_frames if options.max_frames is None else options.max_frames
-    hub.max_frames = longest or int(clips.frames.max())
+    names = {name: kind for name, kind in TASK_OPTIONS.items() if name != "seed"}  # nothing is drawn
+    settled = settle(AudioMultitaskConfig, hub.task_options, options, names, options.path)
+    hub.max_frames = settled.values["max_frames"] or int(clips.frames.max())
+    hub.min_frames = settled.values["min_frames"]
     answers = [hub.predict(clips.read(clip)) for clip in range(len(clips))]
     values: dict[str, Any] = {
         "path": str(options.path),
         "data": options.data,
         "split": options.gen_subset,
+        "task_options": settled.values,
         "clips": len(clips),
     }
     rows, details, pictures = [], [], []
@@ -292,7 +301,7 @@ def _measure_labels(hub: MusiCoderHub, options: argparse.Namespace) -> Report:
     if pictures:
         values["pictures"] = pictures
     title = f"{options.gen_subset}: {len(clips)} clips"
-    return Report(values, [*details, (title, ["task", "metric", "model", baseline], rows)])
+    return Report(values, [settled.table(), *details, (title, ["task", "metric", "model", baseline], rows)])
 
 
 def _constant_answer(task: Any, labels: np.ndarray, present: np.ndarray) -> np.ndarray:

@@ -39,8 +39,13 @@ def add_search_arguments(parser: argparse.ArgumentParser) -> None:
     )
     group.add_argument("--no-grammar", action="store_true", help="allow any word after any other")
     group.add_argument("--batch-size", type=int, default=16, help="rows per batch; the music does not depend on it")
-    group.add_argument("--seed", type=int, default=1)
+    group.add_argument("--seed", type=int, help="default: 1, and for attributes of a split as in training")
     add_device(group)
+
+
+def seed_of(options: argparse.Namespace) -> int:
+    """The seed of generation and of bootstraps: that of ``--seed``, or 1."""
+    return 1 if options.seed is None else int(options.seed)
 
 
 def load_hub(options: argparse.Namespace) -> MuseCocoHub:
@@ -76,7 +81,7 @@ def compose(hub: MuseCocoHub, prefixes: Sequence[Ids], options: argparse.Namespa
         temperature=options.temperature,
         min_length=1,
         max_length=options.max_length,
-        seed=options.seed,
+        seed=seed_of(options),
     )
     count = candidates_of(options.num_candidates, hub.prefix, search)
     generator = hub.generator(Constraints(grammar=not options.no_grammar, **constraints), meter=options.meter)

@@ -2,9 +2,9 @@
 
     python -m musicbert_plugin.evaluate octuple_masked_lm --path checkpoints/checkpoint_best.pt DATA
 
-Masks are those of ``fairseq-validate`` with the same options, and the same in every run.  The majority baseline
-predicts the most frequent value of each field in the training split; ``--untrained`` also measures the same
-architecture with fresh weights.
+Rows and masks are those of ``fairseq-validate``, with the checkpoint's options unless others are given
+(``task_options``), and the same in every run; so is the loss.  The majority baseline predicts the most frequent value
+of each field in the training split; ``--untrained`` also measures the same architecture with fresh weights.
 """
 
 from __future__ import annotations
@@ -17,7 +17,8 @@ import numpy as np
 
 from musicbert_plugin.codecs.octuple import BOS, EOS, FIELD_OFFSETS, FIELD_SIZES, FIELDS, PAD, VOCABULARY_SIZE
 from musicbert_plugin.errors import DatasetError
-from musicbert_plugin.evaluate import Report, add_device, check_not_empty, device_of
+from musicbert_plugin.evaluate import Report, add_device, check_at_least, check_not_empty, device_of
+from musicbert_plugin.evaluate.task_options import add_task_options, settle
 from musicbert_plugin.metrics import masked_tokens
 
 if TYPE_CHECKING:
@@ -25,21 +26,28 @@ if TYPE_CHECKING:
 
     from musicbert_plugin.models.musicbert import MusicBERTModel
 
+TASK_OPTIONS = {
+    "tokens_per_sample": int,
+    "mask_strategy": str,
+    "mask_unit": str,
+    "mask_prob": float,
+    "random_token_prob": float,
+    "leave_unmasked_prob": float,
+    "pack": str,
+    "windows": str,
+    "seed": int,
+}
+"""Options of the task ``octuple_masked_lm``."""
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("data", help="dataset folder")
     parser.add_argument("--path", required=True, help="checkpoint (.pt)")
     parser.add_argument("--gen-subset", default="valid", help="split to measure on (default: valid)")
     parser.add_argument("--batch-size", type=int, default=8, help="rows per batch")
-    parser.add_argument("--tokens-per-sample", type=int, help="largest row in sub-tokens (default: the checkpoint's)")
-    parser.add_argument("--mask-strategy", default="bar", help="bar, compound or element, or several joined by '+'")
-    parser.add_argument("--mask-unit", default="bar-instrument", choices=["bar-instrument", "bar"])
-    parser.add_argument("--mask-prob", type=float, default=0.15)
-    parser.add_argument("--random-token-prob", type=float, default=0.1)
-    parser.add_argument("--leave-unmasked-prob", type=float, default=0.1)
-    parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--untrained", action="store_true", help="also measure fresh weights of the same size")
     add_device(parser)
+    add_task_options(parser.add_argument_group("rows and masks"), TASK_OPTIONS)
 
 
 def majority_values(folder: Path) -> np.ndarray:
@@ -69,21 +77,13 @@ def evaluate(options: argparse.Namespace) -> Report:
     from musicbert_plugin.hub import MusicBERTHub
     from musicbert_plugin.tasks.octuple_masked_lm import OctupleMaskedLmTask, OctupleMaskedLmTaskConfig
 
+    check_at_least(options, "batch_size", 1)
     device = torch.device(device_of(options))
     hub = MusicBERTHub.from_pretrained(options.path)
-    longest = options.tokens_per_sample or int(hub.model.max_positions())
-    task = OctupleMaskedLmTask(
-        OctupleMaskedLmTaskConfig(
-            data=options.data,
-            tokens_per_sample=longest,
-            mask_strategy=options.mask_strategy,
-            mask_unit=options.mask_unit,
-            mask_prob=options.mask_prob,
-            random_token_prob=options.random_token_prob,
-            leave_unmasked_prob=options.leave_unmasked_prob,
-            seed=options.seed,
-        )
-    )
+    held = {"tokens_per_sample": int(hub.model.max_positions())} | hub.task_options
+    settled = settle(OctupleMaskedLmTaskConfig, held, options, TASK_OPTIONS, options.path, data=options.data)
+    seed = settled.values["seed"]
+    task = OctupleMaskedLmTask(settled.config)
     task.load_dataset(options.gen_subset)
     dataset = task.dataset(options.gen_subset)
     check_not_empty(dataset, options)
@@ -92,11 +92,11 @@ def evaluate(options: argparse.Namespace) -> Report:
 
     models = {"trained": hub.model}
     if options.untrained:
-        torch.manual_seed(options.seed)
+        torch.manual_seed(seed)
         models["untrained"] = type(hub.model).build_model(hub.model.args, task)
     results = {}
     for name, model in models.items():
-        iterator = iterators.EpochBatchIterator(dataset, dataset.collater, batches, seed=options.seed)
+        iterator = iterators.EpochBatchIterator(dataset, dataset.collater, batches, seed=seed)
         results[name] = _measure(model, iterator.next_epoch_itr(shuffle=False), device)
     truth, field = results["trained"]["target"], results["trained"]["field"]
     notes = (truth != BOS) & (truth != EOS)
@@ -106,6 +106,7 @@ def evaluate(options: argparse.Namespace) -> Report:
         "path": str(options.path),
         "data": options.data,
         "split": options.gen_subset,
+        "task_options": settled.values,
         "masked_tokens": len(truth),
         "masked_note_tokens": int(notes.sum()),
         "majority_accuracy": dict(zip(FIELDS, majority_accuracy, strict=True)),
@@ -121,7 +122,7 @@ def evaluate(options: argparse.Namespace) -> Report:
             ),
             "perplexity": dict(zip(FIELDS, masked_tokens.perplexity(result["nll"][notes], field[notes]), strict=True)),
         }
-    return Report(values, [_table(values)])
+    return Report(values, [settled.table(), _table(values)])
 
 
 def _measure(model: MusicBERTModel, batches: Any, device: torch.device) -> dict[str, np.ndarray]:

@@ -4,6 +4,9 @@
     python -m musicbert_plugin.evaluate pairs --hyp FILE --ref FILE     two files of lines of music words
     python -m musicbert_plugin.evaluate pairs --hyp FILE [DATA]         output of fairseq-generate
 
+With a checkpoint, the loss and perplexity of the true music are measured as well: those of ``fairseq-validate``, with
+the checkpoint's ``--loss-on`` and ``--position-mode`` unless others are given (``task_options``).
+
 Line n of one file is compared with line n of the other; in the output of ``fairseq-generate``, ``H-n`` with ``T-n``, or
 with sample n of the split.  Bars are compared in their order (missing bars count as empty) with ``metrics.remi_bars``,
 and averaged; the intervals are bootstraps over lines.
@@ -13,8 +16,9 @@ from __future__ import annotations
 
 import argparse
 import itertools
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,11 +28,17 @@ from musicbert_plugin.codecs.octuple import DEFAULT_METER
 from musicbert_plugin.data.fairseq_output import read_lines
 from musicbert_plugin.errors import OptionError
 from musicbert_plugin.evaluate import Report, check_not_empty
-from musicbert_plugin.evaluate.generated_music import add_search_arguments, compose, ids_reader, load_hub
+from musicbert_plugin.evaluate.generated_music import add_search_arguments, compose, ids_reader, load_hub, seed_of
+from musicbert_plugin.evaluate.task_options import Settled, add_task_options, settle
 from musicbert_plugin.metrics.bootstrap import bootstrap_interval
 from musicbert_plugin.metrics.remi_bars import average, compare
 
+if TYPE_CHECKING:
+    from musicbert_plugin.hub import MuseCocoHub
+
 Ids = NDArray[np.int64]
+TASK_OPTIONS = {"loss_on": str, "position_mode": str}
+"""Options of the task ``attribute_to_music`` on which the loss depends."""
 NO_BAR = np.zeros((0, 4), np.int64)
 
 
@@ -41,20 +51,29 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--limit", type=int, default=0, help="number of samples from the start of the split (0: all)")
     parser.add_argument("--draws", type=int, default=10_000, help="bootstrap resamples (default: 10,000)")
     add_search_arguments(parser)
+    add_task_options(parser.add_argument_group("loss, with --path"), TASK_OPTIONS)
 
 
 def evaluate(options: argparse.Namespace) -> Report:
     if bool(options.path) == bool(options.hyp):
         raise OptionError("Either --path CKPT or --hyp FILE is needed.")
     meter = remi.parse_meter(options.meter)
-    pairs = _of_model(options) if options.path else _of_lines(options)
-    values = measure(pairs, draws=options.draws, seed=options.seed, meter=meter)
+    own, tables = {}, []
+    if options.path:
+        pairs, settled, loss = _of_model(options)
+        own = {"task_options": settled.values, "loss": loss, "perplexity": 2**loss}
+        covers = "the condition and the music" if settled.values["loss_on"] == "all" else "the music"
+        row = [f"fairseq-validate, over {covers}", f"{loss:.3f}", f"{2**loss:.2f}"]
+        tables = [settled.table(), ("loss of the true music", ["", "bits per word", "perplexity"], [row])]
+    else:
+        pairs = _of_lines(options)
+    values = own | measure(pairs, draws=options.draws, seed=seed_of(options), meter=meter)
     rows = [
         [name, *("-" if np.isnan(number) else f"{number:.4f}" for number in (metric["mean"], *metric["interval"]))]
         for name, metric in values["metrics"].items()
     ]
     title = f"{values['bars']} bars of {values['lines']} lines"
-    return Report(values, [(title, ["metric", "mean", "from", "to"], rows)])
+    return Report(values, [*tables, (title, ["metric", "mean", "from", "to"], rows)])
 
 
 def measure(
@@ -110,8 +129,10 @@ def bars_of(ids: Ids) -> list[NDArray[np.int64]]:
 # ------------------------------------------------------------------------------------------------------------- sources
 
 
-def _of_model(options: argparse.Namespace) -> list[tuple[Ids, Ids]]:
-    """Music that a checkpoint generates from the conditions of a split, and the true music."""
+def _of_model(options: argparse.Namespace) -> tuple[list[tuple[Ids, Ids]], Settled, float]:
+    """Music that a checkpoint generates from the conditions of a split, and the true music; and its loss, in bits."""
+    from musicbert_plugin.tasks.attribute_to_music import AUTO, AttributeToMusicTaskConfig
+
     if not options.data or options.ref:
         raise OptionError("--path needs a dataset folder, and --ref is accepted with --hyp only.")
     samples, words = _split(options)
@@ -119,8 +140,38 @@ def _of_model(options: argparse.Namespace) -> list[tuple[Ids, Ids]]:
     if hub.words[4:] != words:
         raise OptionError(f"{options.path} and {options.data} have different dictionaries: the same is needed.")
     count = min(len(samples.sizes), options.limit or len(samples.sizes))
+    # what the model was trained with, whether its configuration or its task has it
+    held = hub.task_options | {"position_mode": hub.position_mode}
+    if options.position_mode == AUTO:
+        options.position_mode = None
+    settled = settle(AttributeToMusicTaskConfig, held, options, TASK_OPTIONS, options.path)
+    loss = _loss(hub, samples, range(count), settled.values, options.batch_size)
     conditions, references = zip(*(samples.sample(number, 0) for number in range(count)), strict=True)
-    return list(zip(compose(hub, conditions, options), references, strict=True))
+    return list(zip(compose(hub, conditions, options), references, strict=True)), settled, loss
+
+
+def _loss(hub: MuseCocoHub, samples: Any, numbers: Sequence[int], values: dict[str, Any], rows: int) -> float:
+    """Mean of -log2 p over the targets of some samples, as ``fairseq-validate`` has it."""
+    import torch
+
+    from musicbert_plugin.data.prefix_lm_dataset import PrefixLMDataset
+
+    if rows < 1:
+        raise OptionError(f"--batch-size {rows}: 1 or more is accepted.")
+    dataset = PrefixLMDataset(samples, separator=hub.words.index("<sep>"), **values)
+    device = next(hub.model.parameters()).device
+    nats, count = 0.0, 0
+    with torch.inference_mode():
+        for first in range(0, len(numbers), rows):
+            batch = dataset.collater([dataset[number] for number in numbers[first : first + rows]])
+            logits = hub.model(**{name: tensor.to(device) for name, tensor in batch["net_input"].items()})[0]
+            targets = batch["target"].to(device).flatten()
+            nll = torch.nn.functional.cross_entropy(
+                logits.float().flatten(0, 1), targets, ignore_index=remi.PAD, reduction="none"
+            )
+            nats += float(nll.double().sum())
+            count += batch["ntokens"]
+    return nats / count / float(np.log(2))
 
 
 def _of_lines(options: argparse.Namespace) -> list[tuple[Ids, Ids]]:

@@ -1,4 +1,4 @@
-"""Files of weights: loading checkpoints, writing smaller ones, and the safetensors format."""
+"""Files of weights: loading checkpoints, and writing smaller ones and the safetensors format."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ import safetensors.torch
 import torch
 from fairseq.models import ARCH_CONFIG_REGISTRY, ARCH_MODEL_NAME_REGISTRY
 from omegaconf import MISSING, DictConfig, OmegaConf
-from safetensors import SafetensorError
 from torch import Tensor
 
-from musicbert_plugin.compat.safe_loading import load_safely
+from musicbert_plugin.compat.model_folder import read_model_folder
+from musicbert_plugin.compat.safe_loading import checked_content, load_safely
 from musicbert_plugin.errors import CheckpointError, OptionError
 from musicbert_plugin.files import atomic_path
 
@@ -38,7 +38,7 @@ def load(path: str | Path, model: str) -> tuple[Configuration, dict[str, Tensor]
     Parameters
     ----------
     path : path
-        One ``.pt`` file.
+        One ``.pt`` file, or a Hugging Face folder.
     model : str
         Registered name of the expected model.
 
@@ -88,20 +88,6 @@ def fitting(path: str | Path) -> Iterator[None]:
     except (RuntimeError, CheckpointError) as error:
         reason = " ".join(str(error).split())
         raise CheckpointError(f"{path} does not fit the model that it describes: {reason[:300]}.") from error
-
-
-def read_safetensors(path: str | Path) -> dict[str, Tensor]:
-    """The tensors of a file in the safetensors format, mapped into memory.
-
-    Raises
-    ------
-    CheckpointError
-        The file is missing, or not of this format.
-    """
-    try:
-        return safetensors.torch.load_file(path)
-    except (OSError, SafetensorError) as error:
-        raise CheckpointError(f"{path} cannot be read as safetensors: {' '.join(str(error).split())}.") from error
 
 
 def write_safetensors(path: str | Path, tensors: Mapping[str, Tensor]) -> None:
@@ -189,13 +175,15 @@ def _save_stripped(state: dict[str, Any], weights: dict[str, Tensor], target: st
 
 
 def load_mapped(path: str | Path) -> dict[str, Any]:
-    """Load a fairseq checkpoint; if its format allows, tensors stay in the file until they are used.
+    """Load a fairseq checkpoint or a Hugging Face folder; tensors stay in the file until they are used, if possible.
 
     Raises
     ------
     CheckpointError
         The file is missing, not a checkpoint, or has other content than weights.
     """
+    if Path(path).is_dir():
+        return checked_content(read_model_folder(path), path)
     if not Path(path).is_file():
         raise CheckpointError(f"{path} is not a file; the path of one checkpoint (.pt) is expected.")
     mapped = zipfile.is_zipfile(path)

@@ -5,35 +5,33 @@
     score, = hub.generate(["piano violin no-drum key=minor tempo=slow bars=16"], seed=3)
     write_midi(score, "new.mid")
 
-A checkpoint is one ``.pt`` file (of this plugin, or published) or a Hugging Face folder: ``config.json`` with
-``model.safetensors`` or ``pytorch_model.bin``, with fairseq's names of parameters, except ``lm_head.weight`` for the
-output matrix.  The dictionary is ``dict.txt`` in the same folder, or else the published one of 1,253 words.
+A checkpoint is one ``.pt`` file (of this plugin, or published) or a Hugging Face folder (``compat.model_folder``).  The
+dictionary is ``dict.txt`` in the same folder, or else the published one of 1,253 words.
 """
 
 from __future__ import annotations
 
 import copy
 import json
-from argparse import Namespace
 from collections.abc import Sequence
 from os import PathLike
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from musicbert_plugin.codecs import remi
 from musicbert_plugin.codecs.score import Score
-from musicbert_plugin.compat.safe_loading import load_weights
 from musicbert_plugin.data.dataset_folder import read_dictionary
 from musicbert_plugin.errors import CheckpointError, OptionError
 from musicbert_plugin.files import atomic_path
 from musicbert_plugin.generation.generator import ConditionalGenerator, Constraints, candidates_of
 from musicbert_plugin.generation.prompts import make_prompt, request_ids
 from musicbert_plugin.generation.sampling import Search
-from musicbert_plugin.hub.checkpoints import fitting, load, read_safetensors, write_safetensors
-from musicbert_plugin.models.linear_transformer_lm import SIZES, LinearTransformerLM
+from musicbert_plugin.hub.checkpoints import fitting, load, write_safetensors
+from musicbert_plugin.models.linear_transformer_lm import LinearTransformerLM
 from musicbert_plugin.tasks.attribute_to_music import dictionary_of
 
 OUTPUT, HUGGING_FACE_OUTPUT = "decoder.output_projection.weight", "lm_head.weight"
@@ -47,9 +45,12 @@ class MuseCocoHub:
     model : LinearTransformerLM
     words : tuple of str
         Its dictionary, by id.
+    task_options : dict
+        The options of the task that it was trained for, by name; empty if they are unknown.
     """
 
     def __init__(self, model: LinearTransformerLM, words: Sequence[str]) -> None:
+        self.task_options: dict[str, Any] = {}
         self.model = model.eval()
         self.words = tuple(words)
         self._generator: ConditionalGenerator | None = None
@@ -58,6 +59,11 @@ class MuseCocoHub:
     def layout(self) -> str:
         """The token layout of the model's music."""
         return str(self.model.args.layout)
+
+    @property
+    def position_mode(self) -> str:
+        """Where positions begin, see ``modules.position_offset``."""
+        return str(self.model.decoder.position_mode)
 
     @property
     def prefix(self) -> str:
@@ -82,7 +88,8 @@ class MuseCocoHub:
         dtype : torch.dtype, optional
             Type of the weights; None for the stored one.
         position_mode : str, optional
-            Overrides the checkpoint's (released samples were made with ``zero-prefix-shifted``).
+            Overrides the checkpoint's (released samples were made with ``zero-prefix-shifted``).  A folder that does
+            not name it has ``all``, as in the fine-tuning fork.
 
         Raises
         ------
@@ -90,11 +97,7 @@ class MuseCocoHub:
             The file is missing, has other content than weights, holds another model, or needs a ``dict.txt``.
         """
         path = Path(path)
-        if path.is_dir():
-            options, weights = _from_folder(path)
-        else:
-            configuration, weights, _ = load(path, "linear_transformer_lm")
-            options = configuration.model
+        (options, task_options), weights, _ = load(path, "linear_transformer_lm")
         words = _dictionary(path if path.is_dir() else path.parent, path, weights)
         if position_mode is not None:
             options.position_mode = position_mode
@@ -102,11 +105,14 @@ class MuseCocoHub:
         with torch.device("meta"):
             model = LinearTransformerLM.build_model(options, task)
         weights = {name: value.to(dtype) if dtype else value for name, value in weights.items()}
+        model.upgrade_state_dict(weights)
         with fitting(path):
             torch.nn.Module.load_state_dict(model, weights, strict=True, assign=True)
         model.decoder.embed_positions.make_table()
         model.requires_grad_(False)
-        return cls(model.to(device), words)
+        hub = cls(model.to(device), words)
+        hub.task_options = vars(task_options)
+        return hub
 
     def save_hugging_face(self, folder: str | PathLike[str]) -> None:
         """Write ``config.json``, ``model.safetensors`` and ``dict.txt``."""
@@ -121,6 +127,8 @@ class MuseCocoHub:
             "vocab_size": len(self.words),
             "n_embd": args.decoder_embed_dim,
             "n_inner": args.decoder_ffn_embed_dim,
+            "ffn_dim": args.decoder_ffn_embed_dim,  # by this name the fine-tuning fork reads it
+            "n_positions": int(args.max_target_positions),
             "n_layer": args.decoder_layers,
             "n_head": args.decoder_attention_heads,
             "activation_function": "gelu",
@@ -224,55 +232,6 @@ class MuseCocoHub:
         music = prompt if prompt is None or isinstance(prompt, Score) else Path(prompt)
         generator.prompt = make_prompt(music, self.layout, None if meter is None else remi.parse_meter(meter))
         return generator
-
-
-def _from_folder(path: Path) -> tuple[Namespace, dict[str, Tensor]]:
-    """Options (sizes from the weights, the number of heads from the configuration) and weights of a folder."""
-    try:
-        config = json.loads((path / "config.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise CheckpointError(f"{path / 'config.json'} cannot be read as JSON: {error}.") from error
-    if not isinstance(config, dict):
-        raise CheckpointError(f"{path / 'config.json'} is not a configuration: a JSON object is expected.")
-    weights = _folder_weights(path)
-    if HUGGING_FACE_OUTPUT in weights:
-        weights[OUTPUT] = weights.pop(HUGGING_FACE_OUTPUT)
-    weights.setdefault("decoder.version", torch.tensor([3.0]))
-    weights.setdefault("decoder.embed_positions._float_tensor", torch.zeros(1))
-    try:
-        dim = weights["decoder.embed_tokens.weight"].shape[1]
-        ffn, inner = weights["decoder.layers.0.fc1.weight"].shape[0], weights["decoder.layers.0.self_attn.q_proj.bias"]
-    except KeyError as error:
-        raise CheckpointError(f"{path} has no {error}, so it holds another kind of model.") from error
-    layers = 1 + max(int(name.split(".")[2]) for name in weights if name.startswith("decoder.layers."))
-    names = ("n_head", "num_attention_heads", "num_heads", "decoder_attention_heads", "attention_heads")
-    heads = next((config[name] for name in names if config.get(name)), None)
-    if heads is None:
-        heads = next((size[3] for size in SIZES.values() if size[:3] == (layers, dim, ffn)), None)
-    if not isinstance(heads, int) or not 0 < heads <= dim or heads * (dim // heads) != len(inner):
-        raise CheckpointError(
-            f"{path / 'config.json'} gives {heads} heads, which does not fit {len(inner)} attention dimensions of "
-            f"{dim}."
-        )
-    options = Namespace(
-        decoder_layers=layers, decoder_embed_dim=dim, decoder_ffn_embed_dim=ffn, decoder_attention_heads=heads
-    )
-    for name in ("position_mode", "layout", "prefix"):
-        setattr(options, name, config.get(name, "auto"))
-    return options, weights
-
-
-def _folder_weights(path: Path) -> dict[str, Tensor]:
-    index = path / "model.safetensors.index.json"
-    if index.is_file():
-        files = sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))
-        return {name: value for file in files for name, value in read_safetensors(path / Path(file).name).items()}
-    if (path / "model.safetensors").is_file():
-        return read_safetensors(path / "model.safetensors")
-    file = path / "pytorch_model.bin"
-    if not file.is_file():
-        raise CheckpointError(f"{path} has neither model.safetensors nor pytorch_model.bin.")
-    return load_weights(file, map_location="cpu")
 
 
 def _dictionary(folder: Path, path: Path, weights: dict[str, Tensor]) -> tuple[str, ...]:

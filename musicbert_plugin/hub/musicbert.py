@@ -38,6 +38,7 @@ from musicbert_plugin.generation import infilling
 from musicbert_plugin.hub.checkpoints import fitting, load
 from musicbert_plugin.models.musicbert import MusicBERTModel
 from musicbert_plugin.tasks.octuple_masked_lm import octuple_dictionary
+from musicbert_plugin.tasks.published_tasks import MULTI_LABEL
 
 logger = logging.getLogger(__name__)
 
@@ -71,9 +72,12 @@ class MusicBERTHub:
         Largest number of notes in its input.
     labels : dict
         Known class names by classification head.
+    task_options : dict
+        The options of the task that it was trained for, by name; empty if they are unknown.
     """
 
     def __init__(self, model: MusicBERTModel, labels: Mapping[str, Sequence[str]] | None = None) -> None:
+        self.task_options: dict[str, Any] = {}
         self.model = model.eval()
         self.window = min(model.max_positions() // 8, LONGEST_ROW) - 2
         if self.window < 1:
@@ -105,7 +109,9 @@ class MusicBERTHub:
         with fitting(path):
             model.load_state_dict(state, strict=True)
         names = task_state.get("label_names") or getattr(task, "label_names", None)
-        return cls(model.to(device), _label_names(path, names, model))
+        hub = cls(model.to(device), _label_names(path, names, model))
+        hub.task_options = vars(task)
+        return hub
 
     @property
     def device(self) -> torch.device:
@@ -204,6 +210,8 @@ class MusicBERTHub:
     def classify(self, music: Music, head: str | None = None) -> dict[str, float]:
         """Probability of each class by name (or number, if names are unknown), the most probable first.
 
+        Probabilities have the sum 1; those of a file of the task ``sentence_prediction_multilabel``, such as genres,
+        are independent of each other.
         For a piece longer than the model's window, logits are averaged over windows.
 
         Parameters
@@ -223,7 +231,9 @@ class MusicBERTHub:
         if head not in heads:
             raise OptionError(f"the classification head is {head!r}, but the model has {heads or 'none'}.")
         logits = [self.model(ids, classification_head_name=head)[0][0] for ids in self._rows(music)]
-        probabilities = F.softmax(torch.stack(logits).float().mean(0), -1).tolist()
+        mean = torch.stack(logits).float().mean(0)
+        names_of_task = {self.task_options.get("_name"), self.task_options.get("task")}
+        probabilities = (mean.sigmoid() if MULTI_LABEL in names_of_task else F.softmax(mean, -1)).tolist()
         names = self.labels.get(head) or [str(number) for number in range(len(probabilities))]
         return dict(sorted(zip(names, probabilities, strict=True), key=lambda item: -item[1]))
 

@@ -79,6 +79,8 @@ class MusiCoderHub:
         Number of frames of a window.
     max_frames, min_frames : int
         Largest length of a window for labels, and smallest length of the last one; 0 for whole recordings.
+    task_options : dict
+        The options of the task that it was trained for, by name; empty if they are unknown.
     """
 
     def __init__(
@@ -90,6 +92,7 @@ class MusiCoderHub:
         max_frames: int | None = None,
         min_frames: int = MIN_FRAMES,
     ) -> None:
+        self.task_options: dict[str, Any] = {}
         description = description or {}
         self.model = model.eval()
         self.front_end: dict[str, Any] | None = description.get("front_end")
@@ -136,13 +139,15 @@ class MusiCoderHub:
         with fitting(path):
             model.load_state_dict(state, strict=True)
         trained = vars(task) if sizes and window is None else {}
-        return cls(
+        hub = cls(
             model.float().to(device),
             description,
             window or WINDOW,
             max_frames=trained.get("max_frames"),
             min_frames=trained.get("min_frames", MIN_FRAMES),
         )
+        hub.task_options = vars(task)
+        return hub
 
     def untrained(self, seed: int) -> MusiCoderHub:
         """A model of the same size and standardisation with fresh weights, which serves as a baseline."""

@@ -28,6 +28,9 @@ from musicbert_plugin.models.presets import Size, register_sizes
 from musicbert_plugin.modules.linear_decoder import LinearDecoder
 from musicbert_plugin.modules.position_offset import POSITION_MODES, position_offset
 
+EMPTY_BUFFERS = {"decoder.version": 3.0, "decoder.embed_positions._float_tensor": 0.0}
+"""Entries of published files that say nothing, and their values."""
+
 
 @dataclass
 class LinearTransformerLMConfig(FairseqDataclass):
@@ -166,6 +169,24 @@ class LinearTransformerLM(FairseqLanguageModel):
                 f"{args.decoder_embed_dim}, 1 to {args.decoder_embed_dim} is accepted"
             )
         return cls(args, LinearTransformerDecoder(args, task.source_dictionary))
+
+    def upgrade_state_dict_named(self, state_dict: dict[str, Tensor], name: str) -> None:
+        """Accept what other versions of fairseq, and Hugging Face folders, call or leave out; in place.
+
+        Buffers without content (``version``, and ``_float_tensor`` of the positions, which fairseq no longer writes)
+        may be absent; a table of positions, which is computed, goes; the output matrix may be ``embed_out`` or
+        ``lm_head.weight``.
+        """
+        prefix = f"{name}." if name else ""
+        decoder = f"{prefix}decoder."
+        state_dict.pop(f"{decoder}embed_positions.weights", None)
+        for key, value in EMPTY_BUFFERS.items():
+            state_dict.setdefault(prefix + key, torch.tensor([value]))
+        output = f"{decoder}output_projection.weight"
+        for other in (f"{decoder}embed_out", f"{prefix}lm_head.weight"):
+            if other in state_dict:
+                state_dict.setdefault(output, state_dict.pop(other))
+        super().upgrade_state_dict_named(state_dict, name)
 
     def forward(
         self,

@@ -109,6 +109,15 @@ def octuple_dictionary() -> Dictionary:
     return dictionary
 
 
+def octuple_dataset_for_inference(src_tokens: list[Any], src_lengths: list[int], pad: int) -> FairseqDataset:
+    """Batches of ``net_input.src_tokens`` without masks, longest last: for framed id tensors of any lengths."""
+    tokens = ListDataset(src_tokens, src_lengths)
+    batches = NestedDictionaryDataset(
+        {"id": IdDataset(), "net_input": {"src_tokens": RightPadDataset(tokens, pad_idx=pad)}}, sizes=[tokens.sizes]
+    )
+    return SortDataset(batches, sort_order=[tokens.sizes])
+
+
 @register_task("octuple_masked_lm", dataclass=OctupleMaskedLmTaskConfig)
 class OctupleMaskedLmTask(MusicTask):
     """Masked language modelling of octuples; see the module."""
@@ -182,12 +191,7 @@ class OctupleMaskedLmTask(MusicTask):
         self, src_tokens: list[Any], src_lengths: list[int], **unused: Any
     ) -> FairseqDataset:
         """Batches of ``net_input.src_tokens`` without masks, longest last: for framed id tensors of any lengths."""
-        tokens = ListDataset(src_tokens, src_lengths)
-        batches = NestedDictionaryDataset(
-            {"id": IdDataset(), "net_input": {"src_tokens": RightPadDataset(tokens, pad_idx=self.dictionary.pad())}},
-            sizes=[tokens.sizes],
-        )
-        return SortDataset(batches, sort_order=[tokens.sizes])
+        return octuple_dataset_for_inference(src_tokens, src_lengths, self.dictionary.pad())
 
     def max_positions(self) -> int:
         """Longest row, in sub-tokens."""

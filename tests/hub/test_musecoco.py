@@ -82,6 +82,15 @@ def published_file(path, state, **more):
     return path
 
 
+def write_items(stem, items):
+    from fairseq.data.indexed_dataset import MMapIndexedDatasetBuilder
+
+    builder = MMapIndexedDatasetBuilder(f"{stem}.bin", dtype=np.uint16)
+    for item in items:
+        builder.add_item(torch.as_tensor(item))
+    builder.finalize(f"{stem}.idx")
+
+
 def words_of(vocabulary):
     return [*remi.WORDS[:985], *(f"word{n}" for n in range(985, vocabulary))]
 
@@ -117,6 +126,40 @@ def test_logits_of_a_published_file_in_each_position_mode(tmp_path, mode, vocabu
     tokens = row(vocabulary)
     logits = model.eval()(tokens[None], src_lengths=torch.tensor([90]), sep_pos=[BEGINS[mode]])[0][0]
     assert (logits - expected_logits(state, tokens, BEGINS[mode], HEADS)).abs().max() < 5e-5
+
+
+NEWER = {
+    "without buffers": {"decoder.version": None, "decoder.embed_positions._float_tensor": None},
+    "with a table": {
+        "decoder.embed_positions._float_tensor": None,
+        "decoder.embed_positions.weights": torch.zeros(9, 32),
+    },
+    "other names": {"decoder.output_projection.weight": "decoder.embed_out"},
+    "folder's name": {"decoder.output_projection.weight": "lm_head.weight"},
+}
+"""What other versions of fairseq leave out (None), add (a tensor) or name otherwise."""
+
+
+@pytest.mark.parametrize("form", NEWER)
+def test_files_of_other_versions_of_fairseq_give_the_same_logits(tmp_path, form, fairseq_command):
+    """By fairseq's loader, by the hub, and as the file that a training begins with."""
+    from fairseq.checkpoint_utils import load_model_ensemble
+
+    from musicbert_plugin.hub import MuseCocoHub
+    from tests.reference.linear_transformer_lm import expected_logits
+
+    state = weights(1253)
+    written = dict(state)
+    for name, other in NEWER[form].items():
+        tensor = written.pop(name, None)
+        if other is not None:
+            written |= {other: tensor} if isinstance(other, str) else {name: other}
+    path = published_file(tmp_path / "newer.pt", written)
+    (model,), _ = load_model_ensemble([str(path)], arg_overrides={"data": None})
+    tokens = row(1253)
+    for found in (model.eval(), MuseCocoHub.from_pretrained(path).model):
+        assert (found(tokens[None])[0][0] - expected_logits(state, tokens, 64, HEADS)).abs().max() < 5e-5
+        assert set(found.state_dict()) == set(state)
 
 
 @pytest.mark.parametrize("form", ["file", "stripped", "folder", "bin"])
@@ -163,7 +206,7 @@ def test_a_stripped_file_loads_in_fairseq_and_may_be_of_half_the_size(tmp_path):
 
 @pytest.mark.parametrize(
     ("config", "sentence"),
-    [([1], "a JSON object is expected"), ({"n_head": "x"}, "gives x heads"), ({"n_head": -3}, "gives -3 heads")],
+    [([1], "a JSON object is expected"), ({"n_head": "x"}, "gives 'x' heads"), ({"n_head": -3}, "gives -3 heads")],
 )
 def test_a_folder_whose_configuration_is_wrong_is_told_in_one_sentence(tmp_path, config, sentence):
     from musicbert_plugin.hub import MuseCocoHub
@@ -175,8 +218,112 @@ def test_a_folder_whose_configuration_is_wrong_is_told_in_one_sentence(tmp_path,
         MuseCocoHub.from_pretrained(tmp_path)
 
 
+@pytest.fixture
+def fork_folder(tmp_path):
+    """A folder as the fine-tuning fork writes it: other names in its configuration, and no position mode."""
+    from musicbert_plugin.hub.checkpoints import write_safetensors
+
+    folder, state = tmp_path / "fork", weights(1253)
+    folder.mkdir()
+    named = {name.replace("decoder.output_projection", "lm_head"): value for name, value in state.items()}
+    named.pop("decoder.version")
+    write_safetensors(folder / "model.safetensors", named)
+    config = {"model_type": "musecoco", "n_embd": 32, "ffn_dim": 32, "n_layer": 2, "n_head": HEADS, "vocab_size": 1253}
+    (folder / "config.json").write_text(json.dumps(config))
+    return folder, state
+
+
+def test_a_folder_of_the_fork_has_positions_everywhere_unless_another_mode_is_asked_for(fork_folder, caplog):
+    from musicbert_plugin.hub import MuseCocoHub
+    from tests.reference.linear_transformer_lm import expected_logits
+
+    folder, state = fork_folder
+    tokens = row(1253)
+    for mode, begin in ((None, 0), *BEGINS.items()):
+        model = MuseCocoHub.from_pretrained(folder, position_mode=mode).model
+        assert (model(tokens[None])[0][0] - expected_logits(state, tokens, begin, HEADS)).abs().max() < 5e-5
+    assert "does not name its position mode" in caplog.text
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | {"position_mode": "zero-prefix"}))
+    assert MuseCocoHub.from_pretrained(folder).position_mode == "zero-prefix"
+    (folder / "config.json").write_text(json.dumps(config | {"position_mode": "nowhere"}))
+    with pytest.raises(CheckpointError, match="gives the position_mode 'nowhere'; one of zero-prefix, "):
+        MuseCocoHub.from_pretrained(folder)
+
+
+def test_a_written_folder_is_what_the_fork_and_transformers_read(small, tmp_path):
+    """transformers asks for the metadata, the fork for ``ffn_dim``."""
+    small.save_hugging_face(tmp_path / "folder")
+    config = json.loads((tmp_path / "folder" / "config.json").read_text())
+    assert (config["ffn_dim"], config["n_embd"], config["n_layer"], config["n_head"]) == (32, 32, 2, HEADS)
+    assert config["vocab_size"] == 1253 and config["position_mode"] == "zero-prefix"
+    raw = (tmp_path / "folder" / "model.safetensors").read_bytes()
+    assert json.loads(raw[8 : 8 + int.from_bytes(raw[:8], "little")])["__metadata__"] == {"format": "pt"}
+
+
+def test_a_folder_stands_for_a_checkpoint_in_every_command(fork_folder, fairseq_command, tmp_path, capsys):
+    from fairseq.checkpoint_utils import load_model_ensemble_and_task
+
+    from musicbert_plugin.hub import MuseCocoHub
+    from musicbert_plugin.hub import __main__ as hub
+
+    folder, state = fork_folder
+    data = tmp_path / "data"
+    data.mkdir()
+    (data / "dict.txt").write_text(remi.dictionary_text())
+    line = remi.from_words("o-0 i-0 p-60 d-12 b-1").tolist()
+    for split in ("train", "valid"):
+        write_items(data / split, [[*line, remi.EOS]] * 2)
+        write_items(data / f"{split}_input", [[*line[:2], remi.EOS]] * 2)
+
+    (model,), _, task = load_model_ensemble_and_task([str(folder)], {"data": str(data)})
+    assert model.decoder.position_mode == task.position_mode == "all"
+    assert all(torch.equal(tensor, state[name]) for name, tensor in model.state_dict().items())
+
+    losses = set()
+    common = ["--task", "attribute_to_music", "--criterion", "cross_entropy", "--batch-size", 2, "--log-format", "json"]
+    hub.main(["strip", str(folder), str(tmp_path / "small.pt")])
+    for path in (folder, tmp_path / "small.pt"):
+        run = fairseq_command("validate", data, "--path", path, *common)
+        losses |= {line["valid_loss"] for line in run.statistics if "valid_loss" in line}
+    assert len(losses) == 1
+    run = fairseq_command("eval-lm", data, *common[:2], "--path", folder, "--gen-subset", "valid", "--batch-size", 2)
+    assert any(message.startswith("Loss (base 2):") for message in run.messages)
+
+    training = [*common, "--arch", "linear_transformer_lm_debug", "--decoder-attention-heads", HEADS, "--lr", 0]
+    training += ["--optimizer", "adam", "--max-update", 1, "--no-epoch-checkpoints", "--disable-validation"]
+    for number, option in enumerate(("--finetune-from-model", "--restore-file")):
+        reset = ["--reset-optimizer", "--reset-dataloader", "--reset-meters"] * number
+        saved = tmp_path / option
+        fairseq_command("train", data, *training, option, folder, *reset, "--save-dir", saved)
+        trained = MuseCocoHub.from_pretrained(saved / "checkpoint_last.pt").model.state_dict()
+        assert all(torch.equal(tensor, state[name]) for name, tensor in trained.items())
+
+    again = tmp_path / "again"
+    hub.main(["hugging-face", str(folder), str(again)])
+    assert MuseCocoHub.from_pretrained(again).position_mode == "all"
+    (tmp_path / "requests.txt").write_text("piano\n")
+    search = ["--sampling", "--sampling-topk", 15, "--beam", 1, "--max-len-b", 30, "--batch-size", 1]
+    generate = ["interactive", again, *common[:2], "--path", again, "--input", tmp_path / "requests.txt", *search]
+    capsys.readouterr()
+    fairseq_command(*generate)
+    assert "H-0" in capsys.readouterr().out, "the folder is the checkpoint, and has the dictionary"
+
+
+def test_a_folder_without_a_model_is_told_in_one_sentence(tmp_path, fairseq_command, capfd):
+    from musicbert_plugin.hub import MuseCocoHub, MusicBERTHub
+
+    for hub in (MuseCocoHub, MusicBERTHub):
+        with pytest.raises(CheckpointError, match="is a folder with neither model.safetensors nor pytorch_model.bin"):
+            hub.from_pretrained(tmp_path)
+    with pytest.raises(SystemExit) as stop:
+        fairseq_command("eval-lm", tmp_path, "--task", "attribute_to_music", "--path", tmp_path, "--batch-size", 1)
+    assert stop.value.code == 2 and "is a folder with neither" in capfd.readouterr().err
+
+
 def test_safetensors_are_written_as_the_format_has_it(tmp_path):
-    from musicbert_plugin.hub.checkpoints import read_safetensors, write_safetensors
+    from musicbert_plugin.compat.model_folder import read_safetensors
+    from musicbert_plugin.hub.checkpoints import write_safetensors
 
     tensors = {"a": torch.arange(6.0).view(2, 3), "b": torch.tensor([1, 2], dtype=torch.int64), "c": torch.ones(0)}
     tensors["d"] = torch.randn(3).bfloat16()

@@ -47,3 +47,15 @@ def test_generation_prints_lines_and_decodes_them(recipe: Machine) -> None:
     (recipe.folder / "dict.txt").write_text("b-0 1\n")
     recipe(GENERATE, "model.pt", "requests.txt", "out")
     assert (recipe.folder / "out" / "generated.txt").read_text().splitlines()[2] == ".", "the folder of the dictionary"
+
+
+def test_a_hugging_face_folder_is_a_checkpoint_and_holds_its_dictionary(recipe: Machine) -> None:
+    (recipe.folder / "hub").mkdir()
+    found = recipe(GENERATE, "hub", "requests.txt", "out")
+    assert found.status == 2 and "hub is not a file; a checkpoint is a .pt file, or a Hugging Face" in found.message
+    (recipe.folder / "hub" / "config.json").write_text("{}")
+    (recipe.folder / "hub" / "dict.txt").write_text("b-0 1\n")
+    assert recipe(FINE_TUNE, "DATA", "hub", "linear_transformer_lm_std").value("--finetune-from-model") == "hub"
+    assert recipe(GENERATE, "hub", "requests.txt", "out").status == 0
+    words = (recipe.folder / "out" / "generated.txt").read_text().splitlines()
+    assert words[2] == "hub" and words[words.index("--path") + 1] == "hub"
