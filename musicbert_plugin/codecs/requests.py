@@ -14,6 +14,7 @@ import numpy as np
 
 from musicbert_plugin.codecs.attributes import (
     ARTISTS,
+    BARS_PER_CLASS,
     EMOTION_WORDS,
     EMOTIONS,
     GENRES,
@@ -113,7 +114,7 @@ def _meaning(word: str) -> list[tuple[int, int, str]]:
         if name == "bars":
             if not 1 <= number <= LONGEST_PIECE:
                 raise OptionError(f"{word!r}: accepted is bars=1 to bars={LONGEST_PIECE}.")
-            return [(slot, int(number - 1) // 4, repr(number))]
+            return [(slot, int(number - 1) // BARS_PER_CLASS, repr(number))]
         if not 0 < number < float("inf"):
             raise OptionError(f"{word!r}: accepted is a finite number of seconds above 0.")
         return [(slot, int(np.searchsorted(SECONDS, number)), repr(number))]
@@ -153,7 +154,7 @@ def request_words(classes: np.ndarray, values: Mapping[str, Any] | None = None) 
         if key == "I1s2":
             words.append(("no-" if number == NO else "") + INSTRUMENT_WORDS[member])
         elif key == "B1s1":
-            words.append(f"bars={values[key][0] if values.get(key) else 4 * (number + 1)}")
+            words.append(f"bars={values[key][0] if values.get(key) else BARS_PER_CLASS * (number + 1)}")
         elif key == "TM1":
             seconds = int(-(-values[key][0] // 1)) if values.get(key) else 15 * (number + 1)
             words.append(f"seconds={seconds}")
