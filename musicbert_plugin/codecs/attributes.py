@@ -46,7 +46,7 @@ from musicbert_plugin.codecs.chords import chord_progression
 from musicbert_plugin.codecs.octuple import METER_DENOMINATORS, METER_NUMERATORS, TEMPO_VALUES
 from musicbert_plugin.codecs.remi import COMMANDS, POSITIONS_PER_QUARTER, SEPARATOR, WORDS, Grid, meter_code
 from musicbert_plugin.codecs.score import DRUMS
-from musicbert_plugin.errors import OptionError
+from musicbert_plugin.errors import OptionError, suggestion
 from musicbert_plugin.files import as_listed
 from musicbert_plugin.tables import read_table
 
@@ -269,7 +269,8 @@ def checked(key: str, value: Any) -> Any:
     for label in labels:
         if _canonical(label) not in _LABELS[key]:
             accepted = (*_CLASS_OF_LABEL[key], *(EMOTION_WORDS if key == "EM1" else ()))
-            raise OptionError(f"{label!r} is not a label of {key}; accepted is {', '.join(accepted)}.")
+            meant = suggestion(_canonical(label), {_canonical(name): name for name in accepted})
+            raise OptionError(f"{label!r} is not a label of {key}{meant}; accepted: {', '.join(accepted)}.")
         found.append(_LABELS[key][_canonical(label)])
     return found if key == "S4" else found[0]
 

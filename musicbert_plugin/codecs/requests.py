@@ -7,6 +7,7 @@ mention are NA.  ``bars`` and ``seconds`` select the class of a range.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -32,9 +33,10 @@ from musicbert_plugin.codecs.attributes import (
     SLOT_KEY,
     SLOT_OF,
     YES,
+    tempo_class,
 )
 from musicbert_plugin.codecs.remi import WORDS
-from musicbert_plugin.errors import OptionError
+from musicbert_plugin.errors import OptionError, suggestion
 
 _TEMPO_WORDS = ("slow", "moderate", "fast")
 _INTENSITY_WORDS = ("calm", "moderate", "intense")
@@ -58,6 +60,17 @@ _COMMAND_WORDS = {
     WORDS[first + number].lower(): (slot, number)
     for slot, (first, classes) in enumerate(zip(SLOT_ID.tolist(), SLOT_CLASSES.tolist(), strict=True))
     for number in range(classes)
+}
+# What a user may have meant, and how it is written.
+_WRITTEN = {
+    **{word: word for name in INSTRUMENT_WORDS for word in (name, f"no-{name}")},
+    **{f"{name}={value}": f"{name}={value}" for name, (_, values) in _CHOICES.items() for value in values},
+    **{
+        value: f"{name}={value}"
+        for name, (_, values) in reversed(_CHOICES.items())
+        for value in values
+        if not value.isdigit() and value != OTHER_METER
+    },
 }
 
 
@@ -105,8 +118,8 @@ def _meaning(word: str) -> list[tuple[int, int, str]]:
         slot = SLOT_OF["I1s2"] + INSTRUMENT_WORDS.index(text[3 * negative :])
         return [(slot, NO if negative else YES, "")]
     name, equals, value = text.partition("=")
-    if not equals or name not in _CHOICES:
-        raise OptionError(f"{word!r} is not an attribute; accepted: {accepted_words()}.")
+    if not equals or name not in _CHOICES or ("," in value and name != "genre"):
+        raise OptionError(f"{word!r} is not an attribute{_meant(text)}; accepted: {accepted_words()}.")
     key, values = _CHOICES[name]
     slot = SLOT_OF[key]
     if name in ("bars", "seconds"):
@@ -122,11 +135,25 @@ def _meaning(word: str) -> list[tuple[int, int, str]]:
     parts = value.split(",") if name == "genre" else [value]
     for part in parts:
         if part not in lower:
-            raise OptionError(f"{word!r}: accepted is {name}= and {', '.join(values)}.")
+            meant = suggestion(part, {choice: f"{name}={choice}" for choice in values})
+            raise OptionError(f"{word!r} is not a value of {name}{meant}; accepted: {name}= and {', '.join(values)}.")
     if name == "genre":
         return [(slot + lower.index(part), YES, "") for part in parts]
     number = lower.index(value)
     return [(slot, number % len(EMOTIONS) if name == "emotion" else number, "")]
+
+
+def _meant(text: str) -> str:
+    """What to write instead of an unknown word in lower case, for a message; empty if nothing is similar."""
+    parts = [part for part in re.split(r"[,;+&]", text) if part]
+    if parts and parts != [text]:
+        return f" (words are separated by spaces, not by other signs: {' '.join(parts)})"
+    name, _, value = text.partition("=")
+    if name == "bpm" and re.fullmatch(r"\d{1,4}(\.\d+)?", value):
+        return f" (did you mean 'tempo={_TEMPO_WORDS[int(tempo_class(float(value)))]}'?)"
+    return suggestion(text, _WRITTEN) or suggestion(
+        name, {name: f"{name}={value}" for name in _CHOICES} if value else {}
+    )
 
 
 def _number(word: str, text: str, whole: bool) -> float:
