@@ -86,7 +86,7 @@ fi
 awk '{ for (i = 0; i < 8; i++) print }' "$requests" >"$out/requests.txt"
 
 OMP_NUM_THREADS=1 .venv/bin/fairseq-interactive "$out/data" --user-dir musicbert_plugin --cpu --task attribute_to_music --path "$model" \
-    --sampling --sampling-topk 15 --beam 1 --max-len-b 2560 --buffer-size 16 --batch-size 16 --seed 1 \
+    --sampling --sampling-topk 15 --temperature 0.8 --beam 1 --max-len-b 2560 --buffer-size 16 --batch-size 16 --seed 1 \
     --num-candidates "$candidates" --input "$out/requests.txt" >"$out/generated.txt"
 "$python" -m preprocess.remi decode "$out/generated.txt" --dest "$out/midi"
 "$python" -m musicbert_plugin.evaluate attributes --midi "$out/midi" --requests "$out/requests.txt" \

@@ -91,7 +91,7 @@ def parse_request(line: str) -> np.ndarray:
     Raises
     ------
     OptionError
-        A word is unknown, or two words contradict each other.
+        A word is unknown, two words contradict each other, or every instrument is excluded.
     """
     words = line.split()
     if words and words[-1] == "<sep>":
@@ -105,6 +105,9 @@ def parse_request(line: str) -> np.ndarray:
     out = NA.copy()
     for slot, (number, _, _) in requested.items():
         out[slot] = number
+    first = SLOT_OF["I1s2"]
+    if (out[first : first + len(INSTRUMENTS)] == NO).all():
+        raise OptionError("the request excludes every instrument; at least one is needed.")
     return out
 
 

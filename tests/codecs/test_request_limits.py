@@ -52,7 +52,11 @@ def test_options_replace_what_requests_say() -> None:
 def test_a_request_that_excludes_everything_is_refused() -> None:
     nothing = " ".join(f"no-{name.replace(' ', '_')}" for name in INSTRUMENTS)
     with pytest.raises(OptionError, match="excludes every instrument"):
-        limits_of(classes("piano", nothing))
+        parse_request(nothing)
+    everything = classes("piano")
+    everything[:, SLOT_OF["I1s2"] : SLOT_OF["I1s2"] + 28] = 1
+    with pytest.raises(OptionError, match="excludes every instrument"):
+        limits_of(everything)
 
 
 def limited(request: str, layout: str = remi.BAR_TEMPO, **options: bool) -> set[int]:
