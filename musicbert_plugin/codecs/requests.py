@@ -2,7 +2,8 @@
 
 A request is a line such as ``piano violin no-drum key=minor tempo=slow bars=16``, or command words (``K1_1``), in any
 order and case.  In its class vector (see :mod:`musicbert_plugin.codecs.attributes`), attributes that it does not
-mention are NA.  ``bars`` and ``seconds`` select the class of a range.
+mention are NA.  ``bars`` and ``seconds`` select the class of a range.  Which attributes generation guarantees is the
+subject of :mod:`musicbert_plugin.codecs.request_limits`.
 """
 
 from __future__ import annotations

@@ -209,7 +209,7 @@ def measure(
         return accuracy_by(requests, ignored | own | other)
 
     accuracies = free_accuracy_by(requested)
-    by_chance = accuracy_by_others(requested, free_accuracy_by)
+    by_chance = np.where(np.isnan(accuracies), np.nan, accuracy_by_others(requested, free_accuracy_by))
     options: dict[str, Any] = {"draws": draws, "seed": seed}
     values: dict[str, Any] = {
         "pieces": len(valid),

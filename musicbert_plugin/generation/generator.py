@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 from musicbert_plugin.codecs import remi
 from musicbert_plugin.codecs.attributes import (
     BARS_PER_CLASS,
+    GROUP_OF_PROGRAM,
     KEYS,
     MULTI_LABEL,
     NA,
@@ -390,6 +391,11 @@ class ConditionalGenerator:
                 least_bars=np.where(long | short, 0, limits.least_bars),
                 most_bars=np.where(long | short, ANY_BARS, limits.most_bars),
             )
+        sounding = ids[(ids >= remi.INSTRUMENT) & (ids < remi.PITCH)] - remi.INSTRUMENT
+        slots = np.zeros(classes.shape, bool)
+        slots[:, SLOT_OF["I1s2"] + GROUP_OF_PROGRAM[sounding]] = True
+        reason = "the prompt has this, and what follows it does not"
+        self._warn(classes, slots & (classes == NO), "I1s2", reason, lines)
         if self.layout == remi.NOTES:
             reason = "the layout notes has no words for this, so it only guides the model"
             self._warn(classes, limits.steady_meter, "TS1s1", reason, lines)
@@ -406,9 +412,10 @@ class ConditionalGenerator:
     def _warn(
         self, classes: NDArray[np.uint8], rows: NDArray[np.bool_], key: str, reason: str, lines: Sequence[int]
     ) -> None:
-        """Say for each of some rows why an attribute of its request is not kept."""
-        for row in np.flatnonzero(rows).tolist():
-            logger.warning("request %d, %s: %s", lines[row], _said(classes[row], SLOT_KEY == KEYS.index(key)), reason)
+        """Say for each of some rows [B], or slots [B, 63], why an attribute of its request is not kept."""
+        slots = rows.reshape(len(classes), -1) & (SLOT_KEY == KEYS.index(key))
+        for row in np.flatnonzero(slots.any(axis=1)).tolist():
+            logger.warning("request %d, %s: %s", lines[row], _said(classes[row], slots[row]), reason)
 
     def _warn_of_unseen(self, prefixes: Sequence[Ids], lines: Sequence[int]) -> None:
         """Say once for each requested value that the model's training data never had."""
@@ -422,7 +429,7 @@ class ConditionalGenerator:
                     continue
                 self._warned.add(word)
                 logger.warning(
-                    "request %d, %s: the training data of this model never had this value, so it may have no effect",
+                    "request %d, %s: the data of the last training never had this value, so it may have no effect",
                     line,
                     _said(classes, np.arange(len(classes)) == slot),
                 )

@@ -121,7 +121,7 @@ class AttributeToMusicTaskConfig(FairseqDataclass):
     )
     steady_tempo: bool = field(
         default=False,
-        metadata={"help": "generation: one tempo per piece, also if its request names none"},
+        metadata={"help": "generation: one tempo per piece (the last of a prompt), also if its request names none"},
     )
     exact_bars: Optional[int] = field(  # noqa: UP045
         default=None,

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from musicbert_plugin.codecs import remi
-from musicbert_plugin.codecs.attributes import NA, class_vector, command_words_of, extract
+from musicbert_plugin.codecs.attributes import NA, SLOT_OF, class_vector, command_words_of, extract
 from musicbert_plugin.codecs.requests import parse_request, request_words
 from musicbert_plugin.codecs.score import Score, write_midi
 from musicbert_plugin.evaluate.__main__ import main
@@ -116,6 +116,12 @@ def test_chance_leaves_out_what_is_limited_in_either_request() -> None:
     values = measure(asked, found, np.ones(2, bool), limited=limited, draws=10)
     assert values["chance"] == 0.0, "of both pieces the key alone is compared"
     assert values["attributes"]["I1s2"]["scored"] == 1
+    asked = np.stack([parse_request(line) for line in ("bars=4", "key=major", "key=minor")])
+    found = np.stack([found[0], found[0], found[1]])
+    bars = np.arange(63) == SLOT_OF["B1s1"]
+    values = measure(asked, found, np.ones(3, bool), limited=lambda requests: (requests != NA) & bars, draws=10)
+    assert values["scored_pieces"] == 2 and values["asa"] == 1.0
+    assert values["chance"] == 0.0, "of the same pieces: the first request has nothing that is free"
 
 
 def test_a_piece_without_notes_is_wrong_in_everything_and_a_missing_one_ends_with_status_1(

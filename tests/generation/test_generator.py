@@ -436,10 +436,11 @@ def test_a_prompt_that_contradicts_the_request_wins_and_that_is_said(model, capl
 
     prompt = prompt_of(small_score(), "bar-tempo")
     writer = generator_of(model, prompt=prompt)
-    requests = ("tempo=fast meter=4/4 bars=4", "tempo=moderate meter=3/4 bars=4")
+    requests = ("tempo=fast meter=4/4 bars=4 no-cello no-harp", "tempo=moderate meter=3/4 bars=4")
     against, fitting = writer.generate(prefixes(requests), search(max_length=120, top_k=15), lines=[7, 8])
     said = [message for message in caplog.messages if message.startswith("request")]
     assert said == [
+        "request 7, no-cello: the prompt has this, and what follows it does not",
         "request 7, meter=4/4: the prompt has another time signature, so this is not kept",
         "request 7, tempo=fast: the prompt has another tempo, whose last value is kept instead",
     ]
@@ -479,7 +480,7 @@ def test_a_value_that_training_never_had_is_named_once(model, caplog):
     assert not [message for message in caplog.messages if "training" in message], "an older checkpoint does not know"
     writer.seen_attributes = frozenset(["K1_1", "S2s1_0"])
     writer.generate(prefixes(requests), search(max_length=20), lines=[3, 4])
-    end = ": the training data of this model never had this value, so it may have no effect"
+    end = ": the data of the last training never had this value, so it may have no effect"
     said = [message for message in caplog.messages if "training" in message]
     assert said == [f"request 3, genre=Jazz{end}", f"request 4, artist=chopin{end}"]
 

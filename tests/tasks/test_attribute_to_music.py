@@ -203,7 +203,7 @@ def test_the_checkpoint_keeps_which_attributes_its_training_had(attribute_folder
     )
     options = ["--input", tmp_path / "requests", "--buffer-size", 3, "--batch-size", 3]
     run = fairseq_command("interactive", *TASK, "--path", tmp_path / "small.pt", *SAMPLING, *options)
-    end = ": the training data of this model never had this value, so it may have no effect"
+    end = ": the data of the last training never had this value, so it may have no effect"
     warned = [message for message in run.messages if message.endswith(end)]
     assert warned == [f"request 1, artist=chopin{end}", f"request 2, key=major{end}"]
 
