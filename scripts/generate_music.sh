@@ -13,7 +13,7 @@
 # Every piece keeps the bars (within four: bars=8 gives 5 to 8), the time signature and the tempo that its request names, and
 # instruments with no- before them never sound; with '--no-limits', bars, time signature and tempo only guide the model.
 # Options go last: '--seed 2' for other pieces, '--exact-bars 8', '--only-instruments', '--steady-tempo', '--prompt FILE',
-# '--temperature 1.0' (0.8 is the default: closer to the request, less dissonance), '--sampling-topp 0.95', '--meter 6/4'
+# '--temperature 1.0' (0.8 is the default, with less dissonance), '--sampling-topp 0.95', '--meter 6/4'
 # (where no word tells it), '--cpu'.  Greedy and beam search repeat about a quarter of the bars.  How many of the attributes
 # that are no limits came true (add --no-limits or --only-instruments if the music was made with it):
 #   python -m musicbert_plugin.evaluate attributes --midi DEST --requests REQUESTS --picture DEST/pieces.png
