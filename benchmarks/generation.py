@@ -58,11 +58,12 @@ def main() -> None:
     options = parser.parse_args()
     torch.set_num_threads(1)
     model = random_model(options.size)
-    from musicbert_plugin.generation.generator import ConditionalGenerator
+    from musicbert_plugin.generation.generator import ConditionalGenerator, Constraints
     from musicbert_plugin.generation.sampling import Search
 
     reread = {length: reread_seconds(model, length, options.rounds) for length in LENGTHS}
-    generator = ConditionalGenerator(model, words=WORDS, layout="bar-tempo")
+    free = Constraints(limited=False)  # so that the number of bars ends no row
+    generator = ConditionalGenerator(model, words=WORDS, layout="bar-tempo", constraints=free)
     prefix = command_ids(parse_request("piano violin key=minor bars=16"))
 
     def write(rows: int) -> float:

@@ -7,6 +7,9 @@ traceback.  Pure Python: every layer of the plugin, worker processes included, m
 
 from __future__ import annotations
 
+import difflib
+from collections.abc import Mapping
+
 from musicbert_plugin.files import shown
 
 
@@ -54,3 +57,35 @@ class CheckpointError(MusicError):
 
 class OptionError(MusicError):
     """An option, or a combination of options, that cannot work."""
+
+
+def suggestion(word: str, accepted: Mapping[str, str]) -> str:
+    """A question for a message, `` (did you mean 'drum'?)``; empty if no accepted word is similar.
+
+    Similar are words that differ in case, of which one begins with the other (of at least three characters), or that
+    ``difflib`` takes for close matches.
+
+    Parameters
+    ----------
+    word : str
+        What the user wrote.
+    accepted : mapping
+        From words that a user may have meant to what is to be written for them.
+    """
+    written = word.lower()
+    known = {text.lower(): answer for text, answer in reversed(list(accepted.items()))}
+    beginnings = [text for text in known if min(len(text), len(written)) >= 3 and _one_begins(text, written)]
+    close = difflib.get_close_matches(written, known, n=1, cutoff=0.7)
+    if written in known:
+        found = written
+    elif beginnings:
+        found = max(beginnings, key=lambda text: (min(len(text), len(written)), -len(text)))
+    elif close:
+        found = close[0]
+    else:
+        return ""
+    return f" (did you mean {known[found]!r}?)"
+
+
+def _one_begins(first: str, second: str) -> bool:
+    return first.startswith(second) or second.startswith(first)

@@ -11,8 +11,12 @@
 #
 # Four candidates are written for each request, and the one with the largest share of the requested attributes is kept
 # ('--num-candidates 1' writes one, in a quarter of the time; a model of pairs has no attributes and always writes one).
-# Options go last: '--seed 2' for other pieces, '--exact-bars 8', '--only-instruments', '--prompt FILE', '--temperature 0.9',
-# '--sampling-topp 0.95', '--meter 6/4' (where no word tells it), '--cpu'.  How many attributes came true:
+# Every piece keeps the bars (within four: bars=8 gives 5 to 8), the time signature and the tempo that its request names, and
+# instruments with no- before them never sound; with '--no-limits', bars, time signature and tempo only guide the model.
+# Options go last: '--seed 2' for other pieces, '--exact-bars 8', '--only-instruments', '--steady-tempo', '--prompt FILE',
+# '--temperature 1.0' (0.8 is the default, with less dissonance), '--sampling-topp 0.95', '--meter 6/4'
+# (where no word tells it), '--cpu'.  Greedy and beam search repeat about a quarter of the bars.  How many of the attributes
+# that are no limits came true (add --no-limits or --only-instruments if the music was made with it):
 #   python -m musicbert_plugin.evaluate attributes --midi DEST --requests REQUESTS --picture DEST/pieces.png
 set -eu
 # shellcheck source=scripts/recipe.sh
@@ -33,7 +37,7 @@ if [ -d "$checkpoint" ]; then folder=$checkpoint; else folder=$(dirname "$checkp
 if [ -f "$folder/dict.txt" ]; then data=$folder; fi
 
 "$python" -m fairseq_cli.interactive ${data:+"$data"} --user-dir "$here/musicbert_plugin" --task attribute_to_music \
-    --path "$checkpoint" --input "$requests" --sampling --sampling-topk 15 --beam 1 --max-len-b 2560 \
+    --path "$checkpoint" --input "$requests" --sampling --sampling-topk 15 --temperature 0.8 --beam 1 --max-len-b 2560 \
     --buffer-size 16 --batch-size 16 --seed 1 ${1+"$@"} >"$dest/generated.unfinished" || {
     status=$?
     rm -f "$dest/generated.unfinished"

@@ -92,7 +92,7 @@ write_if_other "$out/candidates.txt" "$candidates"
 if outdated "$out/generated.txt" "$model" "$out/checkpoints/checkpoint_last.pt" "$out/requests.txt" "$out/candidates.txt"; then
     print_to "$out/generated.txt" .venv/bin/fairseq-interactive "$out/data" --user-dir musicbert_plugin --cpu \
         --task attribute_to_music --path "$model" \
-        --sampling --sampling-topk 15 --beam 1 --max-len-b 2560 --buffer-size 16 --batch-size 16 --seed 1 \
+        --sampling --sampling-topk 15 --temperature 0.8 --beam 1 --max-len-b 2560 --buffer-size 16 --batch-size 16 --seed 1 \
         --num-candidates "$candidates" --input "$out/requests.txt"
 fi
 unset OMP_NUM_THREADS

@@ -46,7 +46,7 @@ from musicbert_plugin.codecs.chords import chord_progression
 from musicbert_plugin.codecs.octuple import METER_DENOMINATORS, METER_NUMERATORS, TEMPO_VALUES
 from musicbert_plugin.codecs.remi import COMMANDS, POSITIONS_PER_QUARTER, SEPARATOR, WORDS, Grid, meter_code
 from musicbert_plugin.codecs.score import DRUMS
-from musicbert_plugin.errors import OptionError
+from musicbert_plugin.errors import OptionError, suggestion
 from musicbert_plugin.files import as_listed
 from musicbert_plugin.tables import check_columns, read_table
 
@@ -98,6 +98,7 @@ MODES = ("major", "minor")
 
 MELODY_NOTES = 20  # the melody has more notes
 LONGEST_PIECE = 16  # bars
+BARS_PER_CLASS = 4
 _METER_CLASS = {meter_code(*meter): number for number, meter in enumerate(METERS)}
 SECONDS = np.array([15.0, 30.0, 45.0, 60.0])
 # Number of beats, and the strong beats, for each time signature that R1 supports.
@@ -161,7 +162,7 @@ def extract(
     density = onsets * POSITIONS_PER_QUARTER / (stop - start)
     values["R3"] = 0 if density <= 1 else 1 if density < 2 else 2
     bars = end - begin
-    values["B1s1"] = [bars, (bars - 1) // 4 if bars <= LONGEST_PIECE else -1]
+    values["B1s1"] = [bars, (bars - 1) // BARS_PER_CLASS if bars <= LONGEST_PIECE else -1]
     meters = _in_force(grid.meter_position, grid.meter, start, stop)[1]
     if (meters == meters[0]).all():
         code = int(meters[0])
@@ -172,7 +173,7 @@ def extract(
     lengths, tempi = _in_force(grid.tempo_position, grid.tempo, start, stop)
     speed = TEMPO_VALUES[tempi]
     if (tempi == tempi[0]).all():
-        values["T1s1"] = [float(speed[0]), 2 if speed[0] >= 120 else 0 if speed[0] <= 76 else 1]
+        values["T1s1"] = [float(speed[0]), int(tempo_class(speed[0]))]
     if len(notes_pitch := pitch[melodic]):
         values["P4"] = int(notes_pitch.max() - notes_pitch.min()) // 12
     seconds = float((lengths * (60 / POSITIONS_PER_QUARTER) / speed).sum())
@@ -180,6 +181,12 @@ def extract(
     for key, value in (given or {}).items():
         values[key] = checked(key, value)
     return values
+
+
+def tempo_class(beats_per_minute: np.ndarray | float) -> np.ndarray:
+    """The class of T1s1 of tempi, of any shape: 0 slow up to 76, 1 moderate, 2 fast from 120."""
+    speed = np.asarray(beats_per_minute)
+    return np.where(speed >= 120, 2, np.where(speed <= 76, 0, 1))
 
 
 def _in_force(position: np.ndarray, code: np.ndarray, start: int, stop: int) -> tuple[np.ndarray, np.ndarray]:
@@ -262,7 +269,8 @@ def checked(key: str, value: Any) -> Any:
     for label in labels:
         if _canonical(label) not in _LABELS[key]:
             accepted = (*_CLASS_OF_LABEL[key], *(EMOTION_WORDS if key == "EM1" else ()))
-            raise OptionError(f"{label!r} is not a label of {key}; accepted is {', '.join(accepted)}.")
+            meant = suggestion(_canonical(label), {_canonical(name): name for name in accepted})
+            raise OptionError(f"{label!r} is not a label of {key}{meant}; accepted: {', '.join(accepted)}.")
         found.append(_LABELS[key][_canonical(label)])
     return found if key == "S4" else found[0]
 

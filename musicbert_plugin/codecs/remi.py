@@ -599,6 +599,8 @@ def decode_with_repairs(
         return Score.of(TICKS_PER_QUARTER, (), (), ()), +repairs
     tempo_position, tempo = time[kind == _T], value[kind == _T]
     order = np.argsort(tempo_position, kind="stable")
+    if len(order) and len(onset) and tempo_position[order[0]] <= onset.min():
+        tempo_position[order[0]] = 0  # the silence before the first note has its tempo
     tempo_position, tempo = changes_from_start(tempo_position[order], tempo[order], DEFAULT_TEMPO_CODE)
     in_reach, bars_in_reach = tempo_position < END_OF_TIME, bar_start[:-1] < END_OF_TIME
     length = np.maximum(DURATION_VALUES[np.minimum(duration, DURATIONS - 1)], 1)

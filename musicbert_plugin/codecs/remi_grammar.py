@@ -8,7 +8,7 @@ sequence back, except for trailing empty bars:
   ``notes-by-program`` programs in ascending order, each with its positions, each with its notes;
 * pitches from 128 on occur with ``i-128`` only; durations are 1 to 95; the time signature 1/64, ``b-0``, ``e-*`` and
   words that are not music never occur;
-* in the layouts that trim silence, the first bar has a note; and no piece ends before it has one, if there is room.
+* in the layouts that trim silence, the first bar has a note; and no piece ends before it has one.
 
 Hard limits, each with a value per row:
 
@@ -16,13 +16,16 @@ Hard limits, each with a value per row:
     Number of words that may still be written before ``</s>``.  A word is allowed only if the bar can be closed within
     the remaining room.
 *least and most bars*
-    ``</s>`` is not allowed before the least number of bars, and room is reserved for as many empty bars as are missing;
-    after the most, only ``</s>`` is allowed.  Equal numbers give an exact length.
-*programs*
-    The programs that may occur.
+    A piece is as long as its last bar with a note.  ``</s>`` is not allowed before it has the least number of bars, and
+    room is reserved for the bars that are missing, of which the last has a note; after the most, only ``</s>`` is
+    allowed.  Equal numbers give an exact length.
+*programs, time signatures, tempi*
+    The words of each kind that may occur.
+*steady time signature, steady tempo*
+    The first word of the kind, or the last one of the prompt, is the only one that may occur after it.
 
-The state is a small integer array with a row per sequence, and all steps are table look-ups without Python loops over
-rows or words.
+The state is a small integer array with a row per sequence, and a mask of words if any are limited; all steps are table
+look-ups without Python loops over rows or words.
 
 Shapes: B sequences, V words of the dictionary.
 """
@@ -88,9 +91,9 @@ _BETWEEN, _METER_GIVEN, _HEADED, _AT, _AT_TEMPO, _ON, _PITCHED, _LONG, _NOTED, _
 # Columns of a state.
 (
     _PHASE, _LENGTH, _POSITION, _PROGRAM, _HEIGHT, _DURATION, _LAST_PITCH, _LAST_DURATION, _LAST_VELOCITY, _BARS, _ROOM,
-    _LEAST, _MOST, _HAS_NOTE,
-) = range(14)  # fmt: skip
-_COLUMNS = 14
+    _LEAST, _MOST, _SOUNDING, _FIX_METER, _FIX_TEMPO, _SHORTENED,
+) = range(17)  # fmt: skip
+_COLUMNS = 17
 _HIGHEST = (127, DURATIONS - 1, 31)  # the highest pitch, duration and velocity, with which any note may follow
 _UNLIMITED = 2**40
 
@@ -128,6 +131,16 @@ def _transitions(layout: str) -> np.ndarray:
     return following
 
 
+def _needed(following: np.ndarray) -> np.ndarray:
+    """The smallest number of words that close the bar with each kind of word first, itself included, int64 [10, 9].
+
+    The end needs none; kinds that cannot follow need more than there ever is.
+    """
+    need = np.where(following >= 0, _closing(following)[following] + 1, _UNLIMITED * 2)
+    need[:, _END] = np.where(following[:, _END] >= 0, -_UNLIMITED, _UNLIMITED * 2)
+    return need
+
+
 def _closing(following: np.ndarray) -> np.ndarray:
     """The smallest number of words that close the bar from each phase, int64 [10]; 0 between bars and at the end."""
     need = np.full(10, 1000)
@@ -144,13 +157,13 @@ class GrammarState:
 
     Attributes
     ----------
-    rows : int64 [B, 14]
-    programs : bool [B, 129] or None
-        The programs that may occur; None for all.
+    rows : int64 [B, 17]
+    words : bool [B, MUSIC_END] or None
+        The words (ids of ``remi``) that may occur; None for all.
     """
 
     rows: np.ndarray
-    programs: np.ndarray | None
+    words: np.ndarray | None
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -184,11 +197,14 @@ class RemiGrammar:
     ) -> None:
         self.layout = check_layout(layout)
         self._following = _transitions(layout)
-        self._need = _closing(self._following)
-        # Words that each kind of word needs, itself included; without a limit for the end, unreachable if not allowed.
-        self._need_after = np.where(self._following >= 0, self._need[self._following] + 1, _UNLIMITED * 2)
-        self._need_after[:, _END] = np.where(self._following[:, _END] >= 0, -_UNLIMITED, _UNLIMITED * 2)
+        sounding = self._following.copy()
+        sounding[_BETWEEN if layout in NOTES_ALONE else _HEADED, _B] = -1
+        # Words until the bar is closed, and until it is closed with a note.
+        self._need_after, self._need_with_note = _needed(self._following), _needed(sounding)
         self.empty_bar = {BAR_TEMPO: 3, POSITION_TEMPO: 2}.get(layout, 1)  # words of a bar without notes
+        self.note_bar = int(self._need_with_note[_BETWEEN, :_END].min())  # words of a bar with one note
+        reachable = self._need_with_note[:, :_END]
+        self._most_needed = np.where(reachable < _UNLIMITED, reachable, 0).max(axis=1)
         self._trims = layout not in NOTES_ALONE
         self._by_program = layout == NOTES_BY_PROGRAM
         self._bar_length = int(BAR_LENGTHS[meter_code(*meter)])
@@ -216,6 +232,10 @@ class RemiGrammar:
         least_bars: int | np.ndarray = 0,
         most_bars: int | np.ndarray | None = None,
         programs: np.ndarray | None = None,
+        meters: np.ndarray | None = None,
+        tempi: np.ndarray | None = None,
+        steady_meter: bool | np.ndarray = False,
+        steady_tempo: bool | np.ndarray = False,
         prompt: np.ndarray | None = None,
     ) -> GrammarState:
         """The state before the first word, or after a prompt.
@@ -228,8 +248,10 @@ class RemiGrammar:
             Number of words that may be written after the prompt, ``</s>`` not counted.
         least_bars, most_bars : int or int [B]
             Bars of the whole piece, including the prompt; None for any number.
-        programs : bool [B, 129], optional
-            Programs that may occur after the prompt.
+        programs, meters, tempi : bool [B, 129], [B, 254], [B, 49], optional
+            Programs and codes of time signatures and tempi that may occur after the prompt.
+        steady_meter, steady_tempo : bool or bool [B]
+            Whether the time signature or tempo of the prompt, or the first one, is kept to the end.
         prompt : int [T], optional
             Ids (of ``remi``) of whole bars, the same for all rows, from :meth:`whole_bars`.
 
@@ -238,6 +260,31 @@ class RemiGrammar:
         OptionError
             The limits cannot be satisfied.
         """
+        state = self._begin(rows, room, least_bars, most_bars, prompt)
+        due = self._least_words(state)
+        if (due > state[:, _ROOM]).any():
+            row = int((due > state[:, _ROOM]).argmax())
+            bars = "a bar with a note needs" if state[row, _LEAST] == 1 else f"{state[row, _LEAST]} bars need"
+            raise OptionError(
+                f"{bars} at least {due[row]} words{' after the prompt' * bool(state[row, _BARS])}, but the maximum "
+                f"length leaves {state[row, _ROOM]}; raise it."
+            )
+        state[:, _SHORTENED] = self._is_shortening(state)
+        return self._limited(state, prompt, programs, meters, tempi, steady_meter, steady_tempo)
+
+    def least_words(self, least_bars: np.ndarray, prompt: np.ndarray | None = None) -> np.ndarray:
+        """The smallest number of words after a prompt with which pieces have so many bars (int [B]), int64 [B]."""
+        return self._least_words(self._begin(len(least_bars), _UNLIMITED, least_bars, None, prompt))
+
+    def _begin(
+        self,
+        rows: int,
+        room: int | np.ndarray,
+        least_bars: int | np.ndarray,
+        most_bars: int | np.ndarray | None,
+        prompt: np.ndarray | None,
+    ) -> np.ndarray:
+        """The state without limits of words, int64 [B, 17], see :meth:`start`."""
         state = np.zeros((rows, _COLUMNS), np.int64)
         state[:, _LENGTH] = self._bar_length
         state[:, _POSITION] = state[:, _PROGRAM] = -1
@@ -249,7 +296,7 @@ class RemiGrammar:
                 raise OptionError("the prompt ends inside a bar; whole bars are needed.")
             state[:] = read.rows
         state[:, _ROOM] = room
-        state[:, _LEAST] = least_bars
+        state[:, _LEAST] = np.maximum(least_bars, 1)
         state[:, _MOST] = _UNLIMITED if most_bars is None else most_bars
         if (state[:, _LEAST] > state[:, _MOST]).any() or (state[:, _BARS] > state[:, _MOST]).any():
             row = int((np.maximum(state[:, _LEAST], state[:, _BARS]) > state[:, _MOST]).argmax())
@@ -257,22 +304,63 @@ class RemiGrammar:
                 f"a piece of at most {state[row, _MOST]} bars cannot have at least {state[row, _LEAST]}, of which the "
                 f"prompt has {state[row, _BARS]}."
             )
-        due = (state[:, _LEAST] - state[:, _BARS]) * self.empty_bar
-        if (due > state[:, _ROOM]).any():
-            row = int((due > state[:, _ROOM]).argmax())
-            raise OptionError(
-                f"{state[row, _LEAST]} bars need at least {due[row]} words after the prompt, but the maximum length "
-                f"leaves {state[row, _ROOM]}; raise it."
-            )
-        if programs is not None:
-            programs = np.asarray(programs, bool)
-            if programs.shape != (rows, DRUMS + 1) or not programs.any(axis=1).all():
-                raise OptionError("every piece needs at least one allowed program.")
-        return GrammarState(state, programs)
+        full = state[:, _BARS] == state[:, _MOST]
+        state[full, _LEAST] = np.minimum(state[full, _LEAST], state[full, _SOUNDING])
+        return state
+
+    def _limited(
+        self,
+        state: np.ndarray,
+        prompt: np.ndarray | None,
+        programs: np.ndarray | None,
+        meters: np.ndarray | None,
+        tempi: np.ndarray | None,
+        steady_meter: bool | np.ndarray,
+        steady_tempo: bool | np.ndarray,
+    ) -> GrammarState:
+        """The state with its mask of words, see :meth:`start`."""
+        rows = len(state)
+        words = np.ones((rows, MUSIC_END), bool)
+        for name, first, size, mask in (
+            ("program", INSTRUMENT, SIZES["i"], programs),
+            ("time signature", METER, SIZES["s"], meters),
+            ("tempo", TEMPO, SIZES["t"], tempi),
+        ):
+            if mask is not None:
+                mask = np.asarray(mask, bool)
+                if mask.shape != (rows, size) or not mask.any(axis=1).all():
+                    raise OptionError(f"every piece needs at least one allowed {name}.")
+                words[:, first : first + size] = mask
+        for column, kind, steady in ((_FIX_METER, _S, steady_meter), (_FIX_TEMPO, _T, steady_tempo)):
+            state[:, column] = steady
+            read = np.zeros(0, np.int64) if prompt is None else np.asarray(prompt, np.int64)
+            given = read[_KIND[read] == kind]
+            if len(given):
+                self._fix(state, words, column, np.flatnonzero(state[:, column]), kind, given[-1])
+        limited = not words.all() or bool(state[:, [_FIX_METER, _FIX_TEMPO]].any())
+        return GrammarState(state, words if limited else None)
+
+    def _fix(
+        self,
+        state: np.ndarray,
+        words: np.ndarray,
+        column: int,
+        rows: np.ndarray,
+        kind: int,
+        ids: np.ndarray,
+    ) -> None:
+        """Allow no other word of a kind than ``ids`` in rows whose words of this kind are steady."""
+        words[rows[:, None], np.flatnonzero(_KIND == kind)] = False
+        words[rows, ids] = True
+        state[rows, column] = 0
 
     def select(self, state: GrammarState, index: np.ndarray) -> GrammarState:
         """The state of selected rows (int [R], in any order, repetitions allowed)."""
-        return GrammarState(state.rows[index], None if state.programs is None else state.programs[index])
+        return GrammarState(state.rows[index], None if state.words is None else state.words[index])
+
+    def shortened(self, state: GrammarState) -> np.ndarray:
+        """Whether the room has excluded words that could otherwise have followed, bool [B]."""
+        return state.rows[:, _SHORTENED] > 0
 
     def allowed(self, state: GrammarState) -> np.ndarray:
         """Mask of the words that may follow, bool [B, V]; at least one in each row."""
@@ -292,8 +380,8 @@ class RemiGrammar:
         after[:, :_NEVER][~kinds] = 0
         first, after = first.astype(np.int16), after.astype(np.int16)
         mask = (first.take(_KIND, axis=1) <= _IDS) & (_IDS < after.take(_KIND, axis=1))
-        if state.programs is not None:
-            mask[:, INSTRUMENT : INSTRUMENT + DRUMS + 1] &= state.programs
+        if state.words is not None:
+            mask &= state.words
         out = np.zeros((len(rows), self.vocabulary_size), bool)
         if self._moved or self.vocabulary_size < MUSIC_END:
             out[:, self._model_ids] = mask[:, self._used]
@@ -301,20 +389,35 @@ class RemiGrammar:
             out[:, :MUSIC_END] = mask
         return out
 
+    def _reserved(self, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Words that the missing bars need after the current one, with and without a note in it; and if it needs one.
+
+        All are [B].  The current bar is the open one or the next.
+        """
+        number = rows[:, _BARS] + 1
+        missing = rows[:, _SOUNDING] < rows[:, _LEAST]
+        further = np.maximum(rows[:, _LEAST] - number - 1, 0) * self.empty_bar + self.note_bar
+        with_note = np.where(missing & (number < rows[:, _LEAST]), further, 0)
+        silent = (rows[:, _SOUNDING] == 0) & (self._trims | (rows[:, _LEAST] > 1))
+        return with_note, np.where(missing, further, 0), silent | (missing & (number >= rows[:, _MOST]))
+
+    def _least_words(self, rows: np.ndarray) -> np.ndarray:
+        """Words that the missing bars need before the next bar begins, int64 [B]."""
+        with_note, without, needs_note = self._reserved(rows)
+        words = np.where(needs_note, _UNLIMITED, self.empty_bar + without)
+        words = np.minimum(words, self.note_bar + with_note)
+        return np.where(rows[:, _SOUNDING] < rows[:, _LEAST], words, 0)
+
     def _kinds(self, rows: np.ndarray) -> np.ndarray:
         """Mask of the kinds of words that layout, room and numbers of bars allow, bool [B, 9]."""
         phase, bars = rows[:, _PHASE], rows[:, _BARS]
-        due = np.maximum(rows[:, _LEAST] - bars - 1, 0) * self.empty_bar  # words of missing bars after the current one
-        kinds = self._need_after[phase] <= (rows[:, _ROOM] - due)[:, None]
+        with_note, without, needs_note = self._reserved(rows)
+        kinds = self._need_with_note[phase] <= (rows[:, _ROOM] - with_note)[:, None]
+        kinds |= (self._need_after[phase] <= (rows[:, _ROOM] - without)[:, None]) & ~needs_note[:, None]
         between = phase == _BETWEEN
         if between.any():
             kinds[between & (bars >= rows[:, _MOST]), :_END] = False
-            kinds[between & (bars < rows[:, _LEAST]), _END] = False
-        silent = rows[:, _HAS_NOTE] == 0
-        if silent.any():
-            kinds[silent & between & kinds[:, :_END].any(axis=1), _END] = False
-            if self._trims:
-                kinds[silent & (phase == _HEADED) & kinds[:, _O], _B] = False
+            kinds[between & (rows[:, _SOUNDING] < rows[:, _LEAST]), _END] = False
         return kinds
 
     def advance(self, state: GrammarState, tokens: np.ndarray) -> GrammarState:
@@ -324,13 +427,20 @@ class RemiGrammar:
         kind = _KIND[ids]
         value = ids - _ZERO[kind]
         rows = state.rows.copy()
+        words = state.words
         rows[:, _PHASE] = self._following[rows[:, _PHASE], kind]
         rows[:, _ROOM] -= 1
         if (closed := kind == _B).any():
             rows[closed, _BARS] += 1
+            sounding = closed & (rows[:, _POSITION] >= 0)
+            rows[sounding, _SOUNDING] = rows[sounding, _BARS]
             rows[closed, _POSITION] = rows[closed, _PROGRAM] = -1
         if (mask := kind == _S).any():
             rows[mask, _LENGTH] = BAR_LENGTHS[value[mask]]
+        for fixed, column in ((_S, _FIX_METER), (_T, _FIX_TEMPO)):
+            if words is not None and (mask := (kind == fixed) & (rows[:, column] > 0)).any():
+                words = words.copy()
+                self._fix(rows, words, column, np.flatnonzero(mask), fixed, ids[mask])
         if (mask := kind == _O).any():
             rows[mask, _POSITION] = value[mask]
         if (mask := kind == _I).any():
@@ -348,8 +458,14 @@ class RemiGrammar:
             rows[mask, _LAST_PITCH] = rows[mask, _HEIGHT]
             rows[mask, _LAST_DURATION] = rows[mask, _DURATION]
             rows[mask, _LAST_VELOCITY] = _HIGHEST[2] if self.layout in NOTES_ALONE else value[mask]
-            rows[mask, _HAS_NOTE] = 1
-        return GrammarState(rows, state.programs)
+        rows[:, _SHORTENED] |= self._is_shortening(rows)
+        return GrammarState(rows, words)
+
+    def _is_shortening(self, rows: np.ndarray) -> np.ndarray:
+        """Whether the room excludes a kind of word that may otherwise follow, bool [B]."""
+        phase = rows[:, _PHASE]
+        done = (phase == _ENDED) | ((phase == _BETWEEN) & (rows[:, _BARS] >= rows[:, _MOST]))
+        return (rows[:, _ROOM] - self._reserved(rows)[0] < self._most_needed[phase]) & ~done
 
     # ------------------------------------------------------------------------------------------------------ prompts
 
@@ -362,7 +478,7 @@ class RemiGrammar:
             A word cannot follow; the message has the first such word.
         """
         rows = state.rows.copy()
-        rows[:, _ROOM], rows[:, _HAS_NOTE] = _UNLIMITED, 1
+        rows[:, _ROOM], rows[:, _SOUNDING] = _UNLIMITED, _UNLIMITED  # silence is accepted everywhere
         state = GrammarState(rows, None)
         plain = RemiGrammar(self.layout) if self._moved else self
         plain._bar_length = self._bar_length
@@ -375,6 +491,8 @@ class RemiGrammar:
                     f"{'; meter sets the length of bars' * beyond}."
                 )
             state = plain.advance(state, np.array([word_id]))
+        notes = np.flatnonzero(_KIND[ids] == _P)
+        state.rows[:, _SOUNDING] = int((ids[: notes[-1]] == BAR_END).sum()) + 1 if len(notes) else 0
         return state
 
     def misfits(self, ids: np.ndarray, begins: np.ndarray) -> np.ndarray:

@@ -2,11 +2,13 @@
 
 A request is a line such as ``piano violin no-drum key=minor tempo=slow bars=16``, or command words (``K1_1``), in any
 order and case.  In its class vector (see :mod:`musicbert_plugin.codecs.attributes`), attributes that it does not
-mention are NA.  ``bars`` and ``seconds`` select the class of a range.
+mention are NA.  ``bars`` and ``seconds`` select the class of a range.  Which attributes generation guarantees is the
+subject of :mod:`musicbert_plugin.codecs.request_limits`.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -14,6 +16,7 @@ import numpy as np
 
 from musicbert_plugin.codecs.attributes import (
     ARTISTS,
+    BARS_PER_CLASS,
     EMOTION_WORDS,
     EMOTIONS,
     GENRES,
@@ -31,9 +34,10 @@ from musicbert_plugin.codecs.attributes import (
     SLOT_KEY,
     SLOT_OF,
     YES,
+    tempo_class,
 )
 from musicbert_plugin.codecs.remi import WORDS
-from musicbert_plugin.errors import OptionError
+from musicbert_plugin.errors import OptionError, suggestion
 
 _TEMPO_WORDS = ("slow", "moderate", "fast")
 _INTENSITY_WORDS = ("calm", "moderate", "intense")
@@ -58,6 +62,17 @@ _COMMAND_WORDS = {
     for slot, (first, classes) in enumerate(zip(SLOT_ID.tolist(), SLOT_CLASSES.tolist(), strict=True))
     for number in range(classes)
 }
+# What a user may have meant, and how it is written.
+_WRITTEN = {
+    **{word: word for name in INSTRUMENT_WORDS for word in (name, f"no-{name}")},
+    **{f"{name}={value}": f"{name}={value}" for name, (_, values) in _CHOICES.items() for value in values},
+    **{
+        value: f"{name}={value}"
+        for name, (_, values) in reversed(_CHOICES.items())
+        for value in values
+        if not value.isdigit() and value != OTHER_METER
+    },
+}
 
 
 def accepted_words() -> str:
@@ -77,7 +92,7 @@ def parse_request(line: str) -> np.ndarray:
     Raises
     ------
     OptionError
-        A word is unknown, or two words contradict each other.
+        A word is unknown, two words contradict each other, or every instrument is excluded.
     """
     words = line.split()
     if words and words[-1] == "<sep>":
@@ -91,6 +106,9 @@ def parse_request(line: str) -> np.ndarray:
     out = NA.copy()
     for slot, (number, _, _) in requested.items():
         out[slot] = number
+    first = SLOT_OF["I1s2"]
+    if (out[first : first + len(INSTRUMENTS)] == NO).all():
+        raise OptionError("the request excludes every instrument; at least one is needed.")
     return out
 
 
@@ -104,8 +122,8 @@ def _meaning(word: str) -> list[tuple[int, int, str]]:
         slot = SLOT_OF["I1s2"] + INSTRUMENT_WORDS.index(text[3 * negative :])
         return [(slot, NO if negative else YES, "")]
     name, equals, value = text.partition("=")
-    if not equals or name not in _CHOICES:
-        raise OptionError(f"{word!r} is not an attribute; accepted: {accepted_words()}.")
+    if not equals or name not in _CHOICES or ("," in value and name != "genre"):
+        raise OptionError(f"{word!r} is not an attribute{_meant(text)}; accepted: {accepted_words()}.")
     key, values = _CHOICES[name]
     slot = SLOT_OF[key]
     if name in ("bars", "seconds"):
@@ -113,7 +131,7 @@ def _meaning(word: str) -> list[tuple[int, int, str]]:
         if name == "bars":
             if not 1 <= number <= LONGEST_PIECE:
                 raise OptionError(f"{word!r}: accepted is bars=1 to bars={LONGEST_PIECE}.")
-            return [(slot, int(number - 1) // 4, repr(number))]
+            return [(slot, int(number - 1) // BARS_PER_CLASS, repr(number))]
         if not 0 < number < float("inf"):
             raise OptionError(f"{word!r}: accepted is a finite number of seconds above 0.")
         return [(slot, int(np.searchsorted(SECONDS, number)), repr(number))]
@@ -121,11 +139,25 @@ def _meaning(word: str) -> list[tuple[int, int, str]]:
     parts = value.split(",") if name == "genre" else [value]
     for part in parts:
         if part not in lower:
-            raise OptionError(f"{word!r}: accepted is {name}= and {', '.join(values)}.")
+            meant = suggestion(part, {choice: f"{name}={choice}" for choice in values})
+            raise OptionError(f"{word!r} is not a value of {name}{meant}; accepted: {name}= and {', '.join(values)}.")
     if name == "genre":
         return [(slot + lower.index(part), YES, "") for part in parts]
     number = lower.index(value)
     return [(slot, number % len(EMOTIONS) if name == "emotion" else number, "")]
+
+
+def _meant(text: str) -> str:
+    """What to write instead of an unknown word in lower case, for a message; empty if nothing is similar."""
+    parts = [part for part in re.split(r"[,;+&]", text) if part]
+    if parts and parts != [text]:
+        return f" (words are separated by spaces, not by other signs: {' '.join(parts)})"
+    name, _, value = text.partition("=")
+    if name == "bpm" and re.fullmatch(r"\d{1,4}(\.\d+)?", value):
+        return f" (did you mean 'tempo={_TEMPO_WORDS[int(tempo_class(float(value)))]}'?)"
+    return suggestion(text, _WRITTEN) or suggestion(
+        name, {name: f"{name}={value}" for name in _CHOICES} if value else {}
+    )
 
 
 def _number(word: str, text: str, whole: bool) -> float:
@@ -153,7 +185,7 @@ def request_words(classes: np.ndarray, values: Mapping[str, Any] | None = None) 
         if key == "I1s2":
             words.append(("no-" if number == NO else "") + INSTRUMENT_WORDS[member])
         elif key == "B1s1":
-            words.append(f"bars={values[key][0] if values.get(key) else 4 * (number + 1)}")
+            words.append(f"bars={values[key][0] if values.get(key) else BARS_PER_CLASS * (number + 1)}")
         elif key == "TM1":
             seconds = int(-(-values[key][0] // 1)) if values.get(key) else 15 * (number + 1)
             words.append(f"seconds={seconds}")

@@ -27,7 +27,7 @@ from fairseq.tasks import TASK_DATACLASS_REGISTRY
 from safetensors import SafetensorError
 from torch import Tensor
 
-from musicbert_plugin.codecs.remi import LAYOUTS
+from musicbert_plugin.codecs.remi import FREE, LAYOUTS
 from musicbert_plugin.compat.safe_loading import load_weights
 from musicbert_plugin.errors import CheckpointError
 from musicbert_plugin.modules.position_offset import POSITION_MODES
@@ -39,6 +39,7 @@ POSITIONS_OF_FORK = "all"
 HEADS = ("n_head", "num_attention_heads", "num_heads", "decoder_attention_heads", "attention_heads")
 """Names of the number of heads in configurations."""
 PREFIXES = ("attributes", "conditions")
+LOSS_ON = ("target", "all")
 _LAYER = re.compile(r"decoder\.layers\.([0-9]{1,6})\.")
 _SHAPES = {
     "decoder.embed_tokens.weight": 2,
@@ -72,12 +73,20 @@ def read_model_folder(path: str | os.PathLike[str]) -> dict[str, Any]:
     if not isinstance(config, dict):
         raise CheckpointError(f"{path / 'config.json'} is not a configuration: a JSON object is expected.")
     model: dict[str, Any] = {"_name": MODEL, **_sizes(path, config, weights)}
-    for name, accepted in (("position_mode", POSITION_MODES), ("layout", LAYOUTS), ("prefix", PREFIXES)):
+    for name, accepted in (
+        ("position_mode", POSITION_MODES),
+        ("layout", (*LAYOUTS, FREE)),
+        ("prefix", PREFIXES),
+        ("loss_on", LOSS_ON),
+    ):
         value = config.get(name) or "auto"
         if value not in (*accepted, "auto"):
             file, known = path / "config.json", ", ".join(accepted)
             raise CheckpointError(f"{file} gives the {name} {str(value)[:60]!r}; one of {known} is accepted.")
         model[name] = value
+    model["seen_attributes"] = config.get("seen_attributes")
+    if not isinstance(model["seen_attributes"], str | None):
+        raise CheckpointError(f"{path / 'config.json'}: seen_attributes is not text; command words are accepted.")
     if model["position_mode"] == "auto":
         model["position_mode"] = POSITIONS_OF_FORK
         logger.warning(

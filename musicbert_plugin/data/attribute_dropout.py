@@ -19,8 +19,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from musicbert_plugin.codecs.attributes import KEYS, NA, NO, SLOT_KEY, YES
-from musicbert_plugin.codecs.remi import COMMANDS
+from musicbert_plugin.codecs.attributes import KEYS, NA, NO, SLOT_KEY, YES, command_ids
+from musicbert_plugin.codecs.remi import COMMANDS, VOCABULARY_SIZE, WORDS
 
 DROPOUTS = ("steps", "probability", "none")
 STEP_COUNTS = np.array([*[1, 2, 3, 4] * 5, *[6, 7, 8] * 3, *[9, 10, 11, 12, 13, 14] * 2])
@@ -50,6 +50,25 @@ def probability_dropout(classes: NDArray[np.uint8], generator: np.random.Generat
     """A class vector [63] in which each word is NA with probability ``p``, and absent members are NA."""
     absent = (classes == NO) & ~_PROBABILITY_KEEPS
     return np.where((generator.random(len(classes)) < p) | absent, NA, classes).astype(np.uint8)
+
+
+def visible_words(classes: NDArray[np.uint8], dropout: str) -> list[str]:
+    """The command words, without those for NA, that a model can see in training on samples.
+
+    Parameters
+    ----------
+    classes : uint8 [N, 63]
+        The class vectors of all samples.
+    dropout : str
+        One of :data:`DROPOUTS`.
+    """
+    counts = np.zeros(VOCABULARY_SIZE, np.int64)
+    for start in range(0, len(classes), 65536):
+        counts += np.bincount(command_ids(classes[start : start + 65536]).ravel(), minlength=VOCABULARY_SIZE)
+    counts[command_ids(NA)] = 0
+    if dropout == "probability":
+        counts[command_ids(np.full(len(NA), NO))[~_PROBABILITY_KEEPS]] = 0
+    return [WORDS[row] for row in np.flatnonzero(counts).tolist()]
 
 
 def drop_attributes(

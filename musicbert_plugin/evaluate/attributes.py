@@ -10,8 +10,14 @@ Attributes are extracted from each whole piece (``codecs.attributes``) and compa
 that are visible to the model in ``fairseq-validate``, by the options of the checkpoint unless others are given
 (``task_options``); ``--attribute-mask none`` keeps all.
 
+Attributes of a request that a mask keeps (``codecs.request_limits``) are **limited**: bars, time signature, tempo and
+excluded instruments.  They say nothing about the model, so ``asa``, chance and the figures of each attribute are of the
+**free** ones; ``asa_limited`` and ``asa_all`` are of the limited ones and of all.  The music of ``--midi`` and of
+``--hyp`` is taken to have been generated with the limits that are on by default: ``--no-limits`` and
+``--only-instruments`` say otherwise, and with ``--all-free`` nothing was limited, as by another program.
+
 **Chance** is the accuracy of the same pieces with respect to other requests: for each piece, the mean over all
-different requests.  The difference is the effect of the request.
+different requests, without what is limited in either.  The difference is the effect of the request.
 
 A piece that has no note or cannot be read is not valid and has accuracy 0.
 """
@@ -21,7 +27,9 @@ from __future__ import annotations
 import argparse
 import sys
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +49,7 @@ from musicbert_plugin.codecs.attributes import (
     extract,
 )
 from musicbert_plugin.codecs.chords import brightness
+from musicbert_plugin.codecs.request_limits import limited_slots
 from musicbert_plugin.codecs.requests import parse_request, request_words
 from musicbert_plugin.codecs.score import Score, read_midi, write_midi
 from musicbert_plugin.data.dataset_folder import check_remi_folder
@@ -72,6 +81,7 @@ class Answers:
     ``requests`` uint8 [N, 63]; ``scores``: None for pieces without music; ``groups``: the number of each piece's
     request; ``repaired``: number of pieces whose words were repaired; ``missing``: number of unreadable files;
     ``settled``: the options by which the requests of a split were made.
+    ``layout``: that of the words, or for files one that tells time signature and tempo.
     """
 
     requests: Classes
@@ -80,6 +90,7 @@ class Answers:
     repaired: int | None = None
     missing: int = 0
     settled: Settled | None = None
+    layout: str = remi.BAR_TEMPO
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -92,11 +103,26 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_task_options(parser.add_argument_group("attributes of requests of a split"), TASK_OPTIONS)
     parser.add_argument("--limit", type=int, default=0, help="number of samples from the start of the split (0: all)")
     parser.add_argument("--chords", action="store_true", help="also score C1 (takes seconds per piece)")
-    parser.add_argument("--legacy", action="store_true", help="extract and score with the original's defects")
+    parser.add_argument(
+        "--legacy", action="store_true", help="extract and score all attributes with the original's defects"
+    )
     parser.add_argument("--draws", type=int, default=10_000, help="bootstrap resamples (default: 10,000)")
     parser.add_argument("--dest", type=Path, metavar="DIR", help="folder for generated music, n.mid")
     parser.add_argument("--picture", type=Path, metavar="FILE", help="draw a piece of each of the first requests")
-    parser.add_argument("--only-instruments", action="store_true", help="with --path: only requested instruments")
+    parser.add_argument(
+        "--only-instruments", action="store_true", help="the music has, or is to have, only requested instruments"
+    )
+    parser.add_argument(
+        "--no-limits",
+        action="store_true",
+        help="bars, time signature and tempo of a request guided, or are to guide, the model, but are no limits",
+    )
+    parser.add_argument(
+        "--all-free",
+        action="store_true",
+        help="with --midi or --hyp: music that was generated without any limits, instruments included",
+    )
+    parser.add_argument("--steady-tempo", action="store_true", help="with --path: one tempo in every piece")
     add_search_arguments(parser)
 
 
@@ -105,12 +131,24 @@ def evaluate(options: argparse.Namespace) -> Report:
     if len(given) != 1:
         raise OptionError("One of --path CKPT, --midi DIR and --hyp FILE is needed.")
     remi.parse_meter(options.meter)
+    if options.all_free and options.path:
+        raise OptionError(
+            "--all-free is for music of --midi or --hyp; with --path, --no-limits frees what can be free."
+        )
     answers = {"path": _of_model, "midi": _of_folder, "hyp": _of_lines}[given[0]](options)
     found = [_classes_of(score, options) for score in answers.scores]
+    limits = partial(
+        limited_slots,
+        layout=answers.layout,
+        limited=not options.no_limits,
+        only_instruments=options.only_instruments,
+        grammar=not options.no_grammar,
+    )
     values = measure(
         answers.requests,
         np.stack([NA if classes is None else classes for classes in found]),
         np.array([classes is not None for classes in found]),
+        limited=None if options.legacy or options.all_free else limits,
         chords=options.chords,
         legacy=options.legacy,
         draws=options.draws,
@@ -138,6 +176,7 @@ def measure(
     found: Classes,
     valid: NDArray[np.bool_],
     *,
+    limited: Callable[[Classes], NDArray[np.bool_]] | None = None,
     chords: bool = False,
     legacy: bool = False,
     draws: int = 10_000,
@@ -149,6 +188,8 @@ def measure(
     ----------
     requested, found : uint8 [N, 63]
         Class vectors; ``found`` is NA for pieces that are not ``valid``, bool [N].
+    limited : function, optional
+        From requests (uint8 [N, 63]) to the slots that are limits (bool [N, 63]); by default none are.
     chords : bool
         Whether C1 is scored.
     legacy : bool
@@ -157,21 +198,48 @@ def measure(
     Returns
     -------
     dict
-        ``accuracies`` float64 [N] (NaN for requests without a scored attribute), and the values of the report.
+        ``accuracies`` float64 [N] of the free attributes (NaN for requests without a scored one), and the values of the
+        report.
     """
     ignored = NOT_EXTRACTED if chords else NOT_EXTRACTED | CHORDS
+    own = np.zeros(requested.shape, bool) if limited is None else limited(requested)
 
-    def slots_by(requests: Classes) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+    def slots_by(requests: Classes, ignored: NDArray[np.bool_]) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
         return score_slots(requests, found, NA, MULTI_LABEL, ignored, BARS if legacy else None)
 
-    def accuracy_by(requests: Classes) -> NDArray[np.float64]:
-        return sample_accuracy(*slots_by(requests), valid, legacy=legacy)
+    def accuracy_by(requests: Classes, ignored: NDArray[np.bool_]) -> NDArray[np.float64]:
+        return sample_accuracy(*slots_by(requests, ignored), valid, legacy=legacy)
 
-    accuracies = accuracy_by(requested)
-    by_chance = accuracy_by_others(requested, accuracy_by)
+    def free_accuracy_by(requests: Classes) -> NDArray[np.float64]:
+        other = False if limited is None else limited(requests)
+        return accuracy_by(requests, ignored | own | other)
+
+    accuracies = free_accuracy_by(requested)
+    by_chance = np.where(np.isnan(accuracies), np.nan, accuracy_by_others(requested, free_accuracy_by))
     options: dict[str, Any] = {"draws": draws, "seed": seed}
-    scored, right = slots_by(requested)
-    right &= valid[:, None]
+    values: dict[str, Any] = {
+        "pieces": len(valid),
+        "scored_pieces": int((~np.isnan(accuracies)).sum()),
+        "valid": float(valid.mean()),
+    }
+    for name, shares in (
+        ("asa", accuracies),
+        ("chance", by_chance),
+        ("above_chance", accuracies - by_chance),
+        ("asa_limited", accuracy_by(requested, ignored | ~own)),
+        ("asa_all", accuracy_by(requested, ignored)),
+    ):
+        values[name] = attribute_sample_accuracy(shares)
+        if name != "chance":
+            values[f"{name}_interval"] = bootstrap_interval(shares, **options)
+    for name, hidden in (("attributes", own), ("limited_attributes", ~own)):
+        scored, right = slots_by(requested, ignored | hidden)
+        values[name] = _per_attribute(scored, right & valid[:, None], options)
+    return values | {"accuracies": accuracies}
+
+
+def _per_attribute(scored: NDArray[np.bool_], right: NDArray[np.bool_], options: dict[str, Any]) -> dict[str, Any]:
+    """Accuracy of each attribute that is scored, from scored and right slots [N, 63]."""
     counts = accuracy_per_attribute(scored, right, SLOT_KEY)
     attributes = {}
     for number in np.flatnonzero(counts[:, 1]).tolist():
@@ -183,18 +251,7 @@ def measure(
             "right": int(counts[number, 0]),
             "scored": int(counts[number, 1]),
         }
-    return {
-        "pieces": len(valid),
-        "scored_pieces": int((~np.isnan(accuracies)).sum()),
-        "valid": float(valid.mean()),
-        "asa": attribute_sample_accuracy(accuracies),
-        "asa_interval": bootstrap_interval(accuracies, **options),
-        "chance": attribute_sample_accuracy(by_chance),
-        "above_chance": attribute_sample_accuracy(accuracies - by_chance),
-        "above_chance_interval": bootstrap_interval(accuracies - by_chance, **options),
-        "attributes": attributes,
-        "accuracies": accuracies,
-    }
+    return attributes
 
 
 def accuracy_by_others(requested: Classes, accuracy_by: Any) -> NDArray[np.float64]:
@@ -248,13 +305,21 @@ def _of_model(options: argparse.Namespace) -> Answers:
         found, settled = _of_split(options, hub.task_options)
         requests = np.stack(list(found.values()))
     prefixes = [command_ids(request) for request in requests]
-    music = compose(hub, prefixes, options, only_instruments=options.only_instruments)
+    music = compose(
+        hub,
+        prefixes,
+        options,
+        only_instruments=options.only_instruments,
+        limited=not options.no_limits,
+        steady_tempo=options.steady_tempo,
+    )
     scores, repaired = _decoded(music, options.meter, str(hub.model.args.layout))
     if options.dest:
         for number, score in enumerate(scores):
             if score is not None:
                 write_midi(score, options.dest / f"{number}.mid")
-    return Answers(requests, scores, list(range(len(requests))), repaired, settled=settled)
+    groups = list(range(len(requests)))
+    return Answers(requests, scores, groups, repaired, layout=hub.layout, settled=settled)
 
 
 def _of_folder(options: argparse.Namespace) -> Answers:
@@ -310,7 +375,8 @@ def _of_lines(options: argparse.Namespace) -> Answers:
         layout = check_remi_folder(options.data).layout
     scores, repaired = _decoded([remi.from_words(words) for _, words in lines.music], options.meter, layout)
     groups = [number for number, _ in lines.music]
-    return Answers(np.stack([requests[number] for number in groups]), scores, groups, repaired, settled=settled)
+    asked = np.stack([requests[number] for number in groups])
+    return Answers(asked, scores, groups, repaired, layout=layout or remi.BAR_TEMPO, settled=settled)
 
 
 def read_requests(path: Path) -> Classes:
@@ -414,15 +480,18 @@ def _between(interval: tuple[float, float]) -> str:
 
 def _tables(values: dict[str, Any]) -> list[tuple[str, list[str], list[list[str]]]]:
     rows = [
-        ["own request (ASA)", _share(values["asa"]), _between(values["asa_interval"])],
-        ["other requests (chance)", _share(values["chance"]), ""],
+        ["own request (ASA), free attributes", _share(values["asa"]), _between(values["asa_interval"])],
+        ["other requests (chance), free attributes", _share(values["chance"]), ""],
         ["difference", _share(values["above_chance"]), _between(values["above_chance_interval"])],
+        ["own request, limited attributes", _share(values["asa_limited"]), _between(values["asa_limited_interval"])],
+        ["own request, all attributes", _share(values["asa_all"]), _between(values["asa_all_interval"])],
         ["valid pieces", _share(values["valid"]), ""],
     ]
     tables = [(f"attributes of {values['pieces']} pieces", ["", "accuracy", "95 % interval"], rows)]
     rows = [
-        [key, _share(found["accuracy"]), _between(found["interval"]), f"{found['right']} of {found['scored']}"]
-        for key, found in values["attributes"].items()
+        [key + kind, _share(found["accuracy"]), _between(found["interval"]), f"{found['right']} of {found['scored']}"]
+        for name, kind in (("attributes", ""), ("limited_attributes", " (limited)"))
+        for key, found in values[name].items()
     ]
     tables.append(("per attribute", ["attribute", "accuracy (mean of pieces)", "95 % interval", "right"], rows))
     counts = Counter(row["pieces"] for row in values["per_request"])

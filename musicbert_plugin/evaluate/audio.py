@@ -32,7 +32,7 @@ from musicbert_plugin.errors import CheckpointError, DatasetError, OptionError
 from musicbert_plugin.evaluate import Report, add_device, check_at_least, check_not_empty, device_of
 from musicbert_plugin.evaluate.prediction import check_csv, predict_files, write_csv
 from musicbert_plugin.evaluate.task_options import add_task_options, settle
-from musicbert_plugin.files import atomic_path, escaped
+from musicbert_plugin.files import atomic_path
 from musicbert_plugin.plots.figure import new_figure
 
 if TYPE_CHECKING:

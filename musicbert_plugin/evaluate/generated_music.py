@@ -20,15 +20,27 @@ Ids = NDArray[np.int64]
 
 
 def add_search_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the options of generation, with the published defaults, and ``--meter``, which also applies to lines."""
+    """Add the options of generation, and ``--meter``, which also applies to lines."""
+    from musicbert_plugin.generation.sampling import TEMPERATURE
+
     parser.add_argument(
         "--meter", default="4/4", metavar="N/D", help="time signature of bars without one (default: 4/4)"
     )
     group = parser.add_argument_group("generation, with --path")
-    group.add_argument("--beam", type=int, default=1, help="above 1: beam search instead of sampling")
-    group.add_argument("--top-k", type=int, default=15, help="draw from the k most probable words (1: greedy)")
+    group.add_argument(
+        "--beam",
+        type=int,
+        default=1,
+        help="above 1: beam search instead of sampling, which repeats about a quarter of the bars",
+    )
+    group.add_argument(
+        "--top-k",
+        type=int,
+        default=15,
+        help="draw from the k most probable words (1: greedy, which repeats about a quarter of the bars)",
+    )
     group.add_argument("--top-p", type=float, default=-1.0, help="of these, from the fewest that reach this share")
-    group.add_argument("--temperature", type=float, default=1.0)
+    group.add_argument("--temperature", type=float, default=TEMPERATURE, help=f"of sampling (default: {TEMPERATURE})")
     group.add_argument("--max-length", type=int, default=2560, help="words of a piece (default: 2560)")
     group.add_argument(
         "--num-candidates",

@@ -2,15 +2,18 @@
 
 The model continues the prefix of each request, and the prompt if there is one (see :mod:`~.generation.prompts` and
 :mod:`~.generation.sampling`).  **Constraints** apply to all requests: a grammar (:mod:`~.codecs.remi_grammar`), a
-number of bars, and programs.  The result is transposed back to the key of the prompt.
+number of bars, programs, and whether what each request says of bars, time signature and tempo is a limit
+(:mod:`~.codecs.request_limits`).  A limit that the prompt contradicts does not hold, with a warning.  The result is
+transposed back to the key of the prompt.
 
 Shapes: B rows, V vocabulary.
 """
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -19,17 +22,23 @@ from numpy.typing import NDArray
 
 from musicbert_plugin.codecs import remi
 from musicbert_plugin.codecs.attributes import (
+    BARS_PER_CLASS,
+    GROUP_OF_PROGRAM,
     KEYS,
     MULTI_LABEL,
     NA,
+    NO,
     NOT_EXTRACTED,
+    SLOT_ID,
     SLOT_KEY,
+    SLOT_OF,
     class_vector,
     classes_of_ids,
     extract,
-    programs_of,
 )
 from musicbert_plugin.codecs.remi_grammar import RemiGrammar, transpose
+from musicbert_plugin.codecs.request_limits import ANY_BARS, Limits, limits_of
+from musicbert_plugin.codecs.requests import request_words
 from musicbert_plugin.codecs.score import DRUMS, Score
 from musicbert_plugin.errors import OptionError, ScoreError
 from musicbert_plugin.generation.prompts import PREFIXES, Ids, Prompt
@@ -37,27 +46,35 @@ from musicbert_plugin.generation.recurrent_decoder import RecurrentDecoder
 from musicbert_plugin.generation.sampling import Continuation, MusicGenerator, Search
 from musicbert_plugin.metrics.attribute_accuracy import sample_accuracy, score_slots
 
+logger = logging.getLogger(__name__)
 CANDIDATES = 4
 """Default number of candidates per piece, of which the best is kept; see :func:`candidates_of`."""
 
 
 @dataclass(frozen=True)
 class Constraints:
-    """Constraints on the generated music, which apply to all requests.
+    """Constraints on the generated music of all requests.
 
     Attributes
     ----------
     exact_bars : int, optional
-        Bars of the piece, including those of the prompt.
+        Bars of every piece, including those of the prompt, instead of those that its request names.
     only_instruments : bool
         Whether only programs of the requested instrument groups are generated, if there are any.
     grammar : bool
-        Whether only sequences that the grammar admits are generated.
+        Whether only sequences that the grammar admits are generated.  Without it, only instruments are limited.
+    limited : bool
+        Whether bars, time signature and tempo that a request names are limits; else they only guide the model.
+        Instruments that a request excludes never sound.
+    steady_tempo : bool
+        Whether each piece has one tempo, also if its request names none.
     """
 
     exact_bars: int | None = None
     only_instruments: bool = False
     grammar: bool = True
+    limited: bool = True
+    steady_tempo: bool = False
 
 
 class _FixedMask:
@@ -71,6 +88,9 @@ class _FixedMask:
 
     def select(self, state: NDArray[np.bool_], index: Ids) -> NDArray[np.bool_]:
         return state[index]
+
+    def shortened(self, state: NDArray[np.bool_]) -> NDArray[np.bool_]:
+        return np.zeros(len(state), bool)
 
 
 def check_search(search: Search) -> None:
@@ -151,12 +171,19 @@ class Piece:
     scores : float32 [n]
         Log-probability of each word; 0 for words of the prompt.
     cut : bool
-        Whether the length limit ended the piece.
+        Whether the length limit ended the piece, or excluded words of it.
     """
 
     ids: Ids
     scores: NDArray[np.float32]
     cut: bool
+
+    @property
+    def bars(self) -> tuple[int, int]:
+        """The number of bars, and of bars without a note."""
+        ends = np.flatnonzero(self.ids == remi.BAR_END)
+        notes = np.flatnonzero((self.ids >= remi.PITCH) & (self.ids < remi.DURATION))
+        return len(ends), len(ends) - len(np.unique(np.searchsorted(ends, notes)))
 
 
 class ConditionalGenerator:
@@ -200,6 +227,9 @@ class ConditionalGenerator:
         self.words, self.layout, self.constraints = list(words), layout, constraints
         self.separator = number["<sep>"]
         self.prompt = prompt or Prompt()
+        seen = getattr(getattr(model, "args", None), "seen_attributes", None)
+        self.seen_attributes = None if seen is None else frozenset(str(seen).split())
+        self._warned: set[str] = set()
         self.generator = MusicGenerator(
             RecurrentDecoder(self.decoder), end=remi.EOS, never=[remi.BOS, remi.PAD, remi.UNK]
         )
@@ -234,12 +264,14 @@ class ConditionalGenerator:
             The candidates of each prefix.
         """
         check_search(search)
+        lines = range(len(prefixes)) if lines is None else lines
         rows, offsets = [], []
         for prefix in prefixes:
             read = np.concatenate([[remi.EOS], prefix, [self.separator]])
             offsets.append(int(self.decoder.position_offset(torch.from_numpy(read)[None])[0]))
             rows.append(torch.from_numpy(np.concatenate([read, self.prompt.ids])))
-        grammar, state = self._rules(prefixes, search)
+        self._warn_of_unseen(prefixes, lines)
+        grammar, state = self._rules(prefixes, search, lines)
         found = self.generator.generate(
             rows, offsets, search, lines=lines, candidates=count, grammar=grammar, grammar_state=state
         )
@@ -248,6 +280,11 @@ class ConditionalGenerator:
             pieces = [
                 self._best(prefix, candidates)[:keep] for prefix, candidates in zip(prefixes, pieces, strict=True)
             ]
+        for line, candidates in zip(lines, pieces, strict=True):
+            for piece in candidates:
+                if piece.cut:
+                    sentence = "piece %d was shortened by the maximum length of %d words (bars: %d, without notes: %d)"
+                    logger.warning(sentence, line, search.max_length, *piece.bars)
         return pieces
 
     def generate_best(self, prefixes: Sequence[Ids], search: Search, *, count: int, batch_size: int) -> list[Piece]:
@@ -290,39 +327,130 @@ class ConditionalGenerator:
 
         return sorted(pieces, key=quality, reverse=True)
 
-    def _rules(self, prefixes: Sequence[Ids], search: Search) -> tuple[Any, Any]:
+    def _rules(self, prefixes: Sequence[Ids], search: Search, lines: Sequence[int]) -> tuple[Any, Any]:
         """A grammar and its state before the first new word of each request; (None, None) if any word may follow."""
-        exact_bars, rows = self.constraints.exact_bars, len(prefixes)
-        if exact_bars is not None:
+        asked, rows = self.constraints, len(prefixes)
+        if asked.exact_bars is not None:
             begun = int((self.prompt.ids == remi.BAR_END).sum())
-            if exact_bars < max(1, begun):
+            if asked.exact_bars < max(1, begun):
                 reason = f"the prompt alone has {begun}" if begun else "a piece has at least 1"
-                raise OptionError(f"exact_bars {exact_bars}: {reason}.")
-        programs = np.ones((rows, DRUMS + 1), bool)
-        if self.constraints.only_instruments:
-            programs = programs_of(np.stack([self._classes(prefix, "only_instruments") for prefix in prefixes]))
-        if self.constraints.grammar and self.layout != remi.FREE:
+                raise OptionError(f"exact_bars {asked.exact_bars}: {reason}.")
+        for name, value in (("exact_bars", asked.exact_bars is not None), ("steady_tempo", asked.steady_tempo)):
+            if value and not asked.grammar:
+                raise OptionError(f"{name} is kept by the grammar: it cannot be used without the grammar.")
+        if self._has_attributes(prefixes):
+            classes = np.stack([self._classes(prefix, "a request") for prefix in prefixes])
+        else:
+            if asked.only_instruments:
+                self._classes(prefixes[0], "only_instruments")
+            classes = np.tile(NA, (rows, 1))
+        limits = limits_of(
+            classes,
+            limited=asked.limited and asked.grammar,
+            only_instruments=asked.only_instruments,
+            exact_bars=asked.exact_bars,
+            steady_tempo=asked.steady_tempo,
+        )
+        if asked.grammar and self.layout != remi.FREE:
             grammar = RemiGrammar(self.layout, words=self.words, meter=self.prompt.meter)
-            state = grammar.start(
-                rows,
-                search.max_length,
-                least_bars=exact_bars or 0,
-                most_bars=exact_bars,
-                programs=None if programs.all() else programs,
-                prompt=self.prompt.ids,
-            )
-            return grammar, state
-        if exact_bars is not None:
-            raise OptionError("exact_bars counts bars by the grammar: it cannot be used without the grammar.")
-        if programs.all():
+            limits = self._possible(classes, limits, grammar, search, lines)
+            return grammar, grammar.start(rows, search.max_length, prompt=self.prompt.ids, **vars(limits))
+        if limits.programs.all():
             return None, None
         allowed = np.ones((rows, len(self.words)), bool)
         allowed[:, [remi.BOS, remi.PAD, remi.UNK]] = False
-        allowed[:, remi.INSTRUMENT : remi.INSTRUMENT + DRUMS + 1] = programs
+        allowed[:, remi.INSTRUMENT : remi.INSTRUMENT + DRUMS + 1] = limits.programs
         return _FixedMask(), allowed
+
+    def _possible(
+        self,
+        classes: NDArray[np.uint8],
+        limits: Limits,
+        grammar: RemiGrammar,
+        search: Search,
+        lines: Sequence[int],
+    ) -> Limits:
+        """The limits without those that the prompt, ``exact_bars`` or the maximum length contradict, with warnings."""
+        ids = self.prompt.ids
+        bars = int((ids == remi.BAR_END).sum())
+        own = limits_of(classes, limited=self.constraints.limited)
+        named = own.most_bars < ANY_BARS
+        if self.constraints.exact_bars is not None:
+            other = (own.least_bars > limits.least_bars) | (own.most_bars < limits.most_bars)
+            self._warn(
+                classes, other & named, "B1s1", f"exact_bars {self.constraints.exact_bars} is used instead", lines
+            )
+        else:
+            long = bars > limits.most_bars
+            self._warn(classes, long, "B1s1", f"the prompt has {bars} bars, so this is not kept", lines)
+            words = grammar.least_words(limits.least_bars, ids)
+            short = named & ~long & (words > search.max_length)
+            reason = f"the maximum length of {search.max_length} words is too small, so this is not kept"
+            self._warn(classes, short, "B1s1", reason, lines)
+            limits = replace(
+                limits,
+                least_bars=np.where(long | short, 0, limits.least_bars),
+                most_bars=np.where(long | short, ANY_BARS, limits.most_bars),
+            )
+        sounding = ids[(ids >= remi.INSTRUMENT) & (ids < remi.PITCH)] - remi.INSTRUMENT
+        slots = np.zeros(classes.shape, bool)
+        slots[:, SLOT_OF["I1s2"] + GROUP_OF_PROGRAM[sounding]] = True
+        reason = "the prompt has this, and what follows it does not"
+        self._warn(classes, slots & (classes == NO), "I1s2", reason, lines)
+        if self.layout == remi.NOTES:
+            reason = "the layout notes has no words for this, so it only guides the model"
+            self._warn(classes, limits.steady_meter, "TS1s1", reason, lines)
+            self._warn(classes, own.steady_tempo, "T1s1", reason, lines)
+            return limits
+        meters = np.unique(ids[(ids >= remi.METER) & (ids < remi.METER + remi.SIZES["s"])]) - remi.METER
+        tempi = np.unique(ids[(ids >= remi.TEMPO) & (ids < remi.TEMPO + remi.SIZES["t"])]) - remi.TEMPO
+        changed = limits.steady_meter & ((len(meters) > 1) | ~limits.meters[:, meters].all(axis=1))
+        self._warn(classes, changed, "TS1s1", "the prompt has another time signature, so this is not kept", lines)
+        faster = own.steady_tempo & ((len(tempi) > 1) | ~limits.tempi[:, tempi].all(axis=1))
+        self._warn(classes, faster, "T1s1", "the prompt has another tempo, whose last value is kept instead", lines)
+        return replace(limits, meters=limits.meters | changed[:, None], steady_meter=limits.steady_meter & ~changed)
+
+    def _warn(
+        self, classes: NDArray[np.uint8], rows: NDArray[np.bool_], key: str, reason: str, lines: Sequence[int]
+    ) -> None:
+        """Say for each of some rows [B], or slots [B, 63], why an attribute of its request is not kept."""
+        slots = rows.reshape(len(classes), -1) & (SLOT_KEY == KEYS.index(key))
+        for row in np.flatnonzero(slots.any(axis=1)).tolist():
+            logger.warning("request %d, %s: %s", lines[row], _said(classes[row], slots[row]), reason)
+
+    def _warn_of_unseen(self, prefixes: Sequence[Ids], lines: Sequence[int]) -> None:
+        """Say once for each requested value that the model's training data never had."""
+        if self.seen_attributes is None or not self._has_attributes(prefixes):
+            return
+        for line, prefix in zip(lines, prefixes, strict=True):
+            classes = self._classes(prefix, "a request")
+            for slot in np.flatnonzero((classes != NA) & ~((classes == NO) & MULTI_LABEL)).tolist():
+                word = remi.WORDS[int(prefix[slot])]
+                if word in self.seen_attributes or word in self._warned:
+                    continue
+                self._warned.add(word)
+                logger.warning(
+                    "request %d, %s: the data of the last training never had this value, so it may have no effect",
+                    line,
+                    _said(classes, np.arange(len(classes)) == slot),
+                )
+
+    def _has_attributes(self, prefixes: Sequence[Ids]) -> bool:
+        """Whether the prefixes are command words; a dictionary of conditions has other words in their rows."""
+        first, last = int(SLOT_ID[0]), int(SLOT_ID[-1])
+        commands = last < len(self.words) and all(self.words[row] == remi.WORDS[row] for row in (first, last))
+        return commands and all(len(prefix) == len(SLOT_ID) for prefix in prefixes)
 
     def _classes(self, prefix: Ids, purpose: str) -> NDArray[np.uint8]:
         try:
             return classes_of_ids(prefix)
         except ValueError as error:
             raise OptionError(f"{purpose} needs attributes, and this model's prefixes are conditions.") from error
+
+
+def _said(classes: NDArray[np.uint8], slots: NDArray[np.bool_]) -> str:
+    """Some attributes of a request in its words; the number of bars as the range of its class."""
+    if slots[SLOT_OF["B1s1"]]:
+        number = int(classes[SLOT_OF["B1s1"]])
+        return f"{BARS_PER_CLASS * number + 1} to {BARS_PER_CLASS * (number + 1)} bars"
+    return request_words(np.where(slots, classes, NA).astype(np.uint8))

@@ -22,7 +22,7 @@ from musicbert_plugin.codecs.octuple import BAR_LENGTHS, DEFAULT_METER, METER_DE
 from musicbert_plugin.codecs.remi_grammar import RemiGrammar, transpose
 from musicbert_plugin.codecs.requests import parse_request
 from musicbert_plugin.codecs.score import Score, read_midi
-from musicbert_plugin.errors import OptionError
+from musicbert_plugin.errors import OptionError, suggestion
 
 logger = logging.getLogger(__name__)
 Ids = NDArray[np.int64]
@@ -66,8 +66,8 @@ def request_ids(line: str, words: Sequence[str], prefixes: str = PREFIXES[0]) ->
     for word in request:
         if known.get(word, 0) <= remi.UNK or word == "<sep>":
             raise OptionError(
-                f"{word!r} is not in the model's dictionary; accepted are its {len(words) - 4} words, from "
-                f"{words[4]} to {words[-1]}."
+                f"{word!r} is not in the model's dictionary{suggestion(word, {name: name for name in words[4:]})}; "
+                f"accepted are its {len(words) - 4} words, from {words[4]} to {words[-1]}."
             )
     return np.array([known[word] for word in request], np.int64)
 

@@ -43,6 +43,13 @@ class Grammar(Protocol):
     def select(self, state: Any, index: np.ndarray) -> Any:
         """The state of the rows ``index``, in this order."""
 
+    def shortened(self, state: Any) -> np.ndarray:
+        """bool [B]: whether the length limit has excluded tokens that could otherwise have followed."""
+
+
+TEMPERATURE = 0.8
+"""Default temperature of sampling; at 1, two notes a semitone apart sound about a quarter more of the time."""
+
 
 @dataclass(frozen=True)
 class Search:
@@ -57,7 +64,7 @@ class Search:
     sampling: bool = False
     top_k: int = 0
     top_p: float = -1.0
-    temperature: float = 1.0
+    temperature: float = TEMPERATURE
     length_penalty: float = 1.0
     min_length: int = 0
     max_length: int = 2560
@@ -66,7 +73,10 @@ class Search:
 
 @dataclass(frozen=True, eq=False)
 class Continuation:
-    """``tokens`` int64 and their ``scores`` float32, the end token included; ``cut`` if the length limit ended it."""
+    """``tokens`` int64 and their ``scores`` float32, the end token included.
+
+    ``cut``: whether the length limit ended the piece, or excluded tokens of it.
+    """
 
     tokens: np.ndarray
     scores: np.ndarray
@@ -184,14 +194,13 @@ class MusicGenerator:
     def _scores(
         self, logits_BV: Tensor, search: Search, step: int, grammar: Grammar | None, state: Any
     ) -> tuple[Tensor, np.ndarray]:
-        """Scores, minus infinity for tokens that are not allowed, and whether the length limit ends each row, [B]."""
+        """Scores, minus infinity for tokens that are not allowed, and whether the length limit affects a row, [B]."""
         scores = logits_BV.float()
         rows = len(scores)
         cut = np.zeros(rows, bool)
         if grammar is not None:
             allowed = grammar.allowed(state)
-            # only the end is allowed, and the shortest bar would exceed the limit
-            cut = (allowed.sum(1) == allowed[:, self.end]) & (search.max_length - step < 3)
+            cut = grammar.shortened(state)
             if step < search.min_length:
                 others = allowed.sum(1) > allowed[:, self.end]
                 if others.any():

@@ -29,7 +29,7 @@ from musicbert_plugin.errors import CheckpointError, OptionError
 from musicbert_plugin.files import atomic_path
 from musicbert_plugin.generation.generator import ConditionalGenerator, Constraints, candidates_of
 from musicbert_plugin.generation.prompts import make_prompt, request_ids
-from musicbert_plugin.generation.sampling import Search
+from musicbert_plugin.generation.sampling import TEMPERATURE, Search
 from musicbert_plugin.hub.checkpoints import fitting, load, write_safetensors
 from musicbert_plugin.models.linear_transformer_lm import LinearTransformerLM
 from musicbert_plugin.tasks.attribute_to_music import dictionary_of
@@ -140,6 +140,8 @@ class MuseCocoHub:
             "position_mode": str(args.position_mode),
             "layout": str(args.layout),
             "prefix": str(args.prefix),
+            "loss_on": str(args.loss_on),
+            "seen_attributes": args.seen_attributes,
         }
         write_safetensors(folder / "model.safetensors", weights)
         with atomic_path(folder / "dict.txt") as unfinished:
@@ -158,12 +160,14 @@ class MuseCocoHub:
         beam: int = 1,
         top_k: int = 15,
         top_p: float = -1.0,
-        temperature: float = 1.0,
+        temperature: float = TEMPERATURE,
         min_length: int = 1,
         max_length: int = 2560,
         exact_bars: int | None = None,
         only_instruments: bool = False,
         grammar: bool = True,
+        limited: bool = True,
+        steady_tempo: bool = False,
         batch_size: int = 16,
     ) -> list[Score]:
         """Generate one score per request.
@@ -185,13 +189,14 @@ class MuseCocoHub:
         seed : int
             The random numbers of a request depend only on the seed, the index of the request and the candidate.
         beam : int
-            Above 1, beam search is used instead of sampling.
+            Above 1, beam search is used instead of sampling.  It repeats about a quarter of the bars.
         top_k, top_p, temperature
-            Options of sampling; ``top_k`` 1 is greedy.
+            Options of sampling; ``top_k`` 1 is greedy, which repeats about a quarter of the bars.
         min_length, max_length : int
             Number of words after the prompt.
-        exact_bars, only_instruments, grammar
-            See :class:`~.generation.generator.Constraints`.
+        exact_bars, only_instruments, grammar, limited, steady_tempo
+            See :class:`~.generation.generator.Constraints`.  By default every piece keeps the bars, the time signature
+            and the tempo that its request names.
         batch_size : int
             Number of rows of a batch, one for each candidate or beam; the result does not depend on it.
 
@@ -212,7 +217,8 @@ class MuseCocoHub:
             max_length=max_length,
             seed=seed,
         )
-        generator = self.generator(Constraints(exact_bars, only_instruments, grammar), prompt, meter)
+        constraints = Constraints(exact_bars, only_instruments, grammar, limited, steady_tempo)
+        generator = self.generator(constraints, prompt, meter)
         prefixes = [request_ids(request, self.words, self.prefix) for request in requests]
         count = candidates_of(num_candidates, self.prefix, search)
         pieces = generator.generate_best(prefixes, search, count=count, batch_size=batch_size)

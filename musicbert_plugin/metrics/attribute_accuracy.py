@@ -11,7 +11,8 @@ nothing is asked or known.  A multi-label attribute (instruments) has a slot for
 1 no.  ``attribute`` [S] numbers the attribute of each slot.  Every slot that is requested and not ``ignored`` is
 scored, each label on its own: "no" is right if the label is not found, "yes" if it is, and any other class if it is the
 one found.  A request without scored slots has accuracy NaN and does not enter a mean.  A piece that could not be made
-(not ``valid``) has accuracy 0.
+(not ``valid``) has accuracy 0.  Slots that a generator keeps by force (limits) are ignored in a measure of how well it
+follows requests.
 
 Metrics
 -------
@@ -87,8 +88,8 @@ def score_slots(
         The class NA of every slot.
     multi_label : bool [S]
         Slots of one label, whose classes are yes, no and NA.
-    ignored : bool [S]
-        Slots that cannot be extracted from music.
+    ignored : bool [S] or [N, S]
+        Slots that are not scored: those that cannot be extracted from music, or that are limits.
     skipped_if_unknown : bool [S], optional
         Slots that are not scored where nothing is found.
 

@@ -57,7 +57,11 @@ class LinearTransformerLMConfig(FairseqDataclass):
     layout: str = field(default="auto", metadata={"help": "layout of the music, kept for generation"})
     prefix: str = field(default="auto", metadata={"help": "what comes before <sep>, kept for generation"})
     loss_on: str = field(default="auto", metadata={"help": "what the loss is over, kept for evaluation"})
-    max_target_positions: Optional[int] = field(  # noqa: UP045 (fairseq reads the annotation)
+    seen_attributes: Optional[str] = field(  # noqa: UP045 (fairseq reads the annotation)
+        default=None,
+        metadata={"help": "command words of the training data, set by the task; requests for others bring a warning"},
+    )
+    max_target_positions: Optional[int] = field(  # noqa: UP045
         default=8192,
         metadata={"help": "longest row, prefix included, that fairseq lets through (the model itself has no limit)"},
     )

@@ -8,8 +8,9 @@ attributes are visible in it.
 A split whose name begins with "train" is drawn anew in every epoch; any other is the same in every epoch.
 
 Layout, position mode, the kind of prefix and what the loss is over belong to a model: training takes them from the
-dataset folder and the options, the checkpoint keeps them, and later uses of it need no options.  The published
-checkpoints name the task ``language_modeling_control``.
+dataset folder and the options, the checkpoint keeps them, and later uses of it need no options.  It also keeps the
+command words that the training data had, so that requests for others bring a warning.  The published checkpoints name
+the task ``language_modeling_control``.
 
 ``fairseq-interactive`` reads one request per line, ``fairseq-generate`` takes the prefix of each sample of a split;
 both write music with the plugin's own generator (``generation``).
@@ -19,9 +20,11 @@ both write music with the plugin's own generator (``generation``).
 import logging
 from argparse import Namespace
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Optional
 
 import torch
+from fairseq import utils
 from fairseq.data import Dictionary, FairseqDataset
 from fairseq.dataclass import ChoiceEnum, FairseqDataclass
 from fairseq.tasks import register_task
@@ -30,7 +33,7 @@ from torch import Tensor
 
 from musicbert_plugin.codecs.octuple import DEFAULT_METER
 from musicbert_plugin.codecs.remi import FREE, LAYOUTS, NOTES_ALONE, dictionary_words, parse_meter
-from musicbert_plugin.data.attribute_dropout import DROPOUTS
+from musicbert_plugin.data.attribute_dropout import DROPOUTS, visible_words
 from musicbert_plugin.data.condition_pairs import ConditionPairs
 from musicbert_plugin.data.dataset_folder import check_remi_folder
 from musicbert_plugin.data.pair_augmentation import AUGMENTATIONS
@@ -122,8 +125,23 @@ class AttributeToMusicTaskConfig(FairseqDataclass):
     no_grammar: bool = field(
         default=False, metadata={"help": "generation: let any token follow any other, as the original does"}
     )
+    no_limits: bool = field(
+        default=False,
+        metadata={
+            "help": "generation: bars, time signature and tempo of a request only guide the model; by default they are "
+            "limits, which every piece keeps.  Instruments with no- before them never sound"
+        },
+    )
+    steady_tempo: bool = field(
+        default=False,
+        metadata={"help": "generation: one tempo per piece (the last of a prompt), also if its request names none"},
+    )
     exact_bars: Optional[int] = field(  # noqa: UP045
-        default=None, metadata={"help": "generation: exact number of bars of a piece, those of the prompt included"}
+        default=None,
+        metadata={
+            "help": "generation: exact number of bars of every piece, those of the prompt included, instead of those "
+            "that its request names"
+        },
     )
     only_instruments: bool = field(
         default=False, metadata={"help": "generation: only instruments that a request asks for"}
@@ -142,7 +160,8 @@ class AttributeToMusicTaskConfig(FairseqDataclass):
         default=None,
         metadata={
             "help": "generation: how many pieces are written for a request; see --keep (default: 4 for each piece that "
-            "is given, or 1 where nothing can be chosen: for conditions, in greedy and in beam search)"
+            "is given, or 1 where nothing can be chosen: for conditions, in greedy and in beam search, which repeat "
+            "about a quarter of the bars).  The recipes sample at --temperature 0.8"
         },
     )
     keep: KEEP_CHOICES = field(
@@ -201,17 +220,36 @@ class AttributeToMusicTask(MusicTask):
 
     def build_model(self, cfg: Any, from_checkpoint: bool = False) -> Any:
         """Make the model, and settle what belongs to it: as asked for, or the checkpoint's, or the dataset's."""
+        if not from_checkpoint:
+            self._set(cfg, "seen_attributes", self._training_attributes())
         for name, choices in _OF_THE_MODEL.items():
             asked, held = str(getattr(self.cfg, name)), _held(cfg, name)
             otherwise = self.of_folder.get(name, choices[0])
             settled = asked if asked != AUTO else held if held in choices else otherwise
             setattr(self, name, settled)
-            if isinstance(cfg, Namespace):
-                setattr(cfg, name, settled)
-            else:
-                with open_dict(cfg):
-                    cfg[name] = settled
+            self._set(cfg, name, settled)
         return super().build_model(cfg, from_checkpoint)
+
+    @staticmethod
+    def _set(cfg: Any, name: str, value: Optional[str]) -> None:  # noqa: UP045
+        """Set an option of a model's configuration."""
+        if isinstance(cfg, Namespace):
+            setattr(cfg, name, value)
+        else:
+            with open_dict(cfg):
+                cfg[name] = value
+
+    def _training_attributes(self) -> Optional[str]:  # noqa: UP045
+        """The command words of the training data, joined by spaces; None for conditions and without a dataset."""
+        folders = [Path(folder) for folder in utils.split_paths(self.cfg.data or "") if folder]
+        files = [folder / "train.attributes.npy" for folder in folders]
+        if not files or not all(file.is_file() for file in files):
+            return None
+        seen: set[str] = set()
+        for folder in folders:
+            samples = AttributedMusic(folder / "train")
+            seen.update(visible_words(samples.classes, str(self.cfg.attribute_mask)))
+        return " ".join(sorted(seen))
 
     def load_dataset(self, split: str, epoch: int = 1, combine: bool = False, **options: Any) -> None:
         """Open one split.
@@ -378,7 +416,9 @@ class FairseqMusicGenerator:
             models[0],
             words=task.dictionary.symbols,
             layout=layout,
-            constraints=Constraints(cfg.exact_bars, cfg.only_instruments, not cfg.no_grammar),
+            constraints=Constraints(
+                cfg.exact_bars, cfg.only_instruments, not cfg.no_grammar, not cfg.no_limits, cfg.steady_tempo
+            ),
             prompt=make_prompt(cfg.prompt or None, layout, task.meter),
         )
         meter = self.generator.prompt.meter
@@ -420,9 +460,6 @@ class FairseqMusicGenerator:
             lines = [self.task.lines_answered + row for row in range(len(prefixes))]
             self.task.lines_answered += len(prefixes)
         found = self.generator.generate(prefixes, self.search, lines=lines, count=self.count, keep=self.keep)
-        for line, pieces in zip(lines, found, strict=True):
-            if any(piece.cut for piece in pieces):
-                logger.warning("H-%d was ended by --max-len-b %d", line, self.search.max_length)
         return [[self._hypothesis(piece) for piece in pieces] for pieces in found]
 
     def _hypothesis(self, piece: Piece) -> dict[str, Any]:

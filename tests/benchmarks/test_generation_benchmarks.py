@@ -43,3 +43,22 @@ def test_varied_requests_ask_for_what_samples_have():
     silent = np.flatnonzero((samples != YES).all(0)[piano : piano + 28]) + piano
     assert (requests[:, silent] == NA[silent]).all(), "an instrument that no sample has"
     assert ((requests != NA).sum(1) <= 6).all()
+
+
+def test_music_is_described_by_tempo_changes_clashes_and_struck_keys():
+    from benchmarks.varied_requests import described
+    from musicbert_plugin.codecs.score import Score
+
+    onset = np.array([0, 0, 0, 480, 960, 960])
+    end = np.array([960, 480, 480, 960, 1920, 1920])
+    pitch = np.array([60, 61, 60, 60, 64, 76])
+    program = np.array([0, 40, 0, 0, 0, 0])
+    score = Score.of(480, onset, end, pitch, program=program, tempi=[(0, 100), (960, 120)], meters=[(0, 4, 4)])
+    assert described([score, score]) == {
+        "pieces": 2,
+        "tempo_changes": {"mean": 1.0, "most": 1, "pieces_with_one": 1.0},
+        "semitone_clashes": 0.25,
+        "struck_again": round(2 / 6, 4),
+        "doubles": round(1 / 6, 4),
+        "pieces_with_struck_keys": 2,
+    }

@@ -289,7 +289,8 @@ def test_tempi_of_both_layouts_are_heard_where_they_stand() -> None:
     assert (score.tempo_tick // 40).tolist() == [0, 48]
     assert score.tempo_bpm == pytest.approx([16 * 2 ** (23 / 12), 16 * 2 ** (35 / 12)])
     score = remi.decode(remi.from_words("s-9 o-6 t-23 i-0 p-60 d-1 v-0 o-9 t-35 i-0 p-60 d-1 v-0 b-1"))
-    assert (score.tempo_tick // 40).tolist() == [0, 6, 9]
+    assert (score.tempo_tick // 40).tolist() == [0, 9], "the silence before the first note has its tempo"
+    assert score.tempo_bpm == pytest.approx([16 * 2 ** (23 / 12), 16 * 2 ** (35 / 12)])
 
 
 def test_constants_of_the_published_encoding() -> None:

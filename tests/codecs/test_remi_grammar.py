@@ -49,6 +49,12 @@ def without_trailing_empty_bars(ids: np.ndarray, layout: str) -> np.ndarray:
     return ids[: int(ends[np.searchsorted(ends, notes[-1])]) + 1]
 
 
+def sounding_bars(ids: np.ndarray) -> int:
+    """The number of bars up to the last one with a note."""
+    notes = np.flatnonzero((ids >= remi.PITCH) & (ids < remi.DURATION))
+    return int((ids[: notes[-1]] == remi.BAR_END).sum()) + 1 if len(notes) else 0
+
+
 def assert_is_an_encoding(ids: np.ndarray, layout: str, meter: tuple[int, int] = (4, 4)) -> None:
     score, repairs = remi.decode_with_repairs(ids, meter, layout)
     assert not repairs
@@ -63,7 +69,7 @@ layouts = st.sampled_from(remi.LAYOUTS)
 
 
 @settings(max_examples=60, deadline=None)
-@given(layouts, st.integers(0, 2**32), st.integers(5, 200), st.sampled_from([0.02, 1.0, 20.0]))
+@given(layouts, st.integers(0, 2**32), st.integers(8, 200), st.sampled_from([0.02, 1.0, 20.0]))
 def test_whatever_is_allowed_decodes_without_repair_and_encodes_to_itself(
     layout: str, seed: int, room: int, endings: float
 ) -> None:
@@ -76,11 +82,14 @@ def test_whatever_is_allowed_decodes_without_repair_and_encodes_to_itself(
 @pytest.mark.parametrize("layout", remi.LAYOUTS)
 def test_every_maximum_length_can_be_closed(layout: str) -> None:
     grammar = RemiGrammar(layout)
-    rooms = np.arange(0, 201)
+    rooms = np.arange(grammar.note_bar, 201)
     state = grammar.start(len(rooms), rooms)
     for room, ids in zip(rooms.tolist(), write(grammar, state, 1, {"</s>": 0.0, "b": 0.1}), strict=True):
         assert len(ids) <= room
+        assert sounding_bars(ids) > 0
         assert_is_an_encoding(ids, layout)
+    with pytest.raises(OptionError, match=f"a bar with a note needs at least {grammar.note_bar} words"):
+        grammar.start(1, grammar.note_bar - 1)
 
 
 def closing(phrase: list[int], layout: str) -> list[int]:
@@ -135,22 +144,89 @@ def test_a_word_is_allowed_exactly_if_encoding_can_give_it_there(layout: str) ->
         state = grammar.advance(state, np.array([chosen]))
 
 
+def least_room(grammar: RemiGrammar, bars: int) -> int:
+    """Words of the shortest piece of so many bars, of which the first and the last have a note."""
+    return grammar.note_bar * min(bars, 2) + grammar.empty_bar * max(bars - 2, 0)
+
+
 @settings(max_examples=40, deadline=None)
 @given(layouts, st.integers(0, 2**32), st.integers(1, 12), st.integers(0, 150))
 def test_an_exact_number_of_bars_is_kept_whatever_the_room(layout: str, seed: int, bars: int, more: int) -> None:
     grammar = RemiGrammar(layout)
-    room = bars * grammar.empty_bar + more
+    room = least_room(grammar, bars) + more
     for ids in write(grammar, grammar.start(3, room, least_bars=bars, most_bars=bars), seed, {"b": 0.2}):
-        assert int((ids == remi.BAR_END).sum()) == bars
+        assert int((ids == remi.BAR_END).sum()) == sounding_bars(ids) == bars
         assert len(ids) <= room
         assert_is_an_encoding(ids, layout)
 
 
+@settings(max_examples=20, deadline=None)
+@given(layouts, st.integers(0, 2**32), st.integers(0, 60), st.sampled_from([0.1, 30.0]))
+def test_each_piece_is_as_long_as_its_own_limits_say(layout: str, seed: int, more: int, endings: float) -> None:
+    grammar = RemiGrammar(layout)
+    least, most = np.array([0, 5, 9]), np.array([4, 8, 12])
+    room = np.array([least_room(grammar, max(bars, 1)) for bars in least.tolist()]) + more
+    state = grammar.start(3, room, least_bars=least, most_bars=most)
+    for row, ids in enumerate(write(grammar, state, seed, {"b": endings, "</s>": 20.0})):
+        assert max(least[row], 1) <= sounding_bars(ids) <= int((ids == remi.BAR_END).sum()) <= most[row]
+        assert_is_an_encoding(ids, layout)
+
+
+@pytest.mark.parametrize("layout", remi.LAYOUTS[:2])
+def test_time_signatures_and_tempi_are_those_of_each_row_and_steady_where_asked(layout: str) -> None:
+    grammar = RemiGrammar(layout)
+    tempi, meters = np.ones((3, 49), bool), np.ones((3, 254), bool)
+    tempi[0, 27:] = False
+    meters[1] = False
+    meters[1, [8, 19]] = True
+    state = grammar.start(
+        3,
+        200,
+        least_bars=4,
+        tempi=tempi,
+        meters=meters,
+        steady_tempo=[True, False, True],
+        steady_meter=[False, True, False],
+    )
+    found = []
+    for ids in write(grammar, state, 4, {"b": 30.0}):
+        assert_is_an_encoding(ids, layout)
+        found.append([set(ids[(ids >= first) & (ids < first + size)] - first) for first, size in KINDS])
+    assert len(found[0][0]) == 1 and found[0][0] <= set(range(27)) and len(found[0][1]) > 1
+    assert len(found[1][0]) > 1 and len(found[1][1]) == 1 and found[1][1] <= {8, 19}
+    assert len(found[2][0]) == 1 and len(found[2][1]) > 1
+
+
+KINDS = [(remi.TEMPO, 49), (remi.METER, 254)]
+
+
+@pytest.mark.parametrize("layout", remi.LAYOUTS[:2])
+def test_the_last_tempo_and_time_signature_of_a_prompt_are_kept_where_they_are_steady(layout: str) -> None:
+    grammar = RemiGrammar(layout)
+    prompt = grammar.whole_bars(remi.from_words(PROMPT[layout]))
+    state = grammar.start(1, 100, least_bars=6, steady_meter=True, steady_tempo=True, prompt=prompt)
+    (ids,) = write(grammar, state, 1)
+    for first, size in KINDS:
+        used = np.concatenate([prompt, ids])
+        assert len(set(used[(used >= first) & (used < first + size)])) == 1
+
+
+def test_a_piece_is_shortened_if_the_room_takes_words_from_it() -> None:
+    grammar = RemiGrammar(remi.BAR_TEMPO)
+    state = grammar.start(2, np.array([20, 400]), most_bars=2)
+    for word in "s-9 t-35 o-0 i-0 p-60 d-12 v-20 b-1".split():
+        assert not grammar.shortened(state).any()
+        state = grammar.advance(state, np.repeat(remi.from_words(word), 2))
+    for word in "s-9 t-35 o-0 i-0 p-60 d-12 v-20 b-1 </s>".split():
+        state = grammar.advance(state, np.repeat(remi.from_words(word), 2))
+    assert grammar.shortened(state).tolist() == [True, False]
+
+
 def test_a_maximum_length_too_small_for_the_bars_is_refused() -> None:
     grammar = RemiGrammar(remi.BAR_TEMPO)
-    with pytest.raises(OptionError, match="48 words"):
-        grammar.start(1, 47, least_bars=16, most_bars=16)
-    grammar.start(1, 48, least_bars=16, most_bars=16)
+    with pytest.raises(OptionError, match="16 bars need at least 58 words, but the maximum length leaves 57"):
+        grammar.start(1, 57, least_bars=16, most_bars=16)
+    grammar.start(1, 58, least_bars=16, most_bars=16)
     with pytest.raises(OptionError, match="at most 4"):
         grammar.start(1, 100, least_bars=5, most_bars=4)
 

@@ -84,3 +84,37 @@ def test_words_of_a_file_tell_its_own_numbers() -> None:
     values = extract(remi.grid_of(Score.of(12, [0, 48 * 9], [6, 48 * 9 + 6], [60, 60])))
     words = requests.request_words(class_vector(values), values)
     assert "bars=10" in words and "seconds=18" in words
+
+
+@pytest.mark.parametrize(
+    ("word", "meant"),
+    [
+        ("drums", "did you mean 'drum'?"),
+        ("saxophone", "did you mean 'sax'?"),
+        ("No-Drums", "did you mean 'no-drum'?"),
+        ("violine", "did you mean 'violin'?"),
+        ("synth", "did you mean 'synthesizer'?"),
+        ("minor", "did you mean 'key=minor'?"),
+        ("slow", "did you mean 'tempo=slow'?"),
+        ("3/4", "did you mean 'meter=3/4'?"),
+        ("tempo:slow", "did you mean 'tempo=slow'?"),
+        ("keys=minor", "did you mean 'key=minor'?"),
+        ("bar=8", "did you mean 'bars=8'?"),
+        ("key=minr", "did you mean 'key=minor'?"),
+        ("genre=jaz", "did you mean 'genre=Jazz'?"),
+        ("artist=bach", "did you mean 'artist=bach-js'?"),
+        ("bpm=140", "did you mean 'tempo=fast'?"),
+        ("piano,violin", "words are separated by spaces, not by other signs: piano violin"),
+        ("piano,", "words are separated by spaces, not by other signs: piano"),
+        ("key=minor,tempo=slow", "words are separated by spaces, not by other signs: key=minor tempo=slow"),
+    ],
+)
+def test_a_word_that_is_nearly_right_brings_a_suggestion(word: str, meant: str) -> None:
+    with pytest.raises(OptionError) as error:
+        requests.parse_request(f"piano {word}")
+    assert meant in str(error.value)
+
+
+def test_a_word_that_is_like_no_other_brings_none() -> None:
+    with pytest.raises(OptionError, match="'xyzzy' is not an attribute; accepted"):
+        requests.parse_request("xyzzy")

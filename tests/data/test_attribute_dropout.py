@@ -4,7 +4,7 @@ import numpy as np
 
 from musicbert_plugin.codecs.attributes import KEYS, NA, NO, SLOT_CLASSES, SLOT_KEY, YES
 from musicbert_plugin.codecs.remi import COMMANDS
-from musicbert_plugin.data.attribute_dropout import drop_attributes
+from musicbert_plugin.data.attribute_dropout import drop_attributes, visible_words
 
 MULTIPLE = np.array([COMMANDS[key][1] > 0 for key in SLOT_KEY])
 DRAWS = 4000
@@ -57,3 +57,18 @@ def test_probability_hides_each_word_on_its_own_and_never_says_no():
 
 def test_none_tells_everything():
     assert (drawn("none", known())[:5] == known()).all()
+
+
+def test_the_words_that_training_can_show_are_those_of_the_samples():
+    classes = np.tile(NA, (3, 1))
+    key, piano, drum = (int(np.flatnonzero(SLOT_KEY == KEYS.index(name))[at]) for name, at in WORD_SLOTS)
+    classes[0, [key, piano]] = 1, YES
+    classes[2, drum] = NO
+    assert visible_words(classes, "steps") == visible_words(classes, "none") == ["I1s2_0_0", "I1s2_27_1", "K1_1"]
+    assert visible_words(classes, "probability") == ["I1s2_0_0", "K1_1"], "absent members are never visible"
+    for law in ("steps", "probability", "none"):
+        draws = np.concatenate([drawn(law, row)[:300] for row in classes])
+        assert set(visible_words(draws, law)) == set(visible_words(classes, law))
+
+
+WORD_SLOTS = (("K1", 0), ("I1s2", 0), ("I1s2", 27))

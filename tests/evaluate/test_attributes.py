@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from musicbert_plugin.codecs import remi
-from musicbert_plugin.codecs.attributes import NA, class_vector, command_words_of, extract
+from musicbert_plugin.codecs.attributes import NA, SLOT_OF, class_vector, command_words_of, extract
 from musicbert_plugin.codecs.requests import parse_request, request_words
 from musicbert_plugin.codecs.score import Score, write_midi
 from musicbert_plugin.evaluate.__main__ import main
@@ -70,7 +70,7 @@ def test_music_has_its_own_attributes_and_not_those_of_other_music(
 
 def test_each_attribute_is_counted_where_it_is_asked_for(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = requests(folder, "piano no-drum meter=3/4 key=minor genre=Jazz", "piano meter=4/4 bars=8")
-    status, values, _ = run(capsys, "--midi", folder / "midi", "--requests", path)
+    status, values, _ = run(capsys, "--midi", folder / "midi", "--requests", path, "--all-free")
     assert status == 0
     counts = {key: (one["right"], one["scored"]) for key, one in values["attributes"].items()}
     assert counts == {"I1s2": (2, 3), "TS1s1": (2, 2), "K1": (0, 1), "B1s1": (1, 1)}, "no music tells the genre"
@@ -79,17 +79,62 @@ def test_each_attribute_is_counted_where_it_is_asked_for(folder: Path, capsys: p
     assert values["chance"] == pytest.approx((1 / 3 + 2 / 4) / 2)
 
 
+def test_limited_attributes_are_told_apart_and_not_in_the_headline(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = requests(folder, "piano no-drum meter=3/4 key=minor bars=4", "no-flute violin meter=4/4 bars=12 key=minor")
+    arguments = ["--midi", folder / "midi", "--requests", path]
+
+    def counts(values: dict[str, Any], name: str) -> dict[str, tuple[int, int]]:
+        return {key: (one["right"], one["scored"]) for key, one in values[name].items()}
+
+    _, values, said = run(capsys, *arguments)
+    assert counts(values, "attributes") == {"I1s2": (2, 2), "K1": (1, 2)}
+    assert counts(values, "limited_attributes") == {"I1s2": (2, 2), "B1s1": (1, 2), "TS1s1": (2, 2)}
+    assert values["asa"] == pytest.approx((1 / 2 + 1) / 2)
+    assert values["asa_limited"] == pytest.approx((1 + 2 / 3) / 2)
+    assert values["asa_all"] == pytest.approx((4 / 5 + 4 / 5) / 2)
+    assert values["chance"] == pytest.approx((0 / 2 + 1 / 2) / 2), "free attributes of the other request"
+    assert "TS1s1 (limited)" in said and "free attributes" in said
+    _, values, _ = run(capsys, *arguments, "--no-limits")
+    assert counts(values, "limited_attributes") == {"I1s2": (2, 2)}, "what is excluded never sounds"
+    _, values, _ = run(capsys, *arguments, "--no-limits", "--only-instruments")
+    assert counts(values, "limited_attributes") == {"I1s2": (4, 4)}
+    _, values, _ = run(capsys, *arguments, "--all-free")
+    assert not values["limited_attributes"] and values["asa"] == values["asa_all"]
+
+
+def test_chance_leaves_out_what_is_limited_in_either_request() -> None:
+    """A piece whose request excludes the violin is not held to have ignored a request for one."""
+    asked = np.stack([parse_request(line) for line in ("no-violin key=major", "violin key=minor")])
+    found = np.stack([class_vector(extract(remi.grid_of(score))) for score in (waltz(), march())])
+    limits = np.zeros(asked.shape, bool)
+
+    def limited(requests: np.ndarray) -> np.ndarray:
+        return limits | (requests == 1) & (np.arange(63) < 28)
+
+    values = measure(asked, found, np.ones(2, bool), limited=limited, draws=10)
+    assert values["chance"] == 0.0, "of both pieces the key alone is compared"
+    assert values["attributes"]["I1s2"]["scored"] == 1
+    asked = np.stack([parse_request(line) for line in ("bars=4", "key=major", "key=minor")])
+    found = np.stack([found[0], found[0], found[1]])
+    bars = np.arange(63) == SLOT_OF["B1s1"]
+    values = measure(asked, found, np.ones(3, bool), limited=lambda requests: (requests != NA) & bars, draws=10)
+    assert values["scored_pieces"] == 2 and values["asa"] == 1.0
+    assert values["chance"] == 0.0, "of the same pieces: the first request has nothing that is free"
+
+
 def test_a_piece_without_notes_is_wrong_in_everything_and_a_missing_one_ends_with_status_1(
     folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (folder / "midi" / "1.mid").unlink()
     path = requests(folder, "piano", "no-piano no-drum")
-    status, values, said = run(capsys, "--midi", folder / "midi", "--requests", path)
+    status, values, said = run(capsys, "--midi", folder / "midi", "--requests", path, "--all-free")
     assert status == 1 and "1.mid" in said.splitlines()[0]
     assert values["valid"] == 0.5 and values["asa"] == 0.5, "instruments that nothing plays are not right"
     words = "s-9 t-35 b-1"
     (folder / "generated.txt").write_text(f"H-0\t-1\t{words}\nH-1\t-1\t{words}\n")
-    status, values, _ = run(capsys, "--hyp", folder / "generated.txt", "--requests", path)
+    status, values, _ = run(capsys, "--hyp", folder / "generated.txt", "--requests", path, "--all-free")
     assert status == 0 and values["valid"] == 0.0 and values["asa"] == 0.0
 
 
@@ -97,7 +142,7 @@ def test_the_original_left_out_pieces_that_are_wrong_in_everything(
     folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     path = requests(folder, "no-piano", "key=minor")
-    assert run(capsys, "--midi", folder / "midi", "--requests", path)[1]["asa"] == 0.5
+    assert run(capsys, "--midi", folder / "midi", "--requests", path, "--all-free")[1]["asa"] == 0.5
     assert run(capsys, "--midi", folder / "midi", "--requests", path, "--legacy")[1]["asa"] == 1.0
 
 
@@ -138,7 +183,7 @@ def test_what_fairseq_generate_printed_is_read_with_its_own_requests(
     lines += ["H-1\t-0.7\ts-8 t-35 o-0 i-40 p-188 d-12 v-20 b-1 o-1 o-2"]
     path = folder / "generated.txt"
     path.write_text("some log\n" + "\n".join(lines) + "\n")
-    status, values, _ = run(capsys, "--hyp", path)
+    status, values, _ = run(capsys, "--hyp", path, "--all-free")
     assert status == 0 and values["pieces"] == 3
     assert values["asa"] == pytest.approx((1 + 0.5 + 1) / 3)
     assert values["without_repairs"] == pytest.approx(2 / 3)
@@ -185,6 +230,7 @@ def test_a_model_answers_a_file_of_requests_and_a_split_alike_every_time(
         (["--hyp", "{folder}/generated.txt"], "generated.txt, line S-1: 'PITCH' is not an attribute"),
         (["--hyp", "{folder}/requests.txt", "--meter", "3"], "'3': N/D"),
         (["--path", "nowhere.pt"], "--requests"),
+        (["--path", "nowhere.pt", "--all-free"], "--all-free is for music of --midi or --hyp"),
     ],
 )
 def test_what_cannot_be_measured_is_refused_in_one_sentence(

@@ -107,7 +107,7 @@ def test_whatever_is_written_decodes_without_repair_wherever_it_is_cut_off(model
     prompt = prompt_of(small_score(), layout) if prompted else None
     writer = generator_of(model, layout, prompt)
     lengths = [5, 6, 7, 8, 9, 11, 14, 47, 200] if beam == 1 else [5, 8, 11, 60]
-    for length in lengths:
+    for length in [length for length in lengths if prompted or length >= LEAST[layout]]:
         top_k = (0, 15, 3)[length % 3]
         found = writer.generate(prefixes(), search(beam=beam, top_k=top_k, max_length=length, seed=length), count=beam)
         for pieces in found:
@@ -119,10 +119,14 @@ def test_whatever_is_written_decodes_without_repair_wherever_it_is_cut_off(model
                 assert_round_trip(piece.ids, layout)
 
 
+LEAST = {"bar-tempo": 8, "position-tempo": 8, "notes": 5}
+"""Words of the shortest bar with a note."""
+
+
 @pytest.fixture(scope="session")
 def lengths(sample):
-    """5 to 23 words and every ninth length up to 200; with ``--all`` every one."""
-    return np.array([*range(5, 24), *sample(range(24, 201), 9)])
+    """8 to 23 words and every ninth length up to 200; with ``--all`` every one."""
+    return np.array([*range(8, 24), *sample(range(24, 201), 9)])
 
 
 def written_at_every_length(writer, lengths, seed, bars=None, **options):
@@ -158,7 +162,7 @@ def written_at_every_length(writer, lengths, seed, bars=None, **options):
     [{"top_k": 15, "min_length": 200}, {"min_length": 0}, {"beam": 4, "min_length": 200}],
     ids=["sampled", "sampled as long as it comes", "beam 4"],
 )
-def test_a_piece_of_every_length_from_5_to_200_ends_whole(model, layout, prompted, options, lengths):
+def test_a_piece_of_every_length_from_8_to_200_ends_whole(model, layout, prompted, options, lengths):
     """As it comes, or driven into its limit by a minimum that is longer."""
     from musicbert_plugin.generation.prompts import prompt_of
 
@@ -171,7 +175,7 @@ def test_a_piece_of_every_length_from_5_to_200_ends_whole(model, layout, prompte
 
 @pytest.mark.parametrize("layout", remi.LAYOUTS)
 @pytest.mark.parametrize("prompted", [False, True])
-def test_exact_bars_are_kept_at_every_length_from_5_to_200(model, layout, prompted, lengths):
+def test_exact_bars_are_kept_at_every_length_from_8_to_200(model, layout, prompted, lengths):
     from musicbert_plugin.generation.prompts import prompt_of
 
     writer = generator_of(model, layout, prompt_of(small_score(), layout) if prompted else None)
@@ -368,6 +372,117 @@ def test_fewer_bars_than_the_prompt_has_are_refused_in_words(model):
 def test_numbers_that_no_search_can_go_by_are_refused(model, options, sentence):
     with pytest.raises(OptionError, match=sentence):
         generator_of(model).generate(prefixes(), search(**options))
+
+
+LIMITED = ("bars=4 tempo=slow no-piano", "bars=8 meter=3/4", "meter=other tempo=fast bars=2", "key=minor no-drum")
+
+
+def classes_of(piece, layout="bar-tempo"):
+    from musicbert_plugin.codecs.attributes import class_vector, extract
+
+    score, repairs = remi.decode_with_repairs(piece.ids, layout=layout)
+    assert not +repairs
+    return class_vector(extract(remi.grid_of(score)))
+
+
+@pytest.mark.parametrize("layout", remi.LAYOUTS)
+@pytest.mark.parametrize("beam", [1, 3])
+def test_each_piece_of_a_batch_keeps_the_limits_of_its_request(model, layout, beam):
+    from musicbert_plugin.codecs.request_limits import limited_slots
+
+    rows = prefixes(LIMITED)
+    found = generator_of(model, layout).generate(rows, search(beam=beam, max_length=150, top_k=15), count=2)
+    for request, pieces in zip(LIMITED, found, strict=True):
+        asked = parse_request(request)
+        (slots,) = limited_slots(asked[None], layout)
+        for piece in pieces:
+            has = classes_of(piece, layout)
+            assert np.array_equal(has[slots], asked[slots])
+
+
+def test_limits_of_requests_are_wishes_where_that_is_asked_for(model):
+    writer = generator_of(model, limited=False)
+    found = writer.generate(prefixes(LIMITED), search(max_length=150, min_length=140, top_k=15), count=3)
+    same = [
+        (classes_of(piece) == parse_request(request))[[SLOT_OF["B1s1"], SLOT_OF["TS1s1"], SLOT_OF["T1s1"]]]
+        for request, pieces in zip(LIMITED[:3], found[:3], strict=True)
+        for piece in pieces
+    ]
+    assert not np.all(same)
+    for piece in found[3]:
+        assert remi.INSTRUMENT + DRUMS not in piece.ids, "but an instrument that is excluded never sounds"
+
+
+def test_a_steady_tempo_is_one_tempo_per_piece(model):
+    def tempi(**constraints):
+        found = generator_of(model, **constraints).generate(
+            prefixes(("key=minor", "tempo=fast")), search(max_length=200, min_length=150, top_k=15)
+        )
+        ids = [piece.ids for (piece,) in found]
+        return [len(np.unique(row[(row >= remi.TEMPO) & (row < remi.TEMPO + 49)])) for row in ids]
+
+    assert tempi(steady_tempo=True) == [1, 1]
+    free, named = tempi()
+    assert free > 1 and named == 1, "a request that names a tempo has one"
+    assert tempi(limited=False)[1] > 1
+    for option in ({"steady_tempo": True}, {"exact_bars": 3}):
+        with pytest.raises(OptionError, match="is kept by the grammar"):
+            generator_of(model, grammar=False, **option).generate(prefixes(), search(max_length=20))
+
+
+def test_a_prompt_that_contradicts_the_request_wins_and_that_is_said(model, caplog):
+    from musicbert_plugin.codecs.remi_grammar import transpose
+    from musicbert_plugin.generation.prompts import prompt_of
+
+    prompt = prompt_of(small_score(), "bar-tempo")
+    writer = generator_of(model, prompt=prompt)
+    requests = ("tempo=fast meter=4/4 bars=4 no-cello no-harp", "tempo=moderate meter=3/4 bars=4")
+    against, fitting = writer.generate(prefixes(requests), search(max_length=120, top_k=15), lines=[7, 8])
+    said = [message for message in caplog.messages if message.startswith("request")]
+    assert said == [
+        "request 7, no-cello: the prompt has this, and what follows it does not",
+        "request 7, meter=4/4: the prompt has another time signature, so this is not kept",
+        "request 7, tempo=fast: the prompt has another tempo, whose last value is kept instead",
+    ]
+    for (piece,) in (against, fitting):
+        assert np.array_equal(transpose(piece.ids[: len(prompt.ids)], prompt.shift), prompt.ids)
+        assert classes_of(piece)[SLOT_OF["T1s1"]] == 1, "the tempo of the prompt goes on"
+    assert classes_of(fitting[0])[SLOT_OF["TS1s1"]] == 2
+    caplog.clear()
+    long = generator_of(model, prompt=prompt_of(small_score(), "bar-tempo"), exact_bars=6)
+    long.generate(prefixes(("bars=4",)), search(max_length=120))
+    assert caplog.messages[0] == "request 0, 1 to 4 bars: exact_bars 6 is used instead"
+
+
+def test_too_few_words_are_refused_or_said(model, caplog):
+    for layout, least in LEAST.items():
+        with pytest.raises(OptionError, match=f"a bar with a note needs at least {least} words"):
+            generator_of(model, layout).generate(prefixes(("",)), search(max_length=least - 1))
+    writer = generator_of(model)
+    ((piece,),) = writer.generate(prefixes(("bars=16",)), search(max_length=30), lines=[4])
+    assert caplog.messages[0] == (
+        "request 4, 13 to 16 bars: the maximum length of 30 words is too small, so this is not kept"
+    )
+    assert classes_of(piece)[SLOT_OF["B1s1"]] == 0, "a shorter piece, but one with notes"
+    caplog.clear()
+    ((piece,),) = generator_of(model, exact_bars=16).generate(prefixes(("",)), search(max_length=80, min_length=70))
+    bars, empty = piece.bars
+    assert bars == 16 and empty > 8 and piece.cut
+    assert caplog.messages == [
+        f"piece 0 was shortened by the maximum length of 80 words (bars: 16, without notes: {empty})"
+    ]
+
+
+def test_a_value_that_training_never_had_is_named_once(model, caplog):
+    writer = generator_of(model)
+    requests = ("genre=Jazz key=minor no-harp", "genre=Jazz artist=chopin")
+    writer.generate(prefixes(requests), search(max_length=20))
+    assert not [message for message in caplog.messages if "training" in message], "an older checkpoint does not know"
+    writer.seen_attributes = frozenset(["K1_1", "S2s1_0"])
+    writer.generate(prefixes(requests), search(max_length=20), lines=[3, 4])
+    end = ": the data of the last training never had this value, so it may have no effect"
+    said = [message for message in caplog.messages if "training" in message]
+    assert said == [f"request 3, genre=Jazz{end}", f"request 4, artist=chopin{end}"]
 
 
 def test_the_best_candidate_agrees_best(model):

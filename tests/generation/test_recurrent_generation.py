@@ -60,6 +60,9 @@ class EvenOdd:
     def select(self, state, index):
         return state[index]
 
+    def shortened(self, state):
+        return np.zeros(len(state), bool)
+
 
 def test_steps_after_a_prefix_give_the_parallel_models_logits_in_rows_of_any_length():
     model = decoder()

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from musicbert_plugin.generation.sampling import TEMPERATURE
+
 if TYPE_CHECKING:
     from conftest import Machine
 
@@ -42,6 +44,7 @@ def test_generation_prints_lines_and_decodes_them(recipe: Machine) -> None:
     found.words = (recipe.folder / "out" / "generated.txt").read_text().splitlines()
     assert found.words[:3] == ["-m", "fairseq_cli.interactive", "--user-dir"], "no dictionary: the published words"
     assert found.value("--seed") == "7" and found.value("--max-len-b") == "2560"
+    assert found.value("--temperature") == str(TEMPERATURE), "what the hub and evaluate sample at"
     assert not {"--num-candidates", "--keep"} & set(found.words), "the task's: the best of four"
     assert recipe(GENERATE, "model.pt", "requests.txt", "out", "--meter", "6/4").value("--meter") == "6/4"
     (recipe.folder / "dict.txt").write_text("b-0 1\n")

@@ -186,6 +186,58 @@ def test_the_checkpoint_keeps_layout_and_position_mode(attribute_folder, fairseq
     assert model.decoder.position_mode == "zero-prefix"
 
 
+def test_the_checkpoint_keeps_which_attributes_its_training_had(attribute_folder, fairseq_command, tmp_path, capsys):
+    """And a request for another value is warned of, of a file stripped or in the form of Hugging Face too."""
+    from musicbert_plugin.hub import MuseCocoHub
+    from musicbert_plugin.hub import __main__ as hub
+
+    folder = attribute_folder(train=[9, 20], valid=[3])
+    classes = np.stack([attributes.parse_request(line) for line in ("piano key=minor no-drum", "piano genre=Jazz")])
+    np.save(folder / "train.attributes.npy", classes)
+    saved = tmp_path / "saved"
+    fairseq_command("train", folder, *RECIPE, "--batch-size", 2, "--save-dir", saved, "--max-epoch", 1)
+    seen = "I1s2_0_0 I1s2_27_1 K1_1 S4_10_0"
+    hub.main(["strip", str(saved / "checkpoint_best.pt"), str(tmp_path / "small.pt")])
+    hub.main(["hugging-face", str(saved / "checkpoint_best.pt"), str(tmp_path / "folder")])
+    for path in (saved / "checkpoint_best.pt", tmp_path / "small.pt", tmp_path / "folder"):
+        assert MuseCocoHub.from_pretrained(path).model.args.seen_attributes == seen
+    (tmp_path / "requests").write_text(
+        "piano key=minor no-drum\npiano artist=chopin\nartist=chopin key=major no-harp\n"
+    )
+    options = ["--input", tmp_path / "requests", "--buffer-size", 3, "--batch-size", 3]
+    run = fairseq_command("interactive", *TASK, "--path", tmp_path / "small.pt", *SAMPLING, *options)
+    end = ": the data of the last training never had this value, so it may have no effect"
+    warned = [message for message in run.messages if message.endswith(end)]
+    assert warned == [f"request 1, artist=chopin{end}", f"request 2, key=major{end}"]
+
+
+def test_options_free_the_limits_of_requests_or_steady_the_tempo(trained, fairseq_command, tmp_path, capsys):
+    _, checkpoint = trained
+    (tmp_path / "requests").write_text("bars=8 tempo=slow meter=3/4\nkey=minor\n")
+    options = ["--input", tmp_path / "requests", "--buffer-size", 2, "--batch-size", 2]
+
+    def counts(*more):
+        capsys.readouterr()
+        options_of_search = [*SAMPLING[:-4], "--max-len-b", 120, "--batch-size", 16]
+        fairseq_command("interactive", *TASK, "--path", checkpoint, *options_of_search, *options, *more)
+        answers = hypotheses(capsys.readouterr().out)
+        words = [answers[line].split() for line in (0, 1)]
+        return [
+            (
+                line.count("b-1"),
+                len({word for word in line if word[0] == "t"}),
+                {word for word in line if word[0] == "s"},
+            )
+            for line in words
+        ]
+
+    (bars, tempi, meters), (_, free, _) = counts()
+    assert 5 <= bars <= 8 and tempi == 1 and meters == {"s-8"} and free > 1
+    (_, tempi, meters), _ = counts("--no-limits")
+    assert tempi > 1 and meters != {"s-8"}
+    assert [row[1] for row in counts("--no-limits", "--steady-tempo")] == [1, 1]
+
+
 @pytest.mark.parametrize(
     ("damage", "sentence"),
     [
