@@ -36,7 +36,7 @@ from musicbert_plugin.codecs.attributes import (
     tempo_class,
 )
 from musicbert_plugin.codecs.octuple import TEMPO_VALUES
-from musicbert_plugin.codecs.remi import NOTES_ALONE, SIZES, meter_code
+from musicbert_plugin.codecs.remi import FREE, NOTES_ALONE, SIZES, meter_code
 from musicbert_plugin.errors import OptionError
 
 Bools = NDArray[np.bool_]
@@ -152,7 +152,7 @@ def limited_slots(
     classes : uint8 [B, 63]
         Class vectors.
     layout : str
-        The layout of the music, one of ``remi.LAYOUTS``.
+        The layout of the music, one of ``remi.LAYOUTS``, or ``remi.FREE``, for which there is no grammar.
     limited, only_instruments : bool
         See :func:`limits_of`.
     grammar : bool
@@ -163,7 +163,7 @@ def limited_slots(
     if only_instruments:
         named = classes[:, _GROUPS] == YES
         out[:, _GROUPS] |= named & (named.sum(axis=1) == 1)[:, None]
-    if limited and grammar:
+    if limited and grammar and layout != FREE:
         for slot in (_BARS,) if layout in NOTES_ALONE else (_BARS, _METER, _TEMPO):
             out[:, slot] = classes[:, slot] != NA[slot]
     return out

@@ -180,10 +180,12 @@ class Piece:
 
     @property
     def bars(self) -> tuple[int, int]:
-        """The number of bars, and of bars without a note."""
+        """The number of bars, an open last one included if it has a note, and of bars without a note."""
         ends = np.flatnonzero(self.ids == remi.BAR_END)
         notes = np.flatnonzero((self.ids >= remi.PITCH) & (self.ids < remi.DURATION))
-        return len(ends), len(ends) - len(np.unique(np.searchsorted(ends, notes)))
+        sounding = np.unique(np.searchsorted(ends, notes))
+        bars = max(len(ends), int(sounding[-1]) + 1 if len(sounding) else 0)
+        return bars, bars - len(sounding)
 
 
 class ConditionalGenerator:
@@ -335,8 +337,9 @@ class ConditionalGenerator:
             if asked.exact_bars < max(1, begun):
                 reason = f"the prompt alone has {begun}" if begun else "a piece has at least 1"
                 raise OptionError(f"exact_bars {asked.exact_bars}: {reason}.")
+        has_grammar = asked.grammar and self.layout != remi.FREE
         for name, value in (("exact_bars", asked.exact_bars is not None), ("steady_tempo", asked.steady_tempo)):
-            if value and not asked.grammar:
+            if value and not has_grammar:
                 raise OptionError(f"{name} is kept by the grammar: it cannot be used without the grammar.")
         if self._has_attributes(prefixes):
             classes = np.stack([self._classes(prefix, "a request") for prefix in prefixes])
@@ -346,12 +349,12 @@ class ConditionalGenerator:
             classes = np.tile(NA, (rows, 1))
         limits = limits_of(
             classes,
-            limited=asked.limited and asked.grammar,
+            limited=asked.limited and has_grammar,
             only_instruments=asked.only_instruments,
             exact_bars=asked.exact_bars,
             steady_tempo=asked.steady_tempo,
         )
-        if asked.grammar and self.layout != remi.FREE:
+        if has_grammar:
             grammar = RemiGrammar(self.layout, words=self.words, meter=self.prompt.meter)
             limits = self._possible(classes, limits, grammar, search, lines)
             return grammar, grammar.start(rows, search.max_length, prompt=self.prompt.ids, **vars(limits))
@@ -397,8 +400,8 @@ class ConditionalGenerator:
         slots[:, SLOT_OF["I1s2"] + GROUP_OF_PROGRAM[sounding]] = True
         reason = "the prompt has this, and what follows it does not"
         self._warn(classes, slots & (classes == NO), "I1s2", reason, lines)
-        if self.layout == remi.NOTES:
-            reason = "the layout notes has no words for this, so it only guides the model"
+        if self.layout in remi.NOTES_ALONE:
+            reason = f"the layout {self.layout} has no words for this, so it only guides the model"
             self._warn(classes, limits.steady_meter, "TS1s1", reason, lines)
             self._warn(classes, own.steady_tempo, "T1s1", reason, lines)
             return limits

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from musicbert_plugin.codecs import remi
+from musicbert_plugin.codecs import remi, remi_grammar
 from musicbert_plugin.codecs.attributes import programs_of
 from musicbert_plugin.codecs.remi_grammar import GrammarState, RemiGrammar, transpose
 from musicbert_plugin.codecs.requests import parse_request
@@ -354,7 +354,7 @@ def test_an_encoded_score_is_legal() -> None:
 def first_not_allowed(grammar: RemiGrammar, ids: np.ndarray) -> int:
     """The first word of a line that ``allowed`` refuses, or its length if it ends in a bar, word by word; else -1."""
     state = grammar.start(1, 10**6)
-    state.rows[:, -1] = 1  # a first bar may be silent
+    state.rows[:, remi_grammar._SOUNDING] = 1  # a first bar may be silent
     for index, word_id in enumerate(ids.tolist()):
         if word_id == remi.EOS or not grammar.allowed(state)[0, word_id]:
             return index

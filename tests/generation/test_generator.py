@@ -119,7 +119,7 @@ def test_whatever_is_written_decodes_without_repair_wherever_it_is_cut_off(model
                 assert_round_trip(piece.ids, layout)
 
 
-LEAST = {"bar-tempo": 8, "position-tempo": 8, "notes": 5}
+LEAST = {"bar-tempo": 8, "position-tempo": 8, "notes": 5, "notes-by-program": 5}
 """Words of the shortest bar with a note."""
 
 
@@ -575,7 +575,7 @@ def test_words_in_no_known_order_are_generated_without_a_grammar(model):
     writer = generator_of(model, remi.FREE)
     (piece,) = writer.generate(prefixes(), search(max_length=40))[0]
     assert len(piece.ids) and writer.score(piece) is None or len(writer.score(piece).onset)
-    with pytest.raises(OptionError, match="exact_bars counts bars by the grammar"):
+    with pytest.raises(OptionError, match="exact_bars is kept by the grammar"):
         generator_of(model, remi.FREE, exact_bars=4).generate(prefixes(), search(max_length=40))
     with pytest.raises(OptionError, match="layout free"):
         make_prompt(small_score(), remi.FREE)
