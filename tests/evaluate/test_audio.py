@@ -2,6 +2,7 @@
 
 import json
 import os
+import zipfile
 from types import SimpleNamespace
 
 import numpy as np
@@ -135,6 +136,12 @@ def test_one_head_is_asked_about_new_recordings_and_bad_ones_are_told(checkpoint
     answer = values["predictions"][str(files[0])]
     assert set(answer) == {"level"} and sum(answer["level"].values()) == pytest.approx(1)
     assert set(values["failed"]) == {str(files[1]), str(files[2])}
+    with zipfile.ZipFile(tmp_path / "all.zip", "w") as archive:
+        for file in files[::2]:
+            archive.write(file, file.name)
+    status, values, said = run(capsys, "audio", "--path", path, "--predict", tmp_path / "all.zip", "--head", "level")
+    assert status == 1 and values["predictions"] == {"stereo.wav": answer}
+    assert values["failed"]["broken.mp3"].startswith("broken.mp3: cannot be decoded")
     status, _, said = run(capsys, "audio", "--path", path, "--predict", files[0], "--head", "key")
     assert status == 2 and "head is 'key'" in said
 
