@@ -23,7 +23,8 @@ import numpy as np
 import pytest
 import soundfile
 
-from musicbert_plugin.codecs.score import DRUMS, Score, write_midi
+from musicbert_plugin.codecs.score import DRUMS, Score
+from tests.reference.midi_writer import symusic_bytes
 
 HERE = Path(__file__).resolve().parent
 UPDATES = 20
@@ -81,7 +82,7 @@ def datasets(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Pat
         Path("sounds").mkdir()
         rows = ["file,instrument,tempo"]
         for seed in range(16):
-            write_midi(piece(seed), Path("midi") / f"{seed:02}.mid")
+            (Path("midi") / f"{seed:02}.mid").write_bytes(symusic_bytes(piece(seed)))
             soundfile.write(f"sounds/{seed:02}.wav", sound(seed), 8000, subtype="PCM_16")
             rows.append(f"{seed:02}.wav,{'flute' if seed % 2 else 'violin'},{90 + seed}")
         Path("labels.csv").write_text("\n".join(rows) + "\n")
