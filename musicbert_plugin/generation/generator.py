@@ -2,7 +2,8 @@
 
 The model continues the prefix of each request, and the prompt if there is one (see :mod:`~.generation.prompts` and
 :mod:`~.generation.sampling`).  **Constraints** apply to all requests: a grammar (:mod:`~.codecs.remi_grammar`), a
-number of bars, and programs.  The result is transposed back to the key of the prompt.
+number of bars, and programs.  The result is transposed back to the key of the prompt, begins with the prompt as it
+was (:mod:`~.generation.continuation`), and no new note strikes a key that sounds (:mod:`~.generation.overlaps`).
 
 Shapes: B rows, V vocabulary.
 """
@@ -10,7 +11,7 @@ Shapes: B rows, V vocabulary.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -20,10 +21,12 @@ from numpy.typing import NDArray
 from musicbert_plugin.codecs import remi
 from musicbert_plugin.codecs.attributes import (
     KEYS,
+    MODES,
     MULTI_LABEL,
     NA,
     NOT_EXTRACTED,
     SLOT_KEY,
+    SLOT_OF,
     class_vector,
     classes_of_ids,
     extract,
@@ -32,6 +35,8 @@ from musicbert_plugin.codecs.attributes import (
 from musicbert_plugin.codecs.remi_grammar import RemiGrammar, transpose
 from musicbert_plugin.codecs.score import DRUMS, Score
 from musicbert_plugin.errors import OptionError, ScoreError
+from musicbert_plugin.generation.continuation import continued
+from musicbert_plugin.generation.overlaps import without_overlaps
 from musicbert_plugin.generation.prompts import PREFIXES, Ids, Prompt
 from musicbert_plugin.generation.recurrent_decoder import RecurrentDecoder
 from musicbert_plugin.generation.sampling import Continuation, MusicGenerator, Search
@@ -273,8 +278,35 @@ class ConditionalGenerator:
 
     def score(self, piece: Piece) -> Score | None:
         """The music of a piece; None if it has no notes."""
-        score, _ = remi.decode_with_repairs(piece.ids, self.prompt.meter, self.layout)
+        score = self.finished(piece)
         return score if len(score.onset) else None
+
+    def finished(self, piece: Piece, prefix: Ids | None = None) -> Score:
+        """The music of a piece as it is written to files.
+
+        It has the notes, tempi and time signatures of the prompt, if there is one, and at the bar line after it the new
+        notes, a track per program, without doubles and overlaps.  It ends with the last bar, even if that is empty.  If
+        the request (``prefix``, without ``</s>`` and ``<sep>``) names a mode, the key is known: models write in C major
+        and A minor, and a prompt's key is that to which its music is transposed.
+        """
+        music, _ = remi.decode_with_repairs(piece.ids, self.prompt.meter, self.layout)
+        new = None
+        if self.prompt.score is not None:
+            words = piece.ids[: len(self.prompt.ids)]
+            begin = remi.decode_with_repairs(words, self.prompt.meter, self.layout)[0].end_tick
+            music, new = continued(self.prompt.score, music, begin, tempi=self.layout != remi.NOTES)
+        return replace(without_overlaps(music, new), key=self._key(prefix))
+
+    def _key(self, prefix: Ids | None) -> tuple[int, bool] | None:
+        """The tonic and mode of pieces of a request; None if it does not name a mode."""
+        try:
+            mode = None if prefix is None else int(classes_of_ids(prefix)[SLOT_OF["K1"]])
+        except ValueError:  # a condition
+            return None
+        if mode is None or mode >= len(MODES):
+            return None
+        minor = MODES[mode] == "minor"
+        return ((9 if minor else 0) - self.prompt.shift) % 12, minor
 
     def _piece(self, found: Continuation) -> Piece:
         ids = np.concatenate([self.prompt.ids, found.tokens])
