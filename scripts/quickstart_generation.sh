@@ -85,10 +85,12 @@ fi
 # A request eight times is eight lines: no two of them draw the same random numbers.
 awk '{ for (i = 0; i < 8; i++) print }' "$requests" >"$out/requests.txt"
 
+# Music of a version without the journal answers.jsonl is replaced too.
+[ -e "$out/midi/answers.jsonl" ] || rm -f "$out/midi"/[0-9]*.mid
 OMP_NUM_THREADS=1 .venv/bin/fairseq-interactive "$out/data" --user-dir musicbert_plugin --cpu --task attribute_to_music --path "$model" \
-    --sampling --sampling-topk 15 --beam 1 --max-len-b 2560 --buffer-size 16 --batch-size 16 --seed 1 \
-    --num-candidates "$candidates" --input "$out/requests.txt" >"$out/generated.txt"
-"$python" -m preprocess.remi decode "$out/generated.txt" --dest "$out/midi"
+    --sampling --sampling-topk 15 --beam 1 --max-len-b 2560 --batch-size 16 --seed 1 \
+    --num-candidates "$candidates" --input "$out/requests.txt" --buffer-size "$(($(wc -l <"$out/requests.txt") + 16))" \
+    --dest "$out/midi" >"$out/generated.txt"
 "$python" -m musicbert_plugin.evaluate attributes --midi "$out/midi" --requests "$out/requests.txt" \
     --picture "$out/pieces.png" >"$out/evaluation.json"
 

@@ -41,7 +41,7 @@ from musicbert_plugin.codecs.attributes import (
 )
 from musicbert_plugin.codecs.chords import brightness
 from musicbert_plugin.codecs.requests import parse_request, request_words
-from musicbert_plugin.codecs.score import Score, read_midi, write_midi
+from musicbert_plugin.codecs.score import Score, read_midi
 from musicbert_plugin.data.fairseq_output import read_lines, read_text_lines
 from musicbert_plugin.errors import OptionError, ScoreError
 from musicbert_plugin.evaluate import Report, check_not_empty, make_folder
@@ -92,7 +92,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--chords", action="store_true", help="also score C1 (takes seconds per piece)")
     parser.add_argument("--legacy", action="store_true", help="extract and score with the original's defects")
     parser.add_argument("--draws", type=int, default=10_000, help="bootstrap resamples (default: 10,000)")
-    parser.add_argument("--dest", type=Path, metavar="DIR", help="folder for generated music, n.mid")
     parser.add_argument("--picture", type=Path, metavar="FILE", help="draw a piece of each of the first requests")
     parser.add_argument("--only-instruments", action="store_true", help="with --path: only requested instruments")
     add_search_arguments(parser)
@@ -232,18 +231,13 @@ def _of_model(options: argparse.Namespace) -> Answers:
         requests = read_requests(options.requests)
     else:
         requests = np.stack(list(_of_split(options).values()))
-    if options.dest:
-        make_folder(options.dest)
     hub = load_hub(options)
     if str(hub.model.args.prefix) != "attributes":
         raise OptionError(f"{options.path} is a model of conditions, not attributes: evaluate pairs measures it.")
     prefixes = [command_ids(request) for request in requests]
     music = compose(hub, prefixes, options, only_instruments=options.only_instruments)
-    scores, repaired = _decoded(music, options.meter, str(hub.model.args.layout))
-    if options.dest:
-        for number, score in enumerate(scores):
-            if score is not None:
-                write_midi(score, options.dest / f"{number}.mid")
+    _, repaired = _decoded([ids for ids, _ in music], options.meter, str(hub.model.args.layout))
+    scores = [score if len(score) else None for _, score in music]
     return Answers(requests, scores, list(range(len(requests))), repaired)
 
 

@@ -120,7 +120,8 @@ def _of_model(options: argparse.Namespace) -> list[tuple[Ids, Ids]]:
         raise OptionError(f"{options.path} and {options.data} have different dictionaries: the same is needed.")
     count = min(len(samples.sizes), options.limit or len(samples.sizes))
     conditions, references = zip(*(samples.sample(number, 0) for number in range(count)), strict=True)
-    return list(zip(compose(hub, conditions, options), references, strict=True))
+    music = [ids for ids, _ in compose(hub, conditions, options)]
+    return list(zip(music, references, strict=True))
 
 
 def _of_lines(options: argparse.Namespace) -> list[tuple[Ids, Ids]]:

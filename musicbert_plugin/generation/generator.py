@@ -10,7 +10,8 @@ Shapes: B rows, V vocabulary.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import hashlib
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -18,6 +19,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from musicbert_plugin import __version__
 from musicbert_plugin.codecs import remi
 from musicbert_plugin.codecs.attributes import (
     KEYS,
@@ -145,6 +147,16 @@ def agreement(requested: NDArray[np.uint8], score: Score | None) -> float:
     return 1.0 if np.isnan(share) else share
 
 
+def weights_digest(model: torch.nn.Module) -> str:
+    """A sha256 by which models are told apart: of up to 4,096 weights of each tensor, evenly spread."""
+    digest = hashlib.sha256()
+    for name, weight in sorted(model.state_dict().items()):
+        flat = weight.detach().reshape(-1)
+        sample = flat[:: -(-len(flat) // 4096) or 1].float().cpu().numpy()
+        digest.update(f"{name} {list(weight.shape)}".encode() + sample.tobytes())
+    return digest.hexdigest()
+
+
 @dataclass(frozen=True, eq=False)
 class Piece:
     """The music generated for a request.
@@ -162,6 +174,15 @@ class Piece:
     ids: Ids
     scores: NDArray[np.float32]
     cut: bool
+
+    def stored(self) -> dict[str, Any]:
+        """The piece as values that JSON has; :meth:`of` reverses it exactly."""
+        return {"ids": self.ids.tolist(), "scores": self.scores.tolist(), "cut": bool(self.cut)}
+
+    @classmethod
+    def of(cls, stored: Mapping[str, Any]) -> Piece:
+        """The piece of :meth:`stored`."""
+        return cls(np.array(stored["ids"], np.int64), np.array(stored["scores"], np.float32), stored["cut"])
 
 
 class ConditionalGenerator:
@@ -254,7 +275,16 @@ class ConditionalGenerator:
             ]
         return pieces
 
-    def generate_best(self, prefixes: Sequence[Ids], search: Search, *, count: int, batch_size: int) -> list[Piece]:
+    def generate_best(
+        self,
+        prefixes: Sequence[Ids],
+        search: Search,
+        *,
+        count: int,
+        batch_size: int,
+        known: Mapping[int, Piece] | None = None,
+        answered: Callable[[int, Piece], None] | None = None,
+    ) -> list[Piece]:
         """The best candidate of each prefix, see :meth:`generate`.
 
         Parameters
@@ -265,16 +295,49 @@ class ConditionalGenerator:
             Number of candidates of each prefix.
         batch_size : int
             Number of rows of a batch, one for each candidate or beam; the result does not depend on it.
+        known : mapping of int to Piece, optional
+            Pieces of an earlier call with the same arguments, by index, which are not generated again.
+        answered : callable, optional
+            Called with the index and the piece of each prefix, when its batch is done.
         """
         if batch_size < 1:
             raise OptionError(f"batch_size {batch_size}: 1 or more is accepted.")
+        best = dict(known or {})
+        lines = [line for line in range(len(prefixes)) if line not in best]
         step = max(1, batch_size // max(count, search.beam, 1))
-        best = []
-        for start in range(0, len(prefixes), step):
-            batch = prefixes[start : start + step]
-            lines = range(start, start + len(batch))
-            best += [found[0] for found in self.generate(batch, search, lines=lines, count=count, keep=1)]
-        return best
+        for start in range(0, len(lines), step):
+            batch = lines[start : start + step]
+            found = self.generate([prefixes[line] for line in batch], search, lines=batch, count=count, keep=1)
+            for line, (piece, *_) in zip(batch, found, strict=True):
+                best[line] = piece
+                if answered:
+                    answered(line, piece)
+        return [best[line] for line in range(len(prefixes))]
+
+    def description(self, search: Search, **options: Any) -> dict[str, Any]:
+        """All that the music depends on besides the requests, as values that JSON has.
+
+        Parameters
+        ----------
+        search : Search
+        **options
+            Further options of :meth:`generate`.
+        """
+        prompt = hashlib.sha256(self.prompt.ids.tobytes())
+        if self.prompt.score is not None:
+            for column in vars(self.prompt.score).values():
+                prompt.update(column.tobytes() if isinstance(column, np.ndarray) else repr(column).encode())
+        return {
+            "version": __version__,
+            "model": weights_digest(self.decoder),
+            "words": hashlib.sha256("\n".join(self.words).encode()).hexdigest(),
+            "layout": self.layout,
+            "constraints": vars(self.constraints),
+            "prompt": prompt.hexdigest() if len(self.prompt.ids) else "",
+            "meter": list(self.prompt.meter),
+            "search": vars(search),
+            **options,
+        }
 
     def score(self, piece: Piece) -> Score | None:
         """The music of a piece; None if it has no notes."""

@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from musicbert_plugin.codecs import attributes, remi
+from musicbert_plugin.codecs.score import read_midi
 from musicbert_plugin.errors import DatasetError, OptionError
 
 TASK = ["--task", "attribute_to_music"]
@@ -309,6 +310,66 @@ def test_a_request_that_means_nothing_ends_with_a_sentence(
         arguments = ["--path", trained[1], *SAMPLING, "--buffer-size", 16, "--input", tmp_path / "requests"]
         fairseq_command("interactive", *TASK, *arguments)
     assert ended.value.code == 2 and sentence in capsys.readouterr().err
+
+
+def music_of(folder):
+    return {path.name: path.read_bytes() for path in folder.iterdir() if path.suffix == ".mid"}
+
+
+def test_a_stopped_run_goes_on_and_another_replaces_its_music(trained, fairseq_command, tmp_path, capsys, monkeypatch):
+    from musicbert_plugin.data import answer_folder
+
+    _, checkpoint = trained
+    requests, dest = tmp_path / "requests.txt", tmp_path / "music"
+    requests.write_text("piano\nno-drum key=minor\nviolin meter=3/4\ndrum\n")
+    arguments = [*TASK, "--path", checkpoint, *SAMPLING, "--batch-size", 1, "--num-candidates", 2, "--input", requests]
+
+    def run(folder, *options, lines=4):
+        capsys.readouterr()
+        fairseq_command("interactive", *arguments, "--buffer-size", lines, "--dest", folder, *options)
+        return hypotheses(capsys.readouterr().out)
+
+    whole = run(tmp_path / "whole")
+    assert sorted(music_of(tmp_path / "whole")) == ["0.mid", "1.mid", "2.mid", "3.mid"]
+    for line, words in whole.items():
+        score = read_midi(tmp_path / "whole" / f"{line}.mid")
+        notes = remi.decode(remi.from_words(words))
+        assert set(zip(score.onset, score.pitch, strict=True)) == set(zip(notes.onset, notes.pitch, strict=True))
+    write = answer_folder.atomic_path
+
+    def stop_at_the_third(path):
+        if Path(path).name == "2.mid":
+            raise KeyboardInterrupt
+        return write(path)
+
+    with monkeypatch.context() as patch, pytest.raises(SystemExit) as ended:
+        patch.setattr(answer_folder, "atomic_path", stop_at_the_third)
+        run(dest)
+    assert ended.value.code == 130 and capsys.readouterr().err.splitlines()[-1] == "Interrupted."
+    assert sorted(music_of(dest)) == ["0.mid", "1.mid"]
+    add, added = answer_folder.AnswerFolder.add, []
+    monkeypatch.setattr(answer_folder.AnswerFolder, "add", lambda *answer: (added.append(answer[1]), add(*answer)))
+    assert run(dest) == whole and music_of(dest) == music_of(tmp_path / "whole")
+    assert run(dest) == whole and added == [2, 3], "what was answered is not generated again"
+    requests.write_text("piano\ndrum key=minor\n")
+    assert run(dest)[0] == whole[0] and sorted(music_of(dest)) == ["0.mid", "1.mid"]
+    assert run(dest, "--seed", 5)[0] != whole[0]
+    (dest / "1.mid").write_bytes(b"mine")
+    for options, sentence in ((["--seed", 5], "1.mid was changed since"), (["--seed", 6], "1.mid was changed since")):
+        with pytest.raises(SystemExit):
+            run(dest, *options)
+        assert sentence in capsys.readouterr().err and (dest / "1.mid").read_bytes() == b"mine"
+
+
+def test_all_requests_are_read_before_the_first_is_answered(trained, fairseq_command, tmp_path, capsys):
+    _, checkpoint = trained
+    (tmp_path / "requests.txt").write_text("piano\n" * 3 + "banjoo\n")
+    arguments = [*TASK, "--path", checkpoint, *SAMPLING, "--batch-size", 1, "--input", tmp_path / "requests.txt"]
+    for lines, sentence in ((4, "line 4: 'banjoo'"), (2, "more than --buffer-size 2: raise it")):
+        with pytest.raises(SystemExit):
+            fairseq_command("interactive", *arguments, "--buffer-size", lines, "--dest", tmp_path / "music")
+        assert sentence in capsys.readouterr().err
+        assert (tmp_path / "music").exists() == (lines == 2)
 
 
 def test_generate_reads_the_prefix_and_never_the_target(trained, fairseq_command, capsys):
