@@ -36,7 +36,14 @@ from musicbert_plugin.data.attribute_dropout import DROPOUTS
 from musicbert_plugin.data.condition_pairs import ConditionPairs
 from musicbert_plugin.data.dataset_folder import check_remi_folder
 from musicbert_plugin.data.pair_augmentation import AUGMENTATIONS
-from musicbert_plugin.data.prefix_lm_dataset import LOSS_ON, AttributedMusic, PrefixLMDataset, Prompts, read_prefix
+from musicbert_plugin.data.prefix_lm_dataset import (
+    ENDS,
+    LOSS_ON,
+    AttributedMusic,
+    PrefixLMDataset,
+    Prompts,
+    read_prefix,
+)
 from musicbert_plugin.errors import OptionError
 from musicbert_plugin.generation.generator import ConditionalGenerator, Constraints, Piece, candidates_of
 from musicbert_plugin.generation.prompts import PREFIXES, Ids, make_prompt, request_ids
@@ -50,6 +57,7 @@ AUTO = "auto"
 LAYOUT_CHOICES = ChoiceEnum((AUTO, *LAYOUTS))
 POSITION_CHOICES = ChoiceEnum((AUTO, *POSITION_MODES))
 LOSS_CHOICES = ChoiceEnum(LOSS_ON)
+ENDS_CHOICES = ChoiceEnum(ENDS)
 DROPOUT_CHOICES = ChoiceEnum(DROPOUTS)
 PREFIX_CHOICES = ChoiceEnum((AUTO, *PREFIXES))
 KEEP_CHOICES = ChoiceEnum((AUTO, "all", "best"))
@@ -76,6 +84,13 @@ class AttributeToMusicTaskConfig(FairseqDataclass):
         metadata={"help": "where positions begin; auto: as in the checkpoint, or else at <sep> (zero-prefix)"},
     )
     loss_on: LOSS_CHOICES = field(default="target", metadata={"help": "whether the prefix is learnt too (all)"})
+    ends: ENDS_CHOICES = field(
+        default=ENDS[0],
+        metadata={
+            "help": "which windows of music teach the end </s>: those that end their piece and those whose prefix "
+            "shows the number of bars (marked), or all, as in the published recipe and in folders without marks"
+        },
+    )
     attribute_mask: DROPOUT_CHOICES = field(
         default="steps", metadata={"help": "which attributes are visible: a drawn number, each by chance, or all"}
     )
@@ -244,6 +259,7 @@ class AttributeToMusicTask(MusicTask):
                 folder.path / split,
                 dropout=str(self.cfg.attribute_mask),
                 dropout_prob=self.cfg.attribute_mask_prob,
+                ends=str(self.cfg.ends),
                 seed=self.cfg.seed,
             )
         self.datasets[split] = PrefixLMDataset(

@@ -125,7 +125,8 @@ def losses(name: str, folders: dict[str, Path], command: Callable[..., Any]) -> 
     restored = "--task spectrogram_reconstruction --criterion spectrogram_reconstruction --pictures 0"
     runs = {
         "octuple_masked_lm": ("octuple", f"{octuple} --encoder-layers 1 {small}"),
-        "attribute_to_music": ("remi", lm),
+        "attribute_to_music": ("remi", f"{lm} --ends all"),  # as in folders without marks
+        "marked_ends": ("remi", lm),
         "pairs": ("pairs", f"{lm} --position-mode all --loss-on all"),
         "spectrogram_reconstruction": ("audio", f"{restored} {sound}"),
         "audio_multitask": ("audio", f"--task audio_multitask --criterion audio_multitask {sound}"),
@@ -151,7 +152,14 @@ def compare_or_record(name: str, found: Any, record: bool) -> Any:
     return json.loads(path.read_text())
 
 
-NAMES = ("octuple_masked_lm", "attribute_to_music", "pairs", "spectrogram_reconstruction", "audio_multitask")
+NAMES = (
+    "octuple_masked_lm",
+    "attribute_to_music",
+    "marked_ends",
+    "pairs",
+    "spectrogram_reconstruction",
+    "audio_multitask",
+)
 
 
 def test_files_of_datasets_are_those_of_the_recording(datasets: dict[str, Path], request: Any) -> None:

@@ -12,6 +12,7 @@ from musicbert_plugin.codecs import attributes, remi
 from musicbert_plugin.codecs.score import read_midi
 from musicbert_plugin.errors import DatasetError, OptionError
 
+BARS = attributes.SLOT_OF["B1s1"]
 TASK = ["--task", "attribute_to_music"]
 LOSS = [*TASK, "--criterion", "cross_entropy", "--log-format", "json"]
 RECIPE = [*LOSS, "--arch", "linear_transformer_lm_debug", "--optimizer", "adam", "--lr", "1e-2", "--max-epoch", "2"]
@@ -95,6 +96,53 @@ def test_loss_on_all_includes_the_prefix(attribute_folder):
         assert torch.equal(batch["target"][row, : length - 1], tokens[1:])
         assert batch["target"][row, length - 1] == remi.EOS
     assert batch["ntokens"] == 77 + 70 and batch["start_indices"] == [0, 0]
+
+
+@pytest.mark.parametrize("loss_on", ["target", "all"])
+def test_the_end_is_learnt_of_pieces_and_where_the_bars_are_visible(attribute_folder, loss_on):
+    folder = attribute_folder(train=[5 + n % 7 for n in range(40)])
+    marks = np.arange(40) % 4 == 0
+    np.save(folder / "train.ends.npy", marks)
+    seen = set()
+    for ends in ("marked", "all"):
+        task = task_for(folder, loss_on=loss_on, ends=ends)
+        task.load_dataset("train")
+        dataset, music = task.dataset("train"), task.dataset("train").samples.music
+        for epoch in (1, 2, 3):
+            dataset.set_epoch(epoch)
+            batch = dataset.collater([dataset[index] for index in range(40)])
+            targets = 0
+            for index in range(40):
+                condition = batch["net_input"]["src_tokens"][index, 1:64].tolist()
+                visible = condition[BARS] != attributes.command_ids(attributes.NA)[BARS]
+                learnt = bool(ends == "all" or marks[index] or visible)
+                words = music.read(index).tolist()
+                row = [remi.EOS, *condition, remi.SEPARATOR, *(words if learnt else words[:-1])]
+                length = int(batch["net_input"]["src_lengths"][index])
+                assert batch["net_input"]["src_tokens"][index, :length].tolist() == row[:-1]
+                expected = [remi.PAD] * 64 + row[65:] if loss_on == "target" else row[1:]
+                assert batch["target"][index, :length].tolist() == expected
+                assert (batch["target"][index, length:] == remi.PAD).all()
+                targets += sum(token != remi.PAD for token in expected)
+                assert length <= dataset.sizes[index]
+                seen.add((ends, bool(marks[index]), bool(visible), expected[-1] == remi.EOS))
+            assert batch["ntokens"] == targets
+    assert len(seen) == 8 and ("marked", False, False, False) in seen, "all cases occur"
+
+
+def test_folders_without_marks_teach_every_end_and_damaged_marks_are_named(attribute_folder):
+    folder = attribute_folder(valid=[12, 5])
+    before = batch_of(task_for(folder))
+    np.save(folder / "valid.ends.npy", np.zeros(2, bool))
+    marked = batch_of(task_for(folder, ends="all"))
+    assert torch.equal(before["target"], marked["target"]) and before["ntokens"] == 13 + 6
+    for damage in (np.zeros(3, bool), np.zeros(2, np.uint8)):
+        np.save(folder / "valid.ends.npy", damage)
+        with pytest.raises(DatasetError, match=r"valid.ends.npy holds .*, but bool \[2\] is expected"):
+            task_for(folder).load_dataset("valid")
+    (folder / "valid.ends.npy").write_bytes(b"")
+    with pytest.raises(DatasetError, match="valid.ends.npy cannot be read"):
+        task_for(folder).load_dataset("valid")
 
 
 def test_conditions_of_ones_own_stand_before_the_separator(attribute_folder):
