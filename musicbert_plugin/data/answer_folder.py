@@ -45,6 +45,14 @@ def midi_name(line: int, piece: int = 0) -> str:
     return f"{line}.{piece}.mid" if piece else f"{line}.mid"
 
 
+def _is_answer(answer: Any) -> bool:
+    """Whether a line of a journal has the form of an answer, whose files are in the folder itself."""
+    types = {"line": int, "request": str, "pieces": list, "files": dict}
+    return all(isinstance(answer[name], kind) for name, kind in types.items()) and all(
+        Path(name).name == name and isinstance(digest, str) for name, digest in answer["files"].items()
+    )
+
+
 class AnswerFolder:
     """A folder with the answers to requests.
 
@@ -109,7 +117,7 @@ class AnswerFolder:
         try:
             *lines, last = self._journal.read_text(encoding="utf-8").split("\n")
             header, *answers = map(json.loads, lines)  # the last line is empty, or was being written
-            known = header["format"] == FORMAT and all(isinstance(answer["files"], dict) for answer in answers)
+            known = header["format"] == FORMAT and all(map(_is_answer, answers))
         except (ValueError, KeyError, TypeError, RecursionError):
             raise OptionError(sentence) from None
         if not known:

@@ -11,6 +11,7 @@ Shapes: B rows, V vocabulary.
 from __future__ import annotations
 
 import hashlib
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -359,6 +360,10 @@ class ConditionalGenerator:
             begin = remi.decode_with_repairs(words, self.prompt.meter, self.layout)[0].end_tick
             music, new = continued(self.prompt.score, music, begin, tempi=self.layout != remi.NOTES)
         return replace(without_overlaps(music, new), key=self._key(prefix))
+
+    def repairs(self, piece: Piece) -> Counter[str]:
+        """The number of repairs that decoding a piece needs, by kind; none of what the grammar admits."""
+        return remi.decode_with_repairs(piece.ids, self.prompt.meter, self.layout)[1]
 
     def _key(self, prefix: Ids | None) -> tuple[int, bool] | None:
         """The tonic and mode of pieces of a request; None if it does not name a mode."""

@@ -158,7 +158,7 @@ class MuseCocoHub:
         grammar: bool = True,
         batch_size: int = 16,
     ) -> list[Score]:
-        """Generate one score per request.
+        """Generate one score per request, as it is written to files (see :meth:`.ConditionalGenerator.finished`).
 
         Parameters
         ----------

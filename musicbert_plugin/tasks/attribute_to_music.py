@@ -392,7 +392,7 @@ class FairseqMusicGenerator:
             prompt=make_prompt(cfg.prompt or None, layout, task.meter),
         )
         meter = self.generator.prompt.meter
-        if layout == NOTES and meter != DEFAULT_METER:
+        if layout == NOTES and meter != DEFAULT_METER and not cfg.dest:
             logger.warning(
                 "this layout has no words for the time signature: preprocess.remi decode --meter %d/%d", *meter
             )
@@ -463,9 +463,14 @@ class FairseqMusicGenerator:
                 keep=self.keep,
             )
             for row, pieces in zip(missing, found, strict=True):
-                music = [self.generator.finished(piece, prefixes[row]) for piece in pieces]
-                files = {midi_name(lines[row], number): midi_bytes(score) for number, score in enumerate(music)}
-                self.folder.add(lines[row], files, [piece.stored() for piece in pieces])
+                names = [midi_name(lines[row], number) for number in range(len(pieces))]
+                music = [midi_bytes(self.generator.finished(piece, prefixes[row])) for piece in pieces]
+                self.folder.add(lines[row], dict(zip(names, music, strict=True)), [piece.stored() for piece in pieces])
+                for name, piece in zip(names, pieces, strict=True):
+                    repairs = self.generator.repairs(piece)
+                    if repairs:
+                        listed = ", ".join(f"{reason} ({number})" for reason, number in sorted(repairs.items()))
+                        logger.warning("%s: repaired: %s", name, listed)
         return [[Piece.of(piece) for piece in known[line]["pieces"]] for line in lines]
 
     def _hypothesis(self, piece: Piece) -> dict[str, Any]:

@@ -56,9 +56,12 @@ def test_what_was_not_generated_is_refused_before_anything_changes(tmp_path: Pat
     assert midi(tmp_path) == ["0.1.mid", "0.mid", "1.1.mid", "1.mid"]
     with pytest.raises(OptionError, match="holds generated music of kind 'music': name another folder"):
         open_folder(tmp_path, kind="infill")
-    (tmp_path / JOURNAL).write_text("[]\n")
-    with pytest.raises(OptionError, match="is not the journal of generated music"):
-        open_folder(tmp_path)
+    header, first, _ = (tmp_path / JOURNAL).read_text().splitlines()
+    outside = first.replace('"0.1.mid"', '"../0.1.mid"')
+    for text in ("[]", "[[" * 90_000, "{}", header.replace("1", "7", 1), f"{header}\n{outside}", f"{header}\n{{}}"):
+        (tmp_path / JOURNAL).write_text(text + "\n")
+        with pytest.raises(OptionError, match="is not the journal of generated music"):
+            open_folder(tmp_path)
     (tmp_path / "file").touch()
     with pytest.raises(OptionError, match="file: cannot be written"):
         open_folder(tmp_path / "file")

@@ -11,8 +11,10 @@ import numpy as np
 import pytest
 
 from musicbert_plugin.codecs import remi
+from musicbert_plugin.codecs.attributes import command_ids
 from musicbert_plugin.codecs.octuple import TEMPO_VALUES, positions
 from musicbert_plugin.codecs.remi_grammar import transpose
+from musicbert_plugin.codecs.requests import parse_request
 from musicbert_plugin.codecs.score import DRUMS, Score, bar_line_from, midi_bytes, read_midi
 from musicbert_plugin.errors import ScoreError
 from musicbert_plugin.generation.continuation import prompt_bars
@@ -27,14 +29,15 @@ NEW = {  # two bars of C major, the second longer and slower
 }
 
 
-def finished(prompt: Prompt, layout: str, words: str) -> Score:
+def finished(prompt: Prompt, layout: str, words: str, request: str | None = None) -> Score:
     """The score of a piece that a model might have written after a prompt."""
     from musicbert_plugin.generation.generator import ConditionalGenerator, Piece
 
     generator: Any = ConditionalGenerator.__new__(ConditionalGenerator)
     generator.layout, generator.prompt = layout, prompt
     ids = np.concatenate([prompt.ids, remi.from_words(words)])
-    return generator.finished(Piece(transpose(ids, -prompt.shift), np.zeros(len(ids), np.float32), False))
+    prefix = None if request is None else command_ids(parse_request(request))
+    return generator.finished(Piece(transpose(ids, -prompt.shift), np.zeros(len(ids), np.float32), False), prefix)
 
 
 def events(score: Score, end: Fraction | int) -> tuple[list[Any], ...]:
@@ -117,6 +120,23 @@ def test_words_continue_at_the_end_of_their_bars(tmp_path: Path) -> None:
 def test_a_piece_ends_with_its_last_bar_even_if_that_is_empty() -> None:
     result = finished(Prompt(), "bar-tempo", "s-9 t-32 o-0 i-0 p-60 d-12 v-20 b-1 s-9 t-32 b-1 </s>")
     assert result.end_tick == 2 * 1920
+
+
+def test_the_key_of_a_piece_is_known_where_its_request_names_the_mode() -> None:
+    prompt = prompt_of(own_piece(), "bar-tempo")
+    assert prompt.shift == -2, "D major"
+    for request, new, prompted in (("key=major", (0, False), (2, False)), ("key=minor", (9, True), (11, True))):
+        assert finished(Prompt(), "bar-tempo", NEW["bar-tempo"], request).key == new
+        assert finished(prompt, "bar-tempo", NEW["bar-tempo"], request).key == prompted
+    assert finished(Prompt(), "bar-tempo", NEW["bar-tempo"], "piano").key is None
+
+
+def test_new_notes_strike_no_key_that_sounds_and_the_prompts_stay() -> None:
+    words = "s-9 t-32 o-0 i-0 p-60 d-24 v-20 p-60 d-12 v-20 o-12 i-0 p-60 d-12 v-20 b-1 </s>"
+    prompt = Score.of(480, [0, 0, 960], [9000, 9000, 9000], [60, 60, 64])
+    result = finished(prompt_of(prompt, "bar-tempo"), "bar-tempo", words)
+    notes = np.stack([result.onset, result.end, result.pitch], 1).tolist()
+    assert notes == [[0, 9000, 60], [0, 9000, 60], [960, 9000, 64], [1920, 2400, 60], [2400, 2880, 60]]
 
 
 @pytest.mark.parametrize("layout", remi.LAYOUTS)
