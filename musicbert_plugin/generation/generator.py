@@ -393,10 +393,11 @@ class ConditionalGenerator:
         """A grammar and its state before the first new word of each request; (None, None) if any word may follow."""
         exact_bars, rows = self.constraints.exact_bars, len(prefixes)
         if exact_bars is not None:
-            begun = int((self.prompt.ids == remi.BAR_END).sum())
+            begun = int((self.prompt.ids == remi.BAR_END).sum()) + self.prompt.silent_bars
             if exact_bars < max(1, begun):
                 reason = f"the prompt alone has {begun}" if begun else "a piece has at least 1"
                 raise OptionError(f"exact_bars {exact_bars}: {reason}.")
+            exact_bars -= self.prompt.silent_bars
         programs = np.ones((rows, DRUMS + 1), bool)
         if self.constraints.only_instruments:
             programs = programs_of(np.stack([self._classes(prefix, "only_instruments") for prefix in prefixes]))

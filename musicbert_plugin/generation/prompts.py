@@ -95,12 +95,15 @@ class Prompt:
         there are several).
     score : Score or None
         The music itself, up to its ``end_tick``, the bar line after its last onset; None without music.
+    silent_bars : int
+        Number of bars before the first note that ``ids`` lack.
     """
 
     ids: Ids = field(default_factory=lambda: np.zeros(0, np.int64))
     shift: int = 0
     meter: tuple[int, int] = DEFAULT_METER
     score: Score | None = None
+    silent_bars: int = 0
 
 
 def make_prompt(music: str | Path | Score | None, layout: str, meter: tuple[int, int] | None = None) -> Prompt:
@@ -203,7 +206,8 @@ def prompt_of(score: Score, layout: str, meter: tuple[int, int] | None = None, n
         bar_start[0] -= lengths.max() - lengths[0]
         grid = replace(grid, bar_start=bar_start)
     ids = remi.encode_grid(grid, layout)[0].astype(np.int64)
-    return Prompt(ids, grid.shift, meter or own, prompt_bars(score, _end_of(score)))
+    silent = remi.grid_of(score, trim=False, normalise=False).bars - grid.bars
+    return Prompt(ids, grid.shift, meter or own, prompt_bars(score, _end_of(score)), silent)
 
 
 def _end_of(score: Score) -> int:

@@ -101,6 +101,13 @@ def test_a_tempo_that_rounds_to_one_of_the_prompts_is_the_prompts() -> None:
     assert other.tempo_bpm.tolist() == [100.0, 91.3, TEMPO_VALUES[40], 91.3]
 
 
+@pytest.mark.parametrize("layout", remi.LAYOUTS)
+def test_bars_before_the_first_note_count_as_bars_of_the_prompt(layout: str) -> None:
+    prompt = prompt_of(own_piece(), layout)
+    assert (prompt.ids == remi.BAR_END).sum() + prompt.silent_bars == 3
+    assert prompt.silent_bars == (0 if layout == "notes" else 1)
+
+
 def test_new_notes_are_in_the_tracks_of_their_programs() -> None:
     result = finished(prompt_of(own_piece(), "bar-tempo"), "bar-tempo", NEW["bar-tempo"])
     assert result.program.tolist() == [0, 0, 42, DRUMS, 0, 0, DRUMS, 73]
