@@ -54,6 +54,8 @@ held_out = [line for line in lines if line.get("split") == "valid"]
 print(min(held_out, key=lambda line: (not line["file"].startswith("bach/"), abs(line["notes"] - 250), line["file"]))["file"])
 END
 )
+# What a version without the journal answers.jsonl wrote there is replaced too.
+[ -e "$out/infill/answers.jsonl" ] || (cd "$out/infill" 2>/dev/null && rm -f original.mid masked.mid filled.mid infill.png) || true
 "$python" -m musicbert_plugin.evaluate infill --path "$model" "$folder/$piece" --dest "$out/infill" >"$out/infill.json"
 
 echo "done in $(($(date +%s) - began)) seconds after the installation:
