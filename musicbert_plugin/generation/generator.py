@@ -349,9 +349,11 @@ class ConditionalGenerator:
         """The music of a piece as it is written to files.
 
         It has the notes, tempi and time signatures of the prompt, if there is one, and at the bar line after it the new
-        notes, a track per program, without doubles and overlaps.  It ends with the last bar, even if that is empty.  If
-        the request (``prefix``, without ``</s>`` and ``<sep>``) names a mode, the key is known: models write in C major
-        and A minor, and a prompt's key is that to which its music is transposed.
+        notes, a track per program, without doubles and overlaps.  It ends with the last bar, even if that is empty, and
+        so do new notes that would sound beyond it.
+
+        If the request (``prefix``, without ``</s>`` and ``<sep>``) names a mode, the key is known: models write in C
+        major and A minor, and a prompt's key is that to which its music is transposed.
         """
         music, _ = remi.decode_with_repairs(piece.ids, self.prompt.meter, self.layout)
         new = None
@@ -359,6 +361,8 @@ class ConditionalGenerator:
             words = piece.ids[: len(self.prompt.ids)]
             begin = remi.decode_with_repairs(words, self.prompt.meter, self.layout)[0].end_tick
             music, new = continued(self.prompt.score, music, begin, tempi=self.layout != remi.NOTES)
+        inside = np.maximum(np.minimum(music.end, music.end_tick), music.onset + 1)
+        music = replace(music, end=inside if new is None else np.where(new, inside, music.end))
         return replace(without_overlaps(music, new), key=self._key(prefix))
 
     def repairs(self, piece: Piece) -> Counter[str]:

@@ -124,6 +124,14 @@ def test_words_continue_at_the_end_of_their_bars(tmp_path: Path) -> None:
     assert result.onset.tolist() == [4 * 480, 12 * 480, 14 * 480, 14 * 480, 16 * 480 + 240]
 
 
+def test_a_piece_ends_with_its_last_bar_even_if_notes_would_sound_beyond_it() -> None:
+    long = finished(Prompt(), "bar-tempo", "s-9 t-32 o-0 i-0 p-60 d-90 v-20 o-40 i-0 p-62 d-20 v-20 b-1 </s>")
+    assert long.end.tolist() == [1920, 1920] and long.end_tick == 1920
+    prompt = Score.of(480, [0], [9000], [60])
+    both = finished(prompt_of(prompt, "bar-tempo"), "bar-tempo", "s-9 t-32 o-0 i-0 p-64 d-90 v-20 b-1 </s>")
+    assert both.end.tolist() == [9000, 3840], "the prompt's notes stay"
+
+
 def test_a_piece_ends_with_its_last_bar_even_if_that_is_empty() -> None:
     result = finished(Prompt(), "bar-tempo", "s-9 t-32 o-0 i-0 p-60 d-12 v-20 b-1 s-9 t-32 b-1 </s>")
     assert result.end_tick == 2 * 1920
