@@ -9,7 +9,8 @@
 number, or a range from which each window draws) that begin at different bars.  A window without a note is left out, and
 so is one of more than ``--max-tokens`` words, which is counted.  The key is that of the whole piece.  An item is the
 words and ``</s>``; beside ``{split}.bin`` and ``.idx`` lies ``{split}.attributes.npy``, uint8 [items, 63], the class of
-every command word (see ``musicbert_plugin.codecs.attributes``).
+every command word (see ``musicbert_plugin.codecs.attributes``), and ``{split}.ends.npy``, bool [items], true for
+windows that are the end of their piece (see ``musicbert_plugin.data.prefix_lm_dataset``).
 
 ``pairs`` of MIDI are two neighbouring bars in the layout ``notes``: the condition is ``PITCH``, then for each onset of
 the second bar ``o`` and its distinct pitches from high to low, ``INS`` and its instruments, ``HIST`` and the first bar;

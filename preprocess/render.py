@@ -61,6 +61,7 @@ from typing import Any
 
 import numpy as np
 
+from musicbert_plugin.codecs.general_midi import PROGRAM_NAMES
 from musicbert_plugin.codecs.score import Score, read_midi, repair_sentence, write_midi
 from musicbert_plugin.errors import OptionError, ScoreError
 from musicbert_plugin.files import UNFINISHED, atomic_path
@@ -69,7 +70,7 @@ from preprocess.engine.executors.local import call_all
 from preprocess.engine.near_duplicates import copy_groups, fingerprint_of
 from preprocess.engine.sources import Collection, Source
 from preprocess.engine.tables import LabelTable, read_labels
-from preprocess.synthesis import DRUMS, PROGRAM_NAMES, synthesise
+from preprocess.synthesis import DRUMS, synthesise
 
 SOUND_FONTS = tuple(
     f"{folder}/{name}"

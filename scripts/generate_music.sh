@@ -7,7 +7,9 @@
 #             folder, or the published one
 # REQUESTS    a text file with a request per line, such as 'piano violin no-drum key=minor tempo=slow bars=16 genre=Classical';
 #             for a model of pairs, a condition per line in the words of its dictionary
-# DEST        folder: DEST/n.mid answers line n, from 0; DEST/generated.txt is what fairseq-interactive printed
+# DEST        folder: DEST/n.mid answers line n, from 0; DEST/generated.txt is what fairseq-interactive printed.  All lines
+#             are read before the first is answered, and what is answered is kept: the same command goes on where it was
+#             stopped.  Other options, another checkpoint or another line replace the music of an earlier run
 #
 # Four candidates are written for each request, and the one with the largest share of the requested attributes is kept
 # ('--num-candidates 1' writes one, in a quarter of the time; a model of pairs has no attributes and always writes one).
@@ -35,18 +37,18 @@ mkdir -p "$dest" || stop "$dest: the folder cannot be made."
 data= # where the task finds the dictionary; without one it takes the published words
 if [ -d "$checkpoint" ]; then folder=$checkpoint; else folder=$(dirname "$checkpoint"); fi
 if [ -f "$folder/dict.txt" ]; then data=$folder; fi
+if [ -e "$dest/generated.txt" ] && [ ! -e "$dest/answers.jsonl" ]; then
+    stop "$dest/generated.txt is not of an earlier run: move it, or name another folder."
+fi
+# One buffer holds all requests, so that all are read first; the last line may lack its newline.
+lines=$(($(wc -l <"$requests") + 16))
 
 "$python" -m fairseq_cli.interactive ${data:+"$data"} --user-dir "$here/musicbert_plugin" --task attribute_to_music \
     --path "$checkpoint" --input "$requests" --sampling --sampling-topk 15 --temperature 0.8 --beam 1 --max-len-b 2560 \
-    --buffer-size 16 --batch-size 16 --seed 1 ${1+"$@"} >"$dest/generated.unfinished" || {
+    --buffer-size "$lines" --batch-size 16 --seed 1 --dest "$dest" ${1+"$@"} >"$dest/generated.unfinished" || {
     status=$?
     rm -f "$dest/generated.unfinished"
     exit "$status"
 }
 mv "$dest/generated.unfinished" "$dest/generated.txt"
-dest=$(cd "$dest" && pwd)
-cd "$here"
-status=0
-"$python" -m preprocess.remi decode "$dest/generated.txt" --dest "$dest" --meter "$(value_of --meter 4/4 ${1+"$@"})" || status=$?
-[ "$status" -gt 1 ] || printf '%s\n' "generate_music.sh: $dest/0.mid, 1.mid, ... answer the lines of $requests in their order" >&2
-exit "$status"
+printf '%s\n' "generate_music.sh: $dest/0.mid, 1.mid, ... answer the lines of $requests in their order" >&2

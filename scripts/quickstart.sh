@@ -64,6 +64,9 @@ print(min(held_out, key=lambda line: (not line["file"].startswith("bach/"), abs(
 END
 )
 if outdated "$out/infill.json" "$model" "$last"; then
+    # What a version without the journal answers.jsonl wrote there is replaced too.
+    [ -e "$out/infill/answers.jsonl" ] ||
+        (cd "$out/infill" 2>/dev/null && rm -f original.mid masked.mid filled.mid infill.png) || true
     print_to "$out/infill.json" "$python" -m musicbert_plugin.evaluate infill --path "$model" "$folder/$piece" \
         --dest "$out/infill"
 fi

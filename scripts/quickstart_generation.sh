@@ -64,10 +64,11 @@ status=0
 [ "$status" -le 1 ] || exit "$status" # 1: some files were left out, each named above
 
 # The published recipe at a thousandth of its size; scripts/train_attribute_to_music.sh is the real one.
+# --ends all: every window teaches an end, since whole pieces are longer than what a model of 2 to 8 bars has seen.
 # One thread: matrices as small as these gain nothing from a second one, and lose ten times as much on a busy machine.
 export OMP_NUM_THREADS=1
 train_by_clock 2000 0.15 "$out/checkpoints" '' '' "$out/data" --user-dir musicbert_plugin --cpu \
-    --task attribute_to_music --criterion cross_entropy \
+    --task attribute_to_music --criterion cross_entropy --ends all \
     --arch linear_transformer_lm_std --decoder-layers 3 --decoder-embed-dim 128 --decoder-ffn-embed-dim 512 \
     --decoder-attention-heads 4 --dropout 0 \
     --optimizer adam --adam-betas '(0.9,0.98)' --adam-eps 1e-9 --weight-decay 0.01 --clip-norm 1.0 \
@@ -90,14 +91,16 @@ write_if_other "$out/requests.txt" "$(awk '{ for (i = 0; i < 8; i++) print }' "$
 write_if_other "$out/candidates.txt" "$candidates"
 
 if outdated "$out/generated.txt" "$model" "$out/checkpoints/checkpoint_last.pt" "$out/requests.txt" "$out/candidates.txt"; then
+    # Music of a version without the journal answers.jsonl is replaced too.
+    [ -e "$out/midi/answers.jsonl" ] || rm -f "$out/midi"/[0-9]*.mid
     print_to "$out/generated.txt" .venv/bin/fairseq-interactive "$out/data" --user-dir musicbert_plugin --cpu \
         --task attribute_to_music --path "$model" \
-        --sampling --sampling-topk 15 --temperature 0.8 --beam 1 --max-len-b 2560 --buffer-size 16 --batch-size 16 --seed 1 \
-        --num-candidates "$candidates" --input "$out/requests.txt"
+        --sampling --sampling-topk 15 --temperature 0.8 --beam 1 --max-len-b 2560 --batch-size 16 --seed 1 \
+        --num-candidates "$candidates" --input "$out/requests.txt" \
+        --buffer-size "$(($(wc -l <"$out/requests.txt") + 16))" --dest "$out/midi"
 fi
 unset OMP_NUM_THREADS
 if outdated "$out/evaluation.json" "$out/generated.txt"; then
-    "$python" -m preprocess.remi decode "$out/generated.txt" --dest "$out/midi"
     print_to "$out/evaluation.json" "$python" -m musicbert_plugin.evaluate attributes --midi "$out/midi" \
         --requests "$out/requests.txt" --picture "$out/pieces.png"
 fi

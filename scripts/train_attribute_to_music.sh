@@ -13,9 +13,11 @@
 # updates at the most (the published file has 280,000).  Options for fairseq-train override the recipe's:
 # '--max-update 20000 --warmup-updates 1000' for a short run, '--checkpoint-activations' where memory is short.
 #
-# One thing departs from the published training: GPUs compute in bfloat16, not in float32, for half the memory of activations.
-# The weights that Adam updates stay in float32, and so do the sums inside the attention, whose float16 overflow made the
-# original's outputs NaN; bfloat16 has float32's range.  '--float32' is as published; '--fp16' and '--amp' work too.
+# Two things depart from the published training.  Windows of music end anywhere, so the end </s> is learnt only from those
+# that end their piece and where the number of bars is visible ('--ends all' is as published).  And GPUs compute in bfloat16,
+# not in float32, for half the memory of activations.  The weights that Adam updates stay in float32, and so do the sums
+# inside the attention, whose float16 overflow made the original's outputs NaN; bfloat16 has float32's range.  '--float32' is
+# as published; '--fp16' and '--amp' work too.
 #
 # Checkpoints go to checkpoints/ARCH (or --save-dir); started again with the same one, it goes on where it was.  What came of it:
 #   fairseq-validate DATA --user-dir musicbert_plugin --task attribute_to_music --path CKPT --valid-subset test --batch-size 8

@@ -529,7 +529,8 @@ def decode_with_repairs(
     Returns
     -------
     Score, Counter
-        At 480 ticks per quarter note, one track per program; and the number of repairs by kind.
+        At 480 ticks per quarter note, one track per program, ending with the last bar, even if that has no notes; and
+        the number of repairs by kind.
     """
     ids = music_of(ids)
     layout = None if layout == FREE else layout
@@ -610,7 +611,8 @@ def decode_with_repairs(
         (bar_start[:-1][bars_in_reach], bar_meter[bars_in_reach]),
         TICKS_PER_POSITION,
     )
-    return score, +repairs
+    end = min(int(bar_start[-1]), END_OF_TIME) * TICKS_PER_POSITION
+    return replace(score, end_tick=end), +repairs
 
 
 def _is_by_program(kind: np.ndarray) -> bool:

@@ -18,11 +18,17 @@ has no note.
 
 Writing
 -------
-Format 1 at ``score.resolution`` ticks per quarter note, one track per (track, program) of the score, drums on channel
-10.  MIDI has 16 channels: with more than fifteen melodic programs, tracks share channels.  Readers that keep programs
-per track (as those above) are not affected, but a synthesizer may be.
+Format 1 at ``score.resolution`` ticks per quarter note.  The first track, ``conductor``, has the tempi, the time
+signatures and the key signature, and no notes; one track per (track, program) of the score follows, named after the
+program.  Every track ends at the bar line after the last note (or at ``score.end_tick``, if that is later), so that a
+file can be looped as it is; tempi and time signatures beyond it are written, and the conductor track then ends later.
 
-Limits: lyrics, controllers, pedals, pitch bends, markers and key signatures are not kept.
+Drums have channel 10.  Each melodic track has a channel of its own while there are no more than fifteen; otherwise
+tracks of one program share a channel, and with more than fifteen programs different programs do, each of which then
+repeats its program change before every note.  So readers that keep programs per track, readers that keep them per
+channel, and synthesizers find the same program for every note.
+
+Limits: lyrics, controllers, pedals, pitch bends, markers and key signatures are not read.
 """
 
 from __future__ import annotations
@@ -31,6 +37,7 @@ import contextlib
 import logging
 import os
 import struct
+from collections import Counter
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -38,6 +45,7 @@ from typing import Any
 import numpy as np
 import symusic
 
+from musicbert_plugin.codecs.general_midi import PROGRAM_NAMES
 from musicbert_plugin.errors import ScoreError
 from musicbert_plugin.files import atomic_path
 
@@ -69,6 +77,10 @@ class Score:
         Time signatures, sorted by tick.  4/4 before the first.
     repaired : int
         Number of data bytes above 127 in the MIDI file, which were read as 127.
+    end_tick : int
+        First tick after the last bar of the piece, where it is known to end later than the bar of its last note.
+    key : (int, bool) or None
+        Pitch class of the tonic, 0 to 11, and whether the key is minor, if it is known.  Readers do not set it.
     """
 
     resolution: int
@@ -84,6 +96,8 @@ class Score:
     meter_numerator: np.ndarray
     meter_denominator: np.ndarray
     repaired: int = 0
+    end_tick: int = 0
+    key: tuple[int, bool] | None = None
 
     def __len__(self) -> int:
         """The number of notes."""
@@ -407,46 +421,171 @@ def _layers(score: Score, end: np.ndarray) -> np.ndarray:
     return layer
 
 
+def bar_line_from(score: Score, tick: int) -> int:
+    """The first bar line at or after a tick.
+
+    Bars count from tick 0.  A time signature inside a bar applies from the next bar line on, as in the codecs.  Bar
+    lines between two ticks are rounded up.
+    """
+    start, numerator, denominator, whole = 0, 4, 4, 4 * score.resolution
+
+    def line(from_tick: int) -> int:
+        bars = (from_tick - start - 1) * denominator // (whole * numerator) + 1
+        return start - (-bars * whole * numerator // denominator)
+
+    meters = (score.meter_tick.tolist(), score.meter_numerator.tolist(), score.meter_denominator.tolist())
+    for change, *meter in zip(*meters, strict=True):
+        if meter == [numerator, denominator]:
+            continue
+        if change > start:
+            if line(change) >= tick:
+                break
+            start = line(change)
+        numerator, denominator = meter
+    return line(tick) if tick > start else start
+
+
+_LONGEST_DELTA = 2**28 - 1  # ticks between two events
+_FILLER = (0xFF, 0x01, 0x00)  # an empty text, between events further apart
+_TRACK_END = (0xFF, 0x2F, 0x00)
+
+
+def _track_chunk(name: str, tick: np.ndarray, message: np.ndarray, size: np.ndarray, end: int) -> bytes:
+    """The chunk of a track.
+
+    Parameters
+    ----------
+    name : str
+        At most 127 ASCII characters.
+    tick : int64 [E]
+        The ticks of the events, ascending.
+    message : uint8 [E, L]
+        Their bytes without delta times, of which the first ``size`` (int [E]) count.
+    end : int
+        Tick of the end of the track, which is at least that of the last event.
+    """
+    last = max(end, int(tick[-1]) if len(tick) else 0)
+    gap = np.diff(tick, prepend=0, append=last)
+    far = np.flatnonzero(gap > _LONGEST_DELTA).tolist()
+    fillers = [(index, (tick[index - 1] if index else 0) + step * _LONGEST_DELTA)
+               for index in far for step in range(1, int(gap[index] - 1) // _LONGEST_DELTA + 1)]  # fmt: skip
+    rows = np.zeros((len(tick) + 1, max(message.shape[1], 3)), np.uint8)
+    rows[:-1, : message.shape[1]] = message
+    rows[-1, :3] = _TRACK_END
+    tick, size = np.append(tick, last), np.append(size, 3)
+    if fillers:
+        index, filler_tick = np.array(fillers).T
+        filler = np.zeros((len(fillers), rows.shape[1]), np.uint8)
+        filler[:, :3] = _FILLER
+        rows, tick = np.insert(rows, index, filler, axis=0), np.insert(tick, index, filler_tick)
+        size = np.insert(size, index, 3)
+    delta = np.diff(tick, prepend=0)
+    shift = np.array([21, 14, 7, 0])
+    digits = (delta[:, None] >> shift & 127) | np.where(shift, 128, 0)
+    used = np.concatenate([(delta[:, None] >> shift > 0) | (shift == 0), np.arange(rows.shape[1]) < size[:, None]], 1)
+    body = bytes([0, 0xFF, 0x03, len(name)]) + name.encode("ascii")
+    body += np.concatenate([digits.astype(np.uint8), rows], 1)[used].tobytes()
+    return b"MTrk" + struct.pack(">I", len(body)) + body
+
+
+def _conductor_chunk(score: Score, end: int) -> bytes:
+    """The track of time signatures, tempi and the key signature."""
+    meters, tempi, keys = len(score.meter_tick), len(score.tempo_tick), int(score.key is not None)
+    message = np.zeros((keys + meters + tempi, 7), np.uint8)
+    if score.key is not None:
+        tonic, minor = score.key
+        sharps = (7 * (tonic + 3 * minor) + 5) % 12 - 5
+        message[0, :5] = [0xFF, 0x59, 2, sharps & 255, minor]
+    rows = message[keys : keys + meters]
+    rows[:, :3], rows[:, 5:] = [0xFF, 0x58, 4], [24, 8]  # 24 MIDI clocks to a beat, 8 thirty-seconds to a quarter
+    rows[:, 3] = score.meter_numerator
+    rows[:, 4] = np.log2(score.meter_denominator)
+    mspq = np.clip(np.rint(60e6 / score.tempo_bpm), 1, 2**24 - 1).astype(np.int64)
+    rows = message[keys + meters :]
+    rows[:, :3] = [0xFF, 0x51, 3]
+    rows[:, 3:6] = mspq[:, None] >> np.array([16, 8, 0]) & 255
+    tick = np.concatenate([np.zeros(keys, np.int64), score.meter_tick, score.tempo_tick])
+    size = np.repeat([5, 7, 6], [keys, meters, tempi])
+    order = np.argsort(tick, kind="stable")
+    return _track_chunk("conductor", tick[order], message[order], size[order], end)
+
+
+def _channels(programs: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The channel, 0 to 15, of each track of these programs, and whether it shares the channel with other programs."""
+    melodic = programs != DRUMS
+    present, rank = np.unique(programs[melodic], return_inverse=True)
+    number = np.arange(melodic.sum()) if melodic.sum() <= 15 else rank % 15
+    channel = np.full(len(programs), 9)
+    channel[melodic] = number + (number >= 9)
+    shared = np.zeros(len(programs), bool)
+    shared[melodic] = len(present) > 15 and np.bincount(np.arange(len(present)) % 15)[number] > 1
+    return channel, shared
+
+
+def _check_writable(score: Score) -> None:
+    """Raise :class:`ScoreError` if MIDI has no numbers for a time signature, or for the tick of a change."""
+    power = score.meter_denominator & (score.meter_denominator - 1)
+    wrong = np.flatnonzero((score.meter_numerator > 255) | (score.meter_denominator > 128) | (power != 0))
+    if len(wrong):
+        meter = f"{score.meter_numerator[wrong[0]]}/{score.meter_denominator[wrong[0]]}"
+        raise ScoreError(
+            "unwritable",
+            f"the time signature {meter} cannot be written as MIDI: a numerator of 1 to 255 and a denominator of 1, 2, "
+            "4, ... 128 are accepted.",
+        )
+    for what, tick in (("tempo", score.tempo_tick), ("time signature", score.meter_tick)):
+        if len(tick) and not (0 <= tick.min() and tick.max() <= LAST_TICK):
+            beyond = int(tick.min() if tick.min() < 0 else tick.max())
+            raise ScoreError("unwritable", f"a {what} is at tick {beyond}; accepted is 0 to {LAST_TICK}.")
+
+
 def midi_bytes(score: Score) -> bytes:
-    """The score as the bytes of a MIDI file (format 1), from which :func:`read_midi` reads the same notes.
+    """The score as the bytes of a MIDI file (see the module), from which :func:`read_midi` reads the same notes.
 
     A note without length gets one tick, since many readers drop it otherwise.  A note inside another of its pitch is
     written to a separate track, so that its note-off cannot end the other one.  Tempi are rounded to whole microseconds
     per quarter note, within the 24 bits of the format.
+
+    Raises
+    ------
+    ScoreError
+        Reason ``"unwritable"``: a time signature with a numerator above 255 or a denominator other than 1, 2, 4, ...
+        128; a tempo or a time signature outside 31 bits of ticks.
     """
-    out: Any = symusic.Score(score.resolution)
-    length = np.maximum(score.end - score.onset, 1)
-    key = (_layers(score, score.onset + length) << 40) | (score.track.astype(np.int64) << 8) | score.program
-    order = np.lexsort((score.onset + length, score.onset, score.pitch, key))
+    _check_writable(score)
+    note_end = score.onset + np.maximum(score.end - score.onset, 1)
+    end = bar_line_from(score, max(int(note_end.max()) if len(score) else 0, score.end_tick))
+    key = (_layers(score, note_end) << 40) | (score.track.astype(np.int64) << 8) | score.program
+    order = np.lexsort((score.pitch, key))
     groups, starts = np.unique(key[order], return_index=True)
-    stops = np.append(starts[1:], len(order))
-    for group in np.argsort(groups & 255, kind="stable"):  # the lowest program first, drums last
-        rows = order[starts[group] : stops[group]]
-        program = int(groups[group] & 255)
-        drums = program == DRUMS
-        track: Any = symusic.Track(
-            name="drums" if drums else str(program), program=0 if drums else program, is_drum=drums
-        )
-        track.notes = symusic.Note.from_numpy(
-            time=score.onset[rows].astype(np.int32),
-            duration=length[rows].astype(np.int32),
-            pitch=score.pitch[rows].astype(np.int8),
-            velocity=score.velocity[rows].astype(np.int8),
-            ttype="tick",
-        )
-        out.tracks.append(track)
-    out.tempos = symusic.Tempo.from_numpy(
-        time=score.tempo_tick.astype(np.int32),
-        mspq=np.clip(np.rint(60e6 / score.tempo_bpm), 1, 2**24 - 1).astype(np.int32),
-        ttype="tick",
-    )
-    out.time_signatures = symusic.TimeSignature.from_numpy(
-        time=score.meter_tick.astype(np.int32),
-        numerator=score.meter_numerator.astype(np.uint8),
-        denominator=score.meter_denominator.astype(np.uint8),
-        ttype="tick",
-    )
-    return out.dumps_midi()
+    rows_of = np.split(order, starts[1:])
+    by_program = np.argsort(groups & 255, kind="stable")  # the lowest program first, drums last
+    programs = groups[by_program] & 255
+    chunks, names = [_conductor_chunk(score, end)], Counter[int]()
+    for group, program, channel, shared in zip(
+        by_program.tolist(), programs.tolist(), *_channels(programs), strict=True
+    ):
+        rows = rows_of[group]
+        change = bytes([0xC0 | channel, 0 if program == DRUMS else program])
+        lead = [*change, 0] if shared else []  # a program change, and the delta time before the note-on
+        message = np.zeros((2 * len(rows), 3 + len(lead)), np.uint8)
+        message[: len(rows), :3] = [0x80 | channel, 0, 64]
+        message[: len(rows), 1] = score.pitch[rows]
+        message[len(rows) :, : len(lead)] = lead
+        message[len(rows) :, len(lead)] = 0x90 | channel
+        message[len(rows) :, len(lead) + 1] = score.pitch[rows]
+        message[len(rows) :, len(lead) + 2] = score.velocity[rows]
+        tick = np.concatenate([note_end[rows], score.onset[rows]])
+        size = np.repeat([3, 3 + len(lead)], len(rows))
+        turn = np.argsort(2 * tick + np.repeat([0, 1], len(rows)), kind="stable")  # note-offs before note-ons
+        names[program] += 1
+        name = "drums" if program == DRUMS else PROGRAM_NAMES[program].replace("_", " ")
+        name += f" {names[program]}" if names[program] > 1 else ""
+        tick, size = np.append(0, tick[turn]), np.append(2, size[turn])
+        message = np.concatenate([np.zeros((1, message.shape[1]), np.uint8), message[turn]])
+        message[0, :2] = list(change)
+        chunks.append(_track_chunk(name, tick, message, size, end))
+    return b"MThd" + struct.pack(">IHHH", 6, 1, len(chunks), score.resolution) + b"".join(chunks)
 
 
 def write_midi(score: Score, path: str | os.PathLike[str]) -> None:
@@ -455,9 +594,12 @@ def write_midi(score: Score, path: str | os.PathLike[str]) -> None:
     Raises
     ------
     ScoreError
-        Reason ``"unwritable"``: the folder does not exist or is not writable.
+        Reason ``"unwritable"``: the folder does not exist or is not writable, or as :func:`midi_bytes`.
     """
-    data = midi_bytes(score)
+    try:
+        data = midi_bytes(score)
+    except ScoreError as error:
+        raise ScoreError(error.reason, f"{path}: {error.sentence}") from None
     try:
         with atomic_path(path) as unfinished:
             unfinished.write_bytes(data)

@@ -46,9 +46,16 @@ class _Link:
 
 @contextlib.contextmanager
 def one_sentence(cfg: Any = None) -> Iterator[None]:
-    """Run a command; an error that has a sentence (:func:`sentence_for`) ends the process with it and status 2."""
+    """Run a command; an error that has a sentence (:func:`sentence_for`) ends the process with it and status 2.
+
+    Ctrl-C ends it with a word and status 130.
+    """
     try:
         yield
+    except KeyboardInterrupt as error:
+        sys.stdout.flush()
+        print("Interrupted.", file=sys.stderr, flush=True)
+        raise SystemExit(130) from error
     except Exception as error:
         sentence = sentence_for(error, cfg)
         if sentence is None:

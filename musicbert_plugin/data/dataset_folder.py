@@ -7,7 +7,8 @@ words, and ``config.json`` with ``"format": 1``, its ``"kind"`` and what made it
     OctupleMIDI.  ``"windows"`` is ``"drawn"`` where an item is a part of a piece from which every epoch draws windows,
     or ``"stored"`` where the items are windows already.
 ``remi``
-    MuseCoco's REMI with the classes of its attributes in ``{split}.attributes.npy``.  ``"layout"`` names the layout.
+    MuseCoco's REMI with the classes of its attributes in ``{split}.attributes.npy`` and, in newer folders, whether each
+    item is the end of its piece in ``{split}.ends.npy``.  ``"layout"`` names the layout.
 ``remi_pairs``
     Conditions in ``{split}_input.{bin,idx}``, item for item, and the music that answers them in ``{split}.{bin,idx}``.
 ``spectrogram``

@@ -4,9 +4,24 @@ A sample is a prefix c_1 .. c_n (63 command words, or a condition of any length)
 
     ``</s>`` c_1 .. c_n ``<sep>`` t_1 .. t_m
 
-and the target at each index the next token: t_1 at ``<sep>`` (index n + 1), ``</s>`` at t_m.  The loss covers the music
-and its end (``target``), or all tokens (``all``).  The index at which positions begin (``sep_pos``) depends on the
+and the target at each index the next token: t_1 at ``<sep>`` (index n + 1), ``</s>`` at t_m.  Where ``</s>`` is no
+target (see below), the input ends with t_(m-1).  The loss covers the music and its end (``target``), or all tokens
+(``all``).  The index at which positions begin (``sep_pos``) depends on the
 position mode, see ``modules/position_offset.py``.
+
+Ends
+----
+Windows of music begin and end at any bar of their piece, so most of their ends say nothing of how music ends.  In
+folders that mark the windows which are the end of their piece, ``</s>`` is therefore a target only
+
+* of those windows, so that the model learns where pieces end, and
+* where the prefix shows the number of bars (attribute B1s1), which the window has: so a request for bars is learnt from
+  all windows, and generated pieces have them even without hard limits.
+
+Any other window has the last word of its last bar as its last target, as if more music followed.  Without a request for
+bars, generated pieces are then as long as whole pieces are, not as windows; the grammar ends them at a bar line when
+``--max-len-b`` words are written.  With ``ends="all"``, and in folders without marks (of older versions, or for the
+published recipe), ``</s>`` is a target of every window.  In pairs, it ends each answer.
 
 A batch of B rows, padded on the right to L tokens:
 
@@ -36,7 +51,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
-from musicbert_plugin.codecs.attributes import SLOTS, command_ids
+from musicbert_plugin.codecs.attributes import NA, SLOT_OF, SLOTS, command_ids
 from musicbert_plugin.codecs.remi import EOS, PAD
 from musicbert_plugin.data.attribute_dropout import drop_attributes
 from musicbert_plugin.data.epoch_dataset import EpochDataset
@@ -46,6 +61,8 @@ from musicbert_plugin.errors import DatasetError
 from musicbert_plugin.modules.position_offset import position_offset
 
 LOSS_ON = ("target", "all")
+ENDS = ("marked", "all")
+BARS_SLOT = SLOT_OF["B1s1"]
 MASK_STREAM, ORDER_STREAM = range(2)
 
 
@@ -56,7 +73,7 @@ class Samples(Protocol):
     """Largest number of tokens of each sample, [N]: prefix, music and its end."""
 
     def sample(self, index: int, epoch: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """Prefix, without ``<sep>``, and music, with ``</s>``."""
+        """Prefix, without ``<sep>``, and music, with ``</s>`` if its end is a target."""
 
 
 class AttributedMusic:
@@ -68,6 +85,8 @@ class AttributedMusic:
         ``STEM.attributes.npy`` has the class vectors, uint8 [N, 63], and is mapped into memory.
     dropout, dropout_prob : str, float
         See ``attribute_dropout``.
+    ends : str
+        One of :data:`ENDS`: which windows have ``</s>``, where ``STEM.ends.npy``, bool [N], marks the ends of pieces.
     seed : int
 
     Raises
@@ -76,7 +95,9 @@ class AttributedMusic:
         A file is missing, or the two disagree.
     """
 
-    def __init__(self, stem: Path, *, dropout: str = "steps", dropout_prob: float = 0.4, seed: int = 1) -> None:
+    def __init__(
+        self, stem: Path, *, dropout: str = "steps", dropout_prob: float = 0.4, ends: str = ENDS[0], seed: int = 1
+    ) -> None:
         self.music = IndexedDataset(stem)
         path = Path(f"{stem}.attributes.npy")
         try:
@@ -91,13 +112,31 @@ class AttributedMusic:
                 f"{path} holds {self.classes.dtype} {list(self.classes.shape)}, but {stem}.bin has {len(self.music)} "
                 f"samples, so uint8 [{len(self.music)}, {SLOTS}] is expected: build the dataset again."
             )
+        self.ends = _read_ends(Path(f"{stem}.ends.npy"), len(self.music)) if ends == ENDS[0] else None
         self.dropout, self.dropout_prob, self.seed = dropout, dropout_prob, seed
         self.sizes = np.asarray(self.music.sizes, np.int64) + SLOTS
 
     def sample(self, index: int, epoch: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         random = epoch_rng(self.seed, epoch, index, MASK_STREAM)
         classes = drop_attributes(np.asarray(self.classes[index]), random, self.dropout, self.dropout_prob)
-        return command_ids(classes), ended(self.music.read(index))
+        music = self.music.read(index)
+        learnt = self.ends is None or self.ends[index] or classes[BARS_SLOT] != NA[BARS_SLOT]
+        return command_ids(classes), ended(music) if learnt else music[: len(music) - int((music[-1:] == EOS).sum())]
+
+
+def _read_ends(path: Path, count: int) -> NDArray[np.bool_] | None:
+    """Whether each window is the end of its piece; None if the folder does not say."""
+    if not path.is_file():
+        return None
+    try:
+        ends = np.load(path)
+    except (OSError, ValueError, EOFError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise DatasetError(f"{path} cannot be read ({reason}): build the dataset again.") from error
+    if not isinstance(ends, np.ndarray) or ends.shape != (count,) or ends.dtype != np.bool_:
+        found = f"{getattr(ends, 'dtype', type(ends).__name__)} {list(getattr(ends, 'shape', []))}"
+        raise DatasetError(f"{path} holds {found}, but bool [{count}] is expected: build the dataset again.")
+    return ends
 
 
 def ended(music: NDArray[np.int64]) -> NDArray[np.int64]:

@@ -71,6 +71,9 @@ def main(arguments: list[str] | None = None) -> int:
             raise
         print(f"evaluate {options.task}: {error}", file=sys.stderr)
         return 2
+    except KeyboardInterrupt:
+        print(f"evaluate {options.task}: interrupted.", file=sys.stderr)
+        return 130
     for table in report.tables:
         print(shown(table_text(*table)), end="\n\n", file=sys.stderr)
     print(json.dumps(to_json(report.values)))

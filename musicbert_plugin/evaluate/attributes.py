@@ -51,7 +51,7 @@ from musicbert_plugin.codecs.attributes import (
 from musicbert_plugin.codecs.chords import brightness
 from musicbert_plugin.codecs.request_limits import limited_slots
 from musicbert_plugin.codecs.requests import parse_request, request_words
-from musicbert_plugin.codecs.score import Score, read_midi, write_midi
+from musicbert_plugin.codecs.score import Score, read_midi
 from musicbert_plugin.data.dataset_folder import check_remi_folder
 from musicbert_plugin.data.fairseq_output import read_lines, read_text_lines
 from musicbert_plugin.errors import OptionError, ScoreError
@@ -107,7 +107,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--legacy", action="store_true", help="extract and score all attributes with the original's defects"
     )
     parser.add_argument("--draws", type=int, default=10_000, help="bootstrap resamples (default: 10,000)")
-    parser.add_argument("--dest", type=Path, metavar="DIR", help="folder for generated music, n.mid")
     parser.add_argument("--picture", type=Path, metavar="FILE", help="draw a piece of each of the first requests")
     parser.add_argument(
         "--only-instruments", action="store_true", help="the music has, or is to have, only requested instruments"
@@ -295,8 +294,6 @@ def _of_model(options: argparse.Namespace) -> Answers:
         requests = read_requests(options.requests)
     elif not Path(options.data).is_dir():
         check_remi_folder(options.data)
-    if options.dest:
-        make_folder(options.dest)
     hub = load_hub(options)
     if str(hub.model.args.prefix) != "attributes":
         raise OptionError(f"{options.path} is a model of conditions, not attributes: evaluate pairs measures it.")
@@ -313,11 +310,8 @@ def _of_model(options: argparse.Namespace) -> Answers:
         limited=not options.no_limits,
         steady_tempo=options.steady_tempo,
     )
-    scores, repaired = _decoded(music, options.meter, str(hub.model.args.layout))
-    if options.dest:
-        for number, score in enumerate(scores):
-            if score is not None:
-                write_midi(score, options.dest / f"{number}.mid")
+    _, repaired = _decoded([ids for ids, _ in music], options.meter, hub.layout)
+    scores = [score if len(score) else None for _, score in music]
     groups = list(range(len(requests)))
     return Answers(requests, scores, groups, repaired, layout=hub.layout, settled=settled)
 

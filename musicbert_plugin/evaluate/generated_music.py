@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from musicbert_plugin.codecs import remi
+from musicbert_plugin.codecs.score import Score, midi_bytes
+from musicbert_plugin.data.answer_folder import AnswerFolder, midi_name
 from musicbert_plugin.errors import OptionError
 from musicbert_plugin.evaluate import add_device, device_of
 
@@ -52,6 +55,13 @@ def add_search_arguments(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--no-grammar", action="store_true", help="allow any word after any other")
     group.add_argument("--batch-size", type=int, default=16, help="rows per batch; the music does not depend on it")
     group.add_argument("--seed", type=int, help="default: 1, and for attributes of a split as in training")
+    group.add_argument(
+        "--dest",
+        type=Path,
+        metavar="DIR",
+        help="folder for the music, n.mid; the same command goes on where it was stopped, and another one replaces the "
+        "music of an earlier run",
+    )
     add_device(group)
 
 
@@ -67,8 +77,13 @@ def load_hub(options: argparse.Namespace) -> MuseCocoHub:
     return MuseCocoHub.from_pretrained(options.path, device=device_of(options))
 
 
-def compose(hub: MuseCocoHub, prefixes: Sequence[Ids], options: argparse.Namespace, **constraints: Any) -> list[Ids]:
-    """The music, int64 [T] each, that a model generates after prefixes (without ``</s>`` and ``<sep>``).
+def compose(
+    hub: MuseCocoHub, prefixes: Sequence[Ids], options: argparse.Namespace, **constraints: Any
+) -> list[tuple[Ids, Score]]:
+    """The music that a model generates after prefixes (without ``</s>`` and ``<sep>``).
+
+    With ``--dest``, each piece is written as soon as it is there, and pieces of an earlier run are kept if they are
+    those of this one (:mod:`~.data.answer_folder`).
 
     Parameters
     ----------
@@ -78,8 +93,13 @@ def compose(hub: MuseCocoHub, prefixes: Sequence[Ids], options: argparse.Namespa
         The options of :func:`add_search_arguments`.
     **constraints
         Fields of :class:`~.generation.generator.Constraints`, besides the grammar.
+
+    Returns
+    -------
+    list of (int64 [T], Score)
+        The words of each piece and the music as it is written to files.
     """
-    from musicbert_plugin.generation.generator import Constraints, candidates_of
+    from musicbert_plugin.generation.generator import Constraints, Piece, candidates_of
     from musicbert_plugin.generation.sampling import Search
 
     for name in ("beam", "max_length", "batch_size"):
@@ -97,8 +117,21 @@ def compose(hub: MuseCocoHub, prefixes: Sequence[Ids], options: argparse.Namespa
     )
     count = candidates_of(options.num_candidates, hub.prefix, search)
     generator = hub.generator(Constraints(grammar=not options.no_grammar, **constraints), meter=options.meter)
-    pieces = generator.generate_best(prefixes, search, count=count, batch_size=options.batch_size)
-    return [piece.ids for piece in pieces]
+    known: dict[int, Piece] = {}
+    answered = None
+    if options.dest:
+        requests = [" ".join(hub.words[word] for word in prefix) for prefix in prefixes]
+        folder = AnswerFolder(options.dest, "music", generator.description(search, count=count, keep=1), requests)
+        known = {line: Piece.of(answer["pieces"][0]) for line, answer in folder.answers.items()}
+
+        def answered(line: int, piece: Piece) -> None:
+            music = generator.finished(piece, prefixes[line])
+            folder.add(line, {midi_name(line): midi_bytes(music)}, [piece.stored()])
+
+    pieces = generator.generate_best(
+        prefixes, search, count=count, batch_size=options.batch_size, known=known, answered=answered
+    )
+    return [(piece.ids, generator.finished(piece, prefix)) for piece, prefix in zip(pieces, prefixes, strict=True)]
 
 
 # --------------------------------------------------------------------------------------------------------------- lines

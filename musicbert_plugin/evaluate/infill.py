@@ -3,24 +3,29 @@
     python -m musicbert_plugin.evaluate infill --path CKPT PIECE.mid --bars 4:6 --dest DIR
 
 Writes ``original.mid``, ``masked.mid`` (without the notes of those bars), ``filled.mid`` and ``infill.png`` with their
-piano rolls.  Bars are counted from 1, and the second number is not included.  Time signatures and tempi, and the times
-of all other notes, do not change without ``--redraw``.
+piano rolls.  Files of these names that an earlier run wrote are replaced; others are refused.  Bars are counted from 1,
+and the second number is not included.  Time signatures and tempi, and the times of all other notes, do not change
+without ``--redraw``.
 """
 
 from __future__ import annotations
 
 import argparse
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import numpy as np
 
 from musicbert_plugin.codecs import octuple
-from musicbert_plugin.codecs.score import read_midi, write_midi
+from musicbert_plugin.codecs.score import bar_line_from, midi_bytes, read_midi
+from musicbert_plugin.data.answer_folder import AnswerFolder
 from musicbert_plugin.errors import MusicError, OptionError
-from musicbert_plugin.evaluate import Report, make_folder
+from musicbert_plugin.evaluate import Report
 from musicbert_plugin.files import escaped
 
+FILES = ("original.mid", "masked.mid", "filled.mid", "infill.png")
 CONTEXT_BARS = 4  # bars in the picture on either side of the filled bars
 
 
@@ -68,6 +73,8 @@ def evaluate(options: argparse.Namespace) -> Report:
     from musicbert_plugin.hub import MusicBERTHub
 
     hub = MusicBERTHub.from_pretrained(options.path)
+    description = {name: str(value) for name, value in vars(options).items() if name not in ("dest", "evaluate")}
+    folder = AnswerFolder(options.dest, "infill", description, [str(options.piece)], names=FILES, keep=False)
     filled = hub.infill(
         score,
         bars=range(begin, end),
@@ -78,19 +85,19 @@ def evaluate(options: argparse.Namespace) -> Report:
         redraw=options.redraw,
     )
     filled_rows = octuple.encode(filled)
-    make_folder(options.dest)
     kept = np.ones(len(score), bool)
     kept[encoding_order(score)[: len(rows)][inside]] = False
-    write_midi(score, options.dest / "original.mid")
-    write_midi(score.select(kept), options.dest / "masked.mid")
-    write_midi(filled, options.dest / "filled.mid")
+    masked = replace(score.select(kept), end_tick=bar_line_from(score, int(score.end.max())))
     new = _written(filled_rows, rows[~inside])
     values = _compare(rows[inside], filled_rows[new])
     values = {"piece": str(options.piece), "bars": [begin + 1, end + 1], "notes": int(inside.sum()), **values}
-    picture = options.dest / "infill.png"
     title = f"{escaped(options.piece.name)}, bars {begin + 1} to {end}"
-    _draw(rows, inside, filled_rows, new, (begin, end), picture, title)
-    values["picture"] = str(picture)
+    with TemporaryDirectory() as temporary:
+        picture = Path(temporary) / FILES[-1]
+        _draw(rows, inside, filled_rows, new, (begin, end), picture, title)
+        contents = [*map(midi_bytes, (score, masked, filled)), picture.read_bytes()]
+    folder.add(0, dict(zip(FILES, contents, strict=True)))
+    values["picture"] = str(options.dest / FILES[-1])
     pairs = [
         [name.removeprefix("same_").replace("_", " "), f"{share:.0%}"]
         for name, share in values.items()

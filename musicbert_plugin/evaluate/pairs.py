@@ -147,7 +147,8 @@ def _of_model(options: argparse.Namespace) -> tuple[list[tuple[Ids, Ids]], Settl
     settled = settle(AttributeToMusicTaskConfig, held, options, TASK_OPTIONS, options.path)
     loss = _loss(hub, samples, range(count), settled.values, options.batch_size)
     conditions, references = zip(*(samples.sample(number, 0) for number in range(count)), strict=True)
-    return list(zip(compose(hub, conditions, options), references, strict=True)), settled, loss
+    music = [ids for ids, _ in compose(hub, conditions, options)]
+    return list(zip(music, references, strict=True)), settled, loss
 
 
 def _loss(hub: MuseCocoHub, samples: Any, numbers: Sequence[int], values: dict[str, Any], rows: int) -> float:

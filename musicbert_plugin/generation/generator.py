@@ -4,15 +4,18 @@ The model continues the prefix of each request, and the prompt if there is one (
 :mod:`~.generation.sampling`).  **Constraints** apply to all requests: a grammar (:mod:`~.codecs.remi_grammar`), a
 number of bars, programs, and whether what each request says of bars, time signature and tempo is a limit
 (:mod:`~.codecs.request_limits`).  A limit that the prompt contradicts does not hold, with a warning.  The result is
-transposed back to the key of the prompt.
+transposed back to the key of the prompt, begins with the prompt as it was (:mod:`~.generation.continuation`), and no
+new note strikes a key that sounds (:mod:`~.generation.overlaps`).
 
 Shapes: B rows, V vocabulary.
 """
 
 from __future__ import annotations
 
+import hashlib
 import logging
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -20,11 +23,13 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from musicbert_plugin import __version__
 from musicbert_plugin.codecs import remi
 from musicbert_plugin.codecs.attributes import (
     BARS_PER_CLASS,
     GROUP_OF_PROGRAM,
     KEYS,
+    MODES,
     MULTI_LABEL,
     NA,
     NO,
@@ -41,6 +46,8 @@ from musicbert_plugin.codecs.request_limits import ANY_BARS, Limits, limits_of
 from musicbert_plugin.codecs.requests import request_words
 from musicbert_plugin.codecs.score import DRUMS, Score
 from musicbert_plugin.errors import OptionError, ScoreError
+from musicbert_plugin.generation.continuation import continued
+from musicbert_plugin.generation.overlaps import without_overlaps
 from musicbert_plugin.generation.prompts import PREFIXES, Ids, Prompt
 from musicbert_plugin.generation.recurrent_decoder import RecurrentDecoder
 from musicbert_plugin.generation.sampling import Continuation, MusicGenerator, Search
@@ -160,6 +167,16 @@ def agreement(requested: NDArray[np.uint8], score: Score | None) -> float:
     return 1.0 if np.isnan(share) else share
 
 
+def weights_digest(model: torch.nn.Module) -> str:
+    """A sha256 by which models are told apart: of up to 4,096 weights of each tensor, evenly spread."""
+    digest = hashlib.sha256()
+    for name, weight in sorted(model.state_dict().items()):
+        flat = weight.detach().reshape(-1)
+        sample = flat[:: -(-len(flat) // 4096) or 1].float().cpu().numpy()
+        digest.update(f"{name} {list(weight.shape)}".encode() + sample.tobytes())
+    return digest.hexdigest()
+
+
 @dataclass(frozen=True, eq=False)
 class Piece:
     """The music generated for a request.
@@ -186,6 +203,15 @@ class Piece:
         sounding = np.unique(np.searchsorted(ends, notes))
         bars = max(len(ends), int(sounding[-1]) + 1 if len(sounding) else 0)
         return bars, bars - len(sounding)
+
+    def stored(self) -> dict[str, Any]:
+        """The piece as values that JSON has; :meth:`of` reverses it exactly."""
+        return {"ids": self.ids.tolist(), "scores": self.scores.tolist(), "cut": bool(self.cut)}
+
+    @classmethod
+    def of(cls, stored: Mapping[str, Any]) -> Piece:
+        """The piece of :meth:`stored`."""
+        return cls(np.array(stored["ids"], np.int64), np.array(stored["scores"], np.float32), stored["cut"])
 
 
 class ConditionalGenerator:
@@ -289,7 +315,16 @@ class ConditionalGenerator:
                     logger.warning(sentence, line, search.max_length, *piece.bars)
         return pieces
 
-    def generate_best(self, prefixes: Sequence[Ids], search: Search, *, count: int, batch_size: int) -> list[Piece]:
+    def generate_best(
+        self,
+        prefixes: Sequence[Ids],
+        search: Search,
+        *,
+        count: int,
+        batch_size: int,
+        known: Mapping[int, Piece] | None = None,
+        answered: Callable[[int, Piece], None] | None = None,
+    ) -> list[Piece]:
         """The best candidate of each prefix, see :meth:`generate`.
 
         Parameters
@@ -300,21 +335,89 @@ class ConditionalGenerator:
             Number of candidates of each prefix.
         batch_size : int
             Number of rows of a batch, one for each candidate or beam; the result does not depend on it.
+        known : mapping of int to Piece, optional
+            Pieces of an earlier call with the same arguments, by index, which are not generated again.
+        answered : callable, optional
+            Called with the index and the piece of each prefix, when its batch is done.
         """
         if batch_size < 1:
             raise OptionError(f"batch_size {batch_size}: 1 or more is accepted.")
+        best = dict(known or {})
+        lines = [line for line in range(len(prefixes)) if line not in best]
         step = max(1, batch_size // max(count, search.beam, 1))
-        best = []
-        for start in range(0, len(prefixes), step):
-            batch = prefixes[start : start + step]
-            lines = range(start, start + len(batch))
-            best += [found[0] for found in self.generate(batch, search, lines=lines, count=count, keep=1)]
-        return best
+        for start in range(0, len(lines), step):
+            batch = lines[start : start + step]
+            found = self.generate([prefixes[line] for line in batch], search, lines=batch, count=count, keep=1)
+            for line, (piece, *_) in zip(batch, found, strict=True):
+                best[line] = piece
+                if answered:
+                    answered(line, piece)
+        return [best[line] for line in range(len(prefixes))]
+
+    def description(self, search: Search, **options: Any) -> dict[str, Any]:
+        """All that the music depends on besides the requests, as values that JSON has.
+
+        Parameters
+        ----------
+        search : Search
+        **options
+            Further options of :meth:`generate`.
+        """
+        prompt = hashlib.sha256(self.prompt.ids.tobytes())
+        if self.prompt.score is not None:
+            for column in vars(self.prompt.score).values():
+                prompt.update(column.tobytes() if isinstance(column, np.ndarray) else repr(column).encode())
+        return {
+            "version": __version__,
+            "model": weights_digest(self.decoder),
+            "words": hashlib.sha256("\n".join(self.words).encode()).hexdigest(),
+            "layout": self.layout,
+            "constraints": vars(self.constraints),
+            "prompt": prompt.hexdigest() if len(self.prompt.ids) else "",
+            "meter": list(self.prompt.meter),
+            "search": vars(search),
+            **options,
+        }
 
     def score(self, piece: Piece) -> Score | None:
         """The music of a piece; None if it has no notes."""
-        score, _ = remi.decode_with_repairs(piece.ids, self.prompt.meter, self.layout)
+        score = self.finished(piece)
         return score if len(score.onset) else None
+
+    def finished(self, piece: Piece, prefix: Ids | None = None) -> Score:
+        """The music of a piece as it is written to files.
+
+        It has the notes, tempi and time signatures of the prompt, if there is one, and at the bar line after it the new
+        notes, a track per program, without doubles and overlaps.  It ends with the last bar, even if that is empty, and
+        so do new notes that would sound beyond it.
+
+        If the request (``prefix``, without ``</s>`` and ``<sep>``) names a mode, the key is known: models write in C
+        major and A minor, and a prompt's key is that to which its music is transposed.
+        """
+        music, _ = remi.decode_with_repairs(piece.ids, self.prompt.meter, self.layout)
+        new = None
+        if self.prompt.score is not None:
+            words = piece.ids[: len(self.prompt.ids)]
+            begin = remi.decode_with_repairs(words, self.prompt.meter, self.layout)[0].end_tick
+            music, new = continued(self.prompt.score, music, begin, tempi=self.layout != remi.NOTES)
+        inside = np.maximum(np.minimum(music.end, music.end_tick), music.onset + 1)
+        music = replace(music, end=inside if new is None else np.where(new, inside, music.end))
+        return replace(without_overlaps(music, new), key=self._key(prefix))
+
+    def repairs(self, piece: Piece) -> Counter[str]:
+        """The number of repairs that decoding a piece needs, by kind; none of what the grammar admits."""
+        return remi.decode_with_repairs(piece.ids, self.prompt.meter, self.layout)[1]
+
+    def _key(self, prefix: Ids | None) -> tuple[int, bool] | None:
+        """The tonic and mode of pieces of a request; None if it does not name a mode."""
+        try:
+            mode = None if prefix is None else int(classes_of_ids(prefix)[SLOT_OF["K1"]])
+        except ValueError:  # a condition
+            return None
+        if mode is None or mode >= len(MODES):
+            return None
+        minor = MODES[mode] == "minor"
+        return ((9 if minor else 0) - self.prompt.shift) % 12, minor
 
     def _piece(self, found: Continuation) -> Piece:
         ids = np.concatenate([self.prompt.ids, found.tokens])
@@ -333,7 +436,7 @@ class ConditionalGenerator:
         """A grammar and its state before the first new word of each request; (None, None) if any word may follow."""
         asked, rows = self.constraints, len(prefixes)
         if asked.exact_bars is not None:
-            begun = int((self.prompt.ids == remi.BAR_END).sum())
+            begun = int((self.prompt.ids == remi.BAR_END).sum()) + self.prompt.silent_bars
             if asked.exact_bars < max(1, begun):
                 reason = f"the prompt alone has {begun}" if begun else "a piece has at least 1"
                 raise OptionError(f"exact_bars {asked.exact_bars}: {reason}.")
@@ -351,7 +454,7 @@ class ConditionalGenerator:
             classes,
             limited=asked.limited and has_grammar,
             only_instruments=asked.only_instruments,
-            exact_bars=asked.exact_bars,
+            exact_bars=None if asked.exact_bars is None else asked.exact_bars - self.prompt.silent_bars,
             steady_tempo=asked.steady_tempo,
         )
         if has_grammar:

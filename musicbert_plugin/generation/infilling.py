@@ -14,6 +14,9 @@ The result is a valid piece:
   effect at its position.  With ``redraw``, in bars without other notes, one time signature or tempo, or both, are drawn
   for the whole bar, in the first pass, from the product of the distributions of its notes.
 
+* no drawn note strikes a key that begins together with another note of its track, program and pitch (it is left out,
+  so there may be fewer notes than masked ones), and it ends at the next onset of its key (see :mod:`~.overlaps`).
+
 All other notes are copied, not decoded: ticks, velocities and tracks do not change, nor do times in seconds (if a drawn
 time signature changes the length of a bar, everything after it is shifted).
 
@@ -54,6 +57,7 @@ from musicbert_plugin.codecs.octuple import (
 )
 from musicbert_plugin.codecs.score import DRUMS, Score
 from musicbert_plugin.errors import OptionError
+from musicbert_plugin.generation.overlaps import without_overlaps
 
 NOTE_FIELDS = (POSITION, PITCH, DURATION, VELOCITY)
 BAR_FIELDS = (TIME_SIGNATURE, TEMPO)
@@ -527,7 +531,7 @@ def _returned(
         old_values = getattr(rest, name)
         return np.concatenate([old_values, values.astype(old_values.dtype)])
 
-    return replace(
+    filled = replace(
         score,
         onset=np.concatenate([moved(rest.onset, shift), begin]),
         end=np.concatenate([moved(rest.end, shift), end]),
@@ -541,6 +545,7 @@ def _returned(
         meter_numerator=np.array([numerator for numerator, _ in meter], np.int64),
         meter_denominator=np.array([denominator for _, denominator in meter], np.int64),
     )
+    return without_overlaps(filled, np.arange(len(filled)) >= len(rest))
 
 
 def _tracks(score: Score, programs: np.ndarray) -> np.ndarray:

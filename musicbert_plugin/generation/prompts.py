@@ -3,7 +3,8 @@
 A **request** is a line of words (``piano no-drum key=minor bars=16``, or command words) for a model of attributes, or a
 condition in the words of its dictionary for a model of custom pairs.
 
-A **prompt** is transposed to C major or A minor, the keys of the training data.
+A **prompt** is transposed to C major or A minor, the keys of the training data, and becomes words.  The result begins
+with the prompt as it was, not with what its words decode to (see :mod:`~.generation.continuation`).
 """
 
 from __future__ import annotations
@@ -18,11 +19,18 @@ from numpy.typing import NDArray
 
 from musicbert_plugin.codecs import remi
 from musicbert_plugin.codecs.attributes import command_ids
-from musicbert_plugin.codecs.octuple import BAR_LENGTHS, DEFAULT_METER, METER_DENOMINATORS, METER_NUMERATORS
+from musicbert_plugin.codecs.octuple import (
+    BAR_LENGTHS,
+    DEFAULT_METER,
+    METER_DENOMINATORS,
+    METER_NUMERATORS,
+    positions,
+)
 from musicbert_plugin.codecs.remi_grammar import RemiGrammar, transpose
 from musicbert_plugin.codecs.requests import parse_request
-from musicbert_plugin.codecs.score import Score, read_midi
+from musicbert_plugin.codecs.score import Score, bar_line_from, read_midi
 from musicbert_plugin.errors import OptionError, suggestion
+from musicbert_plugin.generation.continuation import prompt_bars
 
 logger = logging.getLogger(__name__)
 Ids = NDArray[np.int64]
@@ -85,11 +93,17 @@ class Prompt:
     meter : (int, int)
         Time signature of all bars, including generated ones, for layouts without time-signature tokens (the longest, if
         there are several).
+    score : Score or None
+        The music itself, up to its ``end_tick``, the bar line after its last onset; None without music.
+    silent_bars : int
+        Number of bars before the first note that ``ids`` lack.
     """
 
     ids: Ids = field(default_factory=lambda: np.zeros(0, np.int64))
     shift: int = 0
     meter: tuple[int, int] = DEFAULT_METER
+    score: Score | None = None
+    silent_bars: int = 0
 
 
 def make_prompt(music: str | Path | Score | None, layout: str, meter: tuple[int, int] | None = None) -> Prompt:
@@ -150,9 +164,9 @@ def read_prompt(path: str | Path, layout: str, meter: tuple[int, int] | None = N
     if omitted:
         words = remi.to_words(given[-omitted:])
         logger.warning("%s: the last %d words (%s) are not a complete note and are left out", path, omitted, words)
-    score = remi.decode(ids, meter)
+    score = remi.decode_with_repairs(ids, meter, layout)[0]
     shift = remi.grid_for(score, layout).shift if len(score.onset) else 0
-    return Prompt(transpose(ids, shift), shift, meter)
+    return Prompt(transpose(ids, shift), shift, meter, score if len(ids) else None)
 
 
 def prompt_of(score: Score, layout: str, meter: tuple[int, int] | None = None, name: str = "the score") -> Prompt:
@@ -193,4 +207,16 @@ def prompt_of(score: Score, layout: str, meter: tuple[int, int] | None = None, n
         bar_start = grid.bar_start.copy()
         bar_start[0] -= lengths.max() - lengths[0]
         grid = replace(grid, bar_start=bar_start)
-    return Prompt(remi.encode_grid(grid, layout)[0].astype(np.int64), grid.shift, meter or own)
+    ids = remi.encode_grid(grid, layout)[0].astype(np.int64)
+    silent = remi.grid_of(score, trim=False, normalise=False).bars - grid.bars
+    return Prompt(ids, grid.shift, meter or own, prompt_bars(score, _end_of(score)), silent)
+
+
+def _end_of(score: Score) -> int:
+    """The bar line after the last onset of which a prompt has words, exact and rounded to a position."""
+    per_quarter = remi.POSITIONS_PER_QUARTER
+    onset = score.onset[score.end > score.onset]
+    position = positions(onset, score.resolution, per_quarter)
+    onset, position = onset[position < remi.END_OF_TIME], position[position < remi.END_OF_TIME]
+    rounded = int(np.rint(position.max() * score.resolution / per_quarter))
+    return bar_line_from(score, max(int(onset.max()), rounded) + 1)

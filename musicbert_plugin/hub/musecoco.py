@@ -170,7 +170,7 @@ class MuseCocoHub:
         steady_tempo: bool = False,
         batch_size: int = 16,
     ) -> list[Score]:
-        """Generate one score per request.
+        """Generate one score per request, as it is written to files (see :meth:`.ConditionalGenerator.finished`).
 
         Parameters
         ----------
@@ -178,7 +178,7 @@ class MuseCocoHub:
             Lines of words (see :func:`~.codecs.requests.parse_request`), or, for a model of custom pairs, conditions in
             words of its dictionary.
         prompt : path or Score, optional
-            Music that every piece begins with; for files see :func:`~.generation.prompts.read_prompt`.
+            Music that every piece begins with, note for note; for files see :func:`~.generation.prompts.read_prompt`.
         meter : str, optional
             N/D, time signature of bars without a time-signature token; by default that of the prompt if it is MIDI or a
             score, else 4/4.
@@ -222,7 +222,7 @@ class MuseCocoHub:
         prefixes = [request_ids(request, self.words, self.prefix) for request in requests]
         count = candidates_of(num_candidates, self.prefix, search)
         pieces = generator.generate_best(prefixes, search, count=count, batch_size=batch_size)
-        return [remi.decode_with_repairs(piece.ids, generator.prompt.meter, self.layout)[0] for piece in pieces]
+        return [generator.finished(piece, prefix) for piece, prefix in zip(pieces, prefixes, strict=True)]
 
     def generator(
         self,

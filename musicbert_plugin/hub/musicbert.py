@@ -311,7 +311,7 @@ class MusicBERTHub:
         """Redraw the notes of some bars; see :mod:`musicbert_plugin.generation.infilling`.
 
         By default, the number, bars and programs of the redrawn notes, time signatures, tempi and all other notes do
-        not change.
+        not change.  Of redrawn notes that coincide, one is left.
 
         Parameters
         ----------

@@ -33,14 +33,23 @@ from torch import Tensor
 
 from musicbert_plugin.codecs.octuple import DEFAULT_METER
 from musicbert_plugin.codecs.remi import FREE, LAYOUTS, NOTES_ALONE, dictionary_words, parse_meter
+from musicbert_plugin.codecs.score import midi_bytes
+from musicbert_plugin.data.answer_folder import AnswerFolder, midi_name
 from musicbert_plugin.data.attribute_dropout import DROPOUTS, visible_words
 from musicbert_plugin.data.condition_pairs import ConditionPairs
 from musicbert_plugin.data.dataset_folder import check_remi_folder
 from musicbert_plugin.data.pair_augmentation import AUGMENTATIONS
-from musicbert_plugin.data.prefix_lm_dataset import LOSS_ON, AttributedMusic, PrefixLMDataset, Prompts, read_prefix
+from musicbert_plugin.data.prefix_lm_dataset import (
+    ENDS,
+    LOSS_ON,
+    AttributedMusic,
+    PrefixLMDataset,
+    Prompts,
+    read_prefix,
+)
 from musicbert_plugin.errors import OptionError
 from musicbert_plugin.generation.generator import ConditionalGenerator, Constraints, Piece, candidates_of
-from musicbert_plugin.generation.prompts import PREFIXES, make_prompt, request_ids
+from musicbert_plugin.generation.prompts import PREFIXES, Ids, make_prompt, request_ids
 from musicbert_plugin.generation.sampling import Search
 from musicbert_plugin.modules.position_offset import POSITION_MODES
 from musicbert_plugin.tasks.music_task import MusicTask
@@ -51,6 +60,7 @@ AUTO = "auto"
 LAYOUT_CHOICES = ChoiceEnum((AUTO, *LAYOUTS, FREE))
 POSITION_CHOICES = ChoiceEnum((AUTO, *POSITION_MODES))
 LOSS_CHOICES = ChoiceEnum((AUTO, *LOSS_ON))
+ENDS_CHOICES = ChoiceEnum(ENDS)
 DROPOUT_CHOICES = ChoiceEnum(DROPOUTS)
 PREFIX_CHOICES = ChoiceEnum((AUTO, *PREFIXES))
 KEEP_CHOICES = ChoiceEnum((AUTO, "all", "best"))
@@ -88,6 +98,13 @@ class AttributeToMusicTaskConfig(FairseqDataclass):
         metadata={
             "help": "what loss and perplexity are over: the music alone (target), or prefix and music (all); auto: as "
             "in the checkpoint, or else target"
+        },
+    )
+    ends: ENDS_CHOICES = field(
+        default=ENDS[0],
+        metadata={
+            "help": "which windows of music teach the end </s>: those that end their piece and those whose prefix "
+            "shows the number of bars (marked), or all, as in the published recipe and in folders without marks"
         },
     )
     attribute_mask: DROPOUT_CHOICES = field(
@@ -150,6 +167,13 @@ class AttributeToMusicTaskConfig(FairseqDataclass):
         default=None,
         metadata={"help": "generation: music to continue in all pieces, a MIDI file or a line of music words"},
     )
+    dest: Optional[str] = field(  # noqa: UP045
+        default=None,
+        metadata={
+            "help": "fairseq-interactive: folder for the music, n.mid for line n, from 0.  The same command goes on "
+            "where it was stopped, and another one replaces the music of an earlier run"
+        },
+    )
     meter: Optional[str] = field(  # noqa: UP045
         default=None,
         metadata={
@@ -205,7 +229,8 @@ class AttributeToMusicTask(MusicTask):
         self.loss_on = LOSS_ON[0] if str(cfg.loss_on) == AUTO else str(cfg.loss_on)
         self.meter = parse_meter(cfg.meter) if cfg.meter else None
         self.of_folder: dict[str, str] = {}
-        self.lines_read = self.lines_answered = 0
+        self.requests: list[str] = []
+        self.lines_answered = 0
         words = tuple(dictionary_words())
         if cfg.data:
             folder = self.shard("valid")
@@ -286,6 +311,7 @@ class AttributeToMusicTask(MusicTask):
                 folder.path / split,
                 dropout=str(self.cfg.attribute_mask),
                 dropout_prob=self.cfg.attribute_mask_prob,
+                ends=str(self.cfg.ends),
                 seed=self.cfg.seed,
             )
         self.datasets[split] = PrefixLMDataset(
@@ -341,13 +367,18 @@ class AttributeToMusicTask(MusicTask):
         OptionError
             With the number of the line, if it means nothing to the model.
         """
+        if self.cfg.dest and self.requests:
+            raise OptionError(
+                f"--dest {self.cfg.dest} needs all requests before the first is answered, but there are more than "
+                f"--buffer-size {len(self.requests)}: raise it to their number."
+            )
         tokens = []
         for line in lines:
-            self.lines_read += 1
+            self.requests.append(line)
             try:
                 ids = request_ids(line, self.dictionary.symbols, self.prefix)
             except OptionError as error:
-                raise OptionError(f"line {self.lines_read}: {error}") from error
+                raise OptionError(f"line {len(self.requests)}: {error}") from error
             tokens.append(torch.from_numpy(read_prefix(ids, self.separator)))
         return tokens, [len(row) for row in tokens]
 
@@ -409,6 +440,7 @@ class FairseqMusicGenerator:
         # fairseq prints so many of a request's pieces.
         args.nbest = self.keep or self.count
         layout = task.layout or LAYOUTS[0]
+        self.folder: Optional[AnswerFolder] = None  # noqa: UP045
         self.task, self.pad = task, task.dictionary.pad()
         self.eos = task.dictionary.eos()
         self.symbols_to_strip_from_output = {self.eos, task.dictionary.bos(), self.pad}
@@ -422,7 +454,7 @@ class FairseqMusicGenerator:
             prompt=make_prompt(cfg.prompt or None, layout, task.meter),
         )
         meter = self.generator.prompt.meter
-        if layout in NOTES_ALONE and meter != DEFAULT_METER:
+        if layout in NOTES_ALONE and meter != DEFAULT_METER and not cfg.dest:
             logger.warning(
                 "this layout has no words for the time signature: preprocess.remi decode --meter %d/%d", *meter
             )
@@ -459,8 +491,46 @@ class FairseqMusicGenerator:
             # fairseq-interactive passes nothing but tokens, in the order of its lines.
             lines = [self.task.lines_answered + row for row in range(len(prefixes))]
             self.task.lines_answered += len(prefixes)
-        found = self.generator.generate(prefixes, self.search, lines=lines, count=self.count, keep=self.keep)
+        found = self._answers(prefixes, lines, "id" in sample)
         return [[self._hypothesis(piece) for piece in pieces] for pieces in found]
+
+    def _answers(self, prefixes: list[Ids], lines: list[int], of_split: bool) -> list[list[Piece]]:
+        """The pieces of each prefix; with ``--dest``, they are kept, and those of an earlier run are taken from it."""
+        dest = self.task.cfg.dest
+        if not dest:
+            return self.generator.generate(prefixes, self.search, lines=lines, count=self.count, keep=self.keep)
+        if of_split:
+            raise OptionError(
+                "--dest is for fairseq-interactive; 'python -m musicbert_plugin.evaluate attributes --path CKPT DATA "
+                "--dest DIR' (or pairs) writes music for a split."
+            )
+        if self.folder is None:
+            description = self.generator.description(self.search, count=self.count, keep=self.keep)
+            self.folder = AnswerFolder(dest, "music", description, self.task.requests)
+            if self.folder.answers:
+                logger.info(
+                    "%s: %d of %d requests are answered", dest, len(self.folder.answers), len(self.task.requests)
+                )
+        known = self.folder.answers
+        missing = [row for row, line in enumerate(lines) if line not in known]
+        if missing:
+            found = self.generator.generate(
+                [prefixes[row] for row in missing],
+                self.search,
+                lines=[lines[row] for row in missing],
+                count=self.count,
+                keep=self.keep,
+            )
+            for row, pieces in zip(missing, found, strict=True):
+                names = [midi_name(lines[row], number) for number in range(len(pieces))]
+                music = [midi_bytes(self.generator.finished(piece, prefixes[row])) for piece in pieces]
+                self.folder.add(lines[row], dict(zip(names, music, strict=True)), [piece.stored() for piece in pieces])
+                for name, piece in zip(names, pieces, strict=True):
+                    repairs = self.generator.repairs(piece)
+                    if repairs:
+                        listed = ", ".join(f"{reason} ({number})" for reason, number in sorted(repairs.items()))
+                        logger.warning("%s: repaired: %s", name, listed)
+        return [[Piece.of(piece) for piece in known[line]["pieces"]] for line in lines]
 
     def _hypothesis(self, piece: Piece) -> dict[str, Any]:
         scores = torch.from_numpy(piece.scores)

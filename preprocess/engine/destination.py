@@ -6,6 +6,7 @@ import contextlib
 import json
 import os
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 from typing import IO, Any
 
@@ -38,6 +39,8 @@ class Destination:
         All options and versions that determine the bytes of the dataset.
     names : list of str
         The files of the dataset; the two that readers open first are last.
+    optional : sequence of str
+        Files that it may have besides.
 
     Attributes
     ----------
@@ -52,8 +55,11 @@ class Destination:
         The folder cannot be written, or holds other files or a dataset with another description.
     """
 
-    def __init__(self, folder: Path, description: dict[str, Any], names: list[str]) -> None:
+    def __init__(
+        self, folder: Path, description: dict[str, Any], names: list[str], optional: Sequence[str] = ()
+    ) -> None:
         self.folder, self.work, self._names = folder, folder / WORK, names
+        self._optional = list(optional)
         self._description = description
         self.made = not folder.exists()
         self._lock: IO[str] | None = None
@@ -63,7 +69,7 @@ class Destination:
             if self.begun:
                 self._compare(json.loads((self.work / "options.json").read_text()), "an unfinished build")
             elif not self.finished:
-                present = [name for name in names if (folder / name).exists()]
+                present = [name for name in [*names, *optional] if (folder / name).exists()]
                 if present:
                     raise OptionError(f"{folder}: holds {present[0]} already; an empty or a new folder is needed.")
         except (OSError, ValueError) as error:
@@ -124,5 +130,7 @@ class Destination:
         """Move every file to its final name; the two that readers open first are removed first and moved last."""
         for name in self._names[-2:]:
             (self.folder / name).unlink(missing_ok=True)
-        for name in self._names:
+        for name in [*self._optional, *self._names]:
+            if name in self._optional and not (self.work / "out" / name).exists():
+                continue
             os.replace(self.work / "out" / name, self.folder / name)

@@ -231,7 +231,8 @@ class Build:
         sidecars.check(self.collection)
         names = [f"{split}{suffix}" for split in SPLITS for suffix in WRITERS[options.format].suffixes]
         names += [*sidecars.files, "manifest.jsonl", *(["dict.txt"] if spec.dictionary() else []), "config.json"]
-        self.destination = Destination(Path(options.dest), self._description(given), names)
+        description = self._description(given)
+        self.destination = Destination(Path(options.dest), description, names, sidecars.optional_files)
         self.lost: dict[int, str] = {}  # files without a record, and the reason
 
     def _known(self, values: dict[str, str], path: str, option: str) -> dict[str, str]:

@@ -123,10 +123,10 @@ class RemiSpec(BarsSpec):
     def cut(
         self, grid: remi.Grid, ids: NDArray[np.uint16], ends: NDArray[np.int64], exact: bytes
     ) -> tuple[list[Item], dict[str, Any], int]:
-        """Windows with ``</s>``, and their attributes."""
+        """Windows with ``</s>``, their attributes, and whether each is the end of the piece."""
         chords = brightness(grid) if self.chords else None
         items: list[Item] = []
-        classes, too_long = [], 0
+        classes, last, too_long = [], [], 0
         for begin, end in draw_windows(grid.first_note, self.least_bars, self.most_bars, self.seed, exact):
             window = ids[ends[begin - 1] if begin else 0 : ends[end - 1]]
             if len(window) > self.max_tokens:
@@ -134,7 +134,8 @@ class RemiSpec(BarsSpec):
                 continue
             items.append(np.append(window, np.uint16(remi.EOS)))
             classes.append(class_vector(extract(grid, begin, end, legacy=self.legacy, chords=chords)))
-        return items, {"classes": np.array(classes, np.uint8)}, too_long
+            last.append(end == grid.bars)
+        return items, {"classes": np.array(classes, np.uint8), "ends": np.array(last, np.bool_)}, too_long
 
     def line(self, item: Item) -> str:
         """The words; fairseq-preprocess appends ``</s>`` itself."""
@@ -217,7 +218,10 @@ class BarsSidecarWriter(SidecarWriter):
 
 
 class AttributesWriter(BarsSidecarWriter):
-    """Writes ``{split}.attributes.npy``, uint8 [items, 63]; artist, genre and emotion come from a CSV.
+    """Writes ``{split}.attributes.npy``, uint8 [items, 63], and ``{split}.ends.npy``, bool [items].
+
+    Artist, genre and emotion come from a CSV.  A window of which ``ends`` is true is the end of its piece.  A build
+    that an older version began has no such marks, and neither has its dataset.
 
     Parameters
     ----------
@@ -226,6 +230,7 @@ class AttributesWriter(BarsSidecarWriter):
     """
 
     files = tuple(f"{split}.attributes.npy" for split in SPLITS)
+    optional_files = tuple(f"{split}.ends.npy" for split in SPLITS)
 
     def __init__(self, labels: str = "") -> None:
         super().__init__("windows")
@@ -233,6 +238,8 @@ class AttributesWriter(BarsSidecarWriter):
         self._labels = labels
         self._given_of: dict[int, dict[str, Any]] = {}  # by index
         self._rows: dict[str, IO[bytes]] = {}
+        self._ends: dict[str, list[NDArray[np.bool_]]] = {split: [] for split in SPLITS}
+        self._marked = True
 
     def description(self) -> dict[str, Any]:
         """Name and content of the CSV."""
@@ -261,6 +268,8 @@ class AttributesWriter(BarsSidecarWriter):
         if index in self._given_of:
             classes = with_given(classes, self._given_of[index])
         self._rows[split].write(classes.tobytes())
+        self._marked &= "ends" in sidecars
+        self._ends[split].append(sidecars.get("ends", np.zeros(0, np.bool_)))
 
     def close(self) -> None:
         """Write the final files: a header, which needs the number of rows, and the rows."""
@@ -273,3 +282,9 @@ class AttributesWriter(BarsSidecarWriter):
                 shutil.copyfileobj(rows, file)
             rows.close()
             (self._out / f"{split}.rows").unlink()
+        if not self._marked:
+            say("the build was begun by an older version, so windows that end their piece are not marked.")
+            return
+        for split, ends in self._ends.items():
+            with open(self._out / f"{split}.ends.npy", "wb") as file:
+                np.save(file, np.concatenate([np.zeros(0, np.bool_), *ends]), allow_pickle=False)

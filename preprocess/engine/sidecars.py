@@ -15,6 +15,8 @@ class SidecarWriter:
     ----------
     files : tuple of str
         Names of the files that it writes.
+    optional_files : tuple of str
+        Names of files that it may write; a dataset is complete without them.
     splits, groups : dict of str to str
         Splits and groups of files, by name, beside those that the user's tables name.
     splits_of : str
@@ -24,6 +26,7 @@ class SidecarWriter:
     """
 
     files: tuple[str, ...] = ()
+    optional_files: tuple[str, ...] = ()
     splits: dict[str, str] = {}
     groups: dict[str, str] = {}
     splits_of = "the source"

@@ -7,13 +7,23 @@ import struct
 import subprocess
 import sys
 import zipfile
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from musicbert_plugin.codecs.score import DRUMS, Budget, Score, midi_bytes, read_midi, write_midi
+from musicbert_plugin.codecs.score import (
+    DRUMS,
+    Budget,
+    Score,
+    bar_line_from,
+    midi_bytes,
+    read_midi,
+    write_midi,
+)
 from musicbert_plugin.errors import ScoreError
+from tests.reference.midi_writer import symusic_bytes
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -66,6 +76,133 @@ def test_a_note_inside_another_of_its_pitch_keeps_its_own_end() -> None:
     back = read_midi(midi_bytes(score))
     found = sorted(zip(back.onset.tolist(), back.end.tolist(), back.velocity.tolist(), strict=True))
     assert found == [(0, 100, 10), (10, 50, 20), (20, 40, 30), (20, 90, 40), (30, 200, 50)]
+
+
+def chunks(data: bytes) -> list[bytes]:
+    """The contents of a file's tracks."""
+    found, offset = [], 14
+    while offset < len(data):
+        size = int.from_bytes(data[offset + 4 : offset + 8], "big")
+        found.append(data[offset + 8 : offset + 8 + size])
+        offset += 8 + size
+    return found
+
+
+def ends(data: bytes) -> list[int]:
+    """The tick at which each track of a written file ends: the sum of its delta times."""
+    found = []
+    for track in chunks(data):
+        tick = offset = 0
+        while offset < len(track):
+            delta = 0
+            while track[offset] > 127:
+                delta = delta << 7 | track[offset] & 127
+                offset += 1
+            tick += delta << 7 | track[offset]
+            status, kind = track[offset + 1], track[offset + 2]
+            offset += 4 + track[offset + 3] if status == 0xFF else 3 if status >> 4 == 0xC else 4
+            if status == 0xFF and kind == 0x2F:
+                assert offset == len(track)
+        found.append(tick)
+    return found
+
+
+def random_score(seed: int, programs: int) -> Score:
+    """Notes that overlap, coincide and have no length, in several tracks, with changes of tempo and time signature."""
+    random = np.random.default_rng(seed)
+    onset = random.integers(0, 200, 300) * 24
+    return Score.of(
+        96, onset, onset + random.integers(0, 9, 300) * 24, random.integers(60, 66, 300), random.integers(1, 4, 300),
+        random.choice(np.append(random.permutation(128)[:programs], DRUMS), 300), random.integers(0, 3, 300),
+        tempi=[(0, 99.0), (500, 60.0), (500, 61.0)], meters=[(0, 3, 4), (700, 7, 8), (9000, 2, 2)],
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("programs", [1, 4, 9, 40, 128])
+def test_files_are_read_as_those_of_symusic_are(programs: int) -> None:
+    """Whatever the number of programs: the bytes of datasets do not depend on which of the two wrote the files."""
+    for seed in range(4):
+        score = random_score(seed, programs)
+        ours, theirs = read_midi(midi_bytes(score)), read_midi(symusic_bytes(score))
+        columns = [(s.end, s.velocity, s.pitch, s.program, s.onset) for s in (ours, theirs)]
+        for ours_column, theirs_column in zip(
+            *([array[np.lexsort(column)] for array in column] for column in columns), strict=True
+        ):
+            np.testing.assert_array_equal(ours_column, theirs_column)
+        for name in ("tempo_tick", "tempo_bpm", "meter_tick", "meter_numerator", "meter_denominator", "resolution"):
+            np.testing.assert_array_equal(getattr(ours, name), getattr(theirs, name))
+
+
+def test_with_too_many_programs_for_the_channels_every_note_sounds_with_its_own() -> None:
+    """Read as a synthesiser does: one state per channel, over all tracks in the order of time."""
+    score = random_score(3, 60)
+    events = []
+    for number, track in enumerate(chunks(midi_bytes(score))[1:]):
+        tick, offset = 0, 4 + track[3]
+        while offset < len(track):
+            delta = 0
+            while track[offset] > 127:
+                delta, offset = delta << 7 | track[offset] & 127, offset + 1
+            tick, offset = tick + (delta << 7 | track[offset]), offset + 1
+            status = track[offset]
+            size = {0xC: 2, 0xF: 3}.get(status >> 4, 3)
+            events.append((tick, number, len(events), status, *track[offset + 1 : offset + size]))
+            offset += size
+    program, sounding = {}, []
+    for tick, _, _, status, *data in sorted(events):
+        if status >> 4 == 0xC:
+            program[status & 15] = data[0]
+        elif status >> 4 == 9:
+            sounding.append((tick, DRUMS if status & 15 == 9 else program[status & 15], *data))
+    expected = zip(score.onset, score.program, score.pitch, score.velocity, strict=True)
+    assert sorted(sounding) == sorted(map(tuple, np.array(list(expected)).tolist()))
+
+
+def test_every_track_ends_with_the_last_bar_and_the_first_has_no_notes() -> None:
+    score = Score.of(480, [0, 3000], [480, 3300], [60, 64], 80, [0, 40], 0, [(0, 100.0)], [(0, 3, 4)])
+    data = midi_bytes(score)
+    assert ends(data) == [3 * 1440] * 3
+    conductor, piano, violin = chunks(data)
+    assert conductor.startswith(b"\0\xff\x03\x09conductor\0\xff\x58\x04\x03\x02\x18\x08\0\xff\x51\x03\x09\x27\xc0")
+    assert b"\xff\x03\x14acoustic grand piano" in piano and b"\xff\x03\x06violin" in violin
+    assert ends(midi_bytes(replace(score, end_tick=4321))) == [4 * 1440] * 3, "a last bar without notes"
+    assert ends(midi_bytes(replace(score, end_tick=1))) == [3 * 1440] * 3
+    late = replace(score, tempo_tick=np.array([9999]))
+    assert ends(midi_bytes(late)) == [9999, 4320, 4320], "nothing is lost"
+    assert ends(midi_bytes(Score.of(480, [], [], []))) == [0]
+    far = ends(midi_bytes(Score.of(480, [0, 2**31 - 2], [1, 2**31 - 1], [60, 60])))
+    assert far == [-(-(2**31 - 1) // 1920) * 1920] * 2 and len(read_midi(midi_bytes(piece()))) == 5
+
+
+def test_bar_lines_are_those_of_the_time_signatures() -> None:
+    score = Score.of(480, [0], [1], [60], meters=[(0, 3, 4), (1000, 4, 4), (3400, 4, 4), (3500, 5, 8)])
+    lines = [0, 1440, 3360, 5280, 6480, 7680]
+    assert [bar_line_from(score, tick) for tick in (0, 1, 1440, 1441, 3360, 3361, 5281, 6481)] == [
+        0, 1440, 1440, 3360, 3360, 5280, 6480, 7680
+    ]  # fmt: skip
+    assert {bar_line_from(score, tick) for tick in range(7681)} == set(lines)
+    odd = Score.of(5, [0], [1], [60], meters=[(0, 1, 16)])
+    assert [bar_line_from(odd, tick) for tick in (1, 2, 3, 4, 5, 6)] == [2, 2, 3, 4, 5, 7], "every 1.25 ticks"
+
+
+def test_a_key_is_written_with_its_sharps_or_flats() -> None:
+    known = {(0, False): 0, (9, True): 0, (7, False): 1, (5, False): -1, (6, True): 3, (3, True): 6, (10, False): -2}
+    for key, sharps in known.items():
+        data = midi_bytes(replace(piece(), key=key))
+        assert b"\xff\x59\x02" + bytes([sharps & 255, key[1]]) in chunks(data)[0]
+    assert b"\xff\x59" not in midi_bytes(piece()), "of a score whose key is not known, none is claimed"
+
+
+def test_time_signatures_that_midi_has_no_numbers_for_are_refused(tmp_path: Path) -> None:
+    for meter in ((256, 4), (300, 128), (4, 3), (4, 256)):
+        score = Score.of(480, [0], [480], [60], meters=[(0, *meter)])
+        with pytest.raises(ScoreError, match=rf"a.mid: the time signature {meter[0]}/{meter[1]} cannot be written"):
+            write_midi(score, tmp_path / "a.mid")
+    with pytest.raises(ScoreError, match="a tempo is at tick 4294967296; accepted is"):
+        midi_bytes(Score.of(480, [0], [480], [60], tempi=[(2**32, 90.0)]))
+    assert not list(tmp_path.iterdir())
+    score = Score.of(480, [0], [480], [60], meters=[(0, 255, 128)])
+    assert read_midi(midi_bytes(score)).meter_numerator.tolist() == [255]
 
 
 def test_a_file_appears_only_when_whole(tmp_path: Path) -> None:

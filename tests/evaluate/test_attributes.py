@@ -203,6 +203,14 @@ def test_a_model_answers_a_file_of_requests_and_a_split_alike_every_time(
     status, again, _ = run(capsys, "--midi", folder / "new", "--requests", path)
     assert status == 0 and again["attributes"] == first["attributes"], "the files are the music that was measured"
 
+    missing = (folder / "new" / "1.mid").read_bytes()
+    (folder / "new" / "1.mid").unlink()
+    assert run(capsys, *arguments, "--requests", path, "--dest", folder / "new")[1] == first, "of what is there"
+    assert (folder / "new" / "1.mid").read_bytes() == missing, "and of what is not"
+    fewer = requests(folder, "piano bars=4")
+    status, _, _ = run(capsys, *arguments, "--requests", fewer, "--dest", folder / "new", "--seed", 2)
+    assert status == 0 and [file.name for file in (folder / "new").glob("*.mid")] == ["0.mid"], "no music of before"
+
     data = folder / "data"
     data.mkdir()
     (data / "dict.txt").write_text(remi.dictionary_text())

@@ -106,7 +106,9 @@ def test_a_model_answers_the_conditions_of_a_split(
     arguments = ["--path", path, data, "--max-length", 40]
     status, values, _ = run(capsys, *arguments)
     assert status == 0 and values["lines"] == 2 and values["without_repairs"] == 1.0
-    assert run(capsys, *arguments, "--batch-size", 1)[1] == values
+    assert run(capsys, *arguments, "--batch-size", 1, "--dest", tmp_path / "music")[1] == values
+    assert sorted(path.name for path in (tmp_path / "music").iterdir()) == ["0.mid", "1.mid", "answers.jsonl"]
+    assert run(capsys, *arguments, "--dest", tmp_path / "music")[1] == values
     assert run(capsys, *arguments, "--limit", 1)[1]["lines"] == 1
     status, values, _ = run(capsys, *arguments, "--max-length", 400, "--meter", "8/4")
     assert status == 0 and values["without_repairs"] == 1.0

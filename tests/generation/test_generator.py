@@ -1,5 +1,7 @@
 """Whatever random weights write decodes without a repair, satisfies its constraints, and begins with its prompt."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -207,6 +209,13 @@ def test_bars_of_the_prompt_count(model):
     writer = generator_of(model, prompt=prompt_of(small_score(), "bar-tempo"), exact_bars=4)
     for (piece,) in writer.generate(prefixes(), search(max_length=100)):
         assert (piece.ids == remi.BAR_END).sum() == 4
+    later = small_score()
+    later = replace(later, onset=later.onset + 1440, end=later.end + 1440)
+    writer = generator_of(model, prompt=prompt_of(later, "bar-tempo"), exact_bars=5)
+    for (piece,) in writer.generate(prefixes(), search(max_length=100)):
+        assert (piece.ids == remi.BAR_END).sum() == 4 and writer.finished(piece).end_tick >= 3 * 1440, "and a rest"
+    with pytest.raises(OptionError, match="exact_bars 2: the prompt alone has 3"):
+        generator_of(model, prompt=prompt_of(later, "bar-tempo"), exact_bars=2).generate(prefixes(), search())
 
 
 @pytest.mark.parametrize("grammar", [True, False])

@@ -23,7 +23,8 @@ import numpy as np
 import pytest
 import soundfile
 
-from musicbert_plugin.codecs.score import DRUMS, Score, write_midi
+from musicbert_plugin.codecs.score import DRUMS, Score
+from tests.reference.midi_writer import symusic_bytes
 
 HERE = Path(__file__).resolve().parent
 UPDATES = 20
@@ -81,7 +82,7 @@ def datasets(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Pat
         Path("sounds").mkdir()
         rows = ["file,instrument,tempo"]
         for seed in range(16):
-            write_midi(piece(seed), Path("midi") / f"{seed:02}.mid")
+            (Path("midi") / f"{seed:02}.mid").write_bytes(symusic_bytes(piece(seed)))
             soundfile.write(f"sounds/{seed:02}.wav", sound(seed), 8000, subtype="PCM_16")
             rows.append(f"{seed:02}.wav,{'flute' if seed % 2 else 'violin'},{90 + seed}")
         Path("labels.csv").write_text("\n".join(rows) + "\n")
@@ -124,7 +125,8 @@ def losses(name: str, folders: dict[str, Path], command: Callable[..., Any]) -> 
     restored = "--task spectrogram_reconstruction --criterion spectrogram_reconstruction --pictures 0"
     runs = {
         "octuple_masked_lm": ("octuple", f"{octuple} --encoder-layers 1 {small}"),
-        "attribute_to_music": ("remi", lm),
+        "attribute_to_music": ("remi", f"{lm} --ends all"),  # as in folders without marks
+        "marked_ends": ("remi", lm),
         "pairs": ("pairs", f"{lm} --position-mode all --loss-on all"),
         "spectrogram_reconstruction": ("audio", f"{restored} {sound}"),
         "audio_multitask": ("audio", f"--task audio_multitask --criterion audio_multitask {sound}"),
@@ -150,7 +152,14 @@ def compare_or_record(name: str, found: Any, record: bool) -> Any:
     return json.loads(path.read_text())
 
 
-NAMES = ("octuple_masked_lm", "attribute_to_music", "pairs", "spectrogram_reconstruction", "audio_multitask")
+NAMES = (
+    "octuple_masked_lm",
+    "attribute_to_music",
+    "marked_ends",
+    "pairs",
+    "spectrogram_reconstruction",
+    "audio_multitask",
+)
 
 
 def test_files_of_datasets_are_those_of_the_recording(datasets: dict[str, Path], request: Any) -> None:

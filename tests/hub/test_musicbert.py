@@ -348,7 +348,7 @@ def check_infilled(before, after, bars, programs, counts=None, redraw=""):
     assert not kept - rows(after), "every other note is as it was"
     new = np.array(list((rows(after) - kept).elements())).reshape(-1, 8)
     if counts is None:
-        assert rows(new[:, [BAR, PROGRAM]]) == rows(before[masked][:, [BAR, PROGRAM]])
+        assert rows(new[:, [BAR, PROGRAM]]) <= rows(before[masked][:, [BAR, PROGRAM]]), "fewer where notes coincide"
     assert ((new[:, PITCH] >= 128) == (new[:, PROGRAM] == DRUMS)).all()
     for bar in np.setdiff1d(new[:, BAR], before[~masked][:, BAR]):
         of_bar = new[new[:, BAR] == bar]
@@ -416,9 +416,15 @@ def test_an_empty_bar_may_be_filled(hub):
         hub.infill(score, [2])
 
 
-def test_many_passes_draw_from_the_models_distribution_too():
-    """A model that always says 0.6, 0.3, 0.1: keeping the most certain first must not favour the commonest value."""
+def test_many_passes_draw_from_the_models_distribution_too(monkeypatch):
+    """A model that always says 0.6, 0.3, 0.1: keeping the most certain first must not favour the commonest value.
+
+    The distribution is that of the drawn notes, before those that coincide are merged.
+    """
+    from musicbert_plugin.generation import infilling
     from musicbert_plugin.generation.infilling import Sampling, infill
+
+    monkeypatch.setattr(infilling, "without_overlaps", lambda score, new: score)
 
     def predict(octuples, unknown, asked):
         shares = [np.zeros((asked[:, f].sum(), n)) for f, n in enumerate(FIELD_SIZES)]

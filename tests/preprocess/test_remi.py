@@ -60,6 +60,7 @@ def test_windows_are_whole_bars_of_their_piece_with_the_attributes_of_those_bars
     assert build(folder, tmp_path / "data", "--window-bars", "4-8") == 0
     manifest = [json.loads(line) for line in (tmp_path / "data" / "manifest.jsonl").read_text().splitlines()]
     assert len(manifest) == 12 and {line["split"] for line in manifest} == {"train", "valid", "test"}
+    marked: list[bool] = []
     for line in manifest:
         stem = tmp_path / "data" / line["split"]
         classes = np.load(f"{stem}.attributes.npy", mmap_mode="r")
@@ -81,7 +82,12 @@ def test_windows_are_whole_bars_of_their_piece_with_the_attributes_of_those_bars
             assert where[1] - where[0] == 3 if grid.bars == 3 else 4 <= where[1] - where[0] <= 8
             np.testing.assert_array_equal(classes[number], attributes.class_vector(attributes.extract(grid, *where)))
             RemiGrammar(remi.BAR_TEMPO).whole_bars(np.array(item[:-1]))
+        last = np.load(f"{stem}.ends.npy")
+        assert last.dtype == np.bool_ and last.shape == (len(items(stem)),)
+        assert last[slice(*line["items"])].tolist() == [end == grid.bars for _, end in windows]
+        marked += last[slice(*line["items"])].tolist()
         assert len({begin for begin, _ in windows}) == len(windows) == (1 if grid.bars == 3 else 3)
+    assert 0 < sum(marked) < len(marked)
     config = json.loads((tmp_path / "data" / "config.json").read_text())
     assert (config["kind"], config["layout"]) == ("remi", "bar-tempo")
     assert config["dictionary_sha256"] == remi.DICTIONARY_SHA256
@@ -91,7 +97,7 @@ def test_the_same_bytes_whatever_the_workers_and_other_windows_for_another_seed(
     assert build(folder, tmp_path / "one") == 0 and build(folder, tmp_path / "two", "--jobs", "2") == 0
     assert build(folder, tmp_path / "three", "--seed", "2") == 0
     names = [path.name for path in (tmp_path / "one").iterdir()]
-    assert "train.attributes.npy" in names
+    assert {"train.attributes.npy", "train.ends.npy"} <= set(names)
     for name in names:
         assert (tmp_path / "one" / name).read_bytes() == (tmp_path / "two" / name).read_bytes(), name
     assert (tmp_path / "one" / "train.bin").read_bytes() != (tmp_path / "three" / "train.bin").read_bytes()

@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from preprocess.synthesis import DRUMS, FAMILIES, PROGRAM_NAMES, synthesise, timbre_of, tone
+from musicbert_plugin.codecs.general_midi import PROGRAM_NAMES
+from preprocess.synthesis import DRUMS, FAMILIES, synthesise, timbre_of, tone
 
 RATE = 16_000
 

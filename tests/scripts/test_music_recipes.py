@@ -36,18 +36,25 @@ def test_fine_tuning_leaves_a_model_of_another_dictionary_alone(recipe: Machine)
     assert (recipe.folder / "old" / "dict.txt").read_text() == "b-1 1\n"
 
 
-def test_generation_prints_lines_and_decodes_them(recipe: Machine) -> None:
+def test_generation_answers_all_requests_of_a_file_into_a_folder(recipe: Machine) -> None:
     found = recipe(GENERATE, "model.pt", "requests.txt", "out", "--seed", "7")
-    assert found.status == 0
-    assert found.words[:3] == ["-m", "preprocess.remi", "decode"]
-    assert found.value("--dest") == str(recipe.folder / "out") and found.value("--meter") == "4/4"
+    assert found.status == 0 and "out/0.mid, 1.mid, ... answer the lines of requests.txt" in found.message
     found.words = (recipe.folder / "out" / "generated.txt").read_text().splitlines()
     assert found.words[:3] == ["-m", "fairseq_cli.interactive", "--user-dir"], "no dictionary: the published words"
-    assert found.value("--seed") == "7" and found.value("--max-len-b") == "2560"
+    assert found.value("--seed") == "7" and found.value("--max-len-b") == "2560" and found.value("--dest") == "out"
     assert found.value("--temperature") == str(TEMPERATURE), "what the hub and evaluate sample at"
+    assert int(found.value("--buffer-size")) >= max(2, int(found.value("--batch-size"))), "all lines are read first"
     assert not {"--num-candidates", "--keep"} & set(found.words), "the task's: the best of four"
-    assert recipe(GENERATE, "model.pt", "requests.txt", "out", "--meter", "6/4").value("--meter") == "6/4"
+
+
+def test_generation_takes_the_dictionary_beside_the_checkpoint_and_leaves_foreign_files_alone(recipe: Machine) -> None:
     (recipe.folder / "dict.txt").write_text("b-0 1\n")
+    (recipe.folder / "out").mkdir()
+    (recipe.folder / "out" / "generated.txt").write_text("mine\n")
+    found = recipe(GENERATE, "model.pt", "requests.txt", "out")
+    assert found.status == 2 and "out/generated.txt is not of an earlier run" in found.message
+    assert (recipe.folder / "out" / "generated.txt").read_text() == "mine\n"
+    (recipe.folder / "out" / "answers.jsonl").touch()
     recipe(GENERATE, "model.pt", "requests.txt", "out")
     assert (recipe.folder / "out" / "generated.txt").read_text().splitlines()[2] == ".", "the folder of the dictionary"
 

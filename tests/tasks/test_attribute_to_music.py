@@ -9,8 +9,10 @@ import pytest
 import torch
 
 from musicbert_plugin.codecs import attributes, remi
+from musicbert_plugin.codecs.score import read_midi
 from musicbert_plugin.errors import DatasetError, OptionError
 
+BARS = attributes.SLOT_OF["B1s1"]
 TASK = ["--task", "attribute_to_music"]
 LOSS = [*TASK, "--criterion", "cross_entropy", "--log-format", "json"]
 RECIPE = [*LOSS, "--arch", "linear_transformer_lm_debug", "--optimizer", "adam", "--lr", "1e-2", "--max-epoch", "2"]
@@ -94,6 +96,53 @@ def test_loss_on_all_includes_the_prefix(attribute_folder):
         assert torch.equal(batch["target"][row, : length - 1], tokens[1:])
         assert batch["target"][row, length - 1] == remi.EOS
     assert batch["ntokens"] == 77 + 70 and batch["start_indices"] == [0, 0]
+
+
+@pytest.mark.parametrize("loss_on", ["target", "all"])
+def test_the_end_is_learnt_of_pieces_and_where_the_bars_are_visible(attribute_folder, loss_on):
+    folder = attribute_folder(train=[5 + n % 7 for n in range(40)])
+    marks = np.arange(40) % 4 == 0
+    np.save(folder / "train.ends.npy", marks)
+    seen = set()
+    for ends in ("marked", "all"):
+        task = task_for(folder, loss_on=loss_on, ends=ends)
+        task.load_dataset("train")
+        dataset, music = task.dataset("train"), task.dataset("train").samples.music
+        for epoch in (1, 2, 3):
+            dataset.set_epoch(epoch)
+            batch = dataset.collater([dataset[index] for index in range(40)])
+            targets = 0
+            for index in range(40):
+                condition = batch["net_input"]["src_tokens"][index, 1:64].tolist()
+                visible = condition[BARS] != attributes.command_ids(attributes.NA)[BARS]
+                learnt = bool(ends == "all" or marks[index] or visible)
+                words = music.read(index).tolist()
+                row = [remi.EOS, *condition, remi.SEPARATOR, *(words if learnt else words[:-1])]
+                length = int(batch["net_input"]["src_lengths"][index])
+                assert batch["net_input"]["src_tokens"][index, :length].tolist() == row[:-1]
+                expected = [remi.PAD] * 64 + row[65:] if loss_on == "target" else row[1:]
+                assert batch["target"][index, :length].tolist() == expected
+                assert (batch["target"][index, length:] == remi.PAD).all()
+                targets += sum(token != remi.PAD for token in expected)
+                assert length <= dataset.sizes[index]
+                seen.add((ends, bool(marks[index]), bool(visible), expected[-1] == remi.EOS))
+            assert batch["ntokens"] == targets
+    assert len(seen) == 8 and ("marked", False, False, False) in seen, "all cases occur"
+
+
+def test_folders_without_marks_teach_every_end_and_damaged_marks_are_named(attribute_folder):
+    folder = attribute_folder(valid=[12, 5])
+    before = batch_of(task_for(folder))
+    np.save(folder / "valid.ends.npy", np.zeros(2, bool))
+    marked = batch_of(task_for(folder, ends="all"))
+    assert torch.equal(before["target"], marked["target"]) and before["ntokens"] == 13 + 6
+    for damage in (np.zeros(3, bool), np.zeros(2, np.uint8)):
+        np.save(folder / "valid.ends.npy", damage)
+        with pytest.raises(DatasetError, match=r"valid.ends.npy holds .*, but bool \[2\] is expected"):
+            task_for(folder).load_dataset("valid")
+    (folder / "valid.ends.npy").write_bytes(b"")
+    with pytest.raises(DatasetError, match="valid.ends.npy cannot be read"):
+        task_for(folder).load_dataset("valid")
 
 
 def test_conditions_of_ones_own_stand_before_the_separator(attribute_folder):
@@ -364,6 +413,66 @@ def test_a_request_that_means_nothing_ends_with_a_sentence(
         arguments = ["--path", trained[1], *SAMPLING, "--buffer-size", 16, "--input", tmp_path / "requests"]
         fairseq_command("interactive", *TASK, *arguments)
     assert ended.value.code == 2 and sentence in capsys.readouterr().err
+
+
+def music_of(folder):
+    return {path.name: path.read_bytes() for path in folder.iterdir() if path.suffix == ".mid"}
+
+
+def test_a_stopped_run_goes_on_and_another_replaces_its_music(trained, fairseq_command, tmp_path, capsys, monkeypatch):
+    from musicbert_plugin.data import answer_folder
+
+    _, checkpoint = trained
+    requests, dest = tmp_path / "requests.txt", tmp_path / "music"
+    requests.write_text("piano\nno-drum key=minor\nviolin meter=3/4\ndrum\n")
+    arguments = [*TASK, "--path", checkpoint, *SAMPLING, "--batch-size", 1, "--num-candidates", 2, "--input", requests]
+
+    def run(folder, *options, lines=4):
+        capsys.readouterr()
+        fairseq_command("interactive", *arguments, "--buffer-size", lines, "--dest", folder, *options)
+        return hypotheses(capsys.readouterr().out)
+
+    whole = run(tmp_path / "whole")
+    assert sorted(music_of(tmp_path / "whole")) == ["0.mid", "1.mid", "2.mid", "3.mid"]
+    for line, words in whole.items():
+        score = read_midi(tmp_path / "whole" / f"{line}.mid")
+        notes = remi.decode(remi.from_words(words))
+        assert set(zip(score.onset, score.pitch, strict=True)) == set(zip(notes.onset, notes.pitch, strict=True))
+    write = answer_folder.atomic_path
+
+    def stop_at_the_third(path):
+        if Path(path).name == "2.mid":
+            raise KeyboardInterrupt
+        return write(path)
+
+    with monkeypatch.context() as patch, pytest.raises(SystemExit) as ended:
+        patch.setattr(answer_folder, "atomic_path", stop_at_the_third)
+        run(dest)
+    assert ended.value.code == 130 and capsys.readouterr().err.splitlines()[-1] == "Interrupted."
+    assert sorted(music_of(dest)) == ["0.mid", "1.mid"]
+    add, added = answer_folder.AnswerFolder.add, []
+    monkeypatch.setattr(answer_folder.AnswerFolder, "add", lambda *answer: (added.append(answer[1]), add(*answer)))
+    assert run(dest) == whole and music_of(dest) == music_of(tmp_path / "whole")
+    assert run(dest) == whole and added == [2, 3], "what was answered is not generated again"
+    requests.write_text("piano\ndrum key=minor\n")
+    assert run(dest)[0] == whole[0] and sorted(music_of(dest)) == ["0.mid", "1.mid"]
+    assert run(dest, "--seed", 5)[0] != whole[0]
+    (dest / "1.mid").write_bytes(b"mine")
+    for options, sentence in ((["--seed", 5], "1.mid was changed since"), (["--seed", 6], "1.mid was changed since")):
+        with pytest.raises(SystemExit):
+            run(dest, *options)
+        assert sentence in capsys.readouterr().err and (dest / "1.mid").read_bytes() == b"mine"
+
+
+def test_all_requests_are_read_before_the_first_is_answered(trained, fairseq_command, tmp_path, capsys):
+    _, checkpoint = trained
+    (tmp_path / "requests.txt").write_text("piano\n" * 3 + "banjoo\n")
+    arguments = [*TASK, "--path", checkpoint, *SAMPLING, "--batch-size", 1, "--input", tmp_path / "requests.txt"]
+    for lines, sentence in ((4, "line 4: 'banjoo'"), (2, "more than --buffer-size 2: raise it")):
+        with pytest.raises(SystemExit):
+            fairseq_command("interactive", *arguments, "--buffer-size", lines, "--dest", tmp_path / "music")
+        assert sentence in capsys.readouterr().err
+        assert (tmp_path / "music").exists() == (lines == 2)
 
 
 def test_generate_reads_the_prefix_and_never_the_target(trained, fairseq_command, capsys):
