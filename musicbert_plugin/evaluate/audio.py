@@ -30,7 +30,7 @@ import numpy as np
 from musicbert_plugin.errors import CheckpointError, DatasetError, MusicError, OptionError
 from musicbert_plugin.evaluate import Report, add_device, check_at_least, check_not_empty, device_of
 from musicbert_plugin.evaluate.task_options import add_task_options, settle
-from musicbert_plugin.files import atomic_path, escaped
+from musicbert_plugin.files import atomic_path, escaped, given_path
 
 if TYPE_CHECKING:
     from musicbert_plugin.hub import MusiCoderHub
@@ -72,7 +72,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     masks.add_argument("--reconstruct", type=int, default=0, metavar="N", help="write N examples to --dest")
     parser.add_argument("--dest", type=Path, help="folder for examples")
     labels = parser.add_argument_group("labels of a fine-tuned model")
-    labels.add_argument("--predict", nargs="+", metavar="FILE", help="recordings to predict labels of")
+    labels.add_argument("--predict", nargs="+", type=given_path, metavar="FILE", help="recordings to predict labels of")
     labels.add_argument("--head", help="one task of the model (default: all)")
 
 

@@ -19,13 +19,13 @@ from musicbert_plugin.codecs import octuple
 from musicbert_plugin.codecs.score import read_midi, write_midi
 from musicbert_plugin.errors import MusicError, OptionError
 from musicbert_plugin.evaluate import Report, make_folder
-from musicbert_plugin.files import escaped
+from musicbert_plugin.files import escaped, given_path
 
 CONTEXT_BARS = 4  # bars in the picture on either side of the filled bars
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("piece", type=Path, help="MIDI file")
+    parser.add_argument("piece", type=given_path, help="MIDI file")
     parser.add_argument("--path", required=True, help="checkpoint (.pt)")
     parser.add_argument(
         "--bars", metavar="BEGIN:END", help="bars to fill, from 1, END not included (default: two in the middle)"
@@ -86,9 +86,9 @@ def evaluate(options: argparse.Namespace) -> Report:
     write_midi(filled, options.dest / "filled.mid")
     new = _written(filled_rows, rows[~inside])
     values = _compare(rows[inside], filled_rows[new])
-    values = {"piece": str(options.piece), "bars": [begin + 1, end + 1], "notes": int(inside.sum()), **values}
+    values = {"piece": escaped(options.piece), "bars": [begin + 1, end + 1], "notes": int(inside.sum()), **values}
     picture = options.dest / "infill.png"
-    title = f"{escaped(options.piece.name)}, bars {begin + 1} to {end}"
+    title = f"{escaped(Path(options.piece).name)}, bars {begin + 1} to {end}"
     _draw(rows, inside, filled_rows, new, (begin, end), picture, title)
     values["picture"] = str(picture)
     pairs = [

@@ -23,6 +23,7 @@ from musicbert_plugin.codecs.remi_grammar import RemiGrammar, transpose
 from musicbert_plugin.codecs.requests import parse_request
 from musicbert_plugin.codecs.score import Score, read_midi
 from musicbert_plugin.errors import OptionError
+from musicbert_plugin.files import given_path
 
 logger = logging.getLogger(__name__)
 Ids = NDArray[np.int64]
@@ -118,7 +119,7 @@ def read_prompt(path: str | Path, layout: str, meter: tuple[int, int] | None = N
     ScoreError, OptionError
         The file has no music, or music in another layout or time signature.
     """
-    path = Path(path)
+    path = Path(given_path(str(path)))
     if path.suffix.lower() in (".mid", ".midi", ".kar"):
         return prompt_of(read_midi(path), layout, meter, str(path))
     meter = meter or DEFAULT_METER

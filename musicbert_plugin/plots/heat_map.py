@@ -7,7 +7,7 @@ import os
 import numpy as np
 from numpy.typing import NDArray
 
-from musicbert_plugin.plots.figure import new_figure, save_figure
+from musicbert_plugin.plots.figure import new_figure, save_figure, user_texts
 
 
 def draw_heat_map(strength: NDArray[np.float64], names: list[str], path: str | os.PathLike[str]) -> None:
@@ -33,7 +33,8 @@ def draw_heat_map(strength: NDArray[np.float64], names: list[str], path: str | o
     axis.set_ylabel("layer (0: input)")
     axis.set_yticks(range(len(strength)))
     if len(names) <= 60:
-        axis.set_xticks(range(len(names)), names, rotation=60, ha="right", fontsize=8)
+        labels, style = user_texts(names)
+        axis.set_xticks(range(len(names)), labels, rotation=60, ha="right", fontsize=8, **style)
     else:
         axis.set_xlabel("feature")
     axis.set_title("closest unit of each layer", fontsize=10)
