@@ -94,6 +94,22 @@ def as_listed(text: str) -> str:
     return escaped(unescaped(text))
 
 
+def given_path(text: str) -> str:
+    """The path that a user means by a word of the command line or of a script.
+
+    It may be the path itself, as a shell completes it; or its escaped form, as manifests and messages show it; or
+    either of them with the file's name in another of Unicode's normal forms.
+
+    Returns
+    -------
+    str
+        A path that exists, or the text as it is.
+    """
+    plain = unescaped(text)
+    forms = [unicodedata.normalize(form, path) for form in ("NFC", "NFD") for path in (text, plain)]
+    return next((path for path in (text, plain, *forms) if os.path.lexists(path)), text)
+
+
 def match_names(given: Iterable[str], names: Iterable[str]) -> dict[str, str]:
     """The file that each name of a table means.
 

@@ -18,7 +18,7 @@ from musicbert_plugin.codecs.remi import grid_of
 from musicbert_plugin.codecs.requests import request_words
 from musicbert_plugin.codecs.score import read_midi
 from musicbert_plugin.errors import OptionError, ScoreError
-from musicbert_plugin.files import escaped, match_names
+from musicbert_plugin.files import escaped, given_path, match_names
 from preprocess.engine.cli import DONE, SOME_FAILED, run_command, say
 from preprocess.engine.encode_decode import naming
 
@@ -63,7 +63,7 @@ def parser() -> argparse.ArgumentParser:
     command = argparse.ArgumentParser(
         prog="python -m preprocess.attributes", description="Attributes of MIDI files, a JSON line per file."
     )
-    command.add_argument("files", nargs="+", metavar="FILE", help="MIDI file")
+    command.add_argument("files", nargs="+", type=given_path, metavar="FILE", help="MIDI file")
     command.add_argument(
         "--bars", default=":", metavar="BEGIN:END", help="bars, from 0, END not included (default: all)"
     )

@@ -29,6 +29,7 @@ from numpy.typing import NDArray
 from musicbert_plugin.codecs import octuple
 from musicbert_plugin.codecs.score import Score
 from musicbert_plugin.errors import OptionError, ScoreError
+from musicbert_plugin.files import given_path
 from preprocess.engine.cli import add_options, option, options_of, run_command, say
 from preprocess.engine.dataset_spec import Item, Piece
 from preprocess.engine.encode_decode import decode_lines, encode_files
@@ -189,12 +190,12 @@ def parser() -> argparse.ArgumentParser:
 
 
 def _encode_arguments(command: argparse.ArgumentParser) -> argparse.ArgumentParser:
-    command.add_argument("files", nargs="+", metavar="FILE", help="MIDI file")
+    command.add_argument("files", nargs="+", type=given_path, metavar="FILE", help="MIDI file")
     return command
 
 
 def _decode_arguments(command: argparse.ArgumentParser) -> argparse.ArgumentParser:
-    command.add_argument("lines", metavar="LINES", help="file of lines, or - for standard input")
+    command.add_argument("lines", type=given_path, metavar="LINES", help="file of lines, or - for standard input")
     command.add_argument("--dest", required=True, metavar="DIR", help="folder for 0.mid, 1.mid, ...")
     return command
 

@@ -33,6 +33,7 @@ from musicbert_plugin.codecs.conditions import CONDITION_WORDS
 from musicbert_plugin.codecs.remi import FREE, LAYOUTS, NOTES_ALONE
 from musicbert_plugin.codecs.score import Score
 from musicbert_plugin.errors import OptionError
+from musicbert_plugin.files import given_path
 from preprocess.engine.cli import add_options, option, options_of, run_command, say
 from preprocess.engine.encode_decode import decode_lines, encode_files
 from preprocess.engine.midi import MidiLimits
@@ -184,11 +185,11 @@ def parser() -> argparse.ArgumentParser:
     add_options(command, BuildOptions)
     add_options(command, PairOptions)
     command = commands.add_parser("encode", help="MIDI files into lines of words on stdout")
-    command.add_argument("files", nargs="+", metavar="FILE", help="MIDI file")
+    command.add_argument("files", nargs="+", type=given_path, metavar="FILE", help="MIDI file")
     command.add_argument("--layout", default="bar-tempo", choices=LAYOUTS, help="of the words (default: bar-tempo)")
     command.add_argument("--plain", action="store_true", help="leave silence, key and shortest lengths as they stand")
     command = commands.add_parser("decode", help="lines of words into MIDI files")
-    command.add_argument("lines", metavar="LINES", help="file of lines, or - for standard input")
+    command.add_argument("lines", type=given_path, metavar="LINES", help="file of lines, or - for standard input")
     command.add_argument("--dest", required=True, metavar="DIR", help="folder for 0.mid, 1.mid, ...")
     command.add_argument("--layout", choices=LAYOUTS, help="what the lines should be (default: as they look)")
     command.add_argument(

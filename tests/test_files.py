@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from musicbert_plugin.errors import MusicError, RecordingError
-from musicbert_plugin.files import as_listed, escaped, match_names, shown, unescaped
+from musicbert_plugin.files import as_listed, escaped, given_path, match_names, shown, unescaped
 
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="names are text there")
 NAMES = st.binary(max_size=12).map(os.fsdecode) | st.text(alphabet=[*r"\xe9a5c/.", "\udce9", "\n", "é"], max_size=12)
@@ -63,6 +63,24 @@ def test_a_table_names_a_file_in_either_normal_form() -> None:
     assert match_names(both, ["CAFÉ.mid"]) == {}
     dots = ["a\u0323\u0307", "a\u0307\u0323"]  # two files that are equal but for the order of the marks
     assert match_names(["\u1ea1\u0307"], dots) == {}
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        (b"Caf\xe9.mid", [r"Caf\xe9.mid", r"Caf\xE9.mid", "Caf\udce9.mid"]),
+        ("Cafe\u0301.mid".encode(), ["Café.mid", "Cafe\u0301.mid", r"Caf\xc3\xa9.mid"]),
+        (rb"Caf\xe9.mid", [r"Caf\xe9.mid", r"Caf\x5cxe9.mid"]),
+    ],
+)
+def test_a_word_of_the_command_line_names_a_file_in_any_of_its_forms(name: bytes, words: list[str], tmp_path) -> None:
+    try:
+        (tmp_path / os.fsdecode(name)).touch()
+    except OSError:
+        pytest.skip("this file system takes no such names")
+    for word in words:
+        assert os.fsencode(given_path(f"{tmp_path}/{word}")) == os.fsencode(tmp_path) + b"/" + name
+    assert given_path(f"{tmp_path}/none.mid") == f"{tmp_path}/none.mid" and given_path("-") == "-"
 
 
 @pytest.mark.parametrize("error", [MusicError("caf\udce9.wav: x."), RecordingError("silent", "caf\udce9.wav: x.")])

@@ -32,7 +32,7 @@ from musicbert_plugin.errors import CheckpointError, DatasetError, OptionError
 from musicbert_plugin.evaluate import Report, add_device, check_at_least, check_not_empty, device_of
 from musicbert_plugin.evaluate.prediction import check_csv, predict_files, write_csv
 from musicbert_plugin.evaluate.task_options import add_task_options, settle
-from musicbert_plugin.files import atomic_path
+from musicbert_plugin.files import atomic_path, given_path
 from musicbert_plugin.plots.figure import new_figure
 
 if TYPE_CHECKING:
@@ -76,7 +76,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--dest", type=Path, help="folder for examples, or for pictures of labels")
     labels = parser.add_argument_group("labels of a fine-tuned model")
     labels.add_argument(
-        "--predict", nargs="+", metavar="FILE", help="recordings, .npy features, folders, archives or lists to predict"
+        "--predict",
+        nargs="+",
+        type=given_path,
+        metavar="FILE",
+        help="recordings, .npy features, folders, archives or lists to predict",
     )
     labels.add_argument("--csv", type=Path, metavar="OUT", help="with --predict, write a row per file to this CSV")
     labels.add_argument("--head", help="one task of the model (default: all)")

@@ -23,14 +23,14 @@ from musicbert_plugin.codecs.score import bar_line_from, midi_bytes, read_midi
 from musicbert_plugin.data.answer_folder import AnswerFolder
 from musicbert_plugin.errors import MusicError, OptionError
 from musicbert_plugin.evaluate import Report
-from musicbert_plugin.files import escaped
+from musicbert_plugin.files import escaped, given_path
 
 FILES = ("original.mid", "masked.mid", "filled.mid", "infill.png")
 CONTEXT_BARS = 4  # bars in the picture on either side of the filled bars
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("piece", type=Path, help="MIDI file")
+    parser.add_argument("piece", type=given_path, help="MIDI file")
     parser.add_argument("--path", required=True, help="checkpoint (.pt)")
     parser.add_argument(
         "--bars", metavar="BEGIN:END", help="bars to fill, from 1, END not included (default: two in the middle)"
@@ -90,8 +90,8 @@ def evaluate(options: argparse.Namespace) -> Report:
     masked = replace(score.select(kept), end_tick=bar_line_from(score, int(score.end.max())))
     new = _written(filled_rows, rows[~inside])
     values = _compare(rows[inside], filled_rows[new])
-    values = {"piece": str(options.piece), "bars": [begin + 1, end + 1], "notes": int(inside.sum()), **values}
-    title = f"{escaped(options.piece.name)}, bars {begin + 1} to {end}"
+    values = {"piece": escaped(options.piece), "bars": [begin + 1, end + 1], "notes": int(inside.sum()), **values}
+    title = f"{escaped(Path(options.piece).name)}, bars {begin + 1} to {end}"
     with TemporaryDirectory() as temporary:
         picture = Path(temporary) / FILES[-1]
         _draw(rows, inside, filled_rows, new, (begin, end), picture, title)

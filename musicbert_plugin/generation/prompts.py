@@ -31,6 +31,7 @@ from musicbert_plugin.codecs.requests import parse_request
 from musicbert_plugin.codecs.score import Score, bar_line_from, read_midi
 from musicbert_plugin.errors import OptionError, suggestion
 from musicbert_plugin.generation.continuation import prompt_bars
+from musicbert_plugin.files import given_path
 
 logger = logging.getLogger(__name__)
 Ids = NDArray[np.int64]
@@ -134,7 +135,7 @@ def read_prompt(path: str | Path, layout: str, meter: tuple[int, int] | None = N
     ScoreError, OptionError
         The file has no music, or music in another layout or time signature.
     """
-    path = Path(path)
+    path = Path(given_path(str(path)))
     if path.suffix.lower() in (".mid", ".midi", ".kar"):
         return prompt_of(read_midi(path), layout, meter, str(path))
     meter = meter or DEFAULT_METER

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from musicbert_plugin.plots.figure import new_figure, save_figure
+from musicbert_plugin.plots.figure import new_figure, save_figure, user_text, user_texts
 
 MOST_NAMES = 60
 """Largest number of names along an axis; more are left out."""
@@ -82,7 +82,8 @@ def draw_confusion(
     _name_columns(axis, names, "predicted")
     axis.set_ylabel("true (items)")
     axis.set_xlabel("predicted")
-    axis.set_title(title, fontsize=10, parse_math=False)
+    text, style = user_text(title)
+    axis.set_title(text, fontsize=10, **style)
     for row, column in np.argwhere(counts > 0).tolist() if len(names) <= MOST_NUMBERS else ():
         colour = "black" if shares[row, column] > 0.6 else "white"
         axis.text(column, row, str(counts[row, column]), ha="center", va="center", fontsize=7, color=colour)
@@ -92,6 +93,7 @@ def draw_confusion(
 
 def _name_columns(axis: Any, names: Sequence[str], what: str) -> None:
     if len(names) <= MOST_NAMES:
-        axis.set_xticks(range(len(names)), names, rotation=60, ha="right", fontsize=8, parse_math=False)
+        labels, style = user_texts(names)
+        axis.set_xticks(range(len(names)), labels, rotation=60, ha="right", fontsize=8, **style)
     else:
         axis.set_xlabel(what)

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from musicbert_plugin.codecs.score import DRUMS, Score
-from musicbert_plugin.plots.figure import new_figure, save_figure
+from musicbert_plugin.plots.figure import new_figure, save_figure, user_text
 
 PITCH_CLASSES = ("C", "C♯", "D", "E♭", "E", "F", "F♯", "G", "A♭", "A", "B♭", "B")
 _DRUM_COLOUR = "0.35"
@@ -104,7 +104,8 @@ def draw_piano_rolls(
         axis.set_yticks(octaves, [f"{PITCH_CLASSES[0]}{int(pitch) // 12 - 1}" for pitch in octaves])
         axis.grid(axis="y", alpha=0.25)
         axis.set_ylabel("pitch")
-        axis.set_title(panel.title, loc="left", fontsize=10)
+        text, style = user_text(panel.title)
+        axis.set_title(text, loc="left", fontsize=10, **style)
         if bar_lines is not None and len(bar_lines) >= 2:
             step = max(1, len(bar_lines) // 24)
             axis.set_xticks(bar_lines[:-1:step], [str(first_bar + i) for i in range(0, len(bar_lines) - 1, step)])
@@ -117,5 +118,6 @@ def draw_piano_rolls(
     if len(programs) > 1:
         axes[0].legend(handles=handles, loc="upper right", fontsize=7, ncols=min(len(handles), 5))
     if title:
-        figure.suptitle(title, fontsize=11)
+        text, style = user_text(title)
+        figure.suptitle(text, fontsize=11, **style)
     save_figure(figure, path)

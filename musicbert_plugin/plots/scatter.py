@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from musicbert_plugin.plots.figure import new_figure, save_figure
+from musicbert_plugin.plots.figure import new_figure, save_figure, user_text
 
 
 def draw_scatter(
@@ -42,7 +42,8 @@ def draw_scatter(
         if len(true):
             low, high = min(true.min(), found.min()), max(true.max(), found.max())
             axis.plot([low, high], [low, high], color="grey", linewidth=1)
-        axis.set_title(name, fontsize=10, parse_math=False)
+        text, style = user_text(name)
+        axis.set_title(text, fontsize=10, **style)
         axis.set_xlabel("true")
         axis.set_ylabel("predicted")
     for axis in axes[len(names) :]:

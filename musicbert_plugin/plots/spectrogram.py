@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from musicbert_plugin.plots.figure import new_figure, save_figure
+from musicbert_plugin.plots.figure import new_figure, save_figure, user_text
 
 DECIBELS = 10.0 / math.log(10.0)
 """Decibels of power in one ln unit."""
@@ -124,7 +124,8 @@ def draw_spectrograms(
         _frequency_axis(axis, frequencies)
     axes[3].set_xlabel("time (s)")
     if title:
-        figure.suptitle(title, fontsize=11)
+        text, style = user_text(title)
+        figure.suptitle(text, fontsize=11, **style)
     figure.canvas.draw()
     if path is not None:
         save_figure(figure, path)

@@ -37,7 +37,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from musicbert_plugin.errors import OptionError, ScoreError
-from musicbert_plugin.files import as_listed, escaped, match_names, unescaped
+from musicbert_plugin.files import as_listed, escaped, given_path, match_names, unescaped
 from musicbert_plugin.tables import check_columns, read_table
 
 T = TypeVar("T")
@@ -302,6 +302,7 @@ def open_source(given: str, suffixes: tuple[str, ...] = MIDI_SUFFIXES) -> Source
     OptionError
         The path does not exist, or is no folder, archive, list or music file.
     """
+    given = given_path(given)
     path = Path(given)
     lower = given.lower()
     if path.is_dir():
@@ -401,6 +402,7 @@ class Collection:
     """
 
     def __init__(self, given: list[str], suffixes: tuple[str, ...] = MIDI_SUFFIXES) -> None:
+        given = [given_path(path) for path in given]
         self.sources = [open_source(path, suffixes) for path in given]
         several = len(given) > 1
         # The name of a single file is its path, which needs no prefix.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -70,6 +71,21 @@ def test_only_the_asked_notes_change_and_everything_is_written(
     assert "filled.mid was changed since it was generated" in capsys.readouterr().err
     assert set(filled[new, octuple.PROGRAM].tolist()) == {40}
     assert set(filled[new, octuple.BAR].tolist()) <= {1, 2}
+
+
+def test_a_piece_of_any_name_is_filled_and_drawn_and_may_be_named_by_its_escaped_form(
+    checkpoint: Path, piece: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    odd, form = os.fsencode(tmp_path) + "/$x^{$ 日\n".encode() + b"\xe9.mid", rf"{tmp_path}/$x^{{$ 日\x0a\xe9.mid"
+    try:
+        os.rename(piece, odd)
+    except OSError:
+        pytest.skip("this file system takes no such names")
+    for name in (os.fsdecode(odd), form):
+        arguments = ["--path", str(checkpoint), "--bars", "2:4", "--dest", str(tmp_path / "out")]
+        assert main(["infill", name, *arguments]) == 0
+        said = capsys.readouterr()
+        assert json.loads(said.out)["piece"] == form and "Traceback" not in said.err and "lyph" not in said.err
 
 
 def jig(tmp_path: Path) -> Path:

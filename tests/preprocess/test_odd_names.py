@@ -184,6 +184,12 @@ def test_encode_and_attributes_name_it_in_that_form(music: Path, tmp_path: Path,
     assert attributes.main([path, "--labels", labels]) == 0
     line = json.loads(capsys.readouterr().out)
     assert line["file"] == form and "Jazz" in json.dumps(line["values"])
+    for main in (octuple.main, remi.main):
+        assert main(["encode", form]) == main(["encode", path]) == 0
+        first, second = capsys.readouterr().out.splitlines()
+        assert first == second, "a file is named by its escaped form, too"
+    assert attributes.main([form, "--labels", labels]) == 0 and json.loads(capsys.readouterr().out) == line
+    assert list(Collection([form]).names) == [form]
     Path(path).write_bytes(b"no music")
     for main in (octuple.main, remi.main):
         assert main(["encode", path]) == 1
