@@ -19,6 +19,7 @@ from musicbert_plugin.codecs.requests import request_words
 from musicbert_plugin.codecs.score import read_midi
 from musicbert_plugin.errors import OptionError, ScoreError
 from musicbert_plugin.files import escaped
+from musicbert_plugin.parsing import whole_number
 from preprocess.engine.cli import DONE, SOME_FAILED, run_command, say
 from preprocess.engine.encode_decode import naming
 
@@ -31,11 +32,12 @@ def parse_bars(text: str) -> tuple[int, int | None]:
     OptionError
     """
     begin, colon, end = text.partition(":")
-    if not colon or not all(part == "" or part.isdigit() for part in (begin, end)):
+    first, last = whole_number(begin or "0"), whole_number(end) if end else None
+    if not colon or first is None or (end and last is None):
         raise OptionError(f"--bars {text}: BEGIN:END is needed, two numbers of bars from 0, END not included.")
-    if end and int(end) <= int(begin or 0):
+    if last is not None and last <= first:
         raise OptionError(f"--bars {text}: END must be above BEGIN, since the bar END is not included.")
-    return int(begin or 0), int(end) if end else None
+    return first, last
 
 
 def attributes_of(

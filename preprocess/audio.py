@@ -33,7 +33,6 @@ from __future__ import annotations
 import argparse
 import csv
 import hashlib
-import io
 import math
 import os
 from dataclasses import dataclass, replace
@@ -45,6 +44,7 @@ from numpy.typing import NDArray
 
 from musicbert_plugin.errors import OptionError, RecordingError
 from musicbert_plugin.files import escaped
+from musicbert_plugin.parsing import read_npy
 from preprocess.engine.audio_fingerprints import SHARE, fingerprint_of, fingerprint_of_features
 from preprocess.engine.cli import add_options, option, options_of, run_command, say
 from preprocess.engine.dataset_spec import Item, Piece
@@ -56,7 +56,6 @@ from preprocess.engine.tables import LabelTable, read_labels
 MANIFESTS = (".tsv", ".csv")
 DEFAULT_FRONT_END = "logmel96"
 FEATURES = "npy"  # the name of the front-end if the features are from an unknown one
-NPY_MAGIC = b"\x93NUMPY"
 LARGEST_HALF = 65504.0
 Rows = NDArray[np.float32]
 """Features [T, F], or samples [S]."""
@@ -275,13 +274,10 @@ def read_features(data: bytes, width: int, name: str) -> list[Rows]:
         ``not features``: not an array of real numbers of an accepted shape, or empty; ``NaN``.
     """
     try:
-        if not data.startswith(NPY_MAGIC):  # numpy would report it as a pickle
-            raise ValueError("it does not begin as a .npy file does")
-        array = np.load(io.BytesIO(data), allow_pickle=False)
-    except (ValueError, OSError, EOFError) as error:
-        what = "an object array" if "allow_pickle" in str(error) else str(error).splitlines()[0].rstrip(".")
+        array = read_npy(data)
+    except ValueError as error:
         raise RecordingError(
-            "not features", f"{name}: cannot be read ({what}); an .npy array of numbers is needed."
+            "not features", f"{name}: cannot be read ({error}); an .npy array of numbers is needed."
         ) from None
     if array.dtype.kind not in "fiu" or array.ndim not in (2, 3) or not array.size:
         raise RecordingError(

@@ -40,6 +40,7 @@ from typing import Any
 
 from musicbert_plugin.errors import MusicError, OptionError, ScoreError
 from musicbert_plugin.files import atomic_path
+from musicbert_plugin.parsing import whole_number
 from preprocess.engine.cli import say
 from preprocess.engine.executors.local import call_all
 
@@ -74,10 +75,11 @@ def corpus_pieces(collections: tuple[str, ...] | list[str]) -> list[tuple[str, P
         name, _, count = choice.partition(":")
         if name not in paths:
             raise OptionError(f"--collections: music21 has no {name!r}; it has {', '.join(sorted(paths))}.")
-        if count and not (count.isdigit() and int(count) > 0):
+        wanted = whole_number(count) if count else len(paths[name])
+        if not wanted:
             raise OptionError(f"--collections: {choice!r} should end with a number of pieces above 0.")
         found = sorted({path.stem: path for path in paths[name]}.values())  # some pieces exist in two formats
-        take = min(int(count), len(found)) if count else len(found)
+        take = min(wanted, len(found))
         pieces += [(name, found[i * len(found) // take]) for i in range(take)]
     return pieces
 

@@ -64,6 +64,7 @@ import numpy as np
 from musicbert_plugin.codecs.score import Score, read_midi, repair_sentence, write_midi
 from musicbert_plugin.errors import OptionError, ScoreError
 from musicbert_plugin.files import UNFINISHED, atomic_path
+from musicbert_plugin.parsing import parse_json, whole_number
 from preprocess.engine.cli import CANNOT_START, DONE, SOME_FAILED, add_options, option, options_of, run_command, say
 from preprocess.engine.executors.local import call_all
 from preprocess.engine.near_duplicates import copy_groups, fingerprint_of
@@ -149,8 +150,9 @@ def program_of(word: str) -> int:
     """
     if word == OWN:
         return -1
-    if word.isdigit() and int(word) < DRUMS:
-        return int(word)
+    number = whole_number(word)
+    if number is not None and number < DRUMS:
+        return number
     name = word.lower().replace(" ", "_")
     if name not in PROGRAM_NAMES:
         raise OptionError(
@@ -476,10 +478,10 @@ def hashes_in(dest: Path) -> dict[str, str]:
     """The content hash of each file in the manifest of a finished run."""
     try:
         with open(dest / "manifest.jsonl", encoding="utf-8") as manifest:
-            lines = [json.loads(line) for line in manifest]
-    except (OSError, ValueError):
+            lines = [parse_json(line) for line in manifest]
+        return {line["file"]: line["hash"] for line in lines if "hash" in line}
+    except (OSError, ValueError, KeyError, TypeError):
         return {}
-    return {line["file"]: line["hash"] for line in lines if "hash" in line}
 
 
 def begin(dest: Path, plan: Plan) -> None:

@@ -31,6 +31,7 @@ from typing import Any
 from musicbert_plugin.codecs.octuple import DICTIONARY_SHA256, is_dictionary
 from musicbert_plugin.codecs.remi import LAYOUTS
 from musicbert_plugin.errors import DatasetError
+from musicbert_plugin.parsing import read_json, whole_number
 
 FORMAT = 1
 KINDS = {
@@ -46,9 +47,9 @@ WINDOWS = ("drawn", "stored")
 def read_config(path: Path) -> dict[str, Any]:
     """The values of a ``config.json``.  Raises DatasetError."""
     try:
-        config = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise DatasetError(f"{path} cannot be read as JSON ({error}); build the dataset again.") from error
+        config = read_json(path)
+    except ValueError as error:
+        raise DatasetError(f"{path} cannot be read as JSON ({error}); build the dataset again.") from None
     if not isinstance(config, dict):
         raise DatasetError(f"{path} holds no JSON object; build the dataset again.")
     return config
@@ -165,7 +166,7 @@ def read_dictionary(path: Path) -> tuple[str, ...]:
     words: dict[str, None] = {}
     for number, line in enumerate(lines, 1):
         word, _, count = line.rpartition(" ")
-        if not count.isdigit() or not word:
+        if whole_number(count) is None or not word:
             raise DatasetError(f"{path}, row {number}: '{line}' is no word and count, such as 'b-1 1'.")
         if word in words:
             raise DatasetError(f"{path}, row {number}: '{word}' stands there a second time.")

@@ -31,6 +31,7 @@ from __future__ import annotations
 import logging
 import math
 import re
+import sys
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
@@ -42,6 +43,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from musicbert_plugin.errors import DatasetError, OptionError
+from musicbert_plugin.parsing import parse_yaml, shortened
 
 logger = logging.getLogger(__name__)
 
@@ -210,13 +212,11 @@ def read_tasks(path: str | Path) -> list[LabelTask]:
     OptionError
         If the file cannot be read or holds something that is not in this module's table.
     """
-    import yaml
-
     try:
-        content = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+        content = parse_yaml(Path(path).read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise OptionError(f"{path}: no such file; a YAML file that names the labels to learn is needed.") from None
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+    except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or " ".join(str(error).split())
         raise OptionError(f"{path} cannot be read as YAML ({reason}).") from None
     entries = content.get("tasks") if isinstance(content, dict) else None
@@ -231,27 +231,39 @@ def _read_task(path: str, name: str, entry: Any) -> LabelTask:
         raise OptionError(f"{where}: a name of letters, digits, '_' and '-' is accepted.")
     if name in RESERVED:
         raise OptionError(f"{where}: {name!r} is a name that PyTorch keeps for itself; give the task another name.")
-    if not isinstance(entry, dict) or entry.get("type") not in LOSSES:
-        given = entry.get("type") if isinstance(entry, dict) else entry
-        raise OptionError(f"{where}: the type is {given!r}, but it is one of {', '.join(LOSSES)}.")
-    kind = entry["type"]
+    kind = entry.get("type") if isinstance(entry, dict) else entry
+    if not isinstance(entry, dict) or not isinstance(kind, str) or kind not in LOSSES:
+        raise OptionError(f"{where}: the type is {shortened(kind)}, but it is one of {', '.join(LOSSES)}.")
     names = "names" if kind == "regression" else "classes"
     known = {"type", "column", "loss", "weight", names} | ({"pos_weight"} if kind == "multi" else set())
-    if set(entry) - known:
-        raise OptionError(f"{where}: {sorted(set(entry) - known)[0]!r} is unknown; {', '.join(sorted(known))} are not.")
+    if unknown := sorted(map(shortened, set(entry) - known)):
+        raise OptionError(f"{where}: {unknown[0]} is unknown; {', '.join(sorted(known))} are not.")
     loss = entry.get("loss", LOSSES[kind][0])
     if loss not in LOSSES[kind]:
-        raise OptionError(f"{where}: the loss is {loss!r}, but for {kind} it is one of {', '.join(LOSSES[kind])}.")
+        raise OptionError(
+            f"{where}: the loss is {shortened(loss)}, but for {kind} it is one of {', '.join(LOSSES[kind])}."
+        )
     classes = entry.get(names) or []
-    if not isinstance(classes, list) or len(set(map(str, classes))) != len(classes):
-        raise OptionError(f"{where}: {names} is a list of different names.")
+    if (
+        not isinstance(classes, list)
+        or not all(map(_is_scalar, classes))
+        or len(set(map(str, classes))) != len(classes)
+    ):
+        raise OptionError(f"{where}: {names} is {shortened(classes)}, but a list of different names is accepted.")
+    column = entry.get("column", name)
+    if not _is_scalar(column):
+        raise OptionError(f"{where}: the column is {shortened(column)}, but the name of one is accepted.")
     numbers = {}
     for key in ("weight", "pos_weight"):
         value = entry.get(key, 1.0)
-        if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value < math.inf:
-            raise OptionError(f"{where}: {key} is {value!r}, but a number of at least 0 is accepted.")
+        if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value <= sys.float_info.max:
+            raise OptionError(f"{where}: {key} is {shortened(value)}, but a number of at least 0 is accepted.")
         numbers[key] = float(value)
-    return LabelTask(name, kind, str(entry.get("column", name)), tuple(map(str, classes)), loss, **numbers)
+    return LabelTask(name, kind, str(column), tuple(map(str, classes)), loss, **numbers)
+
+
+def _is_scalar(value: Any) -> bool:
+    return value is not None and not isinstance(value, (list, dict, tuple, set))
 
 
 def read_cells(

@@ -28,6 +28,7 @@ from __future__ import annotations
 
 import csv
 import logging
+import math
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -40,6 +41,7 @@ from musicbert_plugin.data.dataset_folder import KINDS, check_folder
 from musicbert_plugin.data.indexed_dataset import IndexedDataset
 from musicbert_plugin.errors import DatasetError
 from musicbert_plugin.files import shown, unescaped
+from musicbert_plugin.parsing import shortened, whole_number
 
 logger = logging.getLogger(__name__)
 
@@ -100,7 +102,10 @@ class Spectrograms:
             self.kept = kept
             rows = [rows[line] for line in kept.tolist()]
             self.names = [row[0] for row in rows]
-            self.frames: NDArray[np.int64] = np.array([int(row[1]) for row in rows], np.int64)
+            frames = [whole_number(row[1]) for row in rows]
+            if None in frames:
+                raise ValueError(f"line {2 + frames.index(None)} has {shortened(rows[frames.index(None)][1])} frames")
+            self.frames: NDArray[np.int64] = np.array(frames, np.int64)
         except (OSError, ValueError, csv.Error) as error:
             reason = getattr(error, "strerror", None) or error
             raise DatasetError(f"{path} cannot be read ({reason}); build the dataset again.") from None
@@ -169,7 +174,7 @@ def _unchanged(path: Path, rows: list[list[str]]) -> NDArray[np.int64]:
     DatasetError
         No recording is left.
     """
-    lost = [line for line, row in enumerate(rows) if not _is_unchanged(unescaped(row[2]), int(row[3]))]
+    lost = [line for line, row in enumerate(rows) if not _is_unchanged(unescaped(row[2]), row[3])]
     if not lost:
         return np.arange(len(rows))
     named = ", ".join(rows[line][2] for line in lost[:_MAX_NAMES]) + (", ..." if len(lost) > _MAX_NAMES else "")
@@ -188,10 +193,10 @@ def _unchanged(path: Path, rows: list[list[str]]) -> NDArray[np.int64]:
     return np.delete(np.arange(len(rows)), lost)
 
 
-def _is_unchanged(recording: str, size: int) -> bool:
+def _is_unchanged(recording: str, size: str) -> bool:
     try:
-        return os.path.isfile(recording) and os.path.getsize(recording) == size
-    except OSError:
+        return os.path.isfile(recording) and os.path.getsize(recording) == whole_number(size)
+    except (OSError, ValueError):  # ValueError: a name with a null character
         return False
 
 
@@ -249,8 +254,13 @@ class SpectrogramFolder:
             self.on_the_fly = bool(config.get("on_the_fly", False))
             self.mean = self._column("mean")
             self.std = np.maximum(self._column("std"), np.float32(SMALLEST_DEVIATION))
-        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-            raise DatasetError(f"{file} cannot be read ({error!r}); build the dataset again.") from None
+            if not 0 < self.frame_rate < math.inf:
+                raise ValueError(f"frame_rate is {self.frame_rate}")
+            if not (np.isfinite(self.mean).all() and np.isfinite(self.std).all()):
+                raise ValueError("mean and std are not all finite")
+        except (ValueError, KeyError, TypeError, AttributeError, OverflowError) as error:
+            reason = f"no {error}" if isinstance(error, KeyError) else " ".join(str(error).split())
+            raise DatasetError(f"{file} cannot be read ({reason}); build the dataset again.") from None
 
     def _column(self, name: str) -> NDArray[np.float32]:
         values = np.array(self.config[name], np.float32)  # null becomes nan

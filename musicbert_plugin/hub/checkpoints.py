@@ -100,8 +100,10 @@ def read_safetensors(path: str | Path) -> dict[str, Tensor]:
     """
     try:
         return safetensors.torch.load_file(path)
-    except (OSError, SafetensorError) as error:
-        raise CheckpointError(f"{path} cannot be read as safetensors: {' '.join(str(error).split())}.") from error
+    except (OSError, SafetensorError, RuntimeError, ValueError, KeyError, TypeError, OverflowError) as error:
+        # the library's own error, or, for shapes and types that only torch refuses, torch's
+        reason = " ".join(str(error).split())[:300].rstrip(".")
+        raise CheckpointError(f"{path} cannot be read as safetensors: {reason}.") from error
 
 
 def write_safetensors(path: str | Path, tensors: Mapping[str, Tensor]) -> None:

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import copy
 import json
+import re
 from argparse import Namespace
 from collections.abc import Sequence
 from os import PathLike
@@ -34,8 +35,10 @@ from musicbert_plugin.generation.prompts import make_prompt, request_ids
 from musicbert_plugin.generation.sampling import Search
 from musicbert_plugin.hub.checkpoints import fitting, load, read_safetensors, write_safetensors
 from musicbert_plugin.models.linear_transformer_lm import SIZES, LinearTransformerLM
+from musicbert_plugin.parsing import read_json, shortened
 from musicbert_plugin.tasks.attribute_to_music import dictionary_of
 
+_LAYER = re.compile(r"decoder\.layers\.([0-9]{1,6})\.")
 OUTPUT, HUGGING_FACE_OUTPUT = "decoder.output_projection.weight", "lm_head.weight"
 
 
@@ -229,9 +232,9 @@ class MuseCocoHub:
 def _from_folder(path: Path) -> tuple[Namespace, dict[str, Tensor]]:
     """Options (sizes from the weights, the number of heads from the configuration) and weights of a folder."""
     try:
-        config = json.loads((path / "config.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise CheckpointError(f"{path / 'config.json'} cannot be read as JSON: {error}.") from error
+        config = read_json(path / "config.json")
+    except ValueError as error:
+        raise CheckpointError(f"{path / 'config.json'} cannot be read as JSON: {error}.") from None
     if not isinstance(config, dict):
         raise CheckpointError(f"{path / 'config.json'} is not a configuration: a JSON object is expected.")
     weights = _folder_weights(path)
@@ -239,20 +242,29 @@ def _from_folder(path: Path) -> tuple[Namespace, dict[str, Tensor]]:
         weights[OUTPUT] = weights.pop(HUGGING_FACE_OUTPUT)
     weights.setdefault("decoder.version", torch.tensor([3.0]))
     weights.setdefault("decoder.embed_positions._float_tensor", torch.zeros(1))
-    try:
-        dim = weights["decoder.embed_tokens.weight"].shape[1]
-        ffn, inner = weights["decoder.layers.0.fc1.weight"].shape[0], weights["decoder.layers.0.self_attn.q_proj.bias"]
-    except KeyError as error:
-        raise CheckpointError(f"{path} has no {error}, so it holds another kind of model.") from error
-    layers = 1 + max(int(name.split(".")[2]) for name in weights if name.startswith("decoder.layers."))
+    layers = 1 + max((int(found[1]) for name in weights if (found := _LAYER.match(name))), default=-1)
+    needed = {
+        "decoder.embed_tokens.weight": 2,
+        "decoder.layers.0.fc1.weight": 2,
+        "decoder.layers.0.self_attn.q_proj.bias": 1,
+    }
+    for name, dimensions in needed.items():
+        if name not in weights:
+            raise CheckpointError(f"{path} has no {name!r}, so it holds another kind of model.")
+        if weights[name].dim() != dimensions or not len(weights[name]):
+            raise CheckpointError(f"{path} has {name!r} of shape {list(weights[name].shape)}, as no model has it.")
+    if layers > len(weights):  # a number in a name alone would make so many layers
+        raise CheckpointError(f"{path} names layer {layers - 1}, but has {len(weights)} tensors in all.")
+    dim = weights["decoder.embed_tokens.weight"].shape[1]
+    ffn, inner = weights["decoder.layers.0.fc1.weight"].shape[0], weights["decoder.layers.0.self_attn.q_proj.bias"]
     names = ("n_head", "num_attention_heads", "num_heads", "decoder_attention_heads", "attention_heads")
     heads = next((config[name] for name in names if config.get(name)), None)
     if heads is None:
         heads = next((size[3] for size in SIZES.values() if size[:3] == (layers, dim, ffn)), None)
-    if not isinstance(heads, int) or not 0 < heads <= dim or heads * (dim // heads) != len(inner):
+    if type(heads) is not int or not 0 < heads <= dim or heads * (dim // heads) != len(inner):
         raise CheckpointError(
-            f"{path / 'config.json'} gives {heads} heads, which does not fit {len(inner)} attention dimensions of "
-            f"{dim}."
+            f"{path / 'config.json'} gives {shortened(heads)} heads, which does not fit {len(inner)} attention "
+            f"dimensions of {dim}."
         )
     options = Namespace(
         decoder_layers=layers, decoder_embed_dim=dim, decoder_ffn_embed_dim=ffn, decoder_attention_heads=heads
@@ -265,8 +277,12 @@ def _from_folder(path: Path) -> tuple[Namespace, dict[str, Tensor]]:
 def _folder_weights(path: Path) -> dict[str, Tensor]:
     index = path / "model.safetensors.index.json"
     if index.is_file():
-        files = sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))
-        return {name: value for file in files for name, value in read_safetensors(path / Path(file).name).items()}
+        try:
+            places = read_json(index)["weight_map"].values()
+            files = sorted({Path(file).name for file in places})
+        except (ValueError, TypeError, KeyError, AttributeError) as error:
+            raise CheckpointError(f"{index} does not say which files hold the weights ({error}).") from None
+        return {name: value for file in files for name, value in read_safetensors(path / file).items()}
     if (path / "model.safetensors").is_file():
         return read_safetensors(path / "model.safetensors")
     file = path / "pytorch_model.bin"

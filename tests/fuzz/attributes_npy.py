@@ -30,6 +30,26 @@ def seeds() -> list[bytes]:
     return [*found, file.getvalue()]
 
 
+def _array(header: bytes, version: int = 1) -> bytes:
+    size = len(header).to_bytes(2 if version == 1 else 4, "little")
+    return b"\x93NUMPY" + bytes([version, 0]) + size + header + bytes(SAMPLES * SLOTS)
+
+
+KEPT = {
+    "keys of two types": _array(b"{'descr': '|u1', 1: 2, 'shape': (3, 63)}\n"),
+    "a negative shape": _array(b"{'descr': '|u1', 'fortran_order': False, 'shape': (-3, 63)}\n"),
+    "a shape above all": _array(b"{'descr': '|u1', 'fortran_order': False, 'shape': (%d, 63)}\n" % 10**30),
+    "a shape of a bool": _array(b"{'descr': '|u1', 'fortran_order': False, 'shape': (None, 63)}\n"),
+    "a type without a name": _array(b"{'descr': (), 'fortran_order': False, 'shape': (3, 63)}\n"),
+    "no end of a header": _array(b"{'descr': '|u1\0"),
+    "a header of gigabytes": b"\x93NUMPY\2\0\xff\xff\xff\xff{",
+    "classes that no attribute has": _array(b"{'descr': '|u1', 'fortran_order': False, 'shape': (3, 63)}\n")[:-63]
+    + b"\xff" * 63,
+    "nothing": b"",
+}
+"""Files that once ended in a traceback, or in words that are no attributes."""
+
+
 def mutate(data: bytes, rng: random.Random, others: list[bytes]) -> bytes:
     """Damage bytes, or replace a part of the header without changing its length."""
     if rng.random() < 0.5:

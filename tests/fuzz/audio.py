@@ -55,6 +55,13 @@ def seeds() -> list[bytes]:
     return found
 
 
+KEPT = {
+    "a chunk of 2^64 bytes": b"caff\0\1\0\0desc" + b"\xff" * 8 + bytes(64),
+    "a wav with a chunk that ends before it begins": b"RIFF\xff\xff\xff\xffWAVEfmt \xff\xff\xff\xff" + bytes(64),
+}
+"""Files that once ended in a traceback."""
+
+
 def mutate(data: bytes, rng: random.Random, others: list[bytes]) -> bytes:
     """Damage bytes."""
     return mutate_bytes(data, rng, WORDS, others)

@@ -45,6 +45,17 @@ def seeds() -> list[bytes]:
     return [json.dumps(entry).encode() for entry in entries]
 
 
+KEPT = {
+    "nested deeply": b"[" * 100_000 + b"]" * 100_000,
+    "objects nested deeply": b'{"a":' * 100_000 + b"1" + b"}" * 100_000,
+    "no number as a mean": seeds()[3].replace(b'"mean": [-4.0', b'"mean": [NaN'),
+    "a deviation above all": seeds()[3].replace(b'"std": [1.0', b'"std": [1e999'),
+    "no frames in a second": seeds()[3].replace(b"62.5", b"0"),
+    "a rate with a thousand digits": seeds()[3].replace(b"62.5", b"9" * 1000),
+}
+"""Files that once ended in a traceback, or in features that are no numbers."""
+
+
 def mutate(data: bytes, rng: random.Random, others: list[bytes]) -> bytes:
     """Damage the tree of values."""
     return mutate_json(data, rng, others)

@@ -37,6 +37,22 @@ def seeds() -> list[bytes]:
     return found
 
 
+def _index(sizes: list[int], offsets: list[int], code: int = 8, count: int | None = None) -> bytes:
+    head = MAGIC + HEADER.pack(1, code, len(sizes) if count is None else count)
+    return head + struct.pack(f"<{len(sizes)}i{len(offsets)}q", *sizes, *offsets)
+
+
+KEPT = {
+    "an offset behind the end": _index([5, 3], [1000, 10]),
+    "a negative offset": _index([5, 3], [0, -2]),
+    "a negative size": _index([-5, 3], [0, -10]),
+    "items that overlap": _index([5, 3], [0, 4]),
+    "a smaller count": _index([5, 3], [0, 10], count=1),
+    "a size of gigabytes": _index([2**31 - 1, 3], [0, 2**32 - 2]),
+}
+"""Indices that once ended in a traceback, or in other items than were stored."""
+
+
 def mutate(data: bytes, rng: random.Random, others: list[bytes]) -> bytes:
     """Damage bytes, or one of the sizes or offsets."""
     if rng.random() < 0.5 or len(data) < HEADER_BYTES + 12:

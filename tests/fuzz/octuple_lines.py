@@ -20,6 +20,10 @@ def seeds() -> list[bytes]:
     return [f"{notes}\n{framed}\n".encode(), printed.encode()]
 
 
+KEPT = {"a superscript": "H-²\t0\t<0-0>".encode(), "many digits": b"H-" + b"9" * 5000 + b"\t0\t<0-0>"}
+"""Files that once ended in a traceback."""
+
+
 def check(data: bytes, folder: Path) -> None:
     """Decode a file of lines; repairs are printed to stderr."""
     path = folder / "lines.txt"

@@ -27,6 +27,20 @@ def seeds() -> list[bytes]:
     ]
 
 
+KEPT = {
+    "a list as a type": b"tasks: {a: {type: [single]}}",
+    "a mapping as a type": b"tasks: {a: {type: {a: 1}}}",
+    "a list as a name": b"tasks: {a: {type: single, classes: [[a, b], [c]]}}",
+    "a list as a column": b"tasks: {a: {type: single, column: [a]}}",
+    "a list as a key": b"tasks: {[a, b]: {type: single}}",
+    "keys of two types": b"tasks: {a: {type: single, 1: 2, b: 3}}",
+    "a weight of a thousand digits": b"tasks: {a: {type: single, weight: " + b"9" * 1000 + b"}}",
+    "a date that does not exist": b"tasks: {a: 2001-99-99}",
+    "nested deeply": b"tasks: " + b"[" * 5000,
+}
+"""Files that once ended in a traceback, or whose lists became names."""
+
+
 def mutate(data: bytes, rng: random.Random, others: list[bytes]) -> bytes:
     """Damage bytes, or the tree of values."""
     if rng.random() < 0.5:

@@ -163,7 +163,7 @@ def test_a_stripped_file_loads_in_fairseq_and_may_be_of_half_the_size(tmp_path):
 
 @pytest.mark.parametrize(
     ("config", "sentence"),
-    [([1], "a JSON object is expected"), ({"n_head": "x"}, "gives x heads"), ({"n_head": -3}, "gives -3 heads")],
+    [([1], "a JSON object is expected"), ({"n_head": "x"}, "gives 'x' heads"), ({"n_head": -3}, "gives -3 heads")],
 )
 def test_a_folder_whose_configuration_is_wrong_is_told_in_one_sentence(tmp_path, config, sentence):
     from musicbert_plugin.hub import MuseCocoHub
