@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import zipfile
 from argparse import Namespace
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -16,7 +15,7 @@ from omegaconf import MISSING, DictConfig, OmegaConf
 from safetensors import SafetensorError
 from torch import Tensor
 
-from musicbert_plugin.compat.safe_loading import load_safely
+from musicbert_plugin.compat.safe_loading import is_zipped, load_safely
 from musicbert_plugin.errors import CheckpointError, OptionError
 from musicbert_plugin.files import atomic_path
 
@@ -200,5 +199,4 @@ def load_mapped(path: str | Path) -> dict[str, Any]:
     """
     if not Path(path).is_file():
         raise CheckpointError(f"{path} is not a file; the path of one checkpoint (.pt) is expected.")
-    mapped = zipfile.is_zipfile(path)
-    return load_safely(str(path), map_location="cpu", **({"mmap": True} if mapped else {}))
+    return load_safely(str(path), map_location="cpu", **({"mmap": True} if is_zipped(path) else {}))

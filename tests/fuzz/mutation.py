@@ -226,7 +226,7 @@ def mutate_tree(value: Any, rng: random.Random) -> Any:
             items[index] = mutate_tree(items[index], rng)
         return items
     if isinstance(value, (int, float)) and not isinstance(value, bool) and rng.random() < 0.6:
-        return rng.choice((value + 1, value - 1, -value, value * 2, float(value), str(value), *NUMBERS))
+        return rng.choice((value + 1, value - 1, -value, value * 2, value / 3 if abs(value) < 1e300 else 0.5, *NUMBERS))
     return odd_value(rng)
 
 
