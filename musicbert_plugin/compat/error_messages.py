@@ -16,6 +16,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
+from musicbert_plugin.arguments import LARGEST_SEED
 from musicbert_plugin.errors import MusicError
 from musicbert_plugin.files import shown
 
@@ -162,8 +163,8 @@ def _seed(link: _Link, cfg: Any) -> str | None:
     """A seed that numpy does not accept."""
     if not issubclass(link.kind, ValueError) or not link.message.startswith("Seed must be between 0 and"):
         return None
-    seed = getattr(getattr(cfg, "common", None), "seed", None)
-    return f"--seed{'' if seed is None else f' {seed}'}: 0 to {2**32 - 1} is accepted."
+    seed = getattr(getattr(cfg, "common", None), "seed", "no seed")
+    return f"--seed is {seed}, but a whole number from 0 to {LARGEST_SEED} is accepted."
 
 
 def _file(link: _Link) -> str | None:

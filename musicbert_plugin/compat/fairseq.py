@@ -36,6 +36,7 @@ import torch
 from fairseq.file_io import PathManager
 from omegaconf.errors import ConfigKeyError, ValidationError
 
+from musicbert_plugin.arguments import checked_seed
 from musicbert_plugin.compat.checkpoint_configuration import BUILT
 from musicbert_plugin.compat.error_messages import one_sentence, report_hydra_job
 from musicbert_plugin.compat.newest_checkpoint import LAST_CHECKPOINT, is_whole, newest_whole_checkpoint
@@ -265,6 +266,11 @@ def refuse_fp16_without_cuda(cfg: Any) -> None:
         raise OptionError(f"--fp16 needs a CUDA GPU, but {why}: use --bf16, which also works on the CPU.")
 
 
+def check_seed(cfg: Any) -> None:
+    """Raise :class:`OptionError` for a ``--seed`` that no generator of random numbers accepts."""
+    checked_seed(getattr(getattr(cfg, "common", cfg), "seed", 1), "--seed")  # fairseq-generate passes a Namespace
+
+
 def refuse_model_of_another_task(task: str | None, model: str | None) -> None:
     """Refuse a model of this plugin that a task of this plugin cannot train.
 
@@ -343,6 +349,7 @@ def wrap_call_main() -> None:
     @_in_place_of(distributed_utils.call_main)
     def call_main(original: Any, cfg: Any, main: Callable[..., Any], **kwargs: Any) -> Any:
         with one_sentence(cfg):
+            check_seed(cfg)
             refuse_fp16_without_cuda(cfg)
             bf16_without_tpu(cfg)
             processes_of_a_launcher(cfg)
@@ -354,6 +361,7 @@ def wrap_call_main() -> None:
         @_in_place_of(generate.main)
         def main(original: Any, cfg: Any) -> Any:
             with one_sentence(cfg):
+                check_seed(cfg)
                 return original(cfg)
 
     report_hydra_job()

@@ -31,7 +31,7 @@ from typing import Any
 from musicbert_plugin.codecs.octuple import DICTIONARY_SHA256, is_dictionary
 from musicbert_plugin.codecs.remi import LAYOUTS
 from musicbert_plugin.errors import DatasetError
-from musicbert_plugin.parsing import read_json, whole_number
+from musicbert_plugin.parsing import read_json, shortened, whole_number
 
 FORMAT = 1
 KINDS = {
@@ -82,10 +82,13 @@ def check_folder(folder: str | Path, *kinds: str) -> dict[str, Any] | None:
     number, kind = config.get("format"), config.get("kind")
     if not isinstance(number, int) or not 1 <= number <= FORMAT:
         raise DatasetError(
-            f"{folder} has dataset format {number}, but this version reads format {FORMAT}; update the plugin."
+            f"{folder} has dataset format {shortened(number)}, but this version reads format {FORMAT}; update the "
+            "plugin."
         )
     if kind not in kinds:
-        raise DatasetError(f"{folder} holds data of kind '{kind}', but this task reads kind '{' or '.join(kinds)}'.")
+        raise DatasetError(
+            f"{folder} holds data of kind {shortened(kind)}, but this task reads kind '{' or '.join(kinds)}'."
+        )
     return config
 
 
@@ -93,7 +96,7 @@ def _check_choice(folder: Path, config: dict[str, Any], name: str, accepted: Seq
     value = config.get(name, default)
     if value not in (*accepted, default):
         known = ", ".join(accepted)
-        raise DatasetError(f'{folder / "config.json"} says "{name}": {value!r}, but it is one of {known}.')
+        raise DatasetError(f'{folder / "config.json"} says "{name}": {shortened(value)}, but it is one of {known}.')
     return value
 
 
@@ -115,10 +118,11 @@ def check_octuple_folder(folder: str | Path) -> str:
         )
     windows = "stored"
     if config is not None:
-        if config.get("dictionary_sha256") != DICTIONARY_SHA256:
+        stated = config.get("dictionary_sha256")
+        if stated != DICTIONARY_SHA256:
             raise DatasetError(
-                f"{folder} was made with another dictionary (sha256 {config.get('dictionary_sha256')}) than this "
-                f"version's ({DICTIONARY_SHA256}); build it again."
+                f"{folder} was made with another dictionary (sha256 {shortened(stated)}) than this version's "
+                f"({DICTIONARY_SHA256}); build it again."
             )
         windows = _check_choice(folder, config, "windows", WINDOWS, "drawn")
     if not is_dictionary(dictionary.read_bytes()):
@@ -194,7 +198,7 @@ def check_remi_folder(folder: str | Path) -> RemiFolder:
         if stated not in (None, actual):
             raise DatasetError(
                 f"{folder / 'dict.txt'} is not the dictionary that the folder was made with (sha256 {actual}, but "
-                f"config.json says {stated}); build it again."
+                f"config.json says {shortened(stated)}); build it again."
             )
         layout = _check_choice(folder, config, "layout", LAYOUTS, None)
     return RemiFolder(folder, words, layout)

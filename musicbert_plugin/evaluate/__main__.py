@@ -11,6 +11,7 @@ import sys
 from typing import Any
 
 from musicbert_plugin.errors import MusicError
+from musicbert_plugin.evaluate import check_common
 from musicbert_plugin.files import shown
 
 TASKS = {
@@ -65,6 +66,7 @@ def main(arguments: list[str] | None = None) -> int:
     logging.basicConfig(stream=sys.stderr, format="%(levelname)s | %(name)s | %(message)s")
     logging.getLogger().setLevel(options.log_level)
     try:
+        check_common(options)
         report = options.evaluate(options)
     except MusicError as error:
         if options.log_level == "DEBUG":

@@ -26,6 +26,7 @@ from torch import Tensor
 
 from musicbert_plugin.codecs import remi
 from musicbert_plugin.codecs.score import Score
+from musicbert_plugin.compat.devices import checked_device
 from musicbert_plugin.compat.safe_loading import load_weights
 from musicbert_plugin.data.dataset_folder import read_dictionary
 from musicbert_plugin.errors import CheckpointError, OptionError
@@ -91,7 +92,10 @@ class MuseCocoHub:
         ------
         CheckpointError
             The file is missing, has other content than weights, holds another model, or needs a ``dict.txt``.
+        OptionError
+            There is no such device.
         """
+        device = checked_device(device)
         path = Path(path)
         if path.is_dir():
             options, weights = _from_folder(path)

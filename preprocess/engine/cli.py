@@ -14,6 +14,7 @@ from collections.abc import Callable
 from dataclasses import field, fields
 from typing import Any, NoReturn
 
+from musicbert_plugin.arguments import checked_seed
 from musicbert_plugin.errors import MusicError
 from musicbert_plugin.files import shown
 
@@ -48,8 +49,17 @@ def add_options(parser: argparse.ArgumentParser, options: type) -> None:
 
 
 def options_of(namespace: argparse.Namespace, options: type) -> Any:
-    """An instance of the dataclass with the values of parsed arguments."""
-    return options(**{declared.name: getattr(namespace, declared.name) for declared in fields(options)})
+    """An instance of the dataclass with the values of parsed arguments.
+
+    Raises
+    ------
+    OptionError
+        ``--seed`` is no seed.
+    """
+    values = {declared.name: getattr(namespace, declared.name) for declared in fields(options)}
+    if "seed" in values:
+        checked_seed(values["seed"], "--seed")
+    return options(**values)
 
 
 class ProgressBar:
