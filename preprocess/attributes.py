@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import sys
 from typing import Any
 
 from musicbert_plugin.codecs.attributes import class_vector, command_words_of, extract, read_given
@@ -20,7 +19,7 @@ from musicbert_plugin.codecs.score import read_midi
 from musicbert_plugin.errors import OptionError, ScoreError
 from musicbert_plugin.files import escaped
 from musicbert_plugin.parsing import whole_number
-from preprocess.engine.cli import DONE, SOME_FAILED, run_command, say
+from preprocess.engine.cli import DONE, SOME_FAILED, run_command, say, write_line
 from preprocess.engine.encode_decode import naming
 
 
@@ -108,8 +107,7 @@ def main(arguments: list[str]) -> int:
             line = json.dumps(
                 {"file": escaped(file), "bars": bar_range, "values": values, "tokens": command_words_of(classes)}
             )
-        sys.stdout.write(line + "\n")
-        sys.stdout.flush()
+        write_line(line)
     return status
 
 
