@@ -31,7 +31,7 @@ def say(sentence: str) -> None:
     try:
         print(shown(sentence), file=sys.stderr, flush=True)
     except (OSError, ValueError):  # the reader has closed it, its disk is full, or it is closed
-        _silence(2)
+        silence(2)
 
 
 def write_line(line: str) -> None:
@@ -102,7 +102,7 @@ def run_command(main: Callable[[list[str]], int], arguments: list[str] | None = 
     try:
         _flush()
     except OSError:  # what is still in its buffer cannot be written either, and Python would say so at exit
-        _silence(1)
+        silence(1)
     sys.exit(status)
 
 
@@ -138,7 +138,7 @@ def occupy_standard_streams() -> None:
         sys.stderr = open(2, "w", encoding="utf-8", errors="backslashreplace", buffering=1, closefd=False)
 
 
-def _silence(number: int) -> None:
+def silence(number: int) -> None:
     """Lead a standard stream to nothing."""
     try:
         nothing = os.open(os.devnull, os.O_WRONLY)

@@ -11,6 +11,7 @@ working.
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import dataclasses
 import functools
@@ -37,11 +38,12 @@ from fairseq.file_io import PathManager
 from omegaconf.errors import ConfigKeyError, ValidationError
 
 from musicbert_plugin.arguments import checked_seed
+from musicbert_plugin.commands import occupy_standard_streams, silence
 from musicbert_plugin.compat.checkpoint_configuration import BUILT
-from musicbert_plugin.compat.error_messages import one_sentence, report_hydra_job
+from musicbert_plugin.compat.error_messages import UNWRITTEN, one_sentence, report_hydra_job
 from musicbert_plugin.compat.newest_checkpoint import LAST_CHECKPOINT, is_whole, newest_whole_checkpoint
 from musicbert_plugin.compat.safe_loading import allow_checkpoint_types, load_safely, weights_alone_are_used
-from musicbert_plugin.errors import OptionError
+from musicbert_plugin.errors import CheckpointError, OptionError
 from musicbert_plugin.files import atomic_path
 
 logger = logging.getLogger(__name__)
@@ -165,6 +167,53 @@ def copy_checkpoints_whole() -> None:
     module: Any = fairseq.checkpoint_utils
     if not issubclass(module.PathManager, _WholeFiles):
         module.PathManager = _WholeFiles
+
+
+def report_unwritten_checkpoints() -> None:
+    """End with a sentence where a checkpoint cannot be written, as on a full disk, and remove the part that was.
+
+    fairseq tries three times, which appends to the same file, and logs a traceback.
+    """
+
+    @_in_place_of(fairseq.checkpoint_utils._torch_persistent_save)
+    def save(original: Any, obj: Any, file: Any) -> None:
+        try:
+            torch.save(obj, file)
+        except (OSError, RuntimeError) as error:
+            causes = [error, error.__context__, error.__cause__]
+            reason = next((cause.strerror for cause in causes if isinstance(cause, OSError)), None)
+            if reason is None and not UNWRITTEN.search(str(error)):
+                raise
+            unfinished = str(getattr(file, "name", file))
+            if unfinished.endswith(".tmp"):
+                with contextlib.suppress(OSError):
+                    os.unlink(unfinished)
+            raise CheckpointError(
+                f"{unfinished.removesuffix('.tmp')} cannot be written ({reason or 'is the disk full?'}); the same "
+                "command goes on from the checkpoint before it."
+            ) from error
+
+
+def speak_to_nobody() -> None:
+    """Let a command run to its end if a standard stream that it logs to is closed, its reader is gone or its disk full.
+
+    For each message that it cannot write, logging would print a traceback.
+    """
+    occupy_standard_streams()
+    if getattr(logging.StreamHandler, "speaks_to_nobody", False):
+        return
+    original = logging.StreamHandler.handleError
+
+    def handle(handler: Any, record: logging.LogRecord) -> None:
+        if not isinstance(sys.exc_info()[1], OSError):
+            original(handler, record)
+            return
+        for number, stream in ((1, sys.stdout), (2, sys.stderr)):
+            if handler.stream is stream:
+                silence(number)
+
+    logging.StreamHandler.handleError = handle  # type: ignore[method-assign]
+    logging.StreamHandler.speaks_to_nobody = True  # type: ignore[attr-defined]
 
 
 def resume_from_newest_complete_checkpoint() -> None:
@@ -349,6 +398,7 @@ def wrap_call_main() -> None:
     @_in_place_of(distributed_utils.call_main)
     def call_main(original: Any, cfg: Any, main: Callable[..., Any], **kwargs: Any) -> Any:
         with one_sentence(cfg):
+            speak_to_nobody()
             check_seed(cfg)
             refuse_fp16_without_cuda(cfg)
             bf16_without_tpu(cfg)
@@ -361,6 +411,7 @@ def wrap_call_main() -> None:
         @_in_place_of(generate.main)
         def main(original: Any, cfg: Any) -> Any:
             with one_sentence(cfg):
+                speak_to_nobody()
                 check_seed(cfg)
                 return original(cfg)
 
@@ -409,6 +460,7 @@ give_numpy_views()
 allow_checkpoint_types()
 load_checkpoints_safely()
 copy_checkpoints_whole()
+report_unwritten_checkpoints()
 resume_from_newest_complete_checkpoint()
 broadcast_from_peers()
 gather_from_peers()
