@@ -272,6 +272,7 @@ class Build:
         """Build, or find that it is built already; returns the exit status."""
         destination, dest = self.destination, self.options.dest
         if destination.finished and not destination.begun:
+            destination.finish_cleaning()
             self._check_unchanged()
             say(f"{dest}: finished already with these options and files; nothing to do.")
             with open(destination.folder / "config.json", encoding="utf-8") as file:
