@@ -6,7 +6,7 @@ Archives come from the network: their headers may be damaged, or made to take me
   follows, with another;
 * memory is bounded: the headers of a tar's member may take :data:`HEADER_BYTES`, and a file is unpacked only as far as
   it may be large;
-* an archive is read up to a number of entries and of unpacked bytes (:class:`ArchiveLimits`).  Every 256 bytes of a
+* an archive is read up to a number of entries and of unpacked bytes (:class:`ArchiveLimits`).  Every 128 bytes of a
   name count as an entry.  A zip's members are unpacked one by one, so that only the music in it is counted.
 
 Members of a zip may be stored or compressed by deflate, bzip2 or lzma, and may not be encrypted.
@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import struct
 import tarfile
 import zlib
@@ -32,7 +33,7 @@ from preprocess.engine.entries import Entry, Failure, is_music
 ARCHIVE_SUFFIXES = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tbz", ".tar.xz", ".txz")
 HEADER_BYTES = 1 << 17
 """What the headers of one member of a tar may take: its name, and other attributes."""
-_NAME_BYTES = 256  # that count as an entry
+_NAME_BYTES = 128  # that count as an entry
 _PLACE = struct.Struct("<QQQHHI")  # of a zip's member: offset, sizes in the file and unpacked, method, flags, checksum
 _METHODS = {8: "deflate", 12: "bzip2", 14: "lzma"}
 _ENCRYPTED, _UTF_8 = 1, 1 << 11  # flags
@@ -227,7 +228,9 @@ class Zip:
             file = self.__dict__.get("_file")
             if file is None:
                 file = self.__dict__["_file"] = open(self.path, "rb")
-            file.seek(min(offset, 2**62))
+            if offset > os.fstat(file.fileno()).st_size:
+                raise OSError("the archive is damaged here")
+            file.seek(offset)
             header = file.read(30)
             if header[:4] != b"PK\3\4":
                 raise OSError("the archive is damaged here")
@@ -236,7 +239,7 @@ class Zip:
             if method:
                 data = unpack_raw(data, _METHODS[method], size + 1)
         except OSError as error:
-            raise ScoreError("unreadable", f"{name}: {error}.") from None
+            raise ScoreError("unreadable", f"{name}: {error.strerror or error}.") from None
         if len(data) != size:
             raise ScoreError("unreadable", f"{name}: damaged in the archive (its size differs).")
         if zlib.crc32(data) != checksum:
@@ -276,6 +279,8 @@ class _Forwards:
         self.last = (self._unpacked or self._file).read(size)
         self._position += len(self.last)
         self._meter.count(size=len(self.last))
+        if size > 512 and self.header_bytes >= 0 and max(map(len, re.findall(rb"\d+", self.last)), default=0) > 255:
+            raise OSError("a header holds a number of more than 255 digits")  # some versions of tarfile search in it
         return self.last
 
     def seek(self, offset: int) -> None:
@@ -283,7 +288,9 @@ class _Forwards:
         if offset < self._position:
             raise OSError("a header says that the archive goes back")
         if self._unpacked is None:
-            self._file.seek(min(offset, 2**62))
+            if offset > os.fstat(self._file.fileno()).st_size:
+                raise OSError("unexpected end of data")
+            self._file.seek(offset)
             self._position = offset
             return
         while offset > self._position:
@@ -328,6 +335,8 @@ def _tar_members(content: _Forwards) -> Iterator[tuple[Any, Any]]:
             if len(content.last) not in (0, 512) or content.last.strip(b"\0"):
                 raise OSError("a header is damaged")  # tarfile takes it for the end
             return
+        if member.size < 0:
+            raise OSError("a header gives a size below 0")
         content.header_bytes = -1
         yield archive, member
         content.header_bytes = HEADER_BYTES

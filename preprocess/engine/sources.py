@@ -85,7 +85,7 @@ class Folder:
                 with os.scandir(folder) as listing:
                     children = sorted(listing, key=lambda child: child.name)
             except OSError as error:
-                yield _unlisted(escaped(prefix.rstrip("/")), folder, error)
+                yield _unlisted(escaped(prefix.rstrip("/")), folder.rstrip("/"), error)
                 continue
             for child in children:
                 name = prefix + child.name
