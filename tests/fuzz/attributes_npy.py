@@ -1,0 +1,57 @@
+"""Tables of attributes (``SPLIT.attributes.npy``): what opens gives the classes of every sample."""
+
+from __future__ import annotations
+
+import io
+import random
+import re
+from pathlib import Path
+
+import numpy as np
+
+from musicbert_plugin.codecs.attributes import NA, SLOTS
+from musicbert_plugin.data.indexed_dataset import IndexedDatasetWriter
+from musicbert_plugin.data.prefix_lm_dataset import AttributedMusic
+from tests.fuzz.mutation import NUMBERS, mutate_bytes
+
+CASES = 300
+SAMPLES = 3
+
+
+def seeds() -> list[bytes]:
+    """Tables in three versions of the format, and one of objects."""
+    found = []
+    for version in ((1, 0), (2, 0), (3, 0)):
+        file = io.BytesIO()
+        np.lib.format.write_array(file, np.tile(NA, (SAMPLES, 1)), version)
+        found.append(file.getvalue())
+    file = io.BytesIO()
+    np.save(file, np.full((SAMPLES, SLOTS), None), allow_pickle=True)
+    return [*found, file.getvalue()]
+
+
+def mutate(data: bytes, rng: random.Random, others: list[bytes]) -> bytes:
+    """Damage bytes, or replace a part of the header without changing its length."""
+    if rng.random() < 0.5:
+        return mutate_bytes(data, rng, (b"\x93NUMPY\1\0", b"|O", b">u8", b"True"), others)
+    header = data[:128]
+    number = rng.choice(list(re.finditer(rb"\d+|'\|u1'|False|'descr'", header)) or [re.match(b"", header)])
+    instead = rng.choice(
+        (*(str(value).encode() for value in NUMBERS), b"'|O'", b"'<f8'", b"True", b"None", b"-1", b"()")
+    )
+    begin, end = number.span()
+    return (header[:begin] + instead + header[end:])[:128].ljust(128) + data[128:]
+
+
+def check(data: bytes, folder: Path) -> None:
+    """Open the table beside as many samples, and read each."""
+    if not (folder / "train.idx").exists():
+        writer = IndexedDatasetWriter(folder / "train", "uint16")
+        for number in range(SAMPLES):
+            writer.add(np.arange(4, 8 + number))
+        writer.close()
+    (folder / "train.attributes.npy").write_bytes(data)
+    music = AttributedMusic(folder / "train")
+    for index in range(SAMPLES):
+        prefix, tokens = music.sample(index, 1)
+        assert len(prefix) == SLOTS and len(tokens) == 5 + index
