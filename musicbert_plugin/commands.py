@@ -16,7 +16,7 @@ import errno
 import os
 import sys
 from collections.abc import Callable
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from musicbert_plugin.errors import MusicError
 from musicbert_plugin.files import shown
@@ -50,8 +50,7 @@ def write_line(line: str) -> None:
     except BrokenPipeError:
         raise
     except (OSError, AttributeError, ValueError) as error:  # AttributeError, ValueError: the stream is closed
-        number = getattr(error, "errno", None) or errno.EBADF
-        raise OSError(number, os.strerror(number), STANDARD_OUTPUT) from None
+        raise _about_standard_output(error) from None
 
 
 def sentence_of(error: BaseException) -> str | None:
@@ -85,9 +84,11 @@ def run_command(main: Callable[[list[str]], int], arguments: list[str] | None = 
         What stands before the sentence of an error.
     """
     occupy_standard_streams()
+    status: Any
     try:
         status = main(sys.argv[1:] if arguments is None else arguments)
-        _flush()
+    except SystemExit as ending:  # of argparse
+        status = ending.code
     except KeyboardInterrupt:
         say("Interrupted.")
         status = INTERRUPTED
@@ -99,20 +100,29 @@ def run_command(main: Callable[[list[str]], int], arguments: list[str] | None = 
             raise
         say(prefix + sentence)
         status = CANNOT_START
-    try:
-        _flush()
-    except OSError:  # what is still in its buffer cannot be written either, and Python would say so at exit
-        silence(1)
-    sys.exit(status)
+    sys.exit(_flush(status, prefix))
 
 
-def _flush() -> None:
+def _flush(status: Any, prefix: str) -> Any:
+    """Write what is still in the buffers of the standard streams; Python itself would print a traceback."""
     try:
         sys.stdout.flush()
-    except BrokenPipeError:
-        raise
     except OSError as error:
-        raise OSError(error.errno, error.strerror, STANDARD_OUTPUT) from None
+        silence(1)
+        if not isinstance(error, BrokenPipeError) and status != CANNOT_START:
+            say(prefix + str(sentence_of(_about_standard_output(error))))
+            status = CANNOT_START
+    try:
+        sys.stderr.flush()
+    except OSError:
+        silence(2)
+    return status
+
+
+def _about_standard_output(error: BaseException) -> OSError:
+    """The error of writing to stdout, with its name as the file."""
+    number = getattr(error, "errno", None) or errno.EBADF  # a stream that Python has closed has none
+    return OSError(number, "it is closed" if number == errno.EBADF else os.strerror(number), STANDARD_OUTPUT)
 
 
 def occupy_standard_streams() -> None:

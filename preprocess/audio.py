@@ -1,6 +1,7 @@
 """``python -m preprocess.audio build``: recordings, or features of recordings, into a folder of spectrograms.
 
-SRC is a folder, ``.zip`` or ``.tar.gz`` of audio files, single files, a ``.txt`` list of paths, or a manifest:
+SRC is a folder or archive (``.zip``, ``.tar``, ``.tar.gz``, ``.tar.bz2``, ``.tar.xz``) of audio files, single files, a
+``.txt`` list of paths, or a manifest:
 
 ``.tsv``   wav2vec's: a first line with a folder, then a line ``path<TAB>samples`` per file (the number is ignored)
 ``.csv``   M3BERT's: a column ``file_path``, relative to the CSV's folder; ``length`` is not used, and each other column
@@ -50,7 +51,7 @@ from preprocess.engine.cli import add_options, option, options_of, run_command, 
 from preprocess.engine.dataset_spec import Item, Piece
 from preprocess.engine.pipeline import BuildOptions, build
 from preprocess.engine.sidecars import SidecarWriter
-from preprocess.engine.sources import Collection, Files, Folder, open_source
+from preprocess.engine.sources import Collection, Files, Folder, Tar, Zip, open_source
 from preprocess.engine.tables import LabelTable, read_labels
 
 MANIFESTS = (".tsv", ".csv")
@@ -64,8 +65,9 @@ SPLIT_NAMES = {"train": "train", "valid": "valid", "dev": "valid", "validation":
 
 @dataclass
 class AudioBuildOptions(BuildOptions):
-    """The options of every builder, with a time limit that suffices for an hour of music."""
+    """The options of every builder, with limits that suffice for an hour of music, and for terabytes of it."""
 
+    max_unpacked_bytes: int = option(2**42, "read no more of each archive, unpacked")
     time_limit: float = option(600.0, "seconds after which a worker that is stuck at a file is ended", metavar="S")
 
 
@@ -374,7 +376,7 @@ class ClipsWriter(SidecarWriter):
     def check(self, collection: Collection) -> None:
         """Raise :class:`OptionError` if no labelled file is in the source, or for ``--on-the-fly`` on an archive."""
         self._collection = collection
-        if self._spec.on_the_fly and not all(isinstance(source, Folder | Files) for source in collection.sources):
+        if self._spec.on_the_fly and any(isinstance(source, Zip | Tar) for source in collection.sources):
             raise OptionError("--on-the-fly decodes recordings while training, which is not possible in an archive.")
         absent = [name for name in self._table.labels if collection.find(name) < 0]
         if absent:
@@ -493,7 +495,7 @@ def parser() -> argparse.ArgumentParser:
         "source",
         nargs="+",
         metavar="SRC",
-        help="folder, .zip, .tar.gz, audio file, .txt list of paths, wav2vec's .tsv, or a .csv with a column file_path",
+        help="folder, archive, audio file, .txt list of paths, wav2vec's .tsv, or a .csv with a column file_path",
     )
     add_options(command, AudioBuildOptions)
     add_options(command, AudioOptions)
