@@ -28,6 +28,7 @@ Pure Python: every layer may import this module.
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import re
 import unicodedata
@@ -51,16 +52,31 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
     ------
     Path
         A name in the same folder, ending in :data:`UNFINISHED`; deleted if the block raises.
+
+    Raises
+    ------
+    OSError
+        The block's, with the final name as its file if it names none, as on a full disk.
     """
     final = Path(path)
     unfinished = final.with_name(final.name + UNFINISHED)
     try:
         yield unfinished
         os.replace(unfinished, final)
-    except BaseException:
+    except BaseException as error:
         with contextlib.suppress(OSError):
             unfinished.unlink()
+        if isinstance(error, OSError) and error.filename is None and error.errno is not None:
+            error.filename = str(final)
         raise
+
+
+_FULL = {getattr(errno, name) for name in ("ENOSPC", "EDQUOT", "EFBIG", "EROFS") if hasattr(errno, name)}
+
+
+def is_disk_full(error: BaseException) -> bool:
+    """Whether an error means that nothing more can be written, so that no further file will succeed either."""
+    return isinstance(error, OSError) and error.errno in _FULL
 
 
 _ESCAPES = os.sep != "\\"

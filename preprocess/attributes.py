@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import sys
 from typing import Any
 
 from musicbert_plugin.codecs.attributes import class_vector, command_words_of, extract, read_given
@@ -19,7 +18,8 @@ from musicbert_plugin.codecs.requests import request_words
 from musicbert_plugin.codecs.score import read_midi
 from musicbert_plugin.errors import OptionError, ScoreError
 from musicbert_plugin.files import escaped, given_path, match_names
-from preprocess.engine.cli import DONE, SOME_FAILED, run_command, say
+from musicbert_plugin.parsing import whole_number
+from preprocess.engine.cli import DONE, SOME_FAILED, run_command, say, write_line
 from preprocess.engine.encode_decode import naming
 
 
@@ -31,11 +31,12 @@ def parse_bars(text: str) -> tuple[int, int | None]:
     OptionError
     """
     begin, colon, end = text.partition(":")
-    if not colon or not all(part == "" or part.isdigit() for part in (begin, end)):
+    first, last = whole_number(begin or "0"), whole_number(end) if end else None
+    if not colon or first is None or (end and last is None):
         raise OptionError(f"--bars {text}: BEGIN:END is needed, two numbers of bars from 0, END not included.")
-    if end and int(end) <= int(begin or 0):
+    if last is not None and last <= first:
         raise OptionError(f"--bars {text}: END must be above BEGIN, since the bar END is not included.")
-    return int(begin or 0), int(end) if end else None
+    return first, last
 
 
 def attributes_of(
@@ -108,8 +109,7 @@ def main(arguments: list[str]) -> int:
             line = json.dumps(
                 {"file": escaped(file), "bars": bar_range, "values": values, "tokens": command_words_of(classes)}
             )
-        sys.stdout.write(line + "\n")
-        sys.stdout.flush()
+        write_line(line)
     return status
 
 

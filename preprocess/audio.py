@@ -1,6 +1,7 @@
 """``python -m preprocess.audio build``: recordings, or features of recordings, into a folder of spectrograms.
 
-SRC is a folder, ``.zip`` or ``.tar.gz`` of audio files, single files, a ``.txt`` list of paths, or a manifest:
+SRC is a folder or archive (``.zip``, ``.tar``, ``.tar.gz``, ``.tar.bz2``, ``.tar.xz``) of audio files, single files, a
+``.txt`` list of paths, or a manifest:
 
 ``.tsv``   wav2vec's: a first line with a folder, then a line ``path<TAB>samples`` per file (the number is ignored)
 ``.csv``   M3BERT's: a column ``file_path``, relative to the CSV's folder; ``length`` is not used, and each other column
@@ -34,7 +35,6 @@ from __future__ import annotations
 import argparse
 import csv
 import hashlib
-import io
 import math
 import os
 from dataclasses import dataclass, replace
@@ -46,19 +46,19 @@ from numpy.typing import NDArray
 
 from musicbert_plugin.errors import OptionError, RecordingError
 from musicbert_plugin.files import escaped
+from musicbert_plugin.parsing import read_npy
 from preprocess.engine.audio_fingerprints import SHARE, fingerprint_of, fingerprint_of_features
 from preprocess.engine.cli import add_options, option, options_of, run_command, say
 from preprocess.engine.dataset_spec import Item, Piece
 from preprocess.engine.pipeline import BuildOptions, build
 from preprocess.engine.sidecars import SidecarWriter
-from preprocess.engine.sources import Collection, Files, Folder, open_source
+from preprocess.engine.sources import Collection, Files, Folder, Tar, Zip, open_source
 from preprocess.engine.splits import SPLIT_NAMES, fix_split
 from preprocess.engine.tables import LabelTable, read_labels
 
 MANIFESTS = (".tsv", ".csv")
 DEFAULT_FRONT_END = "logmel96"
 FEATURES = "npy"  # the name of the front-end if the features are from an unknown one
-NPY_MAGIC = b"\x93NUMPY"
 LARGEST_HALF = 65504.0
 Rows = NDArray[np.float32]
 """Features [T, F], or samples [S]."""
@@ -66,8 +66,9 @@ Rows = NDArray[np.float32]
 
 @dataclass
 class AudioBuildOptions(BuildOptions):
-    """The options of every builder, with a time limit that suffices for an hour of music."""
+    """The options of every builder, with limits that suffice for an hour of music, and for terabytes of it."""
 
+    max_unpacked_bytes: int = option(2**42, "read no more of each archive, unpacked")
     time_limit: float = option(600.0, "seconds after which a worker that is stuck at a file is ended", metavar="S")
 
 
@@ -261,13 +262,10 @@ def read_features(data: bytes, width: int, name: str) -> list[Rows]:
         ``not features``: not an array of real numbers of an accepted shape, or empty; ``NaN``.
     """
     try:
-        if not data.startswith(NPY_MAGIC):  # numpy would report it as a pickle
-            raise ValueError("it does not begin as a .npy file does")
-        array = np.load(io.BytesIO(data), allow_pickle=False)
-    except (ValueError, OSError, EOFError) as error:
-        what = "an object array" if "allow_pickle" in str(error) else str(error).splitlines()[0].rstrip(".")
+        array = read_npy(data)
+    except ValueError as error:
         raise RecordingError(
-            "not features", f"{name}: cannot be read ({what}); an .npy array of numbers is needed."
+            "not features", f"{name}: cannot be read ({error}); an .npy array of numbers is needed."
         ) from None
     if array.dtype.kind not in "fiu" or array.ndim not in (2, 3) or not array.size:
         raise RecordingError(
@@ -413,7 +411,7 @@ class ClipsWriter(SidecarWriter):
     def check(self, collection: Collection) -> None:
         """Raise :class:`OptionError` if no labelled file is in the source, or for ``--on-the-fly`` on an archive."""
         self._collection = collection
-        if self._spec.on_the_fly and not all(isinstance(source, Folder | Files) for source in collection.sources):
+        if self._spec.on_the_fly and any(isinstance(source, Zip | Tar) for source in collection.sources):
             raise OptionError("--on-the-fly decodes recordings while training, which is not possible in an archive.")
         self._labels, absent = collection.values_by_file(self._table.labels)
         if absent:
@@ -534,7 +532,7 @@ def parser() -> argparse.ArgumentParser:
         "source",
         nargs="+",
         metavar="SRC",
-        help="folder, .zip, .tar.gz, audio file, .txt list of paths, wav2vec's .tsv, or a .csv with a column file_path",
+        help="folder, archive, audio file, .txt list of paths, wav2vec's .tsv, or a .csv with a column file_path",
     )
     add_options(command, AudioBuildOptions)
     add_options(command, AudioOptions)

@@ -31,7 +31,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import sys
 import warnings
 from collections.abc import Sequence
 from fractions import Fraction
@@ -39,8 +38,9 @@ from pathlib import Path
 from typing import Any
 
 from musicbert_plugin.errors import MusicError, OptionError, ScoreError
-from musicbert_plugin.files import atomic_path
-from preprocess.engine.cli import say
+from musicbert_plugin.files import atomic_path, is_disk_full
+from musicbert_plugin.parsing import whole_number
+from preprocess.engine.cli import run_command, say
 from preprocess.engine.executors.local import call_all
 
 DEFAULT_COLLECTIONS = ("bach", "palestrina:100", "ryansMammoth:200")
@@ -74,10 +74,11 @@ def corpus_pieces(collections: tuple[str, ...] | list[str]) -> list[tuple[str, P
         name, _, count = choice.partition(":")
         if name not in paths:
             raise OptionError(f"--collections: music21 has no {name!r}; it has {', '.join(sorted(paths))}.")
-        if count and not (count.isdigit() and int(count) > 0):
+        wanted = whole_number(count) if count else len(paths[name])
+        if not wanted:
             raise OptionError(f"--collections: {choice!r} should end with a number of pieces above 0.")
         found = sorted({path.stem: path for path in paths[name]}.values())  # some pieces exist in two formats
-        take = min(int(count), len(found)) if count else len(found)
+        take = min(wanted, len(found))
         pieces += [(name, found[i * len(found) // take]) for i in range(take)]
     return pieces
 
@@ -218,7 +219,13 @@ def set_bars(file: Any, rest: Fraction, bars: Sequence[tuple[Fraction, Meter]]) 
 
 
 def write_piece(task: tuple[Path, Path]) -> str:
-    """Write a score (source, target) as MIDI; returns the reason if it cannot be written, else an empty string."""
+    """Write a score (source, target) as MIDI; returns the reason if it cannot be written, else an empty string.
+
+    Raises
+    ------
+    OSError
+        The disk is full.
+    """
     source, target = task
     if target.exists():
         return ""
@@ -237,6 +244,8 @@ def write_piece(task: tuple[Path, Path]) -> str:
                 set_bars(file, *bars_of(measures))
             unfinished.write_bytes(file.writestr())
     except Exception as error:  # music21 raises about a dozen types without a common base
+        if is_disk_full(error):
+            raise
         return f"{source.name}: {type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"
     return ""
 
@@ -287,4 +296,4 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run_command(main, prefix="corpus: ")

@@ -180,7 +180,10 @@ def parser() -> argparse.ArgumentParser:
     commands = top.add_subparsers(dest="command", required=True)
     build = commands.add_parser("build", help="MIDI files into a pre-training dataset")
     build.add_argument(
-        "source", nargs="+", metavar="SRC", help="folder, .zip, .tar.gz, MIDI file, or .txt list of paths"
+        "source",
+        nargs="+",
+        metavar="SRC",
+        help="folder, archive (.zip, .tar, .tar.gz, .tar.bz2, .tar.xz), MIDI file, or .txt list of paths",
     )
     add_options(build, BuildOptions)
     add_options(build, OctupleOptions)

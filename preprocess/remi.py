@@ -168,7 +168,7 @@ def parser() -> argparse.ArgumentParser:
     """The command line."""
     top = argparse.ArgumentParser(prog="python -m preprocess.remi", description="MIDI files and MuseCoco's REMI.")
     commands = top.add_subparsers(dest="command", required=True)
-    source_help = "folder, .zip, .tar.gz, MIDI file, or .txt list of paths"
+    source_help = "folder, archive (.zip, .tar, .tar.gz, .tar.bz2, .tar.xz), MIDI file, or .txt list of paths"
     command = commands.add_parser("build", help="MIDI files into a dataset of windows and attributes")
     command.add_argument("source", nargs="+", metavar="SRC", help=source_help)
     add_options(command, BuildOptions)

@@ -47,6 +47,7 @@ import argparse
 import csv
 import functools
 import hashlib
+import io
 import json
 import math
 import os
@@ -55,6 +56,7 @@ import shutil
 import subprocess
 import tempfile
 from collections import Counter
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -64,7 +66,9 @@ import numpy as np
 from musicbert_plugin.codecs.general_midi import PROGRAM_NAMES
 from musicbert_plugin.codecs.score import Score, read_midi, repair_sentence, write_midi
 from musicbert_plugin.errors import OptionError, ScoreError
-from musicbert_plugin.files import UNFINISHED, atomic_path
+from musicbert_plugin.files import UNFINISHED, atomic_path, is_disk_full
+from musicbert_plugin.parsing import parse_json, whole_number
+from preprocess.engine.archives import ArchiveOptions
 from preprocess.engine.cli import CANNOT_START, DONE, SOME_FAILED, add_options, option, options_of, run_command, say
 from preprocess.engine.executors.local import call_all
 from preprocess.engine.near_duplicates import copy_groups, fingerprint_of
@@ -90,7 +94,7 @@ UNFINISHED_SUFFIXES = (UNFINISHED, ".partial")  # .partial was used before versi
 
 
 @dataclass
-class RenderOptions:
+class RenderOptions(ArchiveOptions):
     """The options of the command."""
 
     programs: list[str] | None = option(
@@ -150,8 +154,9 @@ def program_of(word: str) -> int:
     """
     if word == OWN:
         return -1
-    if word.isdigit() and int(word) < DRUMS:
-        return int(word)
+    number = whole_number(word)
+    if number is not None and number < DRUMS:
+        return number
     name = word.lower().replace(" ", "_")
     if name not in PROGRAM_NAMES:
         raise OptionError(
@@ -383,6 +388,11 @@ def render_piece(
     dict
         ``hash``, ``clips`` (file, instrument, tempo), ``fingerprint``, and ``repaired`` where data bytes of the
         file had to be repaired; or ``reason`` and ``detail``.
+
+    Raises
+    ------
+    OSError
+        The disk is full.
     """
     try:
         data = plan.sources[number].read(inner, place, plan.largest_file)
@@ -399,6 +409,8 @@ def render_piece(
     except ScoreError as error:
         return {"reason": error.reason, "detail": error.sentence}
     except Exception as error:  # a defect in this program fails one file, not the run
+        if is_disk_full(error):
+            raise
         return {"reason": "error", "detail": f"{name}: {type(error).__name__}: {error}"}
     return about
 
@@ -410,8 +422,10 @@ def _write_clip(plan: Plan, excerpt: Excerpt, path: Path, keep: bool) -> None:
 
     samples = to_level(plan.synthesiser.render(excerpt, plan.sample_rate), plan.level)
     path.parent.mkdir(parents=True, exist_ok=True)
-    with atomic_path(path) as unfinished, open(unfinished, "wb") as file:  # soundfile refuses names that are not UTF-8
-        soundfile.write(file, samples, plan.sample_rate, subtype="PCM_16", format="WAV")
+    wave = io.BytesIO()  # soundfile refuses names that are not UTF-8, and hides why a file cannot be written
+    soundfile.write(wave, samples, plan.sample_rate, subtype="PCM_16", format="WAV")
+    with atomic_path(path) as unfinished:
+        unfinished.write_bytes(wave.getbuffer())
 
 
 def stems_of(names: list[str]) -> list[str]:
@@ -478,10 +492,10 @@ def hashes_in(dest: Path) -> dict[str, str]:
     """The content hash of each file in the manifest of a finished run."""
     try:
         with open(dest / "manifest.jsonl", encoding="utf-8") as manifest:
-            lines = [json.loads(line) for line in manifest]
-    except (OSError, ValueError):
+            lines = [parse_json(line) for line in manifest]
+        return {line["file"]: line["hash"] for line in lines if "hash" in line}
+    except (OSError, ValueError, KeyError, TypeError):
         return {}
-    return {line["file"]: line["hash"] for line in lines if "hash" in line}
 
 
 def begin(dest: Path, plan: Plan) -> None:
@@ -530,7 +544,7 @@ def check(options: RenderOptions) -> None:
 def parser() -> argparse.ArgumentParser:
     """The command line."""
     top = argparse.ArgumentParser(prog="python -m preprocess.render", description="MIDI files into labelled sound.")
-    top.add_argument("source", nargs="+", metavar="SRC", help="folder, .zip, .tar.gz, MIDI file or list of paths")
+    top.add_argument("source", nargs="+", metavar="SRC", help="folder, archive, MIDI file or list of paths")
     top.add_argument("--dest", type=Path, required=True, help="folder for the recordings and their labels")
     add_options(top, RenderOptions)
     return top
@@ -545,7 +559,7 @@ def main(arguments: list[str]) -> int:
     clash = {"piece", "instrument", "tempo"} & set(table.columns)
     if clash:
         raise OptionError(f"{options.labels}: the column name {min(clash)} is reserved; rename the column.")
-    collection = Collection(namespace.source)
+    collection = Collection(namespace.source, limits=options.archive_limits())
     names = list(collection.names)
     if not names:
         raise OptionError(f"{namespace.source[0]}: holds no MIDI files.")
@@ -572,12 +586,16 @@ def main(arguments: list[str]) -> int:
     )
     begin(namespace.dest, plan)
     stems = stems_of(names)
-    places = {task[0]: task[1:] for task in collection.tasks([True] * len(names), plan.largest_file)}
     found: list[dict[str, Any]] = [{"reason": "unreadable", "detail": f"{name}: not in the archive."} for name in names]
-    present = sorted(places)
     known = hashes_in(namespace.dest)
-    tasks = [(*places[index], names[index], stems[index], known.get(names[index], "")) for index in present]
-    rendered, lost = call_all(functools.partial(render_piece, plan), tasks, options.jobs)
+    present: list[int] = []  # the file of each call
+
+    def calls() -> Iterator[tuple[Any, ...]]:
+        for index, number, inner, place in collection.tasks([True] * len(names), plan.largest_file):
+            present.append(index)
+            yield number, inner, place, names[index], stems[index], known.get(names[index], "")
+
+    rendered, lost = call_all(functools.partial(render_piece, plan), calls(), options.jobs, total=len(names))
     for call, index in enumerate(present):
         found[index] = rendered.get(call) or {
             "reason": lost[call],

@@ -103,6 +103,17 @@ class _Sequential(soundfile.SoundFile):
         return False
 
 
+class _Content(io.BytesIO):
+    """The content of a file.  Seeking before its beginning, as libsndfile does in damaged files, has no effect."""
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        """Go to a byte."""
+        try:
+            return super().seek(offset, whence)
+        except (ValueError, OverflowError):  # raised through libsndfile, it would be printed and not end anything
+            return self.tell()
+
+
 def _open(source: str | Path | bytes, name: str) -> soundfile.SoundFile:
     """The file as its header describes it; see :func:`_open_endless`."""
     if not isinstance(source, bytes) and not Path(source).exists():
@@ -112,7 +123,7 @@ def _open(source: str | Path | bytes, name: str) -> soundfile.SoundFile:
         raise RecordingError("undecodable", f"{source} is a folder; a recording is needed.")
     try:
         if isinstance(source, bytes):
-            return _Sequential(io.BytesIO(source))
+            return _Sequential(_Content(source))
         # as bytes, since soundfile refuses names that are no UTF-8
         return _Sequential(str(source) if os.name == "nt" else os.fsencode(source))
     except _FAILURES as error:
@@ -144,7 +155,7 @@ def _open_endless(source: str | Path | bytes) -> soundfile.SoundFile | None:
     """The file with a header that does not end it before its sound does, or None where its own header does not."""
     file: Any = None
     try:
-        file = io.BytesIO(source) if isinstance(source, bytes) else open(source, "rb", buffering=1 << 16)
+        file = _Content(source) if isinstance(source, bytes) else open(source, "rb", buffering=1 << 16)
         view = endless(file)
         if view is not None:
             return _Endless(view)

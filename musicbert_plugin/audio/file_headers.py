@@ -27,6 +27,7 @@ taken for what programs leave there.
 from __future__ import annotations
 
 import io
+import sys
 from collections.abc import Iterator
 from typing import BinaryIO
 
@@ -121,7 +122,8 @@ def endless(file: BinaryIO) -> View | None:
 
 
 def _at(file: BinaryIO, offset: int, count: int) -> bytes:
-    file.seek(offset)
+    """Bytes at an offset, which a damaged header may have put anywhere; none behind the end."""
+    file.seek(min(offset, sys.maxsize))
     return file.read(count)
 
 

@@ -10,7 +10,8 @@ Reading
 only if the program changes while the note sounds).  Before parsing, an RMID container is unwrapped and an over-long
 header chunk is cut to its six defined bytes.  Refused, each with a reason and a sentence: files that the parser
 refuses, zero ticks per quarter note, SMPTE time (which has no beats), impossible time signatures, times outside
-31 bits, files without notes, and files that exceed a :class:`Budget`.
+31 bits, files without notes, and files that exceed a :class:`Budget`.  A file that gzip has compressed (``.mid.gz``)
+is read as what it holds; the budget holds for both.
 
 Data bytes of channel messages are at most 127.  A file that the parser refuses and that has larger ones is parsed again
 with each of them replaced by 127, and ``Score.repaired`` counts them.  It is refused if it still cannot be parsed or
@@ -46,6 +47,7 @@ import numpy as np
 import symusic
 
 from musicbert_plugin.codecs.general_midi import PROGRAM_NAMES
+from musicbert_plugin.compression import GZIP, unpack
 from musicbert_plugin.errors import ScoreError
 from musicbert_plugin.files import atomic_path
 
@@ -269,8 +271,6 @@ def _parse(data: bytes, name: str) -> tuple[Any, int]:
     """
     if not data:
         raise ScoreError("unreadable", f"{name}: the file is empty; a MIDI file is needed.")
-    if data[:2] == b"\x1f\x8b":
-        raise ScoreError("unreadable", f"{name}: this is a gzip file; decompress it to a MIDI file first.")
     data = _unwrap(data)
     if data[:4] != b"MThd":
         raise ScoreError("unreadable", f"{name}: not a MIDI file (it begins with {data[:4]!r}, not b'MThd').")
@@ -294,6 +294,19 @@ def _parse(data: bytes, name: str) -> tuple[Any, int]:
     raise ScoreError("unreadable", f"{name}: damaged MIDI data ({detail}).")
 
 
+def _uncompressed(data: bytes, name: str, budget: Budget) -> bytes:
+    """The MIDI file in a gzip file, or the data as they are."""
+    if not data.startswith(GZIP):
+        return data
+    try:
+        data = unpack(data, "gzip", budget.bytes + 1)
+    except OSError as error:
+        raise ScoreError("unreadable", f"{name}: a gzip file that cannot be unpacked ({error}).") from None
+    if len(data) > budget.bytes:
+        raise ScoreError("too large", f"{name}: more than {budget.bytes} bytes unpacked; the budget can be raised.")
+    return data
+
+
 def repair_sentence(name: str, repaired: int) -> str:
     """The warning about a file whose score has ``repaired`` above 0."""
     return f"{name}: repaired: data byte above 127, read as 127 ({repaired})"
@@ -305,7 +318,7 @@ def read_midi(source: str | os.PathLike[str] | bytes, *, name: str = "", budget:
     Parameters
     ----------
     source : path or bytes
-        A file, or a file's content.  RMID containers are unwrapped.
+        A file, or a file's content, which may be compressed by gzip.  RMID containers are unwrapped.
     name : str
         The name of the file in error messages; default is the path.
     budget : Budget, optional
@@ -335,7 +348,7 @@ def read_midi(source: str | os.PathLike[str] | bytes, *, name: str = "", budget:
             raise ScoreError("unreadable", f"{name}: {error.strerror or error}.") from None
     if len(data) > budget.bytes:
         raise ScoreError("too large", f"{name}: more than {budget.bytes} bytes; the budget can be raised.")
-    parsed, repaired = _parse(data, name)
+    parsed, repaired = _parse(_uncompressed(data, name, budget), name)
     notes = parsed.note_num()
     if notes == 0:
         raise ScoreError("no notes", f"{name}: there are no notes in it.")

@@ -16,8 +16,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
+from musicbert_plugin.arguments import LARGEST_SEED
+from musicbert_plugin.commands import DONE, INTERRUPTED, say, sentence_of, silence
 from musicbert_plugin.errors import MusicError
-from musicbert_plugin.files import shown
 
 # Messages of fairseq that are shown: the type, the beginning of the message, and the text to show instead, if any.
 KNOWN_MESSAGES: tuple[tuple[type[BaseException], str, str], ...] = (
@@ -33,6 +34,10 @@ KNOWN_MESSAGES: tuple[tuple[type[BaseException], str, str], ...] = (
     (FloatingPointError, "Minimum loss scale reached", ""),
     (ValueError, "loaded state dict", "the optimizer of the checkpoint fits another model; add --reset-optimizer"),
 )
+
+
+UNWRITTEN = re.compile(r"PytorchStreamWriter failed|inline_container\.cc|iostream error")
+"""What torch says where the system could not write a file; the system's own reason is lost."""
 
 
 @dataclass(frozen=True)
@@ -53,9 +58,13 @@ def one_sentence(cfg: Any = None) -> Iterator[None]:
     try:
         yield
     except KeyboardInterrupt as error:
-        sys.stdout.flush()
-        print("Interrupted.", file=sys.stderr, flush=True)
-        raise SystemExit(130) from error
+        with contextlib.suppress(OSError, ValueError, AttributeError):
+            sys.stdout.flush()
+        say("Interrupted.")
+        raise SystemExit(INTERRUPTED) from error
+    except BrokenPipeError:  # the reader of stdout has enough, as head does
+        silence(1)
+        raise SystemExit(DONE) from None
     except Exception as error:
         sentence = sentence_for(error, cfg)
         if sentence is None:
@@ -65,10 +74,11 @@ def one_sentence(cfg: Any = None) -> Iterator[None]:
 
 def end_with(sentence: str, error: BaseException) -> None:
     """Print the sentence (after the traceback, if the log level is DEBUG) and raise SystemExit(2)."""
-    sys.stdout.flush()
+    with contextlib.suppress(OSError, ValueError, AttributeError):  # nobody reads it, or its disk is full
+        sys.stdout.flush()
     if os.environ.get("LOGLEVEL", "").upper() == "DEBUG":
         traceback.print_exception(type(error), error, error.__traceback__)
-    print(shown(sentence), file=sys.stderr, flush=True)
+    say(sentence)
     raise SystemExit(2) from error
 
 
@@ -114,6 +124,7 @@ def sentence_for(error: BaseException, cfg: Any = None) -> str | None:
         or _open(first)
         or _seed(first, cfg)
         or _known(first)
+        or _system(first)
     )
 
 
@@ -169,8 +180,8 @@ def _seed(link: _Link, cfg: Any) -> str | None:
     """A seed that numpy does not accept."""
     if not issubclass(link.kind, ValueError) or not link.message.startswith("Seed must be between 0 and"):
         return None
-    seed = getattr(getattr(cfg, "common", None), "seed", None)
-    return f"--seed{'' if seed is None else f' {seed}'}: 0 to {2**32 - 1} is accepted."
+    seed = getattr(getattr(cfg, "common", None), "seed", "no seed")
+    return f"--seed is {seed}, but a whole number from 0 to {LARGEST_SEED} is accepted."
 
 
 def _file(link: _Link) -> str | None:
@@ -183,6 +194,15 @@ def _file(link: _Link) -> str | None:
     if issubclass(link.kind, FileNotFoundError):
         return f"{found['file']} does not exist."
     return f"{found['file']} cannot be used: {found['reason'].lower()}."
+
+
+def _system(link: _Link) -> str | None:
+    """A file that cannot be written or read, of which the error does not say which: that of a stream, or of torch."""
+    if isinstance(link.error, OSError):
+        return sentence_of(link.error)
+    if issubclass(link.kind, RuntimeError) and UNWRITTEN.search(link.message):
+        return "a checkpoint cannot be written: the disk is full, or a limit on the size of files is reached."
+    return None
 
 
 def _hardware(link: _Link) -> str | None:

@@ -11,6 +11,7 @@ working.
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import dataclasses
 import functools
@@ -37,8 +38,10 @@ from fairseq.file_io import PathManager
 from omegaconf import OmegaConf
 from omegaconf.errors import ConfigKeyError, ValidationError
 
+from musicbert_plugin.arguments import checked_seed
+from musicbert_plugin.commands import occupy_standard_streams, silence
 from musicbert_plugin.compat.checkpoint_configuration import BUILT
-from musicbert_plugin.compat.error_messages import one_sentence, report_hydra_job
+from musicbert_plugin.compat.error_messages import UNWRITTEN, one_sentence, report_hydra_job
 from musicbert_plugin.compat.model_folder import read_model_folder
 from musicbert_plugin.compat.newest_checkpoint import LAST_CHECKPOINT, is_whole, newest_whole_checkpoint
 from musicbert_plugin.compat.safe_loading import (
@@ -47,7 +50,7 @@ from musicbert_plugin.compat.safe_loading import (
     load_safely,
     weights_alone_are_used,
 )
-from musicbert_plugin.errors import OptionError
+from musicbert_plugin.errors import CheckpointError, OptionError
 from musicbert_plugin.files import atomic_path
 
 logger = logging.getLogger(__name__)
@@ -203,6 +206,53 @@ def copy_checkpoints_whole() -> None:
         module.PathManager = _WholeFiles
 
 
+def report_unwritten_checkpoints() -> None:
+    """End with a sentence where a checkpoint cannot be written, as on a full disk, and remove the part that was.
+
+    fairseq tries three times, which appends to the same file, and logs a traceback.
+    """
+
+    @_in_place_of(fairseq.checkpoint_utils._torch_persistent_save)
+    def save(original: Any, obj: Any, file: Any) -> None:
+        try:
+            torch.save(obj, file)
+        except (OSError, RuntimeError) as error:
+            causes = [error, error.__context__, error.__cause__]
+            reason = next((cause.strerror for cause in causes if isinstance(cause, OSError)), None)
+            if reason is None and not UNWRITTEN.search(str(error)):
+                raise
+            unfinished = str(getattr(file, "name", file))
+            if unfinished.endswith(".tmp"):
+                with contextlib.suppress(OSError):
+                    os.unlink(unfinished)
+            raise CheckpointError(
+                f"{unfinished.removesuffix('.tmp')} cannot be written ({reason or 'is the disk full?'}); the same "
+                "command goes on from the checkpoint before it."
+            ) from error
+
+
+def speak_to_nobody() -> None:
+    """Let a command run to its end if a standard stream that it logs to is closed, its reader is gone or its disk full.
+
+    For each message that it cannot write, logging would print a traceback.
+    """
+    occupy_standard_streams()
+    if getattr(logging.StreamHandler, "speaks_to_nobody", False):
+        return
+    original = logging.StreamHandler.handleError
+
+    def handle(handler: Any, record: logging.LogRecord) -> None:
+        if not isinstance(sys.exc_info()[1], OSError):
+            original(handler, record)
+            return
+        for number, stream in ((1, sys.stdout), (2, sys.stderr)):
+            if handler.stream is stream:
+                silence(number)
+
+    logging.StreamHandler.handleError = handle  # type: ignore[method-assign]
+    logging.StreamHandler.speaks_to_nobody = True  # type: ignore[attr-defined]
+
+
 def resume_from_newest_complete_checkpoint() -> None:
     """Without ``--restore-file``, resume a training from the newest complete checkpoint of its folder.
 
@@ -302,6 +352,11 @@ def refuse_fp16_without_cuda(cfg: Any) -> None:
         raise OptionError(f"--fp16 needs a CUDA GPU, but {why}: use --bf16, which also works on the CPU.")
 
 
+def check_seed(cfg: Any) -> None:
+    """Raise :class:`OptionError` for a ``--seed`` that no generator of random numbers accepts."""
+    checked_seed(getattr(getattr(cfg, "common", cfg), "seed", 1), "--seed")  # fairseq-generate passes a Namespace
+
+
 def refuse_model_of_another_task(task: str | None, model: str | None) -> None:
     """Refuse a model of this plugin that a task of this plugin cannot train.
 
@@ -380,6 +435,8 @@ def wrap_call_main() -> None:
     @_in_place_of(distributed_utils.call_main)
     def call_main(original: Any, cfg: Any, main: Callable[..., Any], **kwargs: Any) -> Any:
         with one_sentence(cfg):
+            speak_to_nobody()
+            check_seed(cfg)
             refuse_fp16_without_cuda(cfg)
             bf16_without_tpu(cfg)
             processes_of_a_launcher(cfg)
@@ -391,6 +448,8 @@ def wrap_call_main() -> None:
         @_in_place_of(generate.main)
         def main(original: Any, cfg: Any) -> Any:
             with one_sentence(cfg):
+                speak_to_nobody()
+                check_seed(cfg)
                 return original(cfg)
 
     report_hydra_job()
@@ -439,6 +498,7 @@ allow_checkpoint_types()
 load_checkpoints_safely()
 load_model_folders()
 copy_checkpoints_whole()
+report_unwritten_checkpoints()
 resume_from_newest_complete_checkpoint()
 broadcast_from_peers()
 gather_from_peers()

@@ -10,7 +10,7 @@ import zipfile
 from pathlib import Path
 from typing import Any
 
-from musicbert_plugin.compat.safe_loading import load_safely, weights_alone_are_used
+from musicbert_plugin.compat.safe_loading import is_zipped, load_safely, weights_alone_are_used
 from musicbert_plugin.errors import CheckpointError
 
 LAST_CHECKPOINT = "checkpoint_last.pt"
@@ -106,7 +106,7 @@ def _is_of_this_training(path: Path, begins_with: Path | None) -> bool:
 def is_whole(path: Path) -> bool:
     """Whether a file is a complete zip archive of torch.save, or an older file that can be read."""
     try:
-        if zipfile.is_zipfile(path):
+        if is_zipped(path):
             with zipfile.ZipFile(path) as archive:
                 return any(name.endswith("data.pkl") for name in archive.namelist())
         _read_weights(path)
@@ -126,4 +126,4 @@ def _updates(path: Path) -> int:
 def _read_weights(path: Path) -> dict[str, Any]:
     """Read a checkpoint without its configuration, mapped into memory if its format allows."""
     with weights_alone_are_used():
-        return load_safely(str(path), map_location="cpu", **({"mmap": True} if zipfile.is_zipfile(path) else {}))
+        return load_safely(str(path), map_location="cpu", **({"mmap": True} if is_zipped(path) else {}))

@@ -11,9 +11,13 @@ import argparse
 import collections
 import contextlib
 import contextvars
+import os
 import pickle
 import re
+import struct
 import typing
+import warnings
+import zipfile
 from collections.abc import Collection, Iterator
 from typing import Any
 
@@ -70,6 +74,14 @@ def allow_checkpoint_types() -> None:
     torch.serialization.add_safe_globals(checkpoint_types())
 
 
+_DAMAGE = (
+    *(RuntimeError, EOFError, ValueError, KeyError, IndexError, AttributeError, TypeError, AssertionError),
+    *(OverflowError, MemoryError, NotImplementedError, UnicodeError, struct.error, zipfile.BadZipFile),
+)
+"""What torch raises for damaged files."""
+_ADVICE = re.compile(r"weights_only|torch\.load|torch\.serialization|PyTorch 2|trust|file an issue", re.IGNORECASE)
+"""Words of those sentences of torch that are no reason."""
+
 OLDEST_TORCH = (2, 10)
 """The first version without CVE-2026-24747, by which a file of weights can corrupt memory while it is read."""
 
@@ -95,11 +107,13 @@ def load_weights(file: Any, *args: Any, **options: Any) -> Any:
     CheckpointError
         The file holds a type that is not allow-listed, or is damaged; or torch is not safe.
     """
-    name = getattr(file, "name", file)
+    name = _name_of(file)
     require_safe_torch(name)
     options["weights_only"] = True
     try:
-        return torch.load(file, *args, **options)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)  # of torch, about files that are then refused
+            return torch.load(file, *args, **options)
     except pickle.UnpicklingError as error:
         refused = re.search(r"GLOBAL ([\w.]+)", str(error))
         if refused:
@@ -108,8 +122,16 @@ def load_weights(file: Any, *args: Any, **options: Any) -> Any:
                 "it could run code."
             ) from error
         raise CheckpointError(f"{name} cannot be read as a checkpoint of weights: {_reason(error)}.") from error
-    except (RuntimeError, EOFError, ValueError, KeyError, IndexError, AttributeError, TypeError) as error:
+    except _DAMAGE as error:
         raise CheckpointError(f"{name} is damaged, or is not a checkpoint: {_reason(error)}.") from error
+
+
+def is_zipped(path: str | os.PathLike[str]) -> bool:
+    """Whether a file is a zip archive, as newer checkpoints are, whose tensors can stay in the file."""
+    try:
+        return zipfile.is_zipfile(path)
+    except zipfile.BadZipFile:  # it ends like one that is damaged
+        return True
 
 
 def load_safely(file: Any, *args: Any, required: Collection[str] = ("model",), **options: Any) -> dict[str, Any]:
@@ -128,7 +150,7 @@ def load_safely(file: Any, *args: Any, required: Collection[str] = ("model",), *
     CheckpointError
         As :func:`load_weights` and :func:`checked_configuration`, or the file is not a checkpoint.
     """
-    name = getattr(file, "name", file)
+    name = _name_of(file)
     state = load_weights(file, *args, **options)
     if not isinstance(state, dict) or "model" not in state:
         raise CheckpointError(f'{name} is not a fairseq checkpoint: a dictionary with an entry "model" is expected.')
@@ -150,8 +172,13 @@ def checked_content(state: dict[str, Any], name: Any, required: Collection[str] 
     Raises
     ------
     CheckpointError
-        As :func:`checked_configuration`.
+        As :func:`checked_configuration`, or the weights are something else than named tensors.
     """
+    weights = state["model"]
+    if not isinstance(weights, dict) or not all(
+        isinstance(key, str) and isinstance(value, torch.Tensor) for key, value in weights.items()
+    ):
+        raise CheckpointError(f'{name} is not a fairseq checkpoint: "model" holds something else than named tensors.')
     _add_history(state)
     if _only_weights_are_used.get():
         # fairseq converts the configuration of older files, and fails on an unknown one
@@ -159,6 +186,11 @@ def checked_content(state: dict[str, Any], name: Any, required: Collection[str] 
     else:
         state["args"], state["cfg"] = checked_configuration(state, name, required)
     return state
+
+
+def _name_of(file: Any) -> str:
+    """The path of a file that is given by its path or opened."""
+    return str(file if isinstance(file, (str, os.PathLike)) else getattr(file, "name", file))
 
 
 def _add_history(state: dict[str, Any]) -> None:
@@ -185,7 +217,12 @@ def weights_alone_are_used() -> Iterator[None]:
 
 
 def _reason(error: Exception) -> str:
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    found = re.search(r"WeightsUnpickler error: (.*)", str(error))
-    reason = found[1] if found else (lines[0] if lines else type(error).__name__)
-    return reason.strip().rstrip(".") or "it is not a file of torch.save"
+    """What torch says is wrong with a file, without its advice, which is to load the file unsafely."""
+    message = str(error)
+    if "TorchScript" in message:
+        return "it is a TorchScript archive, which holds code"
+    found = re.search(r"WeightsUnpickler error:\s*(.*)", message)
+    lines = [line.strip() for line in (found[1] if found else message).splitlines() if line.strip()]
+    sentences = re.split(r"(?<=[.!])\s+", lines[0]) if lines else []
+    said = [sentence for sentence in sentences if not _ADVICE.search(sentence)]
+    return " ".join(said).strip().rstrip(".")[:300] or "it is not a file of torch.save"

@@ -32,6 +32,7 @@ from typing import Any
 from musicbert_plugin.codecs.octuple import DICTIONARY_SHA256, is_dictionary
 from musicbert_plugin.codecs.remi import FREE, LAYOUTS
 from musicbert_plugin.errors import DatasetError
+from musicbert_plugin.parsing import read_json, shortened, whole_number
 
 FORMAT = 1
 KINDS = {
@@ -47,9 +48,9 @@ WINDOWS = ("drawn", "stored")
 def read_config(path: Path) -> dict[str, Any]:
     """The values of a ``config.json``.  Raises DatasetError."""
     try:
-        config = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise DatasetError(f"{path} cannot be read as JSON ({error}); build the dataset again.") from error
+        config = read_json(path)
+    except ValueError as error:
+        raise DatasetError(f"{path} cannot be read as JSON ({error}); build the dataset again.") from None
     if not isinstance(config, dict):
         raise DatasetError(f"{path} holds no JSON object; build the dataset again.")
     return config
@@ -84,10 +85,13 @@ def check_folder(folder: str | Path, *kinds: str) -> dict[str, Any] | None:
     number, kind = config.get("format"), config.get("kind")
     if not isinstance(number, int) or not 1 <= number <= FORMAT:
         raise DatasetError(
-            f"{folder} has dataset format {number}, but this version reads format {FORMAT}; update the plugin."
+            f"{folder} has dataset format {shortened(number)}, but this version reads format {FORMAT}; update the "
+            "plugin."
         )
     if kind not in kinds:
-        raise DatasetError(f"{folder} holds data of kind '{kind}', but this task reads kind '{' or '.join(kinds)}'.")
+        raise DatasetError(
+            f"{folder} holds data of kind {shortened(kind)}, but this task reads kind '{' or '.join(kinds)}'."
+        )
     return config
 
 
@@ -95,7 +99,7 @@ def _check_choice(folder: Path, config: dict[str, Any], name: str, accepted: Seq
     value = config.get(name, default)
     if value not in (*accepted, default):
         known = ", ".join(accepted)
-        raise DatasetError(f'{folder / "config.json"} says "{name}": {value!r}, but it is one of {known}.')
+        raise DatasetError(f'{folder / "config.json"} says "{name}": {shortened(value)}, but it is one of {known}.')
     return value
 
 
@@ -117,10 +121,11 @@ def check_octuple_folder(folder: str | Path) -> str:
         )
     windows = "stored"
     if config is not None:
-        if config.get("dictionary_sha256") != DICTIONARY_SHA256:
+        stated = config.get("dictionary_sha256")
+        if stated != DICTIONARY_SHA256:
             raise DatasetError(
-                f"{folder} was made with another dictionary (sha256 {config.get('dictionary_sha256')}) than this "
-                f"version's ({DICTIONARY_SHA256}); build it again."
+                f"{folder} was made with another dictionary (sha256 {shortened(stated)}) than this version's "
+                f"({DICTIONARY_SHA256}); build it again."
             )
         windows = _check_choice(folder, config, "windows", WINDOWS, "drawn")
     if not is_dictionary(dictionary.read_bytes()):
@@ -168,7 +173,7 @@ def read_dictionary(path: Path) -> tuple[str, ...]:
     words: dict[str, None] = {}
     for number, line in enumerate(lines, 1):
         word, _, count = line.rpartition(" ")
-        if not count.isdigit() or not word:
+        if whole_number(count) is None or not word:
             raise DatasetError(f"{path}, row {number}: '{line}' is no word and count, such as 'b-1 1'.")
         if word in words:
             raise DatasetError(f"{path}, row {number}: '{word}' stands there a second time.")
@@ -196,7 +201,7 @@ def check_remi_folder(folder: str | Path) -> RemiFolder:
         if stated not in (None, actual):
             raise DatasetError(
                 f"{folder / 'dict.txt'} is not the dictionary that the folder was made with (sha256 {actual}, but "
-                f"config.json says {stated}); build it again."
+                f"config.json says {shortened(stated)}); build it again."
             )
         layout = _check_choice(folder, config, "layout", (*LAYOUTS, FREE), None)
     return RemiFolder(folder, words, layout)

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from musicbert_plugin.errors import OptionError
+from musicbert_plugin.parsing import whole_number
 
 
 @dataclass
@@ -65,9 +66,9 @@ def read_lines(path: str | Path) -> Lines:
         if kind not in ("S-", "T-", "H-"):
             continue
         # A prefix or a reference without a word ends before the tab.
-        if not fields[0][2:].isdigit() or (kind == "H-" and len(fields) != 3):
-            raise OptionError(f"{path}: the line {fields[0]!r} is not {kind}<id> and words, separated by tabs.")
-        number, words = int(fields[0][2:]), fields[-1] if len(fields) > 1 else ""
+        number, words = whole_number(fields[0][2:]), fields[-1] if len(fields) > 1 else ""
+        if number is None or (kind == "H-" and len(fields) != 3):
+            raise OptionError(f"{path}: the line {fields[0][:80]!r} is not {kind}<id> and words, separated by tabs.")
         if kind == "H-":
             out.music.append((number, words))
         else:

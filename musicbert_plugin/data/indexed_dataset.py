@@ -8,7 +8,7 @@ Format (fairseq's ``MMapIndexedDataset``, little-endian)
 
 fairseq's own reader loads a whole item to give a slice of it, reads both files from end to end when it opens them,
 cannot open an empty ``.bin`` and does not notice a truncated one.  :class:`IndexedDataset` maps both files and reads
-only what is asked for, so that opening takes the same time for a thousand and for a million items.
+only what is asked for.  When it opens them it looks through the index, 12 bytes an item, and not at the items.
 
 The writers stream: memory does not grow with the number of items.  Nothing here imports fairseq or torch; tests compare
 the files with those that ``fairseq-preprocess`` writes.
@@ -58,8 +58,10 @@ def _read_header(path: Path) -> tuple[np.dtype, int]:
     version, code, count = HEADER.unpack_from(head, len(MAGIC))
     if version != 1 or code not in VALUE_TYPES:
         raise DatasetError(f"{path} has version {version} and number type {code}, but 1 and 1 to 10 are known.")
-    if path.stat().st_size < HEADER_BYTES + 12 * count:
-        raise DatasetError(f"{path} is shorter than the {count} items that it announces: copy or build it again.")
+    size, stated = path.stat().st_size, HEADER_BYTES + 12 * count
+    if size != stated:
+        differs = "shorter" if size < stated else "longer"
+        raise DatasetError(f"{path} is {differs} than the {count} items that it announces: copy or build it again.")
     return np.dtype(VALUE_TYPES[code]), count
 
 
@@ -79,7 +81,8 @@ class IndexedDataset:
     Raises
     ------
     DatasetError
-        If a file is missing, is not of this format, or is shorter than its index says.
+        If a file is missing, is not of this format, is shorter than its index says, or has an index that describes
+        other items than follow one another.
     """
 
     def __init__(self, prefix: str | Path) -> None:
@@ -100,13 +103,29 @@ class IndexedDataset:
         index = np.memmap(index_path, mode="r", dtype=np.uint8)
         self.sizes = np.frombuffer(index, np.int32, count, HEADER_BYTES)
         self._offsets = np.frombuffer(index, np.int64, count, HEADER_BYTES + 4 * count)
-        needed = int(self._offsets[-1]) + int(self.sizes[-1]) * self._type.itemsize
+        needed = self._checked_end(index_path)
         if data_path.stat().st_size < needed:
             raise DatasetError(
                 f"{data_path} is shorter than the {needed} bytes that its index describes: copy it again."
             )
         if needed:
             self._data = np.memmap(data_path, mode="r", dtype=np.uint8)
+
+    def _checked_end(self, path: Path) -> int:
+        """The bytes that the items take; DatasetError if they do not follow one another, as every writer puts them."""
+        ends = 0
+        for start in range(0, len(self.sizes), _CHUNK):
+            sizes = self.sizes[start : start + _CHUNK].astype(np.int64) * self._type.itemsize
+            begins = ends + np.cumsum(sizes) - sizes
+            wrong = (sizes < 0) | (self._offsets[start : start + _CHUNK] != begins)
+            if wrong.any():
+                item = start + int(wrong.argmax())
+                raise DatasetError(
+                    f"{path} is damaged: item {item} has {self.sizes[item]} values from byte {self._offsets[item]} on, "
+                    "which is not where the item before it ends; copy or build it again."
+                )
+            ends = int(begins[-1] + sizes[-1])
+        return ends
 
     def __len__(self) -> int:
         return len(self.sizes)

@@ -43,13 +43,13 @@ from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from reprlib import repr as shortened  # a value may be nested to any size
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from musicbert_plugin.errors import DatasetError, OptionError
+from musicbert_plugin.parsing import parse_yaml, shortened
 from musicbert_plugin.tables import normal_text
 
 logger = logging.getLogger(__name__)
@@ -337,7 +337,7 @@ def _read_yaml(text: str) -> Any:
 
     Raises
     ------
-    yaml.YAMLError, ValueError, RecursionError
+    ValueError
         It cannot be read, or has a key twice.
     """
     import yaml
@@ -353,7 +353,7 @@ def _read_yaml(text: str) -> Any:
         tag = f"tag:yaml.org,2002:{kind}"
         make = yaml.SafeLoader.yaml_constructors[tag]
         Loader.add_constructor(tag, lambda loader, node, make=make: _NoString(node.value, make(loader, node)))
-    return Loader(text).get_single_data()
+    return parse_yaml(text, Loader)
 
 
 def read_tasks(path: str | Path) -> list[LabelTask]:
@@ -364,13 +364,11 @@ def read_tasks(path: str | Path) -> list[LabelTask]:
     OptionError
         If the file cannot be read or holds something that is not in this module's table.
     """
-    import yaml
-
     try:
         content = _read_yaml(Path(path).read_text(encoding="utf-8-sig"))
     except FileNotFoundError:
         raise OptionError(f"{path}: no such file; a YAML file that names the labels to learn is needed.") from None
-    except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
+    except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or " ".join(str(error).split())
         raise OptionError(f"{path} cannot be read as YAML ({reason}).") from None
     entries = content.get("tasks") if isinstance(content, dict) else None

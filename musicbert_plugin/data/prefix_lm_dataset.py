@@ -51,7 +51,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
-from musicbert_plugin.codecs.attributes import NA, SLOT_OF, SLOTS, command_ids
+from musicbert_plugin.codecs.attributes import NA, SLOT_CLASSES, SLOT_OF, SLOTS, command_ids
 from musicbert_plugin.codecs.remi import EOS, PAD
 from musicbert_plugin.data.attribute_dropout import drop_attributes
 from musicbert_plugin.data.epoch_dataset import EpochDataset
@@ -59,6 +59,7 @@ from musicbert_plugin.data.epoch_rng import epoch_rng
 from musicbert_plugin.data.indexed_dataset import IndexedDataset
 from musicbert_plugin.errors import DatasetError
 from musicbert_plugin.modules.position_offset import position_offset
+from musicbert_plugin.parsing import read_npy
 
 LOSS_ON = ("target", "all")
 ENDS = ("marked", "all")
@@ -101,24 +102,30 @@ class AttributedMusic:
         self.music = IndexedDataset(stem)
         path = Path(f"{stem}.attributes.npy")
         try:
-            self.classes = np.load(path, mmap_mode="r")
-        except (OSError, ValueError) as error:
+            self.classes = read_npy(path, memory_map=True)
+        except ValueError as error:
             raise DatasetError(
-                f"{path} cannot be read ({getattr(error, 'strerror', None) or error}): it holds the attributes of each "
-                "sample, as 'python -m preprocess.remi build' writes them."
-            ) from error
+                f"{path} cannot be read ({error}): it holds the attributes of each sample, as 'python -m "
+                "preprocess.remi build' writes them."
+            ) from None
         if self.classes.shape != (len(self.music), SLOTS) or self.classes.dtype != np.uint8:
             raise DatasetError(
                 f"{path} holds {self.classes.dtype} {list(self.classes.shape)}, but {stem}.bin has {len(self.music)} "
                 f"samples, so uint8 [{len(self.music)}, {SLOTS}] is expected: build the dataset again."
             )
         self.ends = _read_ends(Path(f"{stem}.ends.npy"), len(self.music)) if ends == ENDS[0] else None
+        self.path = path
         self.dropout, self.dropout_prob, self.seed = dropout, dropout_prob, seed
         self.sizes = np.asarray(self.music.sizes, np.int64) + SLOTS
 
     def sample(self, index: int, epoch: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         random = epoch_rng(self.seed, epoch, index, MASK_STREAM)
-        classes = drop_attributes(np.asarray(self.classes[index]), random, self.dropout, self.dropout_prob)
+        classes = np.asarray(self.classes[index])
+        if (classes >= SLOT_CLASSES).any():
+            raise DatasetError(
+                f"{self.path} is damaged: sample {index} has classes that no attribute has; build the dataset again."
+            )
+        classes = drop_attributes(classes, random, self.dropout, self.dropout_prob)
         music = self.music.read(index)
         learnt = self.ends is None or self.ends[index] or classes[BARS_SLOT] != NA[BARS_SLOT]
         return command_ids(classes), ended(music) if learnt else music[: len(music) - int((music[-1:] == EOS).sum())]
@@ -129,12 +136,11 @@ def _read_ends(path: Path, count: int) -> NDArray[np.bool_] | None:
     if not path.is_file():
         return None
     try:
-        ends = np.load(path)
-    except (OSError, ValueError, EOFError) as error:
-        reason = getattr(error, "strerror", None) or error
-        raise DatasetError(f"{path} cannot be read ({reason}): build the dataset again.") from error
-    if not isinstance(ends, np.ndarray) or ends.shape != (count,) or ends.dtype != np.bool_:
-        found = f"{getattr(ends, 'dtype', type(ends).__name__)} {list(getattr(ends, 'shape', []))}"
+        ends = read_npy(path)
+    except ValueError as error:
+        raise DatasetError(f"{path} cannot be read ({error}): build the dataset again.") from None
+    if ends.shape != (count,) or ends.dtype != np.bool_:
+        found = f"{ends.dtype} {list(ends.shape)}"
         raise DatasetError(f"{path} holds {found}, but bool [{count}] is expected: build the dataset again.")
     return ends
 

@@ -27,6 +27,7 @@ first MFCC of -1,000, whose standard deviation is about 100.
 from __future__ import annotations
 
 import logging
+import math
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -39,6 +40,7 @@ from musicbert_plugin.data.dataset_folder import KINDS, check_folder
 from musicbert_plugin.data.indexed_dataset import IndexedDataset
 from musicbert_plugin.errors import DatasetError, OptionError
 from musicbert_plugin.files import shown, unescaped
+from musicbert_plugin.parsing import shortened, whole_number
 from musicbert_plugin.tables import read_table
 
 logger = logging.getLogger(__name__)
@@ -101,7 +103,10 @@ class Spectrograms:
             self.kept = kept
             rows = [rows[line] for line in kept.tolist()]
             self.names = [row[0] for row in rows]
-            self.frames: NDArray[np.int64] = np.array([int(row[1]) for row in rows], np.int64)
+            frames = [whole_number(row[1]) for row in rows]
+            if None in frames:
+                raise ValueError(f"line {2 + frames.index(None)} has {shortened(rows[frames.index(None)][1])} frames")
+            self.frames: NDArray[np.int64] = np.array(frames, np.int64)
         except OptionError as error:
             raise DatasetError(f"{str(error).rstrip('.')}; build the dataset again.") from None
         except ValueError as error:
@@ -181,7 +186,7 @@ def _unchanged(path: Path, rows: list[list[str]]) -> NDArray[np.int64]:
     DatasetError
         No recording is left.
     """
-    lost = [line for line, row in enumerate(rows) if not _is_unchanged(unescaped(row[2]), int(row[3]))]
+    lost = [line for line, row in enumerate(rows) if not _is_unchanged(unescaped(row[2]), row[3])]
     if not lost:
         return np.arange(len(rows))
     named = ", ".join(rows[line][2] for line in lost[:_MAX_NAMES]) + (", ..." if len(lost) > _MAX_NAMES else "")
@@ -200,10 +205,10 @@ def _unchanged(path: Path, rows: list[list[str]]) -> NDArray[np.int64]:
     return np.delete(np.arange(len(rows)), lost)
 
 
-def _is_unchanged(recording: str, size: int) -> bool:
+def _is_unchanged(recording: str, size: str) -> bool:
     try:
-        return os.path.isfile(recording) and os.path.getsize(recording) == size
-    except OSError:
+        return os.path.isfile(recording) and os.path.getsize(recording) == whole_number(size)
+    except (OSError, ValueError):  # ValueError: a name with a null character
         return False
 
 
@@ -261,8 +266,13 @@ class SpectrogramFolder:
             self.on_the_fly = bool(config.get("on_the_fly", False))
             self.mean = self._column("mean")
             self.std = np.maximum(self._column("std"), np.float32(SMALLEST_DEVIATION))
-        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-            raise DatasetError(f"{file} cannot be read ({error!r}); build the dataset again.") from None
+            if not 0 < self.frame_rate < math.inf:
+                raise ValueError(f"frame_rate is {self.frame_rate}")
+            if not (np.isfinite(self.mean).all() and np.isfinite(self.std).all()):
+                raise ValueError("mean and std are not all finite")
+        except (ValueError, KeyError, TypeError, AttributeError, OverflowError) as error:
+            reason = f"no {error}" if isinstance(error, KeyError) else " ".join(str(error).split())
+            raise DatasetError(f"{file} cannot be read ({reason}); build the dataset again.") from None
 
     def _column(self, name: str) -> NDArray[np.float32]:
         values = np.array(self.config[name], np.float32)  # null becomes nan

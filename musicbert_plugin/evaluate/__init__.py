@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from musicbert_plugin.arguments import checked_seed
 from musicbert_plugin.errors import DatasetError, OptionError
 
 
@@ -32,10 +33,26 @@ def add_device(parser: argparse._ActionsContainer) -> None:
 
 
 def device_of(options: argparse.Namespace) -> str:
-    """The device of ``--device``, or by default a GPU if there is one."""
+    """The device of ``--device``, or by default a GPU if there is one.
+
+    Raises
+    ------
+    OptionError
+        There is no such device.
+    """
     import torch
 
-    return options.device or ("cuda" if torch.cuda.is_available() else "cpu")
+    from musicbert_plugin.compat.devices import checked_device
+
+    return str(checked_device(options.device or ("cuda" if torch.cuda.is_available() else "cpu"), "--device"))
+
+
+def check_common(options: argparse.Namespace) -> None:
+    """Check the options that many tasks have, where they have them; raises :class:`OptionError`."""
+    if hasattr(options, "seed"):
+        checked_seed(options.seed, "--seed")
+    if hasattr(options, "device"):
+        device_of(options)
 
 
 def check_at_least(options: argparse.Namespace, name: str, least: int, meaning: str = "") -> None:

@@ -10,7 +10,17 @@ import math
 import sys
 from typing import Any
 
-from musicbert_plugin.errors import MusicError
+from musicbert_plugin.commands import (
+    CANNOT_START,
+    DONE,
+    INTERRUPTED,
+    SOME_FAILED,
+    run_command,
+    say,
+    sentence_of,
+    write_line,
+)
+from musicbert_plugin.evaluate import check_common
 from musicbert_plugin.files import shown
 
 TASKS = {
@@ -65,20 +75,24 @@ def main(arguments: list[str] | None = None) -> int:
     logging.basicConfig(stream=sys.stderr, format="%(levelname)s | %(name)s | %(message)s")
     logging.getLogger().setLevel(options.log_level)
     try:
+        check_common(options)
         report = options.evaluate(options)
-    except MusicError as error:
-        if options.log_level == "DEBUG":
-            raise
-        print(f"evaluate {options.task}: {error}", file=sys.stderr)
-        return 2
+        for table in report.tables:
+            say(table_text(*table) + "\n")
+        write_line(json.dumps(to_json(report.values)))
+    except BrokenPipeError:
+        raise
     except KeyboardInterrupt:
-        print(f"evaluate {options.task}: interrupted.", file=sys.stderr)
-        return 130
-    for table in report.tables:
-        print(shown(table_text(*table)), end="\n\n", file=sys.stderr)
-    print(json.dumps(to_json(report.values)))
-    return int(report.failed)
+        say(f"evaluate {options.task}: interrupted.")
+        return INTERRUPTED
+    except Exception as error:
+        sentence = sentence_of(error)
+        if sentence is None or options.log_level == "DEBUG":
+            raise
+        say(f"evaluate {options.task}: {sentence}")
+        return CANNOT_START
+    return SOME_FAILED if report.failed else DONE
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run_command(main)

@@ -65,6 +65,7 @@ from musicbert_plugin.metrics.attribute_accuracy import (
     score_slots,
 )
 from musicbert_plugin.metrics.bootstrap import bootstrap_interval
+from musicbert_plugin.parsing import whole_number
 
 Classes = NDArray[np.uint8]
 PANELS = 8  # largest number of panels in a picture
@@ -325,8 +326,9 @@ def _of_folder(options: argparse.Namespace) -> Answers:
     request_lines = read_requests(options.requests)
     requests, scores, groups, missing = [], [], [], 0
     for number, request in enumerate(request_lines):
-        further = sorted(options.midi.glob(f"{number}.[0-9]*.mid"), key=lambda path: int(path.name.split(".")[1]))
-        for path in [options.midi / f"{number}.mid", *further]:
+        hypotheses = ((whole_number(path.name.split(".")[1]), path) for path in options.midi.glob(f"{number}.*.mid"))
+        further = sorted((hypothesis, path) for hypothesis, path in hypotheses if hypothesis is not None)
+        for path in [options.midi / f"{number}.mid", *(path for _, path in further)]:
             requests.append(request)
             groups.append(number)
             try:

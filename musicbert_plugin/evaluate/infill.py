@@ -24,6 +24,7 @@ from musicbert_plugin.data.answer_folder import AnswerFolder
 from musicbert_plugin.errors import MusicError, OptionError
 from musicbert_plugin.evaluate import Report
 from musicbert_plugin.files import escaped, given_path
+from musicbert_plugin.parsing import whole_number
 
 FILES = ("original.mid", "masked.mid", "filled.mid", "infill.png")
 CONTEXT_BARS = 4  # bars in the picture on either side of the filled bars
@@ -49,10 +50,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _parse_bars(text: str) -> tuple[int, int]:
-    begin, colon, end = text.partition(":")
-    if not (colon and begin.isdigit() and end.isdigit() and 1 <= int(begin) < int(end)):
+    begin, end = (whole_number(part) for part in text.partition(":")[::2])
+    if begin is None or end is None or not 1 <= begin < end:
         raise OptionError(f"--bars is '{text}'; BEGIN:END is needed, with 1 <= BEGIN < END (5:7 fills bars 5 and 6).")
-    return int(begin) - 1, int(end) - 1
+    return begin - 1, end - 1
 
 
 def evaluate(options: argparse.Namespace) -> Report:

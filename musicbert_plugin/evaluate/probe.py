@@ -38,6 +38,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from musicbert_plugin.arguments import checked_layers
 from musicbert_plugin.data.labels import SEPARATOR, LabelTask, check_separator, column_of, is_unlabelled, read_cells
 from musicbert_plugin.errors import DatasetError, OptionError
 from musicbert_plugin.evaluate import Report, check_at_least
@@ -204,9 +205,8 @@ def evaluate(options: argparse.Namespace) -> Report:
     hub = MusiCoderHub.from_pretrained(options.path)
     hub.check_front_end(folder)
     items, labels, groups, classes = _labelled(folder, options)
-    layers = options.layers if options.layers else list(range(len(hub.model.encoder.layers) + 1))
-    if not all(0 <= layer <= len(hub.model.encoder.layers) for layer in layers):
-        raise OptionError(f"--layers {layers}: 0 (the input) to {len(hub.model.encoder.layers)} is accepted.")
+    last = len(hub.model.encoder.layers)
+    layers = list(range(last + 1)) if options.layers is None else checked_layers(options.layers, 0, last, "--layers")
     count = len(np.unique(groups))
     if not 2 <= options.folds <= count:
         raise OptionError(f"--folds is {options.folds}, but with {count} groups 2 to {count} is accepted.")

@@ -32,6 +32,7 @@ from typing import Any
 
 import numpy as np
 
+from musicbert_plugin.arguments import checked_seed
 from musicbert_plugin.codecs.octuple import (
     BAR,
     BAR_LENGTHS,
@@ -129,7 +130,7 @@ def infill(
     OptionError
         The piece lacks a bar or a program, there is no note to redraw, or ``redraw`` has another name.
     """
-    bar_fields = _checked_redraw(redraw)
+    bar_fields, seed = _checked_redraw(redraw), checked_seed(seed)
     score = _fine_enough(score)
     octuples, order = encode(score).astype(np.int64), encoding_order(score)
     wanted_bars = _checked_bars(bars, int(octuples[-1, BAR]) + 1)

@@ -30,8 +30,8 @@ from musicbert_plugin.codecs.remi_grammar import RemiGrammar, transpose
 from musicbert_plugin.codecs.requests import parse_request
 from musicbert_plugin.codecs.score import Score, bar_line_from, read_midi
 from musicbert_plugin.errors import OptionError, suggestion
-from musicbert_plugin.generation.continuation import prompt_bars
 from musicbert_plugin.files import given_path
+from musicbert_plugin.generation.continuation import prompt_bars
 
 logger = logging.getLogger(__name__)
 Ids = NDArray[np.int64]

@@ -28,6 +28,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from musicbert_plugin.arguments import checked_seed
 from musicbert_plugin.generation.recurrent_decoder import RecurrentDecoder
 
 
@@ -69,6 +70,9 @@ class Search:
     min_length: int = 0
     max_length: int = 2560
     seed: int = 1
+
+    def __post_init__(self) -> None:
+        checked_seed(self.seed)
 
 
 @dataclass(frozen=True, eq=False)

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import torch
 
+from musicbert_plugin.commands import DONE, run_command
 from musicbert_plugin.compat.error_messages import one_sentence
 from musicbert_plugin.hub import MuseCocoHub
 from musicbert_plugin.hub.checkpoints import export_head, strip_checkpoint
@@ -20,8 +21,8 @@ from musicbert_plugin.hub.checkpoints import export_head, strip_checkpoint
 DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
-    """The command ``python -m musicbert_plugin.hub``."""
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The command ``python -m musicbert_plugin.hub``; returns its status, or ends with 2 and a sentence."""
     parser = ArgumentParser(prog="python -m musicbert_plugin.hub", description="Convert checkpoints.")
     commands = parser.add_subparsers(dest="command", required=True)
     strip = commands.add_parser("strip", help="write only the weights and configuration of a checkpoint")
@@ -43,7 +44,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
             export_head(options.source, options.target, options.head)
         else:
             MuseCocoHub.from_pretrained(options.source, dtype=None).save_hugging_face(options.target)
+    return DONE
 
 
 if __name__ == "__main__":
-    main()
+    run_command(main)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import zipfile
 from argparse import Namespace
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -13,10 +12,11 @@ import safetensors.torch
 import torch
 from fairseq.models import ARCH_CONFIG_REGISTRY, ARCH_MODEL_NAME_REGISTRY
 from omegaconf import MISSING, DictConfig, OmegaConf
+from safetensors import SafetensorError
 from torch import Tensor
 
 from musicbert_plugin.compat.model_folder import read_model_folder
-from musicbert_plugin.compat.safe_loading import checked_content, load_safely
+from musicbert_plugin.compat.safe_loading import checked_content, is_zipped, load_safely
 from musicbert_plugin.errors import CheckpointError, OptionError
 from musicbert_plugin.files import atomic_path
 
@@ -92,10 +92,13 @@ def fitting(path: str | Path) -> Iterator[None]:
 
 def write_safetensors(path: str | Path, tensors: Mapping[str, Tensor]) -> None:
     """Write tensors in the safetensors format; the file appears under its name when it is complete."""
-    with atomic_path(path) as unfinished:
-        safetensors.torch.save_file(
-            {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}, unfinished, {"format": "pt"}
-        )
+    contiguous = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    try:
+        with atomic_path(path) as unfinished:
+            safetensors.torch.save_file(contiguous, unfinished, {"format": "pt"})
+    except SafetensorError as error:
+        reason = " ".join(str(error).split()).rstrip(".")
+        raise OptionError(f"{path} cannot be written ({reason}).") from error
 
 
 def strip_checkpoint(source: str | Path, target: str | Path, dtype: torch.dtype | None = None) -> None:
@@ -170,8 +173,18 @@ def _save_stripped(state: dict[str, Any], weights: dict[str, Tensor], target: st
         kept["task_state"] = state["task_state"]
     if not Path(target).parent.is_dir() or Path(target).is_dir():
         raise OptionError(f"{target} cannot be written: the name of a file in a folder that exists is accepted.")
-    with atomic_path(target) as unfinished:
-        torch.save(kept, unfinished)
+    try:
+        with atomic_path(target) as unfinished, open(unfinished, "wb") as file:
+            torch.save(kept, file)
+    except RuntimeError as error:  # what torch makes of an error of the system
+        raise _unwritten(target, error) from error
+
+
+def _unwritten(target: str | Path, error: Exception) -> OptionError:
+    """The error of a file that torch or safetensors could not write."""
+    cause = error.__context__ if isinstance(error.__context__, OSError) else error
+    reason = getattr(cause, "strerror", None) or "is the disk full?"
+    return OptionError(f"{target} cannot be written ({reason}).")
 
 
 def load_mapped(path: str | Path) -> dict[str, Any]:
@@ -186,5 +199,4 @@ def load_mapped(path: str | Path) -> dict[str, Any]:
         return checked_content(read_model_folder(path), path)
     if not Path(path).is_file():
         raise CheckpointError(f"{path} is not a file; the path of one checkpoint (.pt) is expected.")
-    mapped = zipfile.is_zipfile(path)
-    return load_safely(str(path), map_location="cpu", **({"mmap": True} if mapped else {}))
+    return load_safely(str(path), map_location="cpu", **({"mmap": True} if is_zipped(path) else {}))

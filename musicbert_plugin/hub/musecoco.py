@@ -24,6 +24,7 @@ from torch import Tensor
 
 from musicbert_plugin.codecs import remi
 from musicbert_plugin.codecs.score import Score
+from musicbert_plugin.compat.devices import checked_device
 from musicbert_plugin.data.dataset_folder import read_dictionary
 from musicbert_plugin.errors import CheckpointError, OptionError
 from musicbert_plugin.files import atomic_path
@@ -95,7 +96,10 @@ class MuseCocoHub:
         ------
         CheckpointError
             The file is missing, has other content than weights, holds another model, or needs a ``dict.txt``.
+        OptionError
+            There is no such device.
         """
+        device = checked_device(device)
         path = Path(path)
         (options, task_options), weights, _ = load(path, "linear_transformer_lm")
         words = _dictionary(path if path.is_dir() else path.parent, path, weights)

@@ -30,9 +30,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from musicbert_plugin.arguments import checked_layers
 from musicbert_plugin.codecs import octuple
 from musicbert_plugin.codecs.octuple import BAR, BARS, FIELD_OFFSETS, FIELD_SIZES, MASK
 from musicbert_plugin.codecs.score import Score, read_midi
+from musicbert_plugin.compat.devices import checked_device
 from musicbert_plugin.errors import CheckpointError, OptionError, ScoreError
 from musicbert_plugin.generation import infilling
 from musicbert_plugin.hub.checkpoints import fitting, load
@@ -96,7 +98,10 @@ class MusicBERTHub:
         CheckpointError
             The file is missing, has other content than weights, is not a MusicBERT model, or does not match
             ``dict.txt`` or ``labels.txt`` in the same folder.
+        OptionError
+            There is no such device.
         """
+        device = checked_device(device)
         path = Path(path)
         if path.is_file():
             _check_dictionary(path.with_name("dict.txt"))
@@ -184,12 +189,10 @@ class MusicBERTHub:
         Raises
         ------
         OptionError
-            A layer does not exist.
+            A layer does not exist, or there is none.
         """
         count = len(self.model.encoder.sentence_encoder.layers) + 1
-        wanted = [count - 1] if layers is None else [_whole_number(layer) for layer in layers]
-        if not all(-count <= layer < count for layer in wanted):
-            raise OptionError(f"layers are {wanted}, but the model has the layers 0 (the embedding) to {count - 1}.")
+        wanted = [count - 1] if layers is None else checked_layers(layers, -count, count - 1)
         parts = []
         for ids, keep in self._windows(self.octuples(music)):
             states = self.model(ids, features_only=True, return_all_hiddens=True)[1]["inner_states"]
@@ -440,10 +443,3 @@ def _label_names(path: Path, found: Any, model: MusicBERTModel) -> dict[str, lis
                 f"but the model's heads have {sizes} different ones."
             )
     return labels
-
-
-def _whole_number(value: Any) -> int:
-    try:
-        return int(value.__index__())
-    except AttributeError:
-        raise OptionError(f"a layer is {value!r}, but a whole number is accepted.") from None

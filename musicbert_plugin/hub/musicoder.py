@@ -35,6 +35,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from musicbert_plugin.arguments import checked_layers, checked_seed
+from musicbert_plugin.compat.devices import checked_device
 from musicbert_plugin.criterions.label_scores import outputs_of
 from musicbert_plugin.data.labels import LabelTask
 from musicbert_plugin.data.spectrogram_folder import SpectrogramFolder
@@ -123,7 +125,10 @@ class MusiCoderHub:
         ------
         CheckpointError
             The file is missing, has other content than weights, or is not a MusiCoder model.
+        OptionError
+            There is no such device.
         """
+        device = checked_device(device)
         path = Path(path)
         (cfg, task), state, description = load(path, "musicoder")
         cfg.checkpoint_activations = False
@@ -151,7 +156,7 @@ class MusiCoderHub:
 
     def untrained(self, seed: int) -> MusiCoderHub:
         """A model of the same size and standardisation with fresh weights, which serves as a baseline."""
-        torch.manual_seed(seed)
+        torch.manual_seed(checked_seed(seed))
         model = MusiCoderModel(self.model.cfg, self.model.feature_mean.cpu(), self.model.feature_std.cpu())
         return MusiCoderHub(model.to(self.device), None, self.window)
 
@@ -273,8 +278,14 @@ class MusiCoderHub:
         recording : path, Samples or float [T, F]
         layer : int
             0 is the input, 1 the first layer; -1 (the default) the final states.
+
+        Raises
+        ------
+        OptionError
+            The layer does not exist.
         """
-        return self._joined(recording, None if layer == -1 else (layer,))[0]
+        (number,) = checked_layers([layer], -1, len(self.model.encoder.layers), "layer")
+        return self._joined(recording, None if number == -1 else (number,))[0]
 
     @torch.inference_mode()
     def extract_all_layers(self, recording: Recording) -> np.ndarray:

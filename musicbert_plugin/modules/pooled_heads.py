@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from musicbert_plugin.errors import OptionError
 from musicbert_plugin.modules.packed_batch import padding_mask
+from musicbert_plugin.parsing import whole_number
 
 POOLINGS = ("mean", "attention", "mean+max")
 
@@ -33,11 +34,12 @@ def layer_number(layer_mix: str, layers: int) -> int | None:
     """
     if layer_mix in ("last", "learned"):
         return -1 if layer_mix == "last" else None
-    if not layer_mix.isdigit() or int(layer_mix) > layers:
+    number = whole_number(layer_mix)
+    if number is None or number > layers:
         raise OptionError(
             f"layer_mix is {layer_mix!r}, but it is last, learned, or a layer's number from 0 (the input) to {layers}"
         )
-    return int(layer_mix)
+    return number
 
 
 class Pooling(nn.Module):

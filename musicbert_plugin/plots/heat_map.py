@@ -78,7 +78,8 @@ def draw_confusion(
     image = axis.imshow(shares, vmin=0, vmax=1, cmap="viridis", aspect="equal")
     if len(names) <= MOST_NAMES:
         rows = [f"{name} ({total})" for name, total in zip(names, totals.tolist(), strict=True)]
-        axis.set_yticks(range(len(names)), rows, fontsize=8, parse_math=False)
+        labels, style = user_texts(rows)
+        axis.set_yticks(range(len(names)), labels, fontsize=8, **style)
     _name_columns(axis, names, "predicted")
     axis.set_ylabel("true (items)")
     axis.set_xlabel("predicted")

@@ -1,28 +1,34 @@
-"""Shared by all commands: options declared as dataclasses, messages on stderr, and exit statuses.
+"""Shared by all commands that build: options declared as dataclasses, and progress.
 
-Status 0: done.  1: done, but some inputs failed, each named on stderr.  2: could not start, for the reason on stderr.
-Standard output carries data only.
+How a command starts and ends is that of all commands, see ``musicbert_plugin.commands``.
 """
 
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 import time
 from collections.abc import Callable
 from dataclasses import field, fields
-from typing import Any, NoReturn
+from typing import Any
 
-from musicbert_plugin.errors import MusicError
-from musicbert_plugin.files import shown
+from musicbert_plugin.arguments import checked_seed
+from musicbert_plugin.commands import CANNOT_START, DONE, INTERRUPTED, SOME_FAILED, run_command, say, write_line
 
-DONE, SOME_FAILED, CANNOT_START, INTERRUPTED = 0, 1, 2, 130
-
-
-def say(sentence: str) -> None:
-    """Print one line on stderr."""
-    print(shown(sentence), file=sys.stderr, flush=True)
+__all__ = [
+    "CANNOT_START",
+    "DONE",
+    "INTERRUPTED",
+    "Heartbeat",
+    "SOME_FAILED",
+    "ProgressBar",
+    "add_options",
+    "option",
+    "options_of",
+    "run_command",
+    "say",
+    "write_line",
+]
 
 
 def option(default: Any, help: str, **argparse_settings: Any) -> Any:
@@ -48,8 +54,30 @@ def add_options(parser: argparse.ArgumentParser, options: type) -> None:
 
 
 def options_of(namespace: argparse.Namespace, options: type) -> Any:
-    """An instance of the dataclass with the values of parsed arguments."""
-    return options(**{declared.name: getattr(namespace, declared.name) for declared in fields(options)})
+    """An instance of the dataclass with the values of parsed arguments.
+
+    Raises
+    ------
+    OptionError
+        ``--seed`` is no seed.
+    """
+    values = {declared.name: getattr(namespace, declared.name) for declared in fields(options)}
+    if "seed" in values:
+        checked_seed(values["seed"], "--seed")
+    return options(**values)
+
+
+class Heartbeat:
+    """Says a line on stderr every half minute, so that long work is never silent."""
+
+    def __init__(self) -> None:
+        self._last_line = time.monotonic()
+
+    def say(self, sentence: Callable[[], str]) -> None:
+        """Say the sentence if it is time."""
+        if time.monotonic() - self._last_line > 30:
+            self._last_line = time.monotonic()
+            say(sentence())
 
 
 class ProgressBar:
@@ -57,7 +85,7 @@ class ProgressBar:
 
     def __init__(self, total: int, done: int = 0) -> None:
         self._bar: Any = None
-        self._done, self._total, self._last_line = done, total, time.monotonic()
+        self._done, self._total, self._heartbeat = done, total, Heartbeat()
         if sys.stderr.isatty():
             from tqdm import tqdm
 
@@ -68,9 +96,8 @@ class ProgressBar:
         self._done += files
         if self._bar is not None:
             self._bar.update(files)
-        elif time.monotonic() - self._last_line > 30:
-            self._last_line = time.monotonic()
-            say(f"{self._done:,} of {self._total:,} files")
+        else:
+            self._heartbeat.say(lambda: f"{self._done:,} of {self._total:,} files")
 
     def __enter__(self) -> ProgressBar:
         return self
@@ -78,20 +105,3 @@ class ProgressBar:
     def __exit__(self, *_: object) -> None:
         if self._bar is not None:
             self._bar.close()
-
-
-def run_command(main: Callable[[list[str]], int], arguments: list[str] | None = None) -> NoReturn:
-    """Run a command and exit with its status; a :class:`MusicError` is printed as one sentence."""
-    try:
-        status = main(sys.argv[1:] if arguments is None else arguments)
-        sys.stdout.flush()
-    except MusicError as error:
-        say(str(error))
-        status = CANNOT_START
-    except KeyboardInterrupt:
-        say("Interrupted.")
-        status = INTERRUPTED
-    except BrokenPipeError:  # the reader of stdout has closed it, as head does
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        status = DONE
-    sys.exit(status)

@@ -1,4 +1,8 @@
-"""The folder that a dataset is written to: no file appears under its final name before the dataset is complete."""
+"""The folder that a dataset is written to: no file appears under its final name before the dataset is complete.
+
+The work folder of a build that has ended is first renamed, in one step, and then removed: whenever a build is killed,
+its work folder is either whole or no longer there.  The next run removes what is left.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +18,7 @@ from musicbert_plugin.data.dataset_folder import read_config
 from musicbert_plugin.errors import OptionError
 from musicbert_plugin.files import atomic_path
 
-WORK = ".build"
+WORK, ENDED = ".build", ".build.ended"
 
 
 def _lock(file: IO[str]) -> None:
@@ -96,6 +100,7 @@ class Destination:
         """Make the folder and lock it against other builds."""
         try:
             self.work.mkdir(parents=True, exist_ok=True)
+            self._remove_ended()
             self._lock = open(self.work / "lock", "w")
             _lock(self._lock)
             if not self.begun:
@@ -117,7 +122,24 @@ class Destination:
         """Remove the work folder."""
         if self._lock is not None:
             self._lock.close()
-        shutil.rmtree(self.work, ignore_errors=True)
+        self._remove_ended()
+        with contextlib.suppress(OSError):
+            os.rename(self.work, self.folder / ENDED)
+        self._remove_ended()
+
+    def _remove_ended(self) -> None:
+        shutil.rmtree(self.folder / ENDED, ignore_errors=True)
+
+    def finish_cleaning(self) -> None:
+        """Remove what a build that was killed while it cleaned has left beside a finished dataset.
+
+        Older versions removed their work folder file by file, so that a part of it may be left.
+        """
+        self._remove_ended()
+        with contextlib.suppress(OSError), open(self.work / "lock", "a") as lock:
+            _lock(lock)
+            self._lock = lock
+            self.clean()
 
     def new_output(self) -> Path:
         """Make an empty folder for the files of the dataset, which :meth:`publish` moves."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -11,7 +10,7 @@ from musicbert_plugin.codecs.score import Score, read_midi, write_midi
 from musicbert_plugin.data.fairseq_output import read_lines
 from musicbert_plugin.errors import OptionError, ScoreError
 from musicbert_plugin.files import shown
-from preprocess.engine.cli import DONE, SOME_FAILED, say
+from preprocess.engine.cli import DONE, SOME_FAILED, say, write_line
 
 
 def encode_files(files: list[str], line_of: Callable[[Score, str], str]) -> int:
@@ -24,8 +23,7 @@ def encode_files(files: list[str], line_of: Callable[[Score, str], str]) -> int:
             say(naming(file, error.sentence))
             status = SOME_FAILED
         else:
-            sys.stdout.write(line + "\n")
-            sys.stdout.flush()
+            write_line(line)
     return status
 
 

@@ -7,7 +7,8 @@ Each worker appends to the files of its own *run folder*:
 ``sidecars.bin``   arrays that the sidecars of the dataset need
 ``journal.jsonl``  first the versions, then a line per file, written after the data in the other files
 
-If a worker is killed, its run folder is valid up to the last complete line of the journal.
+If a worker is killed, its run folder is valid up to the last complete line of the journal.  A line whose data are not
+there counts as none: its file is read again.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ from preprocess.engine.near_duplicates import SAMPLES, SKETCH
 from preprocess.engine.sources import Source
 
 BUFFER_BYTES = 4 << 20
+DATA_FILES = ("items.bin", "shingles.bin", "sidecars.bin")
 _OLDER_ARRAYS: dict[str, tuple[Callable[[str], bytes], type]] = {
     "classes": (base64.b64decode, np.uint8),
     "conditions": (base64.b64decode, np.uint16),
@@ -87,10 +89,9 @@ class RunWriter:
 
     def __init__(self, folder: Path, config: WorkerConfig) -> None:
         self._config = config
-        names = ("items.bin", "shingles.bin", "sidecars.bin")
-        self._files: list[BinaryIO] = [open(folder / name, "wb", buffering=0) for name in names]
-        self._blocks: list[list[Any]] = [[] for _ in names]  # not yet written
-        self._ends = [0 for _ in names]  # bytes
+        self._files: list[BinaryIO] = [open(folder / name, "wb", buffering=0) for name in DATA_FILES]
+        self._blocks: list[list[Any]] = [[] for _ in DATA_FILES]  # not yet written
+        self._ends = [0 for _ in DATA_FILES]  # bytes
         self._held = 0
         self._journal: BinaryIO = open(folder / "journal.jsonl", "wb", buffering=0)
         self._lines: list[str] = [json.dumps({"versions": config.spec.versions()})]
@@ -170,6 +171,17 @@ def _write_all(file: BinaryIO, data: bytes) -> None:
         rest = rest[file.write(rest) :]
 
 
+def _has_data(record: dict[str, Any], sizes: list[int]) -> bool:
+    """Whether the files of :data:`DATA_FILES`, of these sizes in bytes, hold what a record refers to."""
+    if "items" not in record:
+        return True
+    (start, size), (first, count) = record["items"], record["shingles"]
+    arrays = record.get("arrays", {}).values()
+    ends = [offset + np.dtype(dtype).itemsize * int(np.prod(shape)) for offset, dtype, shape in arrays]
+    needed = (start + size, first + 4 * count, max(ends, default=0))
+    return all(end <= there for end, there in zip(needed, sizes, strict=True))
+
+
 class Journal:
     """The records of all run folders of a work folder, except those of files that have changed since.
 
@@ -227,13 +239,17 @@ class Journal:
                 continue
             if folder not in self.folders:
                 self.folders.append(folder)
+            paths = (folder / name for name in DATA_FILES)
+            sizes = [path.stat().st_size if path.is_file() else 0 for path in paths]
             with open(journal, "rb") as file:
                 offset = self._read_to.get(folder, 0)
                 file.seek(offset)
                 for line in file:
                     if not line.endswith(b"\n"):
                         break  # incomplete, since the worker was killed
-                    self._add(self.folders.index(folder), offset, json.loads(line))
+                    record = json.loads(line)
+                    if _has_data(record, sizes):
+                        self._add(self.folders.index(folder), offset, record)
                     offset += len(line)
                 self._read_to[folder] = offset
 

@@ -37,7 +37,7 @@ import json
 import platform
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -50,6 +50,7 @@ from musicbert_plugin.data.dataset_folder import write_config
 from musicbert_plugin.data.indexed_dataset import WRITERS
 from musicbert_plugin.errors import DatasetError, OptionError, ScoreError
 from musicbert_plugin.files import escaped
+from preprocess.engine.archives import ArchiveOptions
 from preprocess.engine.cli import DONE, SOME_FAILED, ProgressBar, option, say
 from preprocess.engine.dataset_spec import DatasetSpec
 from preprocess.engine.destination import Destination
@@ -60,13 +61,15 @@ from preprocess.engine.sources import Collection
 from preprocess.engine.split_plan import SplitPlan, decide
 from preprocess.engine.splits import SPLITS, check_names, parse_ratios, read_groups, read_splits
 
+_NO_PART = ("dest", "jobs", "time_limit", *(limit.name for limit in fields(ArchiveOptions)))
+"""Options that decide no bytes by themselves: what the limits of archives leave out is missing in the list of files."""
 DUPLICATES = ("keep", "exact", "near")
 RETRIED = ("timeout", "crashed")
 DUPLICATE, ELSEWHERE = "duplicate", "copy in another split"
 
 
 @dataclass
-class BuildOptions:
+class BuildOptions(ArchiveOptions):
     """What every ``build`` command takes, whatever it builds."""
 
     dest: str = option("", "folder to write; it is made, and must hold no other dataset", required=True, metavar="DIR")
@@ -222,7 +225,7 @@ class Build:
         ties = read_groups(options.groups) if options.groups else {}
         self.spec, self.options, self.sidecars = spec, options, sidecars
         self.ratios = parse_ratios(options.split_ratios)
-        self.collection = Collection(given, spec.suffixes)
+        self.collection = Collection(given, spec.suffixes, options.archive_limits())
         if not len(self.collection):
             raise OptionError(f"{' '.join(given)}: no files in it that end with {', '.join(spec.suffixes)}.")
         own_splits, own_ties = (self.collection.values_by_file(own)[0] for own in (sidecars.splits, sidecars.groups))
@@ -250,7 +253,7 @@ class Build:
         for name in self.collection.names:
             listing.update(name.encode("utf-8", "surrogateescape") + b"\n")
         values = asdict(self.options)
-        chosen = {name: value for name, value in values.items() if name not in ("dest", "jobs", "time_limit")}
+        chosen = {name: value for name, value in values.items() if name not in _NO_PART}
         for name in ("splits", "groups"):
             chosen[f"{name}_sha256"] = _digest_of_file(chosen[name])
             chosen[name] = escaped(chosen[name])
@@ -270,6 +273,7 @@ class Build:
         """Build, or find that it is built already; returns the exit status."""
         destination, dest = self.destination, self.options.dest
         if destination.finished and not destination.begun:
+            destination.finish_cleaning()
             self._check_unchanged()
             say(f"{dest}: finished already with these options and files; nothing to do.")
             with open(destination.folder / "config.json", encoding="utf-8") as file:

@@ -397,6 +397,7 @@ def own_pairs(
     names = [f"{stem}{suffix}" for stem in stems for suffix in WRITERS[format].suffixes] + ["dict.txt", "config.json"]
     destination = Destination(Path(dest), description, names)
     if destination.finished and not destination.begun:
+        destination.finish_cleaning()
         say(f"{dest}: finished already with these options and files; nothing to do.")
         return DONE
     destination.begin()

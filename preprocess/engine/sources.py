@@ -1,4 +1,4 @@
-"""Where music files come from: folders, ``.zip`` and ``.tar.gz`` archives, single files, and lists of paths.
+"""Where music files come from: folders, archives (see ``archives``), single files, and lists of paths.
 
 A source lists its files as *entries* (name, stamp, place) and reads the bytes of a file.  A name is a path with ``/``,
 relative to the folder or archive; manifests, ``--splits`` and ``--groups`` refer to files by it.  Bytes that are not
@@ -12,26 +12,24 @@ lines and lines that begin with ``#`` are ignored), relative to the folder of th
 ``.tsv`` source is wav2vec's manifest: the first line is a folder, and every other line begins with a path inside it and
 a tab.  A ``.csv`` source is a table with a column ``file_path`` (or ``file``), relative to its own folder.
 
+What cannot be listed (a loop of symbolic links, a folder without permission, the rest of a damaged archive) is an entry
+too, with its failure instead of a place: it gets its line in the manifest, and the rest is read.
+
 Limits: links to folders are followed, each folder once; of equal names in an archive the first is used; an archive
 inside an archive is not opened.
 """
 
 from __future__ import annotations
 
-import contextlib
-import io
+import errno
 import os
-import struct
-import tarfile
 import unicodedata
-import zipfile
-import zlib
 from array import array
 from bisect import bisect_left
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -39,64 +37,12 @@ from numpy.typing import NDArray
 from musicbert_plugin.errors import OptionError, ScoreError
 from musicbert_plugin.files import as_listed, escaped, given_path, match_names, unescaped
 from musicbert_plugin.tables import check_columns, read_table
+from preprocess.engine.archives import ARCHIVE_SUFFIXES, ArchiveLimits, Tar, Zip, too_large
+from preprocess.engine.entries import Entry, Failure, Unreadable, is_music
 
 T = TypeVar("T")
-MIDI_SUFFIXES = (".mid", ".midi", ".rmi", ".rmid", ".kar", ".midi2")  # .midi2 is reported as unreadable, not ignored
-PLACE = struct.Struct("<QQHHI")  # of a zip's member: offset, size, method, whether it is encrypted, checksum
-ARCHIVE_SUFFIXES = (".zip", ".tar.gz", ".tgz", ".tar")
-
-
-class Entry(NamedTuple):
-    """A file of a source: its (escaped) name, its stamp, and the location by which the source reads it."""
-
-    name: str
-    stamp: int
-    place: bytes = b""
-
-
-def _is_music(name: str, suffixes: tuple[str, ...]) -> bool:
-    base = name.rpartition("/")[2]
-    return base.lower().endswith(suffixes) and not base.startswith(".") and not name.startswith("__MACOSX/")
-
-
-def _zip_name(name: str, flags: int) -> str:
-    """The name of a zip's member; many programs write UTF-8 without setting its flag (2048)."""
-    if flags & _NOT_UTF_8:
-        return name.encode("cp437").decode("utf-8", "surrogateescape")
-    if not flags & 2048 and not name.isascii():
-        try:
-            return name.encode("cp437").decode("utf-8")
-        except UnicodeError:
-            return name
-    return name
-
-
-_NOT_UTF_8 = 1 << 14  # an unused flag of zip archives: set by _NamesChecked
-
-
-class _NamesChecked(io.FileIO):
-    """A zip archive in whose directory names that are flagged as UTF-8 but are not do not make ``zipfile`` fail."""
-
-    def read(self, size: int = -1) -> bytes:  # type: ignore[override]
-        """Read bytes, with the flags of such names replaced; ``zipfile`` reads the directory with one call."""
-        data = super().read(size) or b""
-        if data[:4] != b"PK\1\2":
-            return data
-        changed, start = [], 0
-        while data[start : start + 4] == b"PK\1\2" and start + 46 <= len(data):
-            fields = (start + offset for offset in (8, 28, 30, 32))
-            flags, *lengths = (int.from_bytes(data[field : field + 2], "little") for field in fields)
-            if flags & 2048:
-                try:
-                    data[start + 46 : start + 46 + lengths[0]].decode("utf-8")
-                except UnicodeDecodeError:
-                    changed.append((start + 8, (flags & ~2048 | _NOT_UTF_8).to_bytes(2, "little")))
-            start += 46 + sum(lengths)
-        if changed:
-            data = bytearray(data)
-            for field, flag in changed:
-                data[field : field + 2] = flag
-        return bytes(data)
+_MIDI_SUFFIXES = (".mid", ".midi", ".rmi", ".rmid", ".kar", ".midi2")  # .midi2 is reported as unreadable, not ignored
+MIDI_SUFFIXES = _MIDI_SUFFIXES + tuple(f"{suffix}.gz" for suffix in _MIDI_SUFFIXES)
 
 
 def _stamp(status: os.stat_result) -> int:
@@ -111,8 +57,15 @@ def _read(path: str, name: str, limit: int) -> bytes:
     except OSError as error:
         raise ScoreError("unreadable", f"{name}: {error.strerror or error}.") from None
     if len(data) > limit:
-        raise ScoreError("too large", f"{name}: more than {limit} bytes; the budget can be raised.")
+        raise ScoreError(*too_large(name, limit))
     return data
+
+
+def _unlisted(name: str, path: str, error: OSError) -> Entry:
+    """The entry of a folder that cannot be listed, or of a link that leads nowhere but to links."""
+    loop = error.errno == errno.ELOOP
+    reason = "a loop of symbolic links" if loop else f"cannot be listed ({error.strerror or error})"
+    return Entry(name, 0, failure=Failure("unreadable", f"{path}: {reason}; what is in it is left out."))
 
 
 @dataclass(frozen=True)
@@ -135,15 +88,22 @@ class Folder:
                 with os.scandir(folder) as listing:
                     children = sorted(listing, key=lambda child: child.name)
             except OSError as error:
-                raise OptionError(f"{folder}: cannot be listed ({error.strerror or error}).") from None
+                yield _unlisted(escaped(prefix.rstrip("/")), folder.rstrip("/"), error)
+                continue
             for child in children:
                 name = prefix + child.name
-                if _is_music(name, self.suffixes) and not child.is_dir():
+                try:
+                    is_folder = child.is_dir()
+                except OSError as error:
+                    if not child.name.startswith("."):
+                        yield _unlisted(escaped(name), child.path, error)
+                    continue
+                if is_music(name, self.suffixes) and not is_folder:
                     try:
                         yield Entry(escaped(name), _stamp(child.stat()))
                     except OSError:  # a dangling link, which read() reports
                         yield Entry(escaped(name), 0)
-                elif child.is_dir() and not child.name.startswith("."):
+                elif is_folder and not child.name.startswith("."):
                     if child.is_symlink():
                         real = os.path.realpath(child.path)
                         inside = f"{real}/".startswith(f"{root}/") or f"{root}/".startswith(f"{real}/")
@@ -190,111 +150,11 @@ class Files:
         return _read(self.path_of(name), name, limit)
 
 
-@dataclass
-class Zip:
-    """The music files of a ``.zip``; members are read at their offset in the file, without listing it again."""
-
-    path: str
-    suffixes: tuple[str, ...]
-    streamed = False
-
-    def entries(self) -> Iterator[Entry]:
-        """Entries in the archive's order."""
-        try:
-            with contextlib.ExitStack() as opened:
-                try:
-                    archive = opened.enter_context(zipfile.ZipFile(self.path))
-                except UnicodeDecodeError:
-                    file = opened.enter_context(_NamesChecked(self.path))
-                    archive = opened.enter_context(zipfile.ZipFile(file))
-                infos = archive.filelist[::-1]
-                archive.filelist.clear()
-                archive.NameToInfo.clear()
-                while infos:  # releasing each one bounds the memory that a large archive takes
-                    info = infos.pop()
-                    name = _zip_name(info.filename, info.flag_bits)
-                    if not info.is_dir() and _is_music(name, self.suffixes):
-                        encrypted = info.flag_bits & 1
-                        place = PLACE.pack(
-                            info.header_offset, info.compress_size, info.compress_type, encrypted, info.CRC
-                        )
-                        yield Entry(escaped(name), (info.file_size << 32 | info.CRC) & (2**64 - 1), place)
-        except (zipfile.BadZipFile, OSError, EOFError, NotImplementedError) as error:
-            raise OptionError(f"{self.path}: not a zip archive that can be read ({error}).") from None
-
-    def read(self, name: str, place: bytes, limit: int) -> bytes:
-        """The bytes of one member, at most ``limit``; a :class:`ScoreError` where that is not possible."""
-        offset, size, method, encrypted, checksum = PLACE.unpack(place)
-        if encrypted:
-            raise ScoreError("unreadable", f"{name}: encrypted in the archive.")
-        if method not in (0, 8):
-            raise ScoreError("unreadable", f"{name}: compressed by method {method}; stored or deflated is accepted.")
-        if size > limit + limit // 8 + 1024:
-            raise ScoreError("too large", f"{name}: more than {limit} bytes; the budget can be raised.")
-        try:
-            file = self.__dict__.get("_file")
-            if file is None:
-                file = self.__dict__["_file"] = open(self.path, "rb")
-            file.seek(offset)
-            header = file.read(30)
-            if header[:4] != b"PK\3\4":
-                raise OSError("the archive is damaged here")
-            file.seek(int.from_bytes(header[26:28], "little") + int.from_bytes(header[28:30], "little"), os.SEEK_CUR)
-            data = file.read(size)
-            if method == 8:
-                data = zlib.decompressobj(-15).decompress(data, limit + 1)
-        except (OSError, zlib.error) as error:
-            raise ScoreError("unreadable", f"{name}: {error}.") from None
-        if len(data) > limit:
-            raise ScoreError("too large", f"{name}: more than {limit} bytes; the budget can be raised.")
-        if zlib.crc32(data) != checksum:
-            raise ScoreError("unreadable", f"{name}: damaged in the archive (its checksum differs).")
-        return data
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {"path": self.path, "suffixes": self.suffixes}
+Listed = Folder | Files | Zip | Tar
+Source = Listed | Unreadable
 
 
-@dataclass(frozen=True)
-class Tar:
-    """The music files of a ``.tar``, ``.tar.gz`` or ``.tgz``, which can only be read from front to back."""
-
-    path: str
-    suffixes: tuple[str, ...]
-    streamed = True
-
-    def _members(self) -> Iterator[tuple[Any, Any]]:
-        try:
-            with tarfile.open(self.path, "r:*") as archive:
-                while (member := archive.next()) is not None:
-                    if member.isfile() and _is_music(member.name.removeprefix("./"), self.suffixes):
-                        yield archive, member
-                    archive.members = []  # type: ignore[attr-defined]  # tarfile keeps all members otherwise
-        except (tarfile.TarError, OSError, EOFError, zlib.error) as error:
-            first = str(error).partition(":")[0]
-            raise OptionError(f"{self.path}: not a tar archive that can be read ({first}).") from None
-
-    def entries(self) -> Iterator[Entry]:
-        """Entries in the archive's order."""
-        for _, member in self._members():
-            yield Entry(escaped(member.name.removeprefix("./")), (member.size << 32 | int(member.mtime)) & (2**64 - 1))
-
-    def stream(self, limit: int) -> Iterator[tuple[str, bytes]]:
-        """Names and bytes (at most ``limit + 1`` each) in the archive's order."""
-        for archive, member in self._members():
-            yield escaped(member.name.removeprefix("./")), archive.extractfile(member).read(limit + 1)
-
-    def read(self, name: str, place: bytes, limit: int) -> bytes:
-        """The bytes of one file, which :meth:`Collection.tasks` passes as its place."""
-        if len(place) > limit:
-            raise ScoreError("too large", f"{name}: more than {limit} bytes; the budget can be raised.")
-        return place
-
-
-Source = Folder | Files | Zip | Tar
-
-
-def open_source(given: str, suffixes: tuple[str, ...] = MIDI_SUFFIXES) -> Source:
+def open_source(given: str, suffixes: tuple[str, ...] = MIDI_SUFFIXES, limits: ArchiveLimits | None = None) -> Listed:
     """The source that a path names.
 
     Raises
@@ -310,9 +170,9 @@ def open_source(given: str, suffixes: tuple[str, ...] = MIDI_SUFFIXES) -> Source
     if not path.exists():
         raise OptionError(f"{given}: no such file or folder.")
     if lower.endswith(".zip"):
-        return Zip(str(path), suffixes)
-    if lower.endswith((".tar.gz", ".tgz", ".tar")):
-        return Tar(str(path), suffixes)
+        return Zip(str(path), suffixes, limits or ArchiveLimits())
+    if lower.endswith(ARCHIVE_SUFFIXES):
+        return Tar(str(path), suffixes, limits or ArchiveLimits())
     if lower.endswith(suffixes):
         return Files("", (escaped(given),))
     if lower.endswith(".csv"):
@@ -395,26 +255,58 @@ class Names(Sequence[str]):
 class Collection:
     """The files of one or several sources, sorted by name and numbered; of equal names the first source's is kept.
 
+    Parameters
+    ----------
+    given : list of str
+        Paths of sources.
+    suffixes : tuple of str
+        Of the files to take.
+    limits : ArchiveLimits, optional
+        How far archives are read.
+
     Attributes
     ----------
+    sources : list
+        One per path, and last one of everything that cannot be read.
     names : Names
     stamps : array of int
+
+    Raises
+    ------
+    OptionError
+        A source cannot be opened, or nothing in any of them can be listed.
     """
 
-    def __init__(self, given: list[str], suffixes: tuple[str, ...] = MIDI_SUFFIXES) -> None:
+    def __init__(
+        self,
+        given: list[str],
+        suffixes: tuple[str, ...] = MIDI_SUFFIXES,
+        limits: ArchiveLimits | None = None,
+    ) -> None:
         given = [given_path(path) for path in given]
-        self.sources = [open_source(path, suffixes) for path in given]
+        opened = [open_source(path, suffixes, limits) for path in given]
         several = len(given) > 1
         # The name of a single file is its path, which needs no prefix.
-        self.prefixes = [
+        prefixes = [
             escaped(path.rstrip("/\\")) + "/" if several and not isinstance(source, Files) else ""
-            for path, source in zip(given, self.sources, strict=True)
+            for path, source in zip(given, opened, strict=True)
         ]
-        rows = [
-            (prefix + entry.name, number, entry.stamp, entry.place)
-            for number, (source, prefix) in enumerate(zip(self.sources, self.prefixes, strict=True))
-            for entry in source.entries()
-        ]
+        rows: list[tuple[str, int, int, bytes]] = []
+        failures: list[tuple[str, int, int, bytes]] = []
+        sentences = []
+        for number, (path, source, prefix) in enumerate(zip(given, opened, prefixes, strict=True)):
+            for entry in source.entries():
+                if entry.failure is None:
+                    rows.append((prefix + entry.name, number, entry.stamp, entry.place))
+                else:
+                    name = prefix + entry.name if entry.name else escaped(path)
+                    failures.append((name, len(opened), entry.stamp, Unreadable.place_of(entry.failure)))
+                    sentences.append(entry.failure.sentence)
+        if failures and not rows:
+            raise OptionError(sentences[0])
+        self.sources: list[Source] = [*opened, Unreadable()]
+        self.prefixes = [*prefixes, ""]
+        rows += failures
         rows.sort(key=lambda row: row[:2], reverse=True)
         self.names = Names()
         self.stamps = array("Q")
@@ -474,8 +366,11 @@ class Collection:
         for number, source in enumerate(self.sources):
             if isinstance(source, Tar):
                 sent = set()
-                for name, data in source.stream(limit):
+                for name, content in source.stream(limit):
                     index = self.find(self.prefixes[number] + name)
                     if index >= 0 and wanted[index] and self.source_of(index) == number and index not in sent:
                         sent.add(index)
-                        yield index, number, name, data
+                        if isinstance(content, Failure):
+                            yield index, len(self.sources) - 1, name, Unreadable.place_of(content)
+                        else:
+                            yield index, number, name, content

@@ -90,7 +90,7 @@ def work(connection: Connection, folder: str, config: RunnerConfig) -> None:
     except (EOFError, ConnectionError):
         return
     except OSError as error:  # the disk is full, say
-        connection.send(f"{folder}: cannot be written ({error.strerror or error}).")
+        connection.send(f"{error.filename or folder}: cannot be written ({error.strerror or error}).")
 
 
 class Worker:

@@ -298,3 +298,47 @@ def test_values_are_numbers_strings_and_lists(registered: None) -> None:
 
     with pytest.raises(CheckpointError, match=r"file.pt has a value of type Tensor as cfg.common.seed"):
         checked_configuration({"cfg": sections(common={"seed": torch.zeros(1)})}, "file.pt")
+
+
+def damaged(folder: Path) -> dict[str, bytes]:
+    """Files that torch refuses with a sentence of its own."""
+    import io
+    import pickle
+
+    file = io.BytesIO()
+    torch.jit.save(torch.jit.script(torch.nn.Linear(2, 2)), file)  # type: ignore[no-untyped-call]
+    found = {"torchscript": file.getvalue(), "nothing": b"", "four bytes": b"junk", "text": b"not a checkpoint\n"}
+    found |= {f"protocol {number}": pickle.dumps({"model": {}}, protocol=number) for number in range(6)}
+    file = io.BytesIO()
+    torch.save({"model": {"a": torch.zeros(3)}}, file)
+    return found | {"half": file.getvalue()[:300], "empty_zip": b"PK\5\6" + bytes(18), "zip": b"PK\3\4junk"}
+
+
+def test_no_refusal_advises_to_load_the_file_unsafely(attacks: dict[str, Path], tmp_path: Path) -> None:
+    """torch's own sentences do."""
+    from musicbert_plugin.compat.error_messages import sentence_for
+    from musicbert_plugin.compat.safe_loading import load_weights
+
+    for name, content in damaged(tmp_path).items():
+        attacks[name] = tmp_path / f"{name}.pt"
+        attacks[name].write_bytes(content)
+    quoted = 0
+    for name, path in attacks.items():
+        with pytest.raises(Exception) as unsafe:
+            torch.load(path, weights_only=True)
+            raise EOFError  # what is intact for torch is refused by its configuration
+        quoted += "weights_only" in str(unsafe.value)
+        for read in (load_weights, load_safely_mapped):
+            try:
+                read(path)
+            except CheckpointError as error:
+                for text in (str(error), sentence_for(error) or ""):
+                    assert "weights_only" not in text and "trust" not in text and "\n" not in text, name
+                    assert str(path) in text, name
+    assert quoted > 5
+
+
+def load_safely_mapped(path: Path) -> Any:
+    from musicbert_plugin.hub.checkpoints import load_mapped
+
+    return load_mapped(path)

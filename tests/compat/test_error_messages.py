@@ -74,7 +74,7 @@ def test_a_validation_set_that_is_not_there_is_named(ends_with: Callable[..., st
 
 def test_a_number_that_is_no_seed_is_named(ends_with: Callable[..., str], data: Path, tmp_path: Path) -> None:
     sentence = ends_with("train", data, *RECIPE, *SMALL, "--seed", -1, "--save-dir", tmp_path / "c")
-    assert sentence == "--seed -1: 0 to 4294967295 is accepted."
+    assert sentence == "--seed is -1, but a whole number from 0 to 4294967295 is accepted."
 
 
 def test_fp16_without_a_gpu_suggests_bf16(ends_with: Callable[..., str], data: Path, tmp_path: Path) -> None:

@@ -7,11 +7,11 @@ import math
 import pickle
 import tempfile
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sized
 from dataclasses import dataclass
 from multiprocessing.connection import wait
 from pathlib import Path
-from typing import Any, BinaryIO, NamedTuple, Protocol
+from typing import Any, BinaryIO, NamedTuple, Protocol, cast
 
 from musicbert_plugin.errors import DatasetError
 from preprocess.engine.cli import ProgressBar
@@ -188,7 +188,11 @@ class _FunctionRunner:
 
 
 def call_all(
-    function: Callable[..., Any], arguments: Sequence[tuple[Any, ...]], jobs: int, batch_files: int = 1
+    function: Callable[..., Any],
+    arguments: Iterable[tuple[Any, ...]],
+    jobs: int,
+    batch_files: int = 1,
+    total: int | None = None,
 ) -> tuple[dict[int, Any], dict[int, str]]:
     """Call a function with each of several argument tuples, in worker processes, and show the progress.
 
@@ -196,11 +200,14 @@ def call_all(
     ----------
     function : callable
         Defined in a module, so that a worker can import it.
-    arguments : sequence of tuple
+    arguments : iterable of tuple
+        Taken when a worker is free.
     jobs : int
         Number of processes.
     batch_files : int
         Number of calls that a worker gets at a time.
+    total : int, optional
+        The number of calls, at most; by default the length of ``arguments``.
 
     Returns
     -------
@@ -212,9 +219,10 @@ def call_all(
     results: dict[int, Any] = {}
     lost: dict[int, str] = {}
     calls = (_Call(index, values) for index, values in enumerate(arguments))
+    total = len(cast(Sized, arguments)) if total is None else total
     with tempfile.TemporaryDirectory() as work_folder:
-        executor = LocalExecutor(max(1, min(jobs, len(arguments))), batch_files=batch_files)
-        with ProgressBar(len(arguments)) as bar:
+        executor = LocalExecutor(max(1, min(jobs, total)), batch_files=batch_files)
+        with ProgressBar(total) as bar:
             for progress in executor.run(calls, _Function(function), Path(work_folder)):
                 bar.advance(progress.files)
                 if progress.lost:

@@ -21,6 +21,17 @@ def read(collection: Collection, limit: int = 10**6) -> dict[str, bytes]:
     }
 
 
+def outcomes(collection: Collection) -> dict[str, bytes | str]:
+    """The content of every file, or the sentence of why there is none."""
+    found: dict[str, bytes | str] = {}
+    for index, number, inner, place in collection.tasks(np.ones(len(collection), bool), 10**6):
+        try:
+            found[collection.names[index]] = collection.sources[number].read(inner, place, 10**6)
+        except ScoreError as error:
+            found[collection.names[index]] = str(error)
+    return found
+
+
 def test_a_folder_is_searched_to_its_depths(tmp_path: Path) -> None:
     for name in ("a.mid", "deep/er/b.MIDI", "c.Rmi", ".hidden.mid", ".git/d.mid", "e.txt", "x.mid/f.mid"):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
@@ -39,6 +50,42 @@ def test_linked_folders_are_followed_once_and_never_in_circles(tmp_path: Path) -
     os.symlink(tmp_path / "elsewhere", tmp_path / "music" / "link2")
     os.symlink(tmp_path, tmp_path / "music" / "up")
     assert list(read(Collection([str(tmp_path / "music")]))) == ["b.mid", "link/a.mid"]
+
+
+def test_a_loop_of_links_is_named_and_the_rest_is_read(tmp_path: Path) -> None:
+    folder = tmp_path / "music"
+    folder.mkdir()
+    (folder / "a.mid").write_bytes(b"a")
+    for name, other in (("b", "c"), ("c", "b"), ("d.mid", "d.mid"), (".e", ".e")):
+        os.symlink(folder / other, folder / name)
+    found = outcomes(Collection([str(folder)]))
+    assert found.pop("a.mid") == b"a"
+    assert found == {
+        name: f"{folder}/{name}: a loop of symbolic links; what is in it is left out." for name in ("b", "c", "d.mid")
+    }
+    (folder / "a.mid").unlink()
+    with pytest.raises(OptionError, match="music/b: a loop of symbolic links"):
+        Collection([str(folder)])
+
+
+def test_a_folder_that_cannot_be_listed_is_named_and_the_rest_is_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("a.mid", "closed/b.mid"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_bytes(b"a")
+    scan = os.scandir
+
+    def scandir(path: str) -> object:
+        if Path(path).name == "closed":
+            raise PermissionError(13, "Permission denied", path)
+        return scan(path)
+
+    monkeypatch.setattr(os, "scandir", scandir)
+    assert outcomes(Collection([str(tmp_path)])) == {
+        "a.mid": b"a",
+        "closed": f"{tmp_path}/closed: cannot be listed (Permission denied); what is in it is left out.",
+    }
 
 
 def test_several_sources_keep_their_names_apart(tmp_path: Path) -> None:
