@@ -16,7 +16,8 @@ from pathlib import Path
 import numpy as np
 
 from musicbert_plugin.codecs import octuple
-from musicbert_plugin.codecs.score import read_midi, write_midi
+from musicbert_plugin.codecs.reading_options import add_reading_options, reading_options_of
+from musicbert_plugin.codecs.score import write_midi
 from musicbert_plugin.errors import MusicError, OptionError
 from musicbert_plugin.evaluate import Report, make_folder
 from musicbert_plugin.files import escaped
@@ -41,6 +42,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--dest", type=Path, required=True, help="folder for the MIDI files and the picture")
+    add_reading_options(parser)
 
 
 def _parse_bars(text: str) -> tuple[int, int]:
@@ -51,7 +53,7 @@ def _parse_bars(text: str) -> tuple[int, int]:
 
 
 def evaluate(options: argparse.Namespace) -> Report:
-    score = read_midi(options.piece)
+    score = reading_options_of(options).read(options.piece)
     rows = octuple.encode(score)
     bars = int(rows[-1, octuple.BAR]) + 1
     middle = max(bars // 2 - 1, 0)

@@ -24,6 +24,7 @@ import torch
 from torch import Tensor
 
 from musicbert_plugin.codecs import remi
+from musicbert_plugin.codecs.reading_options import DEFAULT_READING, ReadingOptions
 from musicbert_plugin.codecs.score import Score
 from musicbert_plugin.compat.safe_loading import load_weights
 from musicbert_plugin.data.dataset_folder import read_dictionary
@@ -157,6 +158,7 @@ class MuseCocoHub:
         only_instruments: bool = False,
         grammar: bool = True,
         batch_size: int = 16,
+        reading: ReadingOptions = DEFAULT_READING,
     ) -> list[Score]:
         """Generate one score per request.
 
@@ -186,6 +188,8 @@ class MuseCocoHub:
             See :class:`~.generation.generator.Constraints`.
         batch_size : int
             Number of rows of a batch, one for each candidate or beam; the result does not depend on it.
+        reading : ReadingOptions
+            How the MIDI file of a prompt is read.
 
         Raises
         ------
@@ -204,7 +208,7 @@ class MuseCocoHub:
             max_length=max_length,
             seed=seed,
         )
-        generator = self.generator(Constraints(exact_bars, only_instruments, grammar), prompt, meter)
+        generator = self.generator(Constraints(exact_bars, only_instruments, grammar), prompt, meter, reading)
         prefixes = [request_ids(request, self.words, self.prefix) for request in requests]
         count = candidates_of(num_candidates, self.prefix, search)
         pieces = generator.generate_best(prefixes, search, count=count, batch_size=batch_size)
@@ -215,6 +219,7 @@ class MuseCocoHub:
         constraints: Constraints,
         prompt: str | PathLike[str] | Score | None = None,
         meter: str | None = None,
+        reading: ReadingOptions = DEFAULT_READING,
     ) -> ConditionalGenerator:
         """The model with constraints and a prompt, see :meth:`generate`."""
         if self._generator is None:
@@ -222,7 +227,8 @@ class MuseCocoHub:
         generator = copy.copy(self._generator)
         generator.constraints = constraints
         music = prompt if prompt is None or isinstance(prompt, Score) else Path(prompt)
-        generator.prompt = make_prompt(music, self.layout, None if meter is None else remi.parse_meter(meter))
+        bars = None if meter is None else remi.parse_meter(meter)
+        generator.prompt = make_prompt(music, self.layout, bars, reading)
         return generator
 
 

@@ -32,7 +32,8 @@ from torch import Tensor
 
 from musicbert_plugin.codecs import octuple
 from musicbert_plugin.codecs.octuple import BAR, BARS, FIELD_OFFSETS, FIELD_SIZES, MASK
-from musicbert_plugin.codecs.score import Score, read_midi
+from musicbert_plugin.codecs.reading_options import DEFAULT_READING
+from musicbert_plugin.codecs.score import Score
 from musicbert_plugin.errors import CheckpointError, OptionError, ScoreError
 from musicbert_plugin.generation import infilling
 from musicbert_plugin.hub.checkpoints import fitting, load
@@ -71,7 +72,11 @@ class MusicBERTHub:
         Largest number of notes in its input.
     labels : dict
         Known class names by classification head.
+    reading : ReadingOptions
+        How MIDI files are read, their limits among it; may be set.
     """
+
+    reading = DEFAULT_READING
 
     def __init__(self, model: MusicBERTModel, labels: Mapping[str, Sequence[str]] | None = None) -> None:
         self.model = model.eval()
@@ -140,7 +145,7 @@ class MusicBERTHub:
             if (np.diff(array[:, BAR]) < 0).any():
                 raise ScoreError("not octuples", "the bars of the octuples descend; ascending bars are expected.")
             return array
-        score = music if isinstance(music, Score) else read_midi(music)
+        score = music if isinstance(music, Score) else self.reading.read(music)
         octuples = octuple.encode(score).astype(np.int64)
         if len(octuples) < len(score):
             name = "the score" if isinstance(music, Score) else music
@@ -332,7 +337,7 @@ class MusicBERTHub:
             The music cannot be read.
         """
         return infilling.infill(
-            score if isinstance(score, Score) else read_midi(score),
+            score if isinstance(score, Score) else self.reading.read(score),
             bars,
             self._predict,
             window=self.window,

@@ -29,6 +29,7 @@ from omegaconf import II, open_dict
 from torch import Tensor
 
 from musicbert_plugin.codecs.octuple import DEFAULT_METER
+from musicbert_plugin.codecs.reading_options import ReadingOptions
 from musicbert_plugin.codecs.remi import LAYOUTS, NOTES, dictionary_words, parse_meter
 from musicbert_plugin.data.attribute_dropout import DROPOUTS
 from musicbert_plugin.data.condition_pairs import ConditionPairs
@@ -118,6 +119,15 @@ class AttributeToMusicTaskConfig(FairseqDataclass):
     prompt: Optional[str] = field(  # noqa: UP045
         default=None,
         metadata={"help": "generation: music to continue in all pieces, a MIDI file or a line of music words"},
+    )
+    max_bytes: int = field(default=ReadingOptions.max_bytes, metadata={"help": "generation: largest MIDI --prompt"})
+    max_notes: int = field(default=ReadingOptions.max_notes, metadata={"help": "generation: most notes of a --prompt"})
+    max_events: int = field(
+        default=ReadingOptions.max_events, metadata={"help": "generation: most MIDI events of a --prompt"}
+    )
+    channel_programs: bool = field(
+        default=ReadingOptions.channel_programs,
+        metadata={"help": "generation: notes of a MIDI --prompt have the programs that a synthesiser plays them with"},
     )
     meter: Optional[str] = field(  # noqa: UP045
         default=None,
@@ -357,7 +367,12 @@ class FairseqMusicGenerator:
             words=task.dictionary.symbols,
             layout=layout,
             constraints=Constraints(cfg.exact_bars, cfg.only_instruments, not cfg.no_grammar),
-            prompt=make_prompt(cfg.prompt or None, layout, task.meter),
+            prompt=make_prompt(
+                cfg.prompt or None,
+                layout,
+                task.meter,
+                ReadingOptions(cfg.max_bytes, cfg.max_notes, cfg.max_events, channel_programs=cfg.channel_programs),
+            ),
         )
         meter = self.generator.prompt.meter
         if layout == NOTES and meter != DEFAULT_METER:
