@@ -273,6 +273,21 @@ def encode(score: Score, end: int = REACH) -> np.ndarray:
     return out
 
 
+def encoding_order(score: Score) -> np.ndarray:
+    """The note of each row of ``encode(score)``.
+
+    Returns
+    -------
+    int64 [number of notes]
+        The index in ``score`` of the note of each row, in the order of the rows; notes of equal rows are in the order
+        of the score.  Notes that :func:`encode` leaves out come last.
+    """
+    onset = positions(score.onset, score.resolution)
+    length = positions(score.end, score.resolution) - onset
+    pitch = score.pitch + 128 * (score.program == DRUMS)
+    return np.lexsort((score.velocity >> 2, duration_code(length), pitch, score.program, onset))
+
+
 def split_bars(octuples: np.ndarray) -> list[np.ndarray]:
     """Split a piece into its non-empty parts: bars 256 k to 256 k + 255, which are counted from 0 in each part."""
     if octuples[-1, BAR] < BARS:

@@ -66,7 +66,6 @@ def evaluate(options: argparse.Namespace) -> Report:
     if not inside.any():
         raise OptionError(f"{options.piece} has no such notes from bar {begin + 1} to {end}; it has {bars} bars.")
 
-    from musicbert_plugin.generation.infilling import encoding_order
     from musicbert_plugin.hub import MusicBERTHub
 
     hub = MusicBERTHub.from_pretrained(options.path)
@@ -82,7 +81,7 @@ def evaluate(options: argparse.Namespace) -> Report:
     filled_rows = octuple.encode(filled)
     make_folder(options.dest)
     kept = np.ones(len(score), bool)
-    kept[encoding_order(score)[: len(rows)][inside]] = False
+    kept[octuple.encoding_order(score)[: len(rows)][inside]] = False
     write_midi(score, options.dest / "original.mid")
     write_midi(score.select(kept), options.dest / "masked.mid")
     write_midi(filled, options.dest / "filled.mid")
