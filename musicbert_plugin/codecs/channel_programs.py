@@ -110,10 +110,11 @@ def may_differ(data: bytes, survey: Survey, unset: int) -> bool:
     Returns
     -------
     bool
-        True for every file with such notes, but for those that set a program by a running status.
+        True for every file with such notes, but for those that set programs only by a running status after a delta
+        time.
     """
-    found = _likely_programs(data, survey.programs)
-    if _may_move_drums(data, survey, found):
+    found, running = _likely_programs(data, survey.programs)
+    if running or _may_move_drums(data, survey, found):
         return True
     programs: dict[int, set[int]] = {}
     for channel, value, _ in found:
@@ -132,23 +133,25 @@ def may_differ(data: bytes, survey: Survey, unset: int) -> bool:
     return any(len({track for channel, track, _ in places if channel == one}) > 1 for one in several)
 
 
-def _likely_programs(data: bytes, offsets: np.ndarray) -> list[tuple[int, int, int]]:
-    """Channel, value and offset of what looks like program changes: not the inside of delta times and tempi."""
-    found = []
+def _likely_programs(data: bytes, offsets: np.ndarray) -> tuple[list[tuple[int, int, int]], bool]:
+    """Channel, value and offset of what looks like program changes, and whether one with a running status may follow.
+
+    Bytes inside delta times and tempi are left out where their surroundings tell them.
+    """
+    found, running = [], False
     last = len(data) - 1
     for offset in offsets.tolist():
-        if offset >= last or data[offset - 1] > 127 or data[offset + 1] > 127:
-            continue
         if data[offset - 4 : offset - 2] == _TEMPO or data[offset - 5 : offset - 3] == _TEMPO:
             continue
         after = offset + 2
-        if after < last and data[after]:  # a delta time and a status follow a program change
-            while after < last and data[after] > 127:
-                after += 1
-            if after < last and data[after + 1] < 128:
+        while after < last and data[after] > 127:
+            after += 1
+        if after < last and data[after + 1] < 128:  # no delta time and status follow
+            if data[after] or after > offset + 2:
                 continue
+            running = True
         found.append((data[offset] & 15, data[offset + 1], offset))
-    return found
+    return found, running
 
 
 def _may_move_drums(data: bytes, survey: Survey, programs: list[tuple[int, int, int]]) -> bool:
@@ -191,11 +194,11 @@ def channel_notes(data: bytes, survey: Survey, notes: Columns) -> ChannelNotes |
         None if the parser does not find these notes in the changed file, as may happen with damaged ones.
     """
     tracks = track_chunks(data)
-    likely = _likely_programs(data, survey.programs)
-    ways = [_certain_changes(data, tracks)] if _may_move_drums(data, survey, likely) else []
+    likely, running = _likely_programs(data, survey.programs)
     begins = [begin for begin, _ in tracks]
     listed = [Change(at + 2, bisect_right(begins, at) - 1, channel, _PROGRAM, value) for channel, value, at in likely]
-    for changes in ways or (listed, None):
+    certain = running or _may_move_drums(data, survey, likely)
+    for changes in (None,) if certain else (listed, None):
         changes = _certain_changes(data, tracks) if changes is None else changes
         if len(changes) > _LARGEST_TAG:
             return None

@@ -247,7 +247,7 @@ class Survey:
     odd : bool
         Whether something may need :func:`mend`.
     programs : int64 [P]
-        Offsets of bytes that may be the status of a program change; of a whole file, all that are explicit are there.
+        Offsets of bytes that may be the status of a program change: between two data bytes or ends of delta times.
     exclusives : int64 [Q]
         Offsets of bytes that may be the status of a system-exclusive message; all that are one are there.
     """
@@ -269,15 +269,34 @@ def survey(data: bytes) -> Survey:
     types = values[meta + 1]
     meter, tempo, end = meta[types == _METER], meta[types == _TEMPO], meta[types == _END]
     odd = len(end) != int.from_bytes(data[10:12], "big") or len(end) == 0 or end[-1] != len(data) - 3
-    odd = odd or bool((values[end[:-1] + 3] != ord("M")).any())
+    if odd or (values[end[:-1] + 3] != ord("M")).any():
+        odd = _ends_early(data, end)
     if len(meter):
         content = (values[meter + 2] != 4) | (values[meter + 3] == 0) | (values[meter + 4] > 7)
         odd = odd or bool(content.any())
     if len(tempo):
         content = (values[tempo + 2] != 3) | ((values[tempo + 3] | values[tempo + 4] | values[tempo + 5]) == 0)
         odd = odd or bool(content.any())
-    odd = odd or np.count_nonzero(values[high + 1] & values[high + 2] & 0x80) >= 8
-    return Survey(bool(odd), high[kind < 0xD0], high[kind == 0xF0])
+    if not odd:
+        long = high[(values[high + 1] & values[high + 2] & 0x80) > 0]
+        if len(long) >= 8:
+            long = long[(values[long - 1] | values[long + 3]) < 0x80]
+            lyric = (values[long - 3] == 0xFF) & (values[long - 1] > 2)  # of a single sign, after its length
+            beat = (values[long - 4] == 0xFF) & (values[long - 3] == _TEMPO)
+            odd = np.count_nonzero(~(lyric | beat)) >= 8
+    programs = high[kind < 0xD0]
+    programs = programs[(values[programs - 1] | values[programs + 1]) < 128]
+    return Survey(bool(odd), programs, high[kind == 0xF0])
+
+
+def _ends_early(data: bytes, ends: np.ndarray) -> bool:
+    """Whether music follows one of what may be Ends of Track, at offsets ``ends``, inside its track."""
+    for begin, end in track_chunks(data):
+        for offset in ends[(ends >= begin) & (ends < end - 3)].tolist():
+            rest, stop = events_of(data, offset + 3, end)
+            if stop == end and _is_music(data, rest):
+                return True
+    return False
 
 
 def mend(data: bytes, name: str) -> Mended:

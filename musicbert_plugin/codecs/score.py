@@ -301,7 +301,7 @@ def read_midi(
             lists.append(notes)
     counts = [len(notes) for notes in lists]
     if not lists:
-        raise ScoreError("no notes", f"{name}: there are no notes in it{_unread(mended)}.")
+        raise ScoreError("no notes", f"{name}: there are no notes in it{_unread(data, name)}.")
     _check_budget(parsed, sum(counts), len(data), budget, name)
     together = lists[0].copy()  # one list, since each conversion of a list to arrays has a high constant cost
     for notes in lists[1:]:
@@ -324,11 +324,12 @@ def read_midi(
     return score
 
 
-def _unread(mended: Mended) -> str:
+def _unread(data: bytes, name: str) -> str:
     """What a file without notes has after the End of Track, as the end of a sentence."""
-    if not mended.unread:
+    unread = mend(data, name).unread
+    if not unread:
         return ""
-    number, size = mended.unread[0]
+    number, size = unread[0]
     return f": the End of Track of track {number} precedes {size:,} bytes, which are no MIDI events"
 
 
