@@ -34,13 +34,14 @@ from musicbert_plugin.codecs.score import Score
 from musicbert_plugin.errors import OptionError
 from preprocess.engine.cli import add_options, option, options_of, run_command, say
 from preprocess.engine.encode_decode import decode_lines, encode_files
+from preprocess.engine.midi import MidiOptions
 from preprocess.engine.pipeline import BuildOptions, build
 from preprocess.engine.remi_pairs import ConditionsWriter, PairSpec, is_own, own_pairs
 from preprocess.engine.remi_windows import AttributesWriter, RemiSpec, check_max_tokens
 
 
 @dataclass(frozen=True)
-class RemiOptions(ReadingOptions):
+class RemiOptions(MidiOptions):
     """What only the REMI builder takes."""
 
     layout: str = option("bar-tempo", "of the words", choices=LAYOUTS)
@@ -66,7 +67,7 @@ def parse_window_bars(text: str) -> tuple[int, int]:
 
 
 @dataclass(frozen=True)
-class PairOptions(ReadingOptions):
+class PairOptions(MidiOptions):
     """What only ``pairs`` takes."""
 
     max_tokens: int = option(5120, "leave out pairs with more words")
@@ -76,7 +77,7 @@ class PairOptions(ReadingOptions):
 # Options of ``pairs`` that a user's own lines have no use for, with their defaults.
 _ONLY_MIDI = {
     declared.name: declared.default
-    for options in (BuildOptions, ReadingOptions)
+    for options in (BuildOptions, MidiOptions)
     for declared in fields(options)
     if declared.name not in ("dest", "jobs", "format", "seed", "time_limit")
 }

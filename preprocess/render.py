@@ -61,6 +61,7 @@ from typing import Any
 
 import numpy as np
 
+from musicbert_plugin.codecs.channel_programs import USE
 from musicbert_plugin.codecs.reading_options import (
     DEFAULT_READING,
     ReadingOptions,
@@ -497,8 +498,8 @@ def begin(dest: Path, plan: Plan) -> None:
     """
     own = asdict(plan)
     settings = {key: own[key] for key in ("programs", "tempi", "clips", "seconds", "sample_rate", "level", "seed")}
-    if plan.reading.channel_programs:
-        settings["channel_programs"] = True
+    if plan.reading.channel_programs == USE:
+        settings["channel_programs"] = USE
     text = json.dumps({"format": 1, **settings, "synthesiser": plan.synthesiser.description()}, indent=1) + "\n"
     file = dest / "render.json"
     try:

@@ -32,7 +32,11 @@ from typing import Any, NamedTuple
 import numpy as np
 import symusic
 
-from musicbert_plugin.codecs.midi_bytes import Survey, events_of, track_chunks
+from musicbert_plugin.codecs.midi_bytes import events_of, track_chunks
+
+IGNORE, COUNT, USE = "ignore", "count", "use"
+CHOICES = (IGNORE, COUNT, USE)
+"""What a reader makes of the programs that a synthesiser has."""
 
 DRUMS = 128
 DRUM_CHANNEL = 9  # from 0
@@ -95,15 +99,13 @@ class ChannelNotes:
 # ------------------------------------------------------------------------------------------------------------ detection
 
 
-def may_differ(data: bytes, survey: Survey, unset: int) -> bool:
+def may_differ(data: bytes, unset: int) -> bool:
     """Whether a synthesiser may play notes of a file with other programs than their tracks have.
 
     Parameters
     ----------
     data : bytes
         A MIDI file.
-    survey : Survey
-        That of these bytes.
     unset : int
         Number of the parser's tracks that have notes and the program 0.
 
@@ -113,8 +115,8 @@ def may_differ(data: bytes, survey: Survey, unset: int) -> bool:
         True for every file with such notes, but for those that set programs only by a running status after a delta
         time.
     """
-    found, running = _likely_programs(data, survey.programs)
-    if running or _may_move_drums(data, survey, found):
+    found, running, exclusives = _likely_programs(data)
+    if running or _may_move_drums(data, exclusives, found):
         return True
     programs: dict[int, set[int]] = {}
     for channel, value, _ in found:
@@ -133,11 +135,25 @@ def may_differ(data: bytes, survey: Survey, unset: int) -> bool:
     return any(len({track for channel, track, _ in places if channel == one}) > 1 for one in several)
 
 
-def _likely_programs(data: bytes, offsets: np.ndarray) -> tuple[list[tuple[int, int, int]], bool]:
-    """Channel, value and offset of what looks like program changes, and whether one with a running status may follow.
+def _likely_programs(data: bytes) -> tuple[list[tuple[int, int, int]], bool, list[int]]:
+    """What looks like program changes and system-exclusive messages.
 
     Bytes inside delta times and tempi are left out where their surroundings tell them.
+
+    Returns
+    -------
+    list of (int, int, int)
+        Channel, value and offset of each program change.
+    bool
+        Whether one with a running status may follow one of them.
+    list of int
+        Offsets of what may be the status of a system-exclusive message.
     """
+    values = np.frombuffer(data + b"\0", np.uint8)
+    high = (values >= 0xC0).nonzero()[0]
+    kind = values[high]
+    offsets = high[kind < 0xD0]
+    offsets = offsets[(values[offsets - 1] | values[offsets + 1]) < 0x80]
     found, running = [], False
     last = len(data) - 1
     for offset in offsets.tolist():
@@ -151,13 +167,13 @@ def _likely_programs(data: bytes, offsets: np.ndarray) -> tuple[list[tuple[int, 
                 continue
             running = True
         found.append((data[offset] & 15, data[offset + 1], offset))
-    return found, running
+    return found, running, high[kind == 0xF0].tolist()
 
 
-def _may_move_drums(data: bytes, survey: Survey, programs: list[tuple[int, int, int]]) -> bool:
+def _may_move_drums(data: bytes, exclusives: list[int], programs: list[tuple[int, int, int]]) -> bool:
     """Whether a channel but 10 may play drums, or channel 10 something else."""
     banks: tuple[bytes, ...] = _GM2_BANKS
-    for offset in survey.exclusives.tolist():
+    for offset in exclusives:
         message = data[offset + 3 : offset + 11]
         if _GS_PART in message and _GS_RHYTHM in message[4:]:
             return True
@@ -165,10 +181,8 @@ def _may_move_drums(data: bytes, survey: Survey, programs: list[tuple[int, int, 
             banks = _GM2_BANKS + _XG_BANKS
     for channel, _, offset in programs:
         before = data[max(offset - 16, 0) : offset]
-        controllers = before.find(0xB0 | channel)
-        if controllers >= 0:
-            chosen = (_GM2_MELODIC_BANK,) if channel == DRUM_CHANNEL else banks
-            if any(bank in before[controllers:] for bank in chosen):
+        for bank in (_GM2_MELODIC_BANK,) if channel == DRUM_CHANNEL else banks:
+            if bank in before and bank in before[before.find(0xB0 | channel) % 17 :]:
                 return True
     return False
 
@@ -176,15 +190,13 @@ def _may_move_drums(data: bytes, survey: Survey, programs: list[tuple[int, int, 
 # ------------------------------------------------------------------------------------------------------------- programs
 
 
-def channel_notes(data: bytes, survey: Survey, notes: Columns) -> ChannelNotes | None:
+def channel_notes(data: bytes, notes: Columns) -> ChannelNotes | None:
     """The notes of a file with their own programs and those that a synthesiser plays them with.
 
     Parameters
     ----------
     data : bytes
         A MIDI file.
-    survey : Survey
-        That of these bytes.
     notes : Columns
         The notes that the parser finds in it.
 
@@ -194,10 +206,10 @@ def channel_notes(data: bytes, survey: Survey, notes: Columns) -> ChannelNotes |
         None if the parser does not find these notes in the changed file, as may happen with damaged ones.
     """
     tracks = track_chunks(data)
-    likely, running = _likely_programs(data, survey.programs)
+    likely, running, exclusives = _likely_programs(data)
     begins = [begin for begin, _ in tracks]
     listed = [Change(at + 2, bisect_right(begins, at) - 1, channel, _PROGRAM, value) for channel, value, at in likely]
-    certain = running or _may_move_drums(data, survey, likely)
+    certain = running or _may_move_drums(data, exclusives, likely)
     for changes in (None,) if certain else (listed, None):
         changes = _certain_changes(data, tracks) if changes is None else changes
         if len(changes) > _LARGEST_TAG:

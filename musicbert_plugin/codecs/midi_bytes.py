@@ -11,8 +11,8 @@ The notes are read by a parser (see ``score``).  This module looks at the bytes 
   tempi of 0 microseconds or of another length than three bytes, which are left out, and times beyond 31 bits;
 * data bytes above 127 are counted.
 
-The common file needs none of this: :func:`survey` looks for it in two passes over the bytes, which no loop of Python
-makes.  Only odd files are taken apart event by event.
+The common file needs none of this: :func:`is_odd` looks for it in a pass over the bytes, which no loop of Python makes.
+Only odd files are taken apart event by event.
 
 References
 ----------
@@ -21,6 +21,7 @@ The Complete MIDI 1.0 Detailed Specification, Standard MIDI Files 1.0.
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from dataclasses import dataclass, field
 
@@ -39,6 +40,9 @@ IDLE_METER = "invalid time signature without effect, ignored"
 BAD_TEMPO = "invalid tempo, ignored"
 
 LAST_TICK = 2**31 - 1
+_M = ord("M")  # of the header of a track
+_HIGH = bytes(range(128, 256))
+_FAR = re.compile(rb"\xff[\x80-\xff]{2}[\x00-\x7f]")
 _TEXT, _END, _TEMPO, _METER, _UNUSED = 0x01, 0x2F, 0x51, 0x58, 0x7F  # types of meta events
 _UNDEFINED = (0xF4, 0xF5, 0xF9, 0xFD)
 _KNOWN = {
@@ -238,64 +242,48 @@ class Mended:
     unread: list[tuple[int, int]] = field(default_factory=list)
 
 
-@dataclass(frozen=True, eq=False)
-class Survey:
-    """What a look at all bytes of a MIDI file finds.
+def is_odd(data: bytes) -> bool:
+    """Whether something of a MIDI file needs :func:`mend`, in few calls of numpy, since this is done with every file.
 
-    Attributes
-    ----------
-    odd : bool
-        Whether something may need :func:`mend`.
-    programs : int64 [P]
-        Offsets of bytes that may be the status of a program change: between two data bytes or ends of delta times.
-    exclusives : int64 [Q]
-        Offsets of bytes that may be the status of a system-exclusive message; all that are one are there.
+    Tempi of 0, which a parser shows as they are, are not looked for; times beyond 31 bits are, where delta times that
+    begin with the byte 255 lead to them.
     """
-
-    odd: bool
-    programs: np.ndarray
-    exclusives: np.ndarray
-
-
-def survey(data: bytes) -> Survey:
-    """Look for what is rare in MIDI files.
-
-    Times beyond 31 bits are looked for where at least eight delta times of 2**27 ticks or more lead to them.
-    """
-    values = np.frombuffer(data + b"\0\0\0\0\0\0\0\0", np.uint8)
-    high = np.flatnonzero(values >= 0xC0)
-    kind = values[high]
-    meta = high[kind == 0xFF]
-    types = values[meta + 1]
-    meter, tempo, end = meta[types == _METER], meta[types == _TEMPO], meta[types == _END]
-    odd = len(end) != int.from_bytes(data[10:12], "big") or len(end) == 0 or end[-1] != len(data) - 3
-    if odd or (values[end[:-1] + 3] != ord("M")).any():
-        odd = _ends_early(data, end)
-    if len(meter):
-        content = (values[meter + 2] != 4) | (values[meter + 3] == 0) | (values[meter + 4] > 7)
-        odd = odd or bool(content.any())
-    if len(tempo):
-        content = (values[tempo + 2] != 3) | ((values[tempo + 3] | values[tempo + 4] | values[tempo + 5]) == 0)
-        odd = odd or bool(content.any())
-    if not odd:
-        long = high[(values[high + 1] & values[high + 2] & 0x80) > 0]
-        if len(long) >= 8:
-            long = long[(values[long - 1] | values[long + 3]) < 0x80]
-            lyric = (values[long - 3] == 0xFF) & (values[long - 1] > 2)  # of a single sign, after its length
-            beat = (values[long - 4] == 0xFF) & (values[long - 3] == _TEMPO)
-            odd = np.count_nonzero(~(lyric | beat)) >= 8
-    programs = high[kind < 0xD0]
-    programs = programs[(values[programs - 1] | values[programs + 1]) < 128]
-    return Survey(bool(odd), programs, high[kind == 0xF0])
+    padded = data + b"\0\0\0\0"
+    values = np.frombuffer(padded, np.uint8)
+    meta = (values == 0xFF).nonzero()[0]
+    kinds = values[meta + 1]
+    if (values[meta[kinds == _TEMPO] + 2] != 3).any():
+        return True
+    types = kinds.tobytes()
+    at = types.find(_METER)
+    while at >= 0:
+        offset = int(meta[at])
+        length, numerator, exponent = padded[offset + 2 : offset + 5]
+        if length != 4 or numerator == 0 or exponent > 7:
+            return True
+        at = types.find(_METER, at + 1)
+    ends = []
+    at = types.find(_END)
+    while at >= 0:
+        ends.append(int(meta[at]))
+        at = types.find(_END, at + 1)
+    tracks = int.from_bytes(data[10:12], "big")
+    if len(ends) != tracks or data[-3:] != b"\xff\x2f\x00" or any(padded[end + 3] != _M for end in ends[:-1]):
+        if _ends_early(data, ends):
+            return True
+    if len(types) - len(types.translate(None, _HIGH)) < 16:
+        return False
+    return len(_FAR.findall(data)) >= 8  # with fewer such delta times, no tick reaches 2**31
 
 
-def _ends_early(data: bytes, ends: np.ndarray) -> bool:
+def _ends_early(data: bytes, ends: list[int]) -> bool:
     """Whether music follows one of what may be Ends of Track, at offsets ``ends``, inside its track."""
     for begin, end in track_chunks(data):
-        for offset in ends[(ends >= begin) & (ends < end - 3)].tolist():
-            rest, stop = events_of(data, offset + 3, end)
-            if stop == end and _is_music(data, rest):
-                return True
+        for offset in ends:
+            if begin <= offset < end - 3:
+                rest, stop = events_of(data, offset + 3, end)
+                if stop == end and _is_music(data, rest):
+                    return True
     return False
 
 

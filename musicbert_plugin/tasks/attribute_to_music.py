@@ -28,8 +28,9 @@ from fairseq.tasks import register_task
 from omegaconf import II, open_dict
 from torch import Tensor
 
+from musicbert_plugin.codecs.channel_programs import CHOICES
 from musicbert_plugin.codecs.octuple import DEFAULT_METER
-from musicbert_plugin.codecs.reading_options import ReadingOptions
+from musicbert_plugin.codecs.reading_options import CHANNEL_PROGRAMS, ReadingOptions
 from musicbert_plugin.codecs.remi import LAYOUTS, NOTES, dictionary_words, parse_meter
 from musicbert_plugin.data.attribute_dropout import DROPOUTS
 from musicbert_plugin.data.condition_pairs import ConditionPairs
@@ -51,6 +52,7 @@ POSITION_CHOICES = ChoiceEnum((AUTO, *POSITION_MODES))
 LOSS_CHOICES = ChoiceEnum(LOSS_ON)
 DROPOUT_CHOICES = ChoiceEnum(DROPOUTS)
 PREFIX_CHOICES = ChoiceEnum((AUTO, *PREFIXES))
+CHANNEL_CHOICES = ChoiceEnum(CHOICES)
 KEEP_CHOICES = ChoiceEnum((AUTO, "all", "best"))
 
 
@@ -125,9 +127,9 @@ class AttributeToMusicTaskConfig(FairseqDataclass):
     max_events: int = field(
         default=ReadingOptions.max_events, metadata={"help": "generation: most MIDI events of a --prompt"}
     )
-    channel_programs: bool = field(
+    channel_programs: CHANNEL_CHOICES = field(
         default=ReadingOptions.channel_programs,
-        metadata={"help": "generation: notes of a MIDI --prompt have the programs that a synthesiser plays them with"},
+        metadata={"help": f"generation: in a MIDI --prompt: {CHANNEL_PROGRAMS}"},
     )
     meter: Optional[str] = field(  # noqa: UP045
         default=None,
@@ -371,7 +373,9 @@ class FairseqMusicGenerator:
                 cfg.prompt or None,
                 layout,
                 task.meter,
-                ReadingOptions(cfg.max_bytes, cfg.max_notes, cfg.max_events, channel_programs=cfg.channel_programs),
+                ReadingOptions(
+                    cfg.max_bytes, cfg.max_notes, cfg.max_events, channel_programs=str(cfg.channel_programs)
+                ),
             ),
         )
         meter = self.generator.prompt.meter

@@ -72,7 +72,7 @@ def played(data: bytes) -> Counter[tuple[int, int, int]]:
 
 def check(data: bytes, other: int, sounding: list[int], own: list[int]) -> None:
     """The number of notes of another program; the programs of all notes in the order of onset and pitch."""
-    tracks, channels = read_midi(data), read_midi(data, channel_programs=True)
+    tracks, channels = read_midi(data), read_midi(data, channel_programs="use")
     assert tracks.other_program == channels.other_program == other
     for score, programs in ((tracks, own), (channels, sounding)):
         assert score.program[np.lexsort((score.pitch, score.onset))].tolist() == programs
@@ -132,7 +132,7 @@ def test_a_real_tempo_of_four_beats_a_minute_is_no_number_of_a_change() -> None:
     slow = b"\0\xff\x51\x03\xf0\0\1"
     data = smf(slow + slow + program(24), note())
     check(data, 1, [24], [0])
-    assert read_midi(data, channel_programs=True).tempo_bpm.tolist() == read_midi(data).tempo_bpm.tolist()
+    assert read_midi(data, channel_programs="use").tempo_bpm.tolist() == read_midi(data).tempo_bpm.tolist()
 
 
 def test_random_files_are_read_as_they_are_played() -> None:
@@ -149,7 +149,7 @@ def test_random_files_are_read_as_they_are_played() -> None:
                 content += program(value, channel, delta) if rng.random() < 0.3 else note(channel, pitch, delta)
             tracks.append(content)
         data = smf(*tracks)
-        score = read_midi(data, channel_programs=True)
+        score = read_midi(data, channel_programs="use")
         notes = zip(score.onset.tolist(), score.pitch.tolist(), score.program.tolist(), strict=True)
         assert not Counter(notes) - played(data)
         differing += read_midi(data).other_program
@@ -166,7 +166,7 @@ def test_real_files_are_read_as_they_are_played(music_data: Path, sample: Callab
             try:
                 if not read_midi(data, name=name).other_program:
                     continue
-                score = read_midi(data, name=name, channel_programs=True)
+                score = read_midi(data, name=name, channel_programs="use")
             except ScoreError:
                 continue
             found = Counter(zip(score.onset.tolist(), score.pitch.tolist(), score.program.tolist(), strict=True))
