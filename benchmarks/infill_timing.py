@@ -23,7 +23,6 @@ import numpy as np
 from benchmarks.environment import environment
 from musicbert_plugin.codecs import octuple
 from musicbert_plugin.codecs.score import Score, read_midi
-from musicbert_plugin.generation.infilling import encoding_order
 from preprocess.render import seconds_of
 
 
@@ -76,7 +75,7 @@ def main() -> None:
             continue
         filled = hub.infill(score, bars, seed=1, passes=2, **chosen)
         outside = np.ones(len(score), bool)
-        outside[encoding_order(score)[: len(rows)][inside]] = False
+        outside[octuple.encoding_order(score)[: len(rows)][inside]] = False
         moved = timed_notes(score, outside) - timed_notes(filled, np.ones(len(filled), bool))
         result["pieces"] += 1
         result["notes outside"] += int(outside.sum())

@@ -13,9 +13,9 @@ from typing import Any
 
 from musicbert_plugin.codecs.attributes import class_vector, command_words_of, extract, read_given
 from musicbert_plugin.codecs.chords import brightness
+from musicbert_plugin.codecs.reading_options import ReadingOptions, add_reading_options, reading_options_of
 from musicbert_plugin.codecs.remi import grid_of
 from musicbert_plugin.codecs.requests import request_words
-from musicbert_plugin.codecs.score import read_midi
 from musicbert_plugin.errors import OptionError, ScoreError
 from musicbert_plugin.files import escaped, given_path, match_names
 from musicbert_plugin.parsing import whole_number
@@ -40,7 +40,13 @@ def parse_bars(text: str) -> tuple[int, int | None]:
 
 
 def attributes_of(
-    path: str, bars: tuple[int, int | None], *, legacy: bool, chords: bool, given: dict[str, Any]
+    path: str,
+    bars: tuple[int, int | None],
+    *,
+    legacy: bool,
+    chords: bool,
+    given: dict[str, Any],
+    reading: ReadingOptions,
 ) -> tuple[list[int], dict[str, Any]]:
     """The bars [begin, end) of a file, and their attribute values.
 
@@ -51,7 +57,7 @@ def attributes_of(
     OptionError
         The file has no such bars.
     """
-    grid = grid_of(read_midi(path))
+    grid = grid_of(reading.read(path))
     if grid.lost:
         say(f"{path}: lost: {', '.join(f'{reason} ({count})' for reason, count in sorted(grid.lost.items()))}")
     begin, end = bars[0], grid.bars if bars[1] is None else bars[1]
@@ -74,6 +80,7 @@ def parser() -> argparse.ArgumentParser:
     command.add_argument(
         "--labels", default="", metavar="CSV", help="columns file, and any of artist, genre and emotion"
     )
+    add_reading_options(command)
     return command
 
 
@@ -92,11 +99,16 @@ def main(arguments: list[str]) -> int:
         )
     if given and unlabelled:
         say(f"--labels: {unlabelled:,} of {len(options.files):,} files have no row.")
-    status = DONE
+    status, reading = DONE, reading_options_of(options)
     for file in options.files:
         try:
             bar_range, values = attributes_of(
-                file, bars, legacy=options.legacy, chords=options.chords, given=given_of.get(escaped(file), {})
+                file,
+                bars,
+                legacy=options.legacy,
+                chords=options.chords,
+                given=given_of.get(escaped(file), {}),
+                reading=reading,
             )
         except (ScoreError, OptionError) as error:
             say(naming(file, str(error)))

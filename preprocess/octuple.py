@@ -27,21 +27,22 @@ import numpy as np
 from numpy.typing import NDArray
 
 from musicbert_plugin.codecs import octuple
+from musicbert_plugin.codecs.reading_options import add_reading_options, reading_options_of
 from musicbert_plugin.codecs.score import Score
 from musicbert_plugin.errors import OptionError, ScoreError
 from musicbert_plugin.files import given_path
 from preprocess.engine.cli import add_options, option, options_of, run_command, say
 from preprocess.engine.dataset_spec import Item, Piece
 from preprocess.engine.encode_decode import decode_lines, encode_files
-from preprocess.engine.midi import MidiLimits, MidiSpec
+from preprocess.engine.midi import MidiOptions, MidiSpec
 
 DRAWN, STORED = "drawn", "stored"
 WINDOW_NOTES, WINDOW_STEP = 1000, 250
 FILTERS = ("not 4/4", "onset perplexity")
 
 
-@dataclass
-class OctupleOptions(MidiLimits):
+@dataclass(frozen=True)
+class OctupleOptions(MidiOptions):
     """What only the octuple builder takes."""
 
     windows: str = option(
@@ -85,7 +86,15 @@ class OctupleSpec(MidiSpec):
             items = [octuple.frame(window) for window in stored_windows(octuples, self.seed, exact)]
         out_of_reach = len(score) - len(octuples)
         lost = {"note out of reach": out_of_reach} if out_of_reach else {}
-        return Piece(len(octuples), items, exact, fingerprint, lost=lost, repaired=score.repaired)
+        return Piece(
+            len(octuples),
+            items,
+            exact,
+            fingerprint,
+            lost=lost,
+            repairs=score.repairs,
+            other_program=score.other_program,
+        )
 
     def _filter(self, octuples: NDArray[np.integer], name: str) -> None:
         if self.only_4_4 and (octuples[:, octuple.TIME_SIGNATURE] != octuple.DEFAULT_METER_CODE).any():
@@ -115,7 +124,7 @@ class OctupleSpec(MidiSpec):
             "windows": self.windows,
             "only_4_4": self.only_4_4,
             "max_onset_perplexity": self.max_onset_perplexity,
-            **self.limits(),
+            **self.reading_settings(),
         }
 
 
@@ -194,6 +203,7 @@ def parser() -> argparse.ArgumentParser:
 
 def _encode_arguments(command: argparse.ArgumentParser) -> argparse.ArgumentParser:
     command.add_argument("files", nargs="+", type=given_path, metavar="FILE", help="MIDI file")
+    add_reading_options(command)
     return command
 
 
@@ -208,7 +218,8 @@ def main(arguments: list[str]) -> int:
     if arguments[:1] in (["encode"], ["decode"]):  # they start without what only build needs
         small = argparse.ArgumentParser(prog=f"python -m preprocess.octuple {arguments[0]}")
         if arguments[0] == "encode":
-            return encode_files(_encode_arguments(small).parse_args(arguments[1:]).files, words_of)
+            given = _encode_arguments(small).parse_args(arguments[1:])
+            return encode_files(given.files, words_of, reading_options_of(given))
         given = _decode_arguments(small).parse_args(arguments[1:])
         return decode_lines(given.lines, given.dest, score_of)
     namespace = parser().parse_args(arguments)

@@ -30,20 +30,21 @@ from pathlib import Path
 
 from musicbert_plugin.codecs import remi
 from musicbert_plugin.codecs.conditions import CONDITION_WORDS
+from musicbert_plugin.codecs.reading_options import ReadingOptions, add_reading_options, reading_options_of
 from musicbert_plugin.codecs.remi import FREE, LAYOUTS, NOTES_ALONE
 from musicbert_plugin.codecs.score import Score
 from musicbert_plugin.errors import OptionError
 from musicbert_plugin.files import given_path
 from preprocess.engine.cli import add_options, option, options_of, run_command, say
 from preprocess.engine.encode_decode import decode_lines, encode_files
-from preprocess.engine.midi import MidiLimits
+from preprocess.engine.midi import MidiOptions
 from preprocess.engine.pipeline import BuildOptions, build
 from preprocess.engine.remi_pairs import ConditionsWriter, PairSpec, is_own, own_pairs
 from preprocess.engine.remi_windows import AttributesWriter, RemiSpec, check_max_tokens
 
 
-@dataclass
-class RemiOptions(MidiLimits):
+@dataclass(frozen=True)
+class RemiOptions(MidiOptions):
     """What only the REMI builder takes."""
 
     layout: str = option("bar-tempo", "of the words", choices=LAYOUTS)
@@ -68,8 +69,8 @@ def parse_window_bars(text: str) -> tuple[int, int]:
     return least, most
 
 
-@dataclass
-class PairOptions(MidiLimits):
+@dataclass(frozen=True)
+class PairOptions(MidiOptions):
     """What only ``pairs`` takes."""
 
     max_tokens: int = option(5120, "leave out pairs with more words")
@@ -87,7 +88,7 @@ class PairOptions(MidiLimits):
 # Options of ``pairs`` that a user's own lines have no use for, with their defaults.
 _ONLY_MIDI = {
     declared.name: declared.default
-    for options in (BuildOptions, MidiLimits)
+    for options in (BuildOptions, MidiOptions)
     for declared in fields(options)
     if declared.name not in ("dest", "jobs", "format", "seed", "time_limit")
 }
@@ -109,7 +110,7 @@ def parse_renames(given: list[str]) -> list[tuple[str, str]]:
     return renames
 
 
-def encode(files: list[str], layout: str, plain: bool) -> int:
+def encode(files: list[str], layout: str, plain: bool, reading: ReadingOptions) -> int:
     """Print one line per file; name those that fail, and those that lose notes."""
 
     def line_of(score: Score, file: str) -> str:
@@ -119,7 +120,7 @@ def encode(files: list[str], layout: str, plain: bool) -> int:
             say(f"{file}: lost: {listed}")
         return remi.to_words(remi.encode_grid(grid, layout)[0])
 
-    return encode_files(files, line_of)
+    return encode_files(files, line_of, reading)
 
 
 def decode(path: str, dest: str, layout: str | None, meter: str) -> int:
@@ -160,7 +161,15 @@ def pairs(source: list[str], general: BuildOptions, options: PairOptions, rename
             f"--layout {layout} belongs to lines of your own, a folder with train_input.txt; of MIDI files "
             f"{' or '.join(NOTES_ALONE)} is accepted."
         )
-    spec = PairSpec(options.max_bytes, options.max_notes, options.max_events, general.seed, layout, options.max_tokens)
+    spec = PairSpec(
+        options.max_bytes,
+        options.max_notes,
+        options.max_events,
+        general.seed,
+        layout,
+        options.max_tokens,
+        channel_programs=options.channel_programs,
+    )
     return build(source, spec, general, ConditionsWriter(general.format))
 
 
@@ -188,6 +197,7 @@ def parser() -> argparse.ArgumentParser:
     command.add_argument("files", nargs="+", type=given_path, metavar="FILE", help="MIDI file")
     command.add_argument("--layout", default="bar-tempo", choices=LAYOUTS, help="of the words (default: bar-tempo)")
     command.add_argument("--plain", action="store_true", help="leave silence, key and shortest lengths as they stand")
+    add_reading_options(command)
     command = commands.add_parser("decode", help="lines of words into MIDI files")
     command.add_argument("lines", type=given_path, metavar="LINES", help="file of lines, or - for standard input")
     command.add_argument("--dest", required=True, metavar="DIR", help="folder for 0.mid, 1.mid, ...")
@@ -205,7 +215,7 @@ def main(arguments: list[str]) -> int:
     """Run a command; returns its status."""
     given = parser().parse_args(arguments)
     if given.command == "encode":
-        return encode(given.files, given.layout, given.plain)
+        return encode(given.files, given.layout, given.plain, reading_options_of(given))
     if given.command == "decode":
         return decode(given.lines, given.dest, given.layout, given.meter)
     general = options_of(given, BuildOptions)
@@ -223,6 +233,7 @@ def main(arguments: list[str]) -> int:
             most,
             own.chords,
             own.legacy,
+            channel_programs=own.channel_programs,
         )
         return build(given.source, spec, general, AttributesWriter(own.labels))
     pair_options = options_of(given, PairOptions)

@@ -26,8 +26,8 @@ Written to DIR:
                      program (with ``own``: the one that sounds longest); ``tempo``, mean quarter notes per minute; then
                      the columns of ``--labels``, a CSV with a column ``file`` about the MIDI files, whose ``composer``
                      takes precedence and whose ``split`` ``preprocess.audio`` uses
-``manifest.jsonl``   a line per MIDI file: its content hash and clips, or why there are none; ``repaired``, the number
-                     of its data bytes that were repaired (absent if none)
+``manifest.jsonl``   a line per MIDI file: its content hash and clips, or why there are none; ``repaired`` and
+                     ``other_program`` as in the manifests of datasets (``engine.repairs``)
 ``render.json``      options, versions and, for fluidsynth, the sound font's hash
 
 ``python -m preprocess.audio build DIR/labels.csv --dest DATA --group-column piece --duplicates keep`` makes a dataset
@@ -63,8 +63,15 @@ from typing import Any
 
 import numpy as np
 
+from musicbert_plugin.codecs.channel_programs import USE
 from musicbert_plugin.codecs.general_midi import PROGRAM_NAMES
-from musicbert_plugin.codecs.score import Score, read_midi, repair_sentence, write_midi
+from musicbert_plugin.codecs.reading_options import (
+    DEFAULT_READING,
+    ReadingOptions,
+    add_reading_options,
+    reading_options_of,
+)
+from musicbert_plugin.codecs.score import Score, repair_sentence, write_midi
 from musicbert_plugin.errors import OptionError, ScoreError
 from musicbert_plugin.files import UNFINISHED, atomic_path, is_disk_full
 from musicbert_plugin.parsing import parse_json, whole_number
@@ -72,6 +79,7 @@ from preprocess.engine.archives import ArchiveOptions
 from preprocess.engine.cli import CANNOT_START, DONE, SOME_FAILED, add_options, option, options_of, run_command, say
 from preprocess.engine.executors.local import call_all
 from preprocess.engine.near_duplicates import copy_groups, fingerprint_of
+from preprocess.engine.repairs import entries_of, repairs_in, summary_of
 from preprocess.engine.sources import Collection, Source
 from preprocess.engine.tables import LabelTable, read_labels
 from preprocess.synthesis import DRUMS, synthesise
@@ -353,7 +361,7 @@ class Plan:
     sample_rate: int
     level: float
     seed: int
-    largest_file: int = 2 * 2**20
+    reading: ReadingOptions = DEFAULT_READING
 
     def choices(self, name: str) -> list[tuple[int, float, float]]:
         """Program, tempo and start share of every excerpt of a piece."""
@@ -386,8 +394,8 @@ def render_piece(
     Returns
     -------
     dict
-        ``hash``, ``clips`` (file, instrument, tempo), ``fingerprint``, and ``repaired`` where data bytes of the
-        file had to be repaired; or ``reason`` and ``detail``.
+        ``hash``, ``clips`` (file, instrument, tempo), ``fingerprint``, and the entries of ``engine.repairs``; or
+        ``reason`` and ``detail``.
 
     Raises
     ------
@@ -395,11 +403,10 @@ def render_piece(
         The disk is full.
     """
     try:
-        data = plan.sources[number].read(inner, place, plan.largest_file)
+        data = plan.sources[number].read(inner, place, plan.reading.max_bytes)
         about: dict[str, Any] = {"hash": hashlib.sha256(data).hexdigest()[:32], "clips": []}
-        score = read_midi(data, name=name)
-        if score.repaired:
-            about["repaired"] = score.repaired
+        score = plan.reading.read(data, name)
+        about.update(entries_of(score.repairs, score.other_program))
         about["fingerprint"] = fingerprint_of(score.onset, score.pitch, score.program == DRUMS, score.resolution)
         for clip, (program, tempo, start) in enumerate(plan.choices(name)):
             excerpt = excerpt_of(score, program, tempo, plan.seconds, start)
@@ -507,6 +514,8 @@ def begin(dest: Path, plan: Plan) -> None:
     """
     own = asdict(plan)
     settings = {key: own[key] for key in ("programs", "tempi", "clips", "seconds", "sample_rate", "level", "seed")}
+    if plan.reading.channel_programs == USE:
+        settings["channel_programs"] = USE
     text = json.dumps({"format": 1, **settings, "synthesiser": plan.synthesiser.description()}, indent=1) + "\n"
     file = dest / "render.json"
     try:
@@ -547,6 +556,7 @@ def parser() -> argparse.ArgumentParser:
     top.add_argument("source", nargs="+", metavar="SRC", help="folder, archive, MIDI file or list of paths")
     top.add_argument("--dest", type=Path, required=True, help="folder for the recordings and their labels")
     add_options(top, RenderOptions)
+    add_reading_options(top)
     return top
 
 
@@ -583,6 +593,7 @@ def main(arguments: list[str]) -> int:
         options.sample_rate,
         options.level,
         options.seed,
+        reading_options_of(namespace),
     )
     begin(namespace.dest, plan)
     stems = stems_of(names)
@@ -591,7 +602,7 @@ def main(arguments: list[str]) -> int:
     present: list[int] = []  # the file of each call
 
     def calls() -> Iterator[tuple[Any, ...]]:
-        for index, number, inner, place in collection.tasks([True] * len(names), plan.largest_file):
+        for index, number, inner, place in collection.tasks([True] * len(names), plan.reading.max_bytes):
             present.append(index)
             yield number, inner, place, names[index], stems[index], known.get(names[index], "")
 
@@ -608,11 +619,11 @@ def main(arguments: list[str]) -> int:
         say(f"none of the {len(found)} files could be rendered.")
         return CANNOT_START
     write_tables(namespace.dest, names, found, table)
-    repaired = {name: about["repaired"] for name, about in zip(names, found, strict=True) if "repaired" in about}
-    for name, count in repaired.items():
-        say(repair_sentence(name, count))
-    if repaired:
-        say(f"repaired: {sum(repaired.values()):,} data bytes above 127 in {len(repaired):,} files")
+    for name, about in zip(names, found, strict=True):
+        if repairs := repairs_in(about):
+            say(repair_sentence(name, repairs))
+    for sentence in summary_of(found):
+        say(sentence)
     clips = sum(len(about.get("clips", ())) for about in found)
     how = "fluidsynth" if plan.synthesiser.program else "the synthesiser in numpy"
     say(f"{clips:,} excerpts of {len(found) - len(failed):,} pieces in {namespace.dest}, rendered by {how}")

@@ -109,7 +109,8 @@ def test_models_answer_as_they_did(registered: None, older: Path) -> None:
         return older / "checkpoints" / task / "checkpoint_last.pt"
 
     musicbert = MusicBERTHub.from_pretrained(checkpoint("octuple_masked_lm"))
-    np.testing.assert_allclose(musicbert.sentence_vector("midi/00.mid"), answers["musicbert"], rtol=1e-4, atol=1e-6)
+    vector = musicbert.sentence_vector("midi/00.mid", pooling="first")  # the only vector at the time of the answers
+    np.testing.assert_allclose(vector, answers["musicbert"], rtol=1e-4, atol=1e-6)
     musicoder = MusiCoderHub.from_pretrained(checkpoint("spectrogram_reconstruction"))
     features = musicoder.extract_features("sounds/00.wav").mean(0)
     np.testing.assert_allclose(features, answers["musicoder"], rtol=1e-3, atol=1e-4)

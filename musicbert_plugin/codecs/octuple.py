@@ -187,16 +187,29 @@ def code_changes(
     per_quarter : int
         Positions of a quarter note.
     code_of_meter : callable
-        From numerator and denominator to a code; may raise ScoreError.
+        From numerator and denominator to a code; may raise ScoreError.  Time signatures without effect (replaced at
+        their own position, or after the last onset) may be outside the vocabulary: they are left out.
     """
-    meters = zip(score.meter_numerator.tolist(), score.meter_denominator.tolist(), strict=True)
-    codes = np.array([code_of_meter(numerator, denominator) for numerator, denominator in meters], np.int64)
+    position = positions(score.meter_tick, score.resolution, per_quarter)
+    meters = list(zip(score.meter_numerator.tolist(), score.meter_denominator.tolist(), strict=True))
+    try:
+        codes = [code_of_meter(numerator, denominator) for numerator, denominator in meters]
+    except ScoreError:
+        kept = _effective(position, score, per_quarter)
+        position, codes = position[kept], [code_of_meter(*meters[index]) for index in kept.tolist()]
     return (
-        changes_from_start(positions(score.meter_tick, score.resolution, per_quarter), codes, DEFAULT_METER_CODE),
+        changes_from_start(position, np.array(codes, np.int64), DEFAULT_METER_CODE),
         changes_from_start(
             positions(score.tempo_tick, score.resolution, per_quarter), tempo_code(score.tempo_bpm), DEFAULT_TEMPO_CODE
         ),
     )
+
+
+def _effective(position: np.ndarray, score: Score, per_quarter: int) -> np.ndarray:
+    """The indices of the changes at ``position`` that none at the same position replaces, up to the last onset."""
+    last = positions(score.onset.max(initial=-1), score.resolution, per_quarter)
+    replaced = np.append(position[1:] == position[:-1], False)
+    return np.flatnonzero(~replaced & (position <= last))
 
 
 def _held(begins: np.ndarray, values: np.ndarray, queries: np.ndarray) -> np.ndarray:
@@ -271,6 +284,21 @@ def encode(score: Score, end: int = REACH) -> np.ndarray:
         out[:, BAR] = _held(starts, bars, onset) + bar
         out[:, POSITION] = since - bar * length
     return out
+
+
+def encoding_order(score: Score) -> np.ndarray:
+    """The note of each row of ``encode(score)``.
+
+    Returns
+    -------
+    int64 [number of notes]
+        The index in ``score`` of the note of each row, in the order of the rows; notes of equal rows are in the order
+        of the score.  Notes that :func:`encode` leaves out come last.
+    """
+    onset = positions(score.onset, score.resolution)
+    length = positions(score.end, score.resolution) - onset
+    pitch = score.pitch + 128 * (score.program == DRUMS)
+    return np.lexsort((score.velocity >> 2, duration_code(length), pitch, score.program, onset))
 
 
 def split_bars(octuples: np.ndarray) -> list[np.ndarray]:

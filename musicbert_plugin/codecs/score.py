@@ -1,21 +1,26 @@
 """Scores, which every codec reads and writes, and MIDI files.
 
 A :class:`Score` is a piece as arrays: notes, tempo changes and time signatures, all with times in ticks.  No other
-codec file uses a MIDI library.
+codec file but ``channel_programs`` uses a MIDI library.
 
 Reading
 -------
 ``symusic`` parses the file.  It pairs note-ons and note-offs first-in-first-out per (track, channel, pitch), as
 ``miditoolkit`` 1.0.1 does, and gives a note the program of its note-on (miditoolkit: of its note-off; the two differ
-only if the program changes while the note sounds).  Before parsing, an RMID container is unwrapped and an over-long
-header chunk is cut to its six defined bytes.  Refused, each with a reason and a sentence: files that the parser
+only if the program changes while the note sounds).  Refused, each with a reason and a sentence: files that the parser
 refuses, zero ticks per quarter note, SMPTE time (which has no beats), impossible time signatures, times outside
 31 bits, files without notes, and files that exceed a :class:`Budget`.  A file that gzip has compressed (``.mid.gz``)
 is read as what it holds; the budget holds for both.
 
-Data bytes of channel messages are at most 127.  A file that the parser refuses and that has larger ones is parsed again
-with each of them replaced by 127, and ``Score.repaired`` counts them.  It is refused if it still cannot be parsed or
-has no note.
+Before parsing, ``midi_bytes`` finds the header where other bytes precede it and mends what it can.  Data bytes of
+channel messages are at most 127: a file that the parser refuses and that has larger ones is parsed again with each of
+them replaced by 127, and it is refused if it still cannot be parsed or has no note.  An invalid time signature (0/4,
+2/2**33) is ignored if it is replaced at its own tick, or begins after the last onset, and otherwise the file is
+refused.  ``Score.repairs`` counts all of these.
+
+Programs are those of the note's own track, as in ``miditoolkit`` and the published octuples.  A synthesiser keeps one
+program per channel, whichever track sets it: ``Score.other_program`` counts the notes that it would play with another
+program (see ``channel_programs``), and ``channel_programs="use"`` reads these.
 
 Writing
 -------
@@ -39,22 +44,34 @@ import logging
 import os
 import struct
 from collections import Counter
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import symusic
 
+from musicbert_plugin.codecs.channel_programs import COUNT, USE, Columns, channel_notes, may_differ
+from musicbert_plugin.codecs.channel_programs import DRUMS as DRUMS  # the program of every drum track
 from musicbert_plugin.codecs.general_midi import PROGRAM_NAMES
+from musicbert_plugin.codecs.midi_bytes import (
+    BAD_TEMPO,
+    HIGH_BYTE,
+    IDLE_METER,
+    LAST_TICK,
+    Mended,
+    high_data_bytes,
+    is_odd,
+    mend,
+    unwrap,
+)
 from musicbert_plugin.compression import GZIP, unpack
 from musicbert_plugin.errors import ScoreError
 from musicbert_plugin.files import atomic_path
 
 logger = logging.getLogger(__name__)
-
-DRUMS = 128  # the program of every drum track
-LAST_TICK = 2**31 - 1
+CAN_BE_RAISED = "the budget can be raised"
 
 
 @dataclass(frozen=True, eq=False)
@@ -77,8 +94,12 @@ class Score:
         Tempo changes in quarter notes per minute, sorted by tick.  120 before the first.
     meter_tick, meter_numerator, meter_denominator : int64 [M]
         Time signatures, sorted by tick.  4/4 before the first.
-    repaired : int
-        Number of data bytes above 127 in the MIDI file, which were read as 127.
+    repairs : mapping of str to int
+        What had to be repaired in the MIDI file: from kind (``midi_bytes``) to number.
+    other_program : int
+        Number of notes that a synthesiser plays with another program (or as drums, or no longer so), since another
+        track sets the program of their channel; 0 if they were not counted.  If the file was read with
+        ``channel_programs="use"``: that were therefore given another program than their track has.
     end_tick : int
         First tick after the last bar of the piece, where it is known to end later than the bar of its last note.
     key : (int, bool) or None
@@ -97,9 +118,15 @@ class Score:
     meter_tick: np.ndarray
     meter_numerator: np.ndarray
     meter_denominator: np.ndarray
-    repaired: int = 0
+    repairs: Mapping[str, int] = field(default_factory=dict)
+    other_program: int = 0
     end_tick: int = 0
     key: tuple[int, bool] | None = None
+
+    @property
+    def repaired(self) -> int:
+        """The number of all repairs."""
+        return sum(self.repairs.values())
 
     def __len__(self) -> int:
         """The number of notes."""
@@ -192,99 +219,19 @@ class Budget:
     events: int = 1_000_000
 
 
-def _unwrap(data: bytes) -> bytes:
-    """Unwrap a MIDI file from an RMID container, and cut its header chunk to the six bytes of the standard."""
-    if data[:4] == b"RIFF" and data[8:12] == b"RMID":
-        chunk = 12
-        while chunk + 8 <= len(data):
-            size = int.from_bytes(data[chunk + 4 : chunk + 8], "little")
-            if data[chunk : chunk + 4] == b"data":
-                data = data[chunk + 8 : chunk + 8 + size]
-                break
-            chunk += 8 + size + (size & 1)
-    if data[:4] == b"MThd" and len(data) >= 14:
-        size = int.from_bytes(data[4:8], "big")
-        if 6 < size <= len(data) - 8:
-            data = b"MThd\0\0\0\6" + data[8:14] + data[8 + size :]
-    return data
-
-
-def _after_number(data: bytes, offset: int) -> tuple[int, int]:
-    """The variable-length number at an offset, and the offset after it."""
-    number = 0
-    while offset < len(data):
-        byte = data[offset]
-        offset += 1
-        number = number << 7 | byte & 127
-        if byte < 128:
-            break
-    return number, offset
-
-
-def _high_data_bytes(data: bytes) -> int:
-    """The number of data bytes above 127 in the channel messages of a MIDI file.
-
-    Of a damaged track, only the part before the damage is counted.
-    """
-    count, offset = 0, 14
-    while offset + 8 <= len(data):
-        kind, begin = data[offset : offset + 4], offset + 8
-        offset = begin + int.from_bytes(data[offset + 4 : begin], "big")
-        if kind == b"MTrk":
-            count += _high_data_bytes_of_track(data[begin:offset])
-    return count
-
-
-def _high_data_bytes_of_track(track: bytes) -> int:
-    """The number of such bytes in the content of a track chunk."""
-    count = running = offset = 0
-    while True:
-        _, offset = _after_number(track, offset)  # the delta time
-        if offset >= len(track):
-            return count
-        status = running
-        if track[offset] >= 0x80:
-            status = track[offset]
-            offset += 1
-        if 0x80 <= status < 0xF0:
-            running = status
-            length = 1 if 0xC0 <= status < 0xE0 else 2  # a program change and a channel pressure have one data byte
-            count += sum(byte > 127 for byte in track[offset : offset + length])
-        elif status in (0xF0, 0xF7):
-            length, offset = _after_number(track, offset)
-        elif status == 0xFF:
-            length, offset = _after_number(track, offset + 1)
-        elif status > 0xF0:
-            length = {0xF1: 1, 0xF2: 2, 0xF3: 1}.get(status, 0)
-        else:  # a data byte before any status
-            return count
-        offset += length
-
-
 def _parse(data: bytes, name: str) -> tuple[Any, int]:
-    """symusic's score of a MIDI file, and the number of repaired data bytes.
+    """symusic's score of a MIDI file, and the number of data bytes above 127 that were replaced.
 
     Raises
     ------
     ScoreError
         The data cannot be parsed.
     """
-    if not data:
-        raise ScoreError("unreadable", f"{name}: the file is empty; a MIDI file is needed.")
-    data = _unwrap(data)
-    if data[:4] != b"MThd":
-        raise ScoreError("unreadable", f"{name}: not a MIDI file (it begins with {data[:4]!r}, not b'MThd').")
-    if len(data) >= 14:
-        (division,) = struct.unpack(">H", data[12:14])
-        if division == 0:
-            raise ScoreError("zero resolution", f"{name}: 0 ticks per quarter note in the header; 1 or more is needed.")
-        if division & 0x8000:
-            raise ScoreError("SMPTE time", f"{name}: timed in SMPTE frames; ticks per quarter note are needed.")
     try:
         return symusic.Score.from_midi(data), 0
     except Exception as error:  # symusic raises RuntimeError, ValueError, UnicodeDecodeError and MemoryError
         detail = str(error).splitlines()[0] if str(error) else type(error).__name__
-    high = _high_data_bytes(data)
+    high = high_data_bytes(data)
     if high:
         sanitized: Any = None
         with contextlib.suppress(Exception):  # the file may have other damage
@@ -292,6 +239,16 @@ def _parse(data: bytes, name: str) -> tuple[Any, int]:
         if sanitized is not None and sanitized.note_num():
             return sanitized, high
     raise ScoreError("unreadable", f"{name}: damaged MIDI data ({detail}).")
+
+
+def _check_division(data: bytes, name: str) -> None:
+    """Raise :class:`ScoreError` if the header of a MIDI file has no ticks per quarter note."""
+    if len(data) >= 14:
+        (division,) = struct.unpack(">H", data[12:14])
+        if division == 0:
+            raise ScoreError("zero resolution", f"{name}: 0 ticks per quarter note in the header; 1 or more is needed.")
+        if division & 0x8000:
+            raise ScoreError("SMPTE time", f"{name}: timed in SMPTE frames; ticks per quarter note are needed.")
 
 
 def _uncompressed(data: bytes, name: str, budget: Budget) -> bytes:
@@ -303,16 +260,25 @@ def _uncompressed(data: bytes, name: str, budget: Budget) -> bytes:
     except OSError as error:
         raise ScoreError("unreadable", f"{name}: a gzip file that cannot be unpacked ({error}).") from None
     if len(data) > budget.bytes:
-        raise ScoreError("too large", f"{name}: more than {budget.bytes} bytes unpacked; the budget can be raised.")
+        raise ScoreError(
+            "too large", f"{name}: more than {budget.bytes} bytes unpacked; {CAN_BE_RAISED} (--max-bytes)."
+        )
     return data
 
 
-def repair_sentence(name: str, repaired: int) -> str:
-    """The warning about a file whose score has ``repaired`` above 0."""
-    return f"{name}: repaired: data byte above 127, read as 127 ({repaired})"
+def repair_sentence(name: str, repairs: Mapping[str, int]) -> str:
+    """The warning about a file whose score has ``repairs``."""
+    listed = ", ".join(f"{kind} ({count})" for kind, count in sorted(repairs.items()))
+    return f"{name}: repaired: {listed}"
 
 
-def read_midi(source: str | os.PathLike[str] | bytes, *, name: str = "", budget: Budget | None = None) -> Score:
+def read_midi(
+    source: str | os.PathLike[str] | bytes,
+    *,
+    name: str = "",
+    budget: Budget | None = None,
+    channel_programs: str = COUNT,
+) -> Score:
     """Read a MIDI file; if it is given by its path, repairs are logged as a warning.
 
     Parameters
@@ -323,6 +289,10 @@ def read_midi(source: str | os.PathLike[str] | bytes, *, name: str = "", budget:
         The name of the file in error messages; default is the path.
     budget : Budget, optional
         Limits for the file.
+    channel_programs : str
+        The programs that a synthesiser plays notes with, whichever track of their channel sets them: ``"use"`` gives
+        them to the notes; ``"count"`` counts the notes that have another one in their own track
+        (``Score.other_program``; in the warning too); ``"ignore"`` saves the time for that, a third of reading.
 
     Returns
     -------
@@ -347,69 +317,125 @@ def read_midi(source: str | os.PathLike[str] | bytes, *, name: str = "", budget:
         except OSError as error:
             raise ScoreError("unreadable", f"{name}: {error.strerror or error}.") from None
     if len(data) > budget.bytes:
-        raise ScoreError("too large", f"{name}: more than {budget.bytes} bytes; the budget can be raised.")
-    parsed, repaired = _parse(_uncompressed(data, name, budget), name)
-    notes = parsed.note_num()
-    if notes == 0:
-        raise ScoreError("no notes", f"{name}: there are no notes in it.")
-    if notes > budget.notes:
-        raise ScoreError("too large", f"{name}: {notes} notes; the budget allows {budget.notes} and can be raised.")
-    tracks = parsed.tracks
-    events = notes + len(parsed.tempos) + len(parsed.time_signatures)
-    if len(data) > budget.events:  # an event takes at least a byte, so smaller files cannot exceed the limit
-        events += sum(len(t.controls) + len(t.pitch_bends) + len(t.pedals) + len(t.lyrics) for t in tracks)
-    if events > budget.events:
-        raise ScoreError("too large", f"{name}: {events} events; the budget allows {budget.events} and can be raised.")
-    score = _score_of_parsed(parsed, tracks, name, repaired)
-    if repaired and not isinstance(source, bytes):
-        logger.warning("%s", repair_sentence(name, repaired))
-    return score
-
-
-def _score_of_parsed(parsed: Any, tracks: Any, name: str, repaired: int) -> Score:
+        raise ScoreError("too large", f"{name}: more than {budget.bytes} bytes; {CAN_BE_RAISED} (--max-bytes).")
+    data, repairs = unwrap(_uncompressed(data, name, budget), name)
+    _check_division(data, name)
+    mended = mend(data, name) if is_odd(data) else Mended(data)
+    repairs += mended.repairs
+    parsed, high = _parse(mended.data, name)
+    if high:
+        repairs[HIGH_BYTE] += high
     programs, lists = [], []
-    for track in tracks:
+    for track in parsed.tracks:
         notes = track.notes
         if notes:
             programs.append(DRUMS if track.is_drum else track.program)
             lists.append(notes)
     counts = [len(notes) for notes in lists]
+    if not lists:
+        raise ScoreError("no notes", f"{name}: there are no notes in it{_unread(data, name)}.")
+    _check_budget(parsed, sum(counts), len(data), budget, name)
     together = lists[0].copy()  # one list, since each conversion of a list to arrays has a high constant cost
     for notes in lists[1:]:
         together.extend(notes)
-    columns = together.numpy()
+    columns: Columns = together.numpy()
+    program = np.repeat(np.array(programs, np.int16), counts)
+    part = np.repeat(np.arange(len(counts), dtype=np.int32), counts)
+    differing = 0
+    if channel_programs == USE or (channel_programs == COUNT and may_differ(mended.data, programs.count(0))):
+        found = channel_notes(mended.data, columns)
+        if found is not None:
+            differing = int(np.count_nonzero(found.own != found.sounding))
+            if channel_programs == USE:
+                columns, program, part = found.columns, found.sounding, found.part
+        elif channel_programs == USE:
+            logger.warning("%s: programs are those of each track: its channels cannot be told apart.", name)
+    score = _score_of(parsed, columns, program, part, mended, name, repairs, differing)
+    if not isinstance(source, bytes):
+        if repairs:
+            logger.warning("%s", repair_sentence(name, repairs))
+        if differing and channel_programs == COUNT:
+            logger.warning(
+                "%s: a synthesiser plays %d of %d notes with another program, since tracks share their channels",
+                name,
+                differing,
+                len(score),
+            )
+    return score
+
+
+def _unread(data: bytes, name: str) -> str:
+    """What a file without notes has after the End of Track, as the end of a sentence."""
+    unread = mend(data, name).unread
+    if not unread:
+        return ""
+    number, size = unread[0]
+    return f": the End of Track of track {number} precedes {size:,} bytes, which are no MIDI events"
+
+
+def _check_budget(parsed: Any, notes: int, size: int, budget: Budget, name: str) -> None:
+    """Raise :class:`ScoreError` if a file of ``size`` bytes has more notes or events than its budget."""
+    if notes > budget.notes:
+        raise ScoreError(
+            "too large", f"{name}: {notes} notes; the budget allows {budget.notes}; {CAN_BE_RAISED} (--max-notes)."
+        )
+    events = notes + len(parsed.tempos) + len(parsed.time_signatures)
+    if size > budget.events:  # an event takes at least a byte, so smaller files cannot exceed the limit
+        tracks = parsed.tracks
+        events += sum(len(t.controls) + len(t.pitch_bends) + len(t.pedals) + len(t.lyrics) for t in tracks)
+    if events > budget.events:
+        raise ScoreError(
+            "too large", f"{name}: {events} events; the budget allows {budget.events}; {CAN_BE_RAISED} (--max-events)."
+        )
+
+
+def _score_of(
+    parsed: Any,
+    columns: Columns,
+    program: np.ndarray,
+    part: np.ndarray,
+    mended: Mended,
+    name: str,
+    repairs: Counter[str],
+    differing: int,
+) -> Score:
+    """The score of a parsed file and the columns of its notes; counts invalid time signatures without effect."""
     onset = columns["time"].astype(np.int64)
     end = columns["duration"].astype(np.int64)
     end += onset
     if onset.min() < 0 or end.max() > LAST_TICK:
         raise ScoreError("bad time", f"{name}: a note is outside the 2**31 ticks that MIDI tools support.")
+    if mended.meters:
+        last = int(onset.max())
+        for tick, text in mended.meters:
+            if tick <= last:
+                raise ScoreError(
+                    "bad meter",
+                    f"{name}: a time signature {text} at tick {tick:,}; numerators from 1 to 255 and denominators 1, "
+                    "2, 4, ... 128 are accepted.",
+                )
+        repairs[IDLE_METER] += len(mended.meters)
     meters = parsed.time_signatures.numpy()
-    numerator = meters["numerator"].astype(np.int64)
-    denominator = meters["denominator"].astype(np.int64)
-    if len(numerator) and (numerator.min() < 1 or denominator.min() < 1):
-        invalid = int(np.flatnonzero((numerator < 1) | (denominator < 1))[0])
-        raise ScoreError(
-            "bad meter",
-            f"{name}: a time signature of {numerator[invalid]}/{denominator[invalid] or '2**8 or more'}; "
-            "both must be at least 1 and the denominator at most 128.",
-        )
     tempi = parsed.tempos.numpy()
-    with np.errstate(divide="ignore"):
-        bpm = 60e6 / tempi["mspq"]
+    if not tempi["mspq"].all():
+        real = tempi["mspq"] > 0
+        repairs[BAD_TEMPO] += int(np.count_nonzero(~real))
+        tempi = {column: values[real] for column, values in tempi.items()}
     return Score(
         int(parsed.ticks_per_quarter),
         onset,
         end,
-        np.repeat(np.array(programs, np.int16), counts),
+        program,
         columns["pitch"].astype(np.int16),
         columns["velocity"].astype(np.int16),
-        np.repeat(np.arange(len(counts), dtype=np.int32), counts),
+        part,
         tempi["time"].astype(np.int64),
-        bpm,
+        60e6 / tempi["mspq"],
         meters["time"].astype(np.int64),
-        numerator,
-        denominator,
-        repaired,
+        meters["numerator"].astype(np.int64),
+        meters["denominator"].astype(np.int64),
+        dict(repairs),
+        differing,
     )
 
 

@@ -49,9 +49,10 @@ from musicbert_plugin.codecs.attributes import (
     extract,
 )
 from musicbert_plugin.codecs.chords import brightness
+from musicbert_plugin.codecs.reading_options import add_reading_options, reading_options_of
 from musicbert_plugin.codecs.request_limits import limited_slots
 from musicbert_plugin.codecs.requests import parse_request, request_words
-from musicbert_plugin.codecs.score import Score, read_midi
+from musicbert_plugin.codecs.score import Score
 from musicbert_plugin.data.dataset_folder import check_remi_folder
 from musicbert_plugin.data.fairseq_output import read_lines, read_text_lines
 from musicbert_plugin.errors import OptionError, ScoreError
@@ -124,6 +125,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--steady-tempo", action="store_true", help="with --path: one tempo in every piece")
     add_search_arguments(parser)
+    add_reading_options(parser)
 
 
 def evaluate(options: argparse.Namespace) -> Report:
@@ -323,7 +325,7 @@ def _of_folder(options: argparse.Namespace) -> Answers:
         raise OptionError("--midi DIR needs --requests FILE, whose line n (from 0) is the request of DIR/n.mid.")
     if not options.midi.is_dir():
         raise OptionError(f"{options.midi} is not a folder; --midi names one with 0.mid, 1.mid, ...")
-    request_lines = read_requests(options.requests)
+    request_lines, reading = read_requests(options.requests), reading_options_of(options)
     requests, scores, groups, missing = [], [], [], 0
     for number, request in enumerate(request_lines):
         hypotheses = ((whole_number(path.name.split(".")[1]), path) for path in options.midi.glob(f"{number}.*.mid"))
@@ -332,7 +334,7 @@ def _of_folder(options: argparse.Namespace) -> Answers:
             requests.append(request)
             groups.append(number)
             try:
-                scores.append(read_midi(path))
+                scores.append(reading.read(path))
             except ScoreError as error:
                 scores.append(None)
                 if error.reason != "no notes":

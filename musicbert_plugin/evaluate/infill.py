@@ -19,7 +19,8 @@ from tempfile import TemporaryDirectory
 import numpy as np
 
 from musicbert_plugin.codecs import octuple
-from musicbert_plugin.codecs.score import bar_line_from, midi_bytes, read_midi
+from musicbert_plugin.codecs.reading_options import add_reading_options, reading_options_of
+from musicbert_plugin.codecs.score import bar_line_from, midi_bytes
 from musicbert_plugin.data.answer_folder import AnswerFolder
 from musicbert_plugin.errors import MusicError, OptionError
 from musicbert_plugin.evaluate import Report
@@ -47,6 +48,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--dest", type=Path, required=True, help="folder for the MIDI files and the picture")
+    add_reading_options(parser)
 
 
 def _parse_bars(text: str) -> tuple[int, int]:
@@ -57,7 +59,7 @@ def _parse_bars(text: str) -> tuple[int, int]:
 
 
 def evaluate(options: argparse.Namespace) -> Report:
-    score = read_midi(options.piece)
+    score = reading_options_of(options).read(options.piece)
     rows = octuple.encode(score)
     bars = int(rows[-1, octuple.BAR]) + 1
     middle = max(bars // 2 - 1, 0)
@@ -70,7 +72,6 @@ def evaluate(options: argparse.Namespace) -> Report:
     if not inside.any():
         raise OptionError(f"{options.piece} has no such notes from bar {begin + 1} to {end}; it has {bars} bars.")
 
-    from musicbert_plugin.generation.infilling import encoding_order
     from musicbert_plugin.hub import MusicBERTHub
 
     hub = MusicBERTHub.from_pretrained(options.path)
@@ -87,7 +88,7 @@ def evaluate(options: argparse.Namespace) -> Report:
     )
     filled_rows = octuple.encode(filled)
     kept = np.ones(len(score), bool)
-    kept[encoding_order(score)[: len(rows)][inside]] = False
+    kept[octuple.encoding_order(score)[: len(rows)][inside]] = False
     masked = replace(score.select(kept), end_tick=bar_line_from(score, int(score.end.max())))
     new = _written(filled_rows, rows[~inside])
     values = _compare(rows[inside], filled_rows[new])

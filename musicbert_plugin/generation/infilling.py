@@ -52,8 +52,8 @@ from musicbert_plugin.codecs.octuple import (
     VELOCITY,
     bar_runs,
     code_changes,
-    duration_code,
     encode,
+    encoding_order,
     positions,
 )
 from musicbert_plugin.codecs.score import DRUMS, Score
@@ -438,14 +438,6 @@ def _fine_enough(score: Score) -> Score:
     times = ("onset", "end", "tempo_tick", "meter_tick")
     finer = {name: factor * getattr(score, name) for name in times}
     return replace(score, resolution=factor * score.resolution, **finer)
-
-
-def encoding_order(score: Score) -> np.ndarray:
-    """The index of the note of each row of ``encode(score)`` (equal rows in any order); notes left out come last."""
-    onset = positions(score.onset, score.resolution)
-    length = positions(score.end, score.resolution) - onset
-    pitch = score.pitch + 128 * (score.program == DRUMS)
-    return np.lexsort((score.velocity >> 2, duration_code(length), pitch, score.program, onset))
 
 
 def _ticks(position: np.ndarray, resolution: int) -> np.ndarray:

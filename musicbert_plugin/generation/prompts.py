@@ -26,9 +26,10 @@ from musicbert_plugin.codecs.octuple import (
     METER_NUMERATORS,
     positions,
 )
+from musicbert_plugin.codecs.reading_options import DEFAULT_READING, ReadingOptions
 from musicbert_plugin.codecs.remi_grammar import RemiGrammar, transpose
 from musicbert_plugin.codecs.requests import parse_request
-from musicbert_plugin.codecs.score import Score, bar_line_from, read_midi
+from musicbert_plugin.codecs.score import Score, bar_line_from
 from musicbert_plugin.errors import OptionError, suggestion
 from musicbert_plugin.files import given_path
 from musicbert_plugin.generation.continuation import prompt_bars
@@ -107,7 +108,12 @@ class Prompt:
     silent_bars: int = 0
 
 
-def make_prompt(music: str | Path | Score | None, layout: str, meter: tuple[int, int] | None = None) -> Prompt:
+def make_prompt(
+    music: str | Path | Score | None,
+    layout: str,
+    meter: tuple[int, int] | None = None,
+    reading: ReadingOptions = DEFAULT_READING,
+) -> Prompt:
     """The prompt of a file (see :func:`read_prompt`), of a score (see :func:`prompt_of`), or of no music."""
     if music is None:
         return Prompt(meter=meter or DEFAULT_METER)
@@ -115,10 +121,15 @@ def make_prompt(music: str | Path | Score | None, layout: str, meter: tuple[int,
         raise OptionError("A model whose words have no known order (layout free) cannot continue a prompt.")
     if isinstance(music, Score):
         return prompt_of(music, layout, meter)
-    return read_prompt(music, layout, meter)
+    return read_prompt(music, layout, meter, reading)
 
 
-def read_prompt(path: str | Path, layout: str, meter: tuple[int, int] | None = None) -> Prompt:
+def read_prompt(
+    path: str | Path,
+    layout: str,
+    meter: tuple[int, int] | None = None,
+    reading: ReadingOptions = DEFAULT_READING,
+) -> Prompt:
     """Read a prompt: a MIDI file, or a text file with one line of words in the model's layout.
 
     An incomplete note at the end of a line is left out with a warning.
@@ -129,6 +140,8 @@ def read_prompt(path: str | Path, layout: str, meter: tuple[int, int] | None = N
     layout : str
     meter : (int, int), optional
         Time signature of bars without a time-signature token; by default that of a MIDI file, or else 4/4.
+    reading : ReadingOptions
+        How a MIDI file is read.
 
     Raises
     ------
@@ -136,8 +149,8 @@ def read_prompt(path: str | Path, layout: str, meter: tuple[int, int] | None = N
         The file has no music, or music in another layout or time signature.
     """
     path = Path(given_path(str(path)))
-    if path.suffix.lower() in (".mid", ".midi", ".kar"):
-        return prompt_of(read_midi(path), layout, meter, str(path))
+    if path.suffix.lower() in (".mid", ".midi", ".kar", ".rmi", ".rmid"):
+        return prompt_of(reading.read(path), layout, meter, str(path))
     meter = meter or DEFAULT_METER
     try:
         lines = [line for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]

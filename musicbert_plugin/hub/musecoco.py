@@ -23,6 +23,7 @@ import torch
 from torch import Tensor
 
 from musicbert_plugin.codecs import remi
+from musicbert_plugin.codecs.reading_options import DEFAULT_READING, ReadingOptions
 from musicbert_plugin.codecs.score import Score
 from musicbert_plugin.compat.devices import checked_device
 from musicbert_plugin.data.dataset_folder import read_dictionary
@@ -173,6 +174,7 @@ class MuseCocoHub:
         limited: bool = True,
         steady_tempo: bool = False,
         batch_size: int = 16,
+        reading: ReadingOptions = DEFAULT_READING,
     ) -> list[Score]:
         """Generate one score per request, as it is written to files (see :meth:`.ConditionalGenerator.finished`).
 
@@ -203,6 +205,8 @@ class MuseCocoHub:
             and the tempo that its request names.
         batch_size : int
             Number of rows of a batch, one for each candidate or beam; the result does not depend on it.
+        reading : ReadingOptions
+            How the MIDI file of a prompt is read.
 
         Raises
         ------
@@ -222,7 +226,7 @@ class MuseCocoHub:
             seed=seed,
         )
         constraints = Constraints(exact_bars, only_instruments, grammar, limited, steady_tempo)
-        generator = self.generator(constraints, prompt, meter)
+        generator = self.generator(constraints, prompt, meter, reading)
         prefixes = [request_ids(request, self.words, self.prefix) for request in requests]
         count = candidates_of(num_candidates, self.prefix, search)
         pieces = generator.generate_best(prefixes, search, count=count, batch_size=batch_size)
@@ -233,6 +237,7 @@ class MuseCocoHub:
         constraints: Constraints,
         prompt: str | PathLike[str] | Score | None = None,
         meter: str | None = None,
+        reading: ReadingOptions = DEFAULT_READING,
     ) -> ConditionalGenerator:
         """The model with constraints and a prompt, see :meth:`generate`."""
         if self._generator is None:
@@ -240,7 +245,8 @@ class MuseCocoHub:
         generator = copy.copy(self._generator)
         generator.constraints = constraints
         music = prompt if prompt is None or isinstance(prompt, Score) else Path(prompt)
-        generator.prompt = make_prompt(music, self.layout, None if meter is None else remi.parse_meter(meter))
+        bars = None if meter is None else remi.parse_meter(meter)
+        generator.prompt = make_prompt(music, self.layout, bars, reading)
         return generator
 
 

@@ -3,7 +3,7 @@
     from musicbert_plugin.hub import MusicBERTHub
     hub = MusicBERTHub.from_pretrained("checkpoint_best.pt")
     states = hub.extract_features("piece.mid")           # [notes, dimensions], the last layer
-    vector = hub.sentence_vector("piece.mid")            # [dimensions]
+    vector = hub.sentence_vector("piece.mid")            # [dimensions], the mean of the states
     filled = hub.infill(read_midi("piece.mid"), bars=[4, 5])
     write_midi(filled, "filled.mid")
 
@@ -33,7 +33,8 @@ from torch import Tensor
 from musicbert_plugin.arguments import checked_layers
 from musicbert_plugin.codecs import octuple
 from musicbert_plugin.codecs.octuple import BAR, BARS, FIELD_OFFSETS, FIELD_SIZES, MASK
-from musicbert_plugin.codecs.score import Score, read_midi
+from musicbert_plugin.codecs.reading_options import DEFAULT_READING
+from musicbert_plugin.codecs.score import Score
 from musicbert_plugin.compat.devices import checked_device
 from musicbert_plugin.errors import CheckpointError, OptionError, ScoreError
 from musicbert_plugin.generation import infilling
@@ -45,6 +46,8 @@ from musicbert_plugin.tasks.published_tasks import MULTI_LABEL
 logger = logging.getLogger(__name__)
 
 Music = str | PathLike[str] | Score | np.ndarray | Tensor
+
+POOLINGS = ("mean", "first")
 
 LONGEST_ROW = 1024
 """Octuples per row, including the frame, in the training of the published models; later positions are untrained."""
@@ -76,7 +79,11 @@ class MusicBERTHub:
         Known class names by classification head.
     task_options : dict
         The options of the task that it was trained for, by name; empty if they are unknown.
+    reading : ReadingOptions
+        How MIDI files are read, their limits among it; may be set.
     """
+
+    reading = DEFAULT_READING
 
     def __init__(self, model: MusicBERTModel, labels: Mapping[str, Sequence[str]] | None = None) -> None:
         self.task_options: dict[str, Any] = {}
@@ -151,13 +158,41 @@ class MusicBERTHub:
             if (np.diff(array[:, BAR]) < 0).any():
                 raise ScoreError("not octuples", "the bars of the octuples descend; ascending bars are expected.")
             return array
-        score = music if isinstance(music, Score) else read_midi(music)
+        score = music if isinstance(music, Score) else self.reading.read(music)
         octuples = octuple.encode(score).astype(np.int64)
         if len(octuples) < len(score):
             name = "the score" if isinstance(music, Score) else music
             lost = len(score) - len(octuples)
             logger.warning("%s: %d notes from position %d on are left out", name, lost, octuple.REACH)
         return octuples
+
+    def note_order(self, music: str | PathLike[str] | Score) -> np.ndarray:
+        """The note of each row of :meth:`octuples`, and of the states of :meth:`extract_features`.
+
+        Octuples are sorted and bars of several tracks are merged, so their order is not that of a score:
+
+            score = hub.reading.read("piece.mid")
+            states = torch.full((len(score), dimensions), torch.nan)
+            states[hub.note_order(score)] = hub.extract_features(score)
+
+        Parameters
+        ----------
+        music : path or Score
+
+        Returns
+        -------
+        int64 [N]
+            The index of the note in the score that is given, or that ``reading`` reads from the file.  No index occurs
+            twice; those of notes beyond ``codecs.octuple.REACH``, which have no octuple, do not occur.  Notes of equal
+            octuples are in the order of the score.
+
+        Raises
+        ------
+        ScoreError
+            The file cannot be read.
+        """
+        score = music if isinstance(music, Score) else self.reading.read(music)
+        return octuple.encoding_order(score)[: len(octuple.encode(score))]
 
     def encode(self, music: Music) -> Tensor:
         """The piece as the model's input: framed token ids, int64 [T].
@@ -201,11 +236,30 @@ class MusicBERTHub:
         return joined[0] if layers is None else joined
 
     @torch.inference_mode()
-    def sentence_vector(self, music: Music) -> Tensor:
-        """One vector for the piece, [D]: the input of classification heads (the first up-projected feature of ``<s>``).
+    def sentence_vector(self, music: Music, pooling: str | None = None) -> Tensor:
+        """One vector for the piece, [D].
 
-        For a piece longer than the model's window, it is the mean over windows.
+        Parameters
+        ----------
+        music : path, Score, octuples or token ids
+        pooling : str, optional
+            ``"mean"``: the mean of the states of all notes in the last layer.  ``"first"``: the input of classification
+            heads, the first up-projected feature of ``<s>`` (for a piece longer than the model's window, its mean over
+            windows).  By default ``"first"`` for a model with a classification head, whose training has made that
+            feature tell the classes apart, and else ``"mean"``: masked modelling trains no ``<s>``, whose features of
+            different pieces are almost equal (mean cosine 0.965).
+
+        Raises
+        ------
+        OptionError
+            The pooling is neither.
         """
+        if pooling is None:
+            pooling = "first" if len(self.model.classification_heads) else "mean"
+        if pooling not in POOLINGS:
+            raise OptionError(f"pooling is {pooling!r}, but {' or '.join(map(repr, POOLINGS))} is accepted.")
+        if pooling == "mean":
+            return self.extract_features(music).mean(0)
         features = [self.model.encoder(ids, features_only=True, first_only=True)[0][0, 0] for ids in self._rows(music)]
         return torch.stack(features).mean(0)
 
@@ -345,7 +399,7 @@ class MusicBERTHub:
             The music cannot be read.
         """
         return infilling.infill(
-            score if isinstance(score, Score) else read_midi(score),
+            score if isinstance(score, Score) else self.reading.read(score),
             bars,
             self._predict,
             window=self.window,

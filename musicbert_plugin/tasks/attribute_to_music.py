@@ -31,7 +31,9 @@ from fairseq.tasks import register_task
 from omegaconf import II, open_dict
 from torch import Tensor
 
+from musicbert_plugin.codecs.channel_programs import CHOICES
 from musicbert_plugin.codecs.octuple import DEFAULT_METER
+from musicbert_plugin.codecs.reading_options import CHANNEL_PROGRAMS, ReadingOptions
 from musicbert_plugin.codecs.remi import FREE, LAYOUTS, NOTES_ALONE, dictionary_words, parse_meter
 from musicbert_plugin.codecs.score import midi_bytes
 from musicbert_plugin.data.answer_folder import AnswerFolder, midi_name
@@ -63,6 +65,7 @@ LOSS_CHOICES = ChoiceEnum((AUTO, *LOSS_ON))
 ENDS_CHOICES = ChoiceEnum(ENDS)
 DROPOUT_CHOICES = ChoiceEnum(DROPOUTS)
 PREFIX_CHOICES = ChoiceEnum((AUTO, *PREFIXES))
+CHANNEL_CHOICES = ChoiceEnum(CHOICES)
 KEEP_CHOICES = ChoiceEnum((AUTO, "all", "best"))
 _OF_THE_MODEL = {
     "layout": (*LAYOUTS, FREE),
@@ -173,6 +176,15 @@ class AttributeToMusicTaskConfig(FairseqDataclass):
             "help": "fairseq-interactive: folder for the music, n.mid for line n, from 0.  The same command goes on "
             "where it was stopped, and another one replaces the music of an earlier run"
         },
+    )
+    max_bytes: int = field(default=ReadingOptions.max_bytes, metadata={"help": "generation: largest MIDI --prompt"})
+    max_notes: int = field(default=ReadingOptions.max_notes, metadata={"help": "generation: most notes of a --prompt"})
+    max_events: int = field(
+        default=ReadingOptions.max_events, metadata={"help": "generation: most MIDI events of a --prompt"}
+    )
+    channel_programs: CHANNEL_CHOICES = field(
+        default=ReadingOptions.channel_programs,
+        metadata={"help": f"generation: in a MIDI --prompt: {CHANNEL_PROGRAMS}"},
     )
     meter: Optional[str] = field(  # noqa: UP045
         default=None,
@@ -451,7 +463,14 @@ class FairseqMusicGenerator:
             constraints=Constraints(
                 cfg.exact_bars, cfg.only_instruments, not cfg.no_grammar, not cfg.no_limits, cfg.steady_tempo
             ),
-            prompt=make_prompt(cfg.prompt or None, layout, task.meter),
+            prompt=make_prompt(
+                cfg.prompt or None,
+                layout,
+                task.meter,
+                ReadingOptions(
+                    cfg.max_bytes, cfg.max_notes, cfg.max_events, channel_programs=str(cfg.channel_programs)
+                ),
+            ),
         )
         meter = self.generator.prompt.meter
         if layout in NOTES_ALONE and meter != DEFAULT_METER and not cfg.dest:

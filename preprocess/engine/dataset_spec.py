@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -32,8 +33,10 @@ class Piece:
         What the sidecars of the dataset need of the piece: arrays, and values that JSON knows.
     lost : dict of str to int
         Notes that could not be kept, by reason.
-    repaired : int
-        Data bytes of the file that had to be repaired.
+    repairs : mapping of str to int
+        What had to be repaired in the file, from kind to number.
+    other_program : int
+        See ``codecs.score.Score``.
     """
 
     notes: int
@@ -42,7 +45,8 @@ class Piece:
     fingerprint: Fingerprint
     sidecars: dict[str, Any] = field(default_factory=dict)
     lost: dict[str, int] = field(default_factory=dict)
-    repaired: int = 0
+    repairs: Mapping[str, int] = field(default_factory=dict)
+    other_program: int = 0
 
 
 class DatasetSpec(Protocol):

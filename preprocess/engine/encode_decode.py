@@ -6,19 +6,20 @@ from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
-from musicbert_plugin.codecs.score import Score, read_midi, write_midi
+from musicbert_plugin.codecs.reading_options import ReadingOptions
+from musicbert_plugin.codecs.score import Score, write_midi
 from musicbert_plugin.data.fairseq_output import read_lines
 from musicbert_plugin.errors import OptionError, ScoreError
 from musicbert_plugin.files import shown
 from preprocess.engine.cli import DONE, SOME_FAILED, say, write_line
 
 
-def encode_files(files: list[str], line_of: Callable[[Score, str], str]) -> int:
+def encode_files(files: list[str], line_of: Callable[[Score, str], str], reading: ReadingOptions) -> int:
     """Print ``line_of(score, name)`` for every file, and report files that fail."""
     status = DONE
     for file in files:
         try:
-            line = line_of(read_midi(file), file)
+            line = line_of(reading.read(file), file)
         except ScoreError as error:
             say(naming(file, error.sentence))
             status = SOME_FAILED

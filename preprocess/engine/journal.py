@@ -27,6 +27,7 @@ from numpy.typing import NDArray
 from musicbert_plugin.errors import DatasetError, ScoreError
 from preprocess.engine.dataset_spec import DatasetSpec
 from preprocess.engine.near_duplicates import SAMPLES, SKETCH
+from preprocess.engine.repairs import entries_of
 from preprocess.engine.sources import Source
 
 BUFFER_BYTES = 4 << 20
@@ -145,8 +146,7 @@ class RunWriter:
                     record.setdefault("extra", {})[name] = value
             if piece.lost:
                 record["lost"] = piece.lost
-            if piece.repaired:
-                record["repaired"] = piece.repaired
+            record.update(entries_of(piece.repairs, piece.other_program))
             if self._held > BUFFER_BYTES:
                 self._write()
         self._lines.append(json.dumps(record, separators=(",", ":")))

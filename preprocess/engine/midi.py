@@ -2,44 +2,34 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import symusic
 
-from musicbert_plugin.codecs.score import DRUMS, Budget, Score, read_midi
-from musicbert_plugin.errors import OptionError
-from preprocess.engine.cli import option
+from musicbert_plugin.codecs.channel_programs import IGNORE
+from musicbert_plugin.codecs.reading_options import ReadingOptions
+from musicbert_plugin.codecs.score import DRUMS, Score
 from preprocess.engine.near_duplicates import Fingerprint, fingerprint_of
 from preprocess.engine.sources import MIDI_SUFFIXES
 
 
-@dataclass
-class MidiLimits:
-    """How large a file may be."""
+@dataclass(frozen=True)
+class MidiOptions(ReadingOptions):
+    """How builders read: as other commands, but programs of synthesisers are not counted, which takes time."""
 
-    max_bytes: int = option(2 * 2**20, "leave out larger files")
-    max_notes: int = option(200_000, "leave out files with more notes")
-    max_events: int = option(1_000_000, "leave out files with more MIDI events")
+    channel_programs: str = field(default=IGNORE, kw_only=True, metadata=ReadingOptions.metadata("channel_programs"))
 
 
 @dataclass(frozen=True)
-class MidiSpec:
+class MidiSpec(MidiOptions):
     """The part of a ``dataset_spec.DatasetSpec`` that is the same for all token schemes."""
 
-    max_bytes: int = 2 * 2**20
-    max_notes: int = 200_000
-    max_events: int = 1_000_000
     seed: int = 1
 
     dtype = "uint16"
     unit = "notes"
     batch_files = 64
     share_of_copies = 0.9
-
-    def __post_init__(self) -> None:
-        for limit in ("max_bytes", "max_notes", "max_events"):
-            if getattr(self, limit) < 1:
-                raise OptionError(f"--{limit.replace('_', '-')} {getattr(self, limit)}: 1 or more is needed.")
 
     @property
     def suffixes(self) -> tuple[str, ...]:
@@ -51,17 +41,9 @@ class MidiSpec:
         """Bytes."""
         return self.max_bytes
 
-    def read(self, data: bytes, name: str) -> Score:
-        """The score in a MIDI file, or a :class:`ScoreError`."""
-        return read_midi(data, name=name, budget=Budget(self.max_bytes, self.max_notes, self.max_events))
-
     def fingerprint(self, score: Score) -> Fingerprint:
         """What its near-duplicates are found by; see ``near_duplicates``."""
         return fingerprint_of(score.onset, score.pitch, score.program == DRUMS, score.resolution)
-
-    def limits(self) -> dict[str, int]:
-        """The limits, as settings."""
-        return {"max_bytes": self.max_bytes, "max_notes": self.max_notes, "max_events": self.max_events}
 
     def versions(self) -> dict[str, str]:
         """The MIDI reader's."""

@@ -12,19 +12,21 @@ the end, unless files timed out or crashed their worker: then it stays, and the 
 
 ``manifest.jsonl``, a line per file of the source, sorted by name:
 
-=============  ======================================================================================================
-``file``       its name in the source; bytes that are no UTF-8 are escaped (``musicbert_plugin.files``)
-``hash``       first 32 hex digits of the sha256 of its bytes (absent if it could not be read)
-``notes``      their number (absent if it did not become a piece); ``frames`` of recordings
-``parts``      number of items
-``group``      copy group: 16 hex digits, the same for copies and for nothing else
-``split``      ``train``, ``valid`` or ``test``
-``items``      [begin, end): its items in that split
-``lost``       from reason to the number of notes that could not be kept (absent if all could)
-``repaired``   number of data bytes of the file that had to be repaired (absent if none)
-``reason``     why it was left out, instead of ``split`` and ``items``
-``detail``     that reason in a sentence, or ``of``: the file that it is a copy of
-=============  ======================================================================================================
+=================  ==================================================================================================
+``file``           its name in the source; bytes that are no UTF-8 are escaped (``musicbert_plugin.files``)
+``hash``           first 32 hex digits of the sha256 of its bytes (absent if it could not be read)
+``notes``          their number (absent if it did not become a piece); ``frames`` of recordings
+``parts``          number of items
+``group``          copy group: 16 hex digits, the same for copies and for nothing else
+``split``          ``train``, ``valid`` or ``test``
+``items``          [begin, end): its items in that split
+``lost``           from reason to the number of notes that could not be kept (absent if all could)
+``repaired``       number of repairs that the file needed (absent if none)
+``repairs``        from kind to their number, unless all are data bytes above 127 (see ``repairs``)
+``other_program``  number of notes that a synthesiser plays with another program (absent if none)
+``reason``         why it was left out, instead of ``split`` and ``items``
+``detail``         that reason in a sentence, or ``of``: the file that it is a copy of
+=================  ==================================================================================================
 
 Reasons are those of the reader and the codec (``unreadable``, ``no notes``, ``too large``, ...), of the filters,
 ``duplicate``, ``copy in another split``, ``timeout`` and ``crashed``.
@@ -56,6 +58,7 @@ from preprocess.engine.dataset_spec import DatasetSpec
 from preprocess.engine.destination import Destination
 from preprocess.engine.executors.local import Executor, LocalExecutor
 from preprocess.engine.journal import FileTask, Journal, WorkerConfig
+from preprocess.engine.repairs import ENTRIES, repairs_in, summary_of
 from preprocess.engine.sidecars import SidecarWriter
 from preprocess.engine.sources import Collection
 from preprocess.engine.split_plan import SplitPlan, decide
@@ -155,8 +158,8 @@ class Summary:
         Files that are left out.
     lost : dict of str to list of int
         From reason to the notes that each file has lost.
-    repaired : list of int
-        Data bytes of each file that had to be repaired.
+    noted : list of dict
+        Lines about files that were repaired, or whose notes a synthesiser plays with other programs.
     """
 
     unit: str
@@ -165,12 +168,12 @@ class Summary:
     notes: Counter[str] = field(default_factory=Counter)
     reasons: Counter[str] = field(default_factory=Counter)
     lost: dict[str, list[int]] = field(default_factory=dict)
-    repaired: list[int] = field(default_factory=list)
+    noted: list[dict[str, Any]] = field(default_factory=list)
 
     def add(self, line: dict[str, Any]) -> None:
         """Count a line of the manifest."""
-        if "repaired" in line:
-            self.repaired.append(line["repaired"])
+        if "repaired" in line or "other_program" in line:
+            self.noted.append({name: line[name] for name in ENTRIES if name in line})
         if "reason" in line:
             self.reasons[line["reason"]] += 1
             return
@@ -189,8 +192,8 @@ class Summary:
             say(f"left out: {reason:<24}{files:>10,}{'' if _is_wanted(spec, reason) else '  (failed)'}")
         for reason, counts in sorted(self.lost.items()):
             say(f"lost: {reason:<28}{sum(counts):>10,}  in {len(counts):,} files")
-        if self.repaired:
-            say(f"repaired: {'data byte above 127':<24}{sum(self.repaired):>10,}  in {len(self.repaired):,} files")
+        for sentence in summary_of(self.noted):
+            say(sentence)
 
 
 def _is_wanted(spec: DatasetSpec, reason: str) -> bool:
@@ -438,8 +441,7 @@ class Build:
         line[self.spec.unit] = record["notes"]
         line["parts"] = len(record["lengths"])
         line["group"] = f"{int(plan.group[index]):016x}"
-        if "repaired" in record:
-            line["repaired"] = record["repaired"]
+        line.update({name: record[name] for name in ENTRIES if name in record})
         split = int(plan.split[index])
         if split < 0:
             if plan.elsewhere[index]:
@@ -455,7 +457,7 @@ class Build:
     def _report(self, line: dict[str, Any]) -> None:
         """Say what is wrong with a file."""
         if "repaired" in line:
-            say(repair_sentence(line["file"], line["repaired"]))
+            say(repair_sentence(line["file"], repairs_in(line)))
         reason = line.get("reason", "")
         if reason in RETRIED:
             say(f"{line['file']}: {reason}; the same command tries it again.")

@@ -74,7 +74,16 @@ class BarsSpec(MidiSpec):
         lost = dict(grid.lost)
         sidecars |= counts | ({"lost": lost} if lost else {})
         fingerprint = self.fingerprint(score)
-        return Piece(len(grid.onset), items, exact, fingerprint, sidecars, lost=lost, repaired=score.repaired)
+        return Piece(
+            len(grid.onset),
+            items,
+            exact,
+            fingerprint,
+            sidecars,
+            lost=lost,
+            repairs=score.repairs,
+            other_program=score.other_program,
+        )
 
     def cut(
         self, grid: remi.Grid, ids: NDArray[np.uint16], ends: NDArray[np.int64], exact: bytes
@@ -104,7 +113,7 @@ class BarsSpec(MidiSpec):
 
     def settings(self) -> dict[str, Any]:
         """The options that determine the items, except the seed."""
-        return {"layout": self.layout, "max_tokens": self.max_tokens, **self.limits()}
+        return {"layout": self.layout, "max_tokens": self.max_tokens, **self.reading_settings()}
 
 
 @dataclass(frozen=True)

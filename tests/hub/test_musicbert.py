@@ -253,10 +253,43 @@ def test_pieces_of_any_number_of_bars_have_states_but_no_ids(hub):
         hub.encode(far)
 
 
-def test_the_sentence_vector_is_what_classification_heads_see(hub):
+def test_the_first_feature_is_what_classification_heads_see(hub):
     ids = hub.encode(waltz(3))
     features = hub.model(ids[None], features_only=True)[0]
-    assert torch.allclose(hub.sentence_vector(ids), features[0, 0], atol=1e-6)
+    assert torch.allclose(hub.sentence_vector(ids, "first"), features[0, 0], atol=1e-6)
+
+
+def test_a_sentence_vector_is_the_mean_of_the_states_unless_a_head_was_trained(hub, hub_class, saved, model):
+    piece = waltz(12)  # of more than one window
+    mean = hub.extract_features(piece).mean(0)
+    assert torch.allclose(hub.sentence_vector(piece), mean, atol=1e-6)
+    with pytest.raises(OptionError, match="'mean' or 'first'"):
+        hub.sentence_vector(piece, "last")
+    state = dict(model.state_dict())
+    for name, shape in {"dense.weight": (16, 16), "dense.bias": (16,), "out_proj.weight": (3, 16)}.items():
+        state[f"classification_heads.genre.{name}"] = torch.randn(shape)
+    state["classification_heads.genre.out_proj.bias"] = torch.zeros(3)
+    trained = hub_class.from_pretrained(saved(state))
+    assert torch.equal(trained.sentence_vector(piece), trained.sentence_vector(piece, "first"))
+    assert torch.allclose(trained.sentence_vector(piece, "mean"), mean, atol=1e-5)
+
+
+def test_states_are_laid_on_the_notes_of_the_file(hub, tmp_path):
+    """Against encoding every note alone, with doubled notes, notes of one position, and one out of reach."""
+    rng = np.random.default_rng(0)
+    onset = rng.integers(0, 20, 120) * 60 + rng.integers(0, 3, 120)
+    onset[-1] = 300 * 2**20
+    program, pitch, velocity = rng.integers(0, 3, 120), rng.integers(60, 64, 120), rng.integers(1, 9, 120)
+    score = Score.of(480, onset, onset + 60, pitch, velocity, program, program, [(480, 90)], [(0, 3, 4), (1440, 2, 4)])
+    octuples, order = hub.octuples(score), hub.note_order(score)
+    assert sorted(order.tolist()) == list(range(119))
+    for row, note in zip(octuples, order.tolist(), strict=True):
+        np.testing.assert_array_equal(row, encode(score.select(np.array([note])))[0])
+    write_midi(score.select(np.arange(119)), tmp_path / "a.mid")
+    read = hub.reading.read(tmp_path / "a.mid")
+    by_note = encode(read)[np.argsort(hub.note_order(tmp_path / "a.mid"))]
+    np.testing.assert_array_equal(by_note[:, PITCH], read.pitch + 128 * (read.program == 128))
+    np.testing.assert_array_equal(by_note[:, VELOCITY], read.velocity // 4)
 
 
 # ------------------------------------------------------------------------------------------------------------ fill_mask

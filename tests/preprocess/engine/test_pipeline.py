@@ -20,8 +20,10 @@ import numpy as np
 import pytest
 
 from musicbert_plugin.codecs import octuple as codec
+from musicbert_plugin.codecs.midi_bytes import HIGH_BYTE
 from musicbert_plugin.codecs.score import DRUMS, Score, read_midi, write_midi
 from preprocess.engine.destination import Destination
+from preprocess.engine.repairs import repairs_in
 from preprocess.engine.splits import SPLITS
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -135,6 +137,42 @@ def test_an_intact_file_stands_for_its_repaired_copies(
         1,
     )
     assert lines["zzz.mid"]["split"] == "train"
+
+
+def test_repairs_of_other_kinds_are_counted_by_kind(
+    build: Build, corpus: Corpus, manifest: Manifest, tmp_path: Path
+) -> None:
+    source = corpus(3)
+    whole = (source / "001.mid").read_bytes()
+    (source / "001.mid").write_bytes(b"\r\n" + whole)
+    status, said = build(source, tmp_path / "data", "--split-ratios", "1,0,0")
+    line = manifest(tmp_path / "data")["001.mid"]
+    assert status == 0 and line["repaired"] == 2 and line["repairs"] == {"byte before the header, left out": 2}
+    assert "001.mid: repaired: byte before the header, left out (2)" in said
+    assert said.splitlines()[-1].split() == "repaired: byte before the header 2 in 1 files".split()
+
+
+def test_notes_of_another_program_in_a_synthesiser_are_counted_or_read_on_demand(
+    build: Build, corpus: Corpus, manifest: Manifest, tmp_path: Path
+) -> None:
+    source = corpus(3)
+    notes = b"\0\x90\x3c\x40\x60\x80\x3c\0" * 20 + b"\0\xff\x2f\0"
+    setup = b"\0\xc0\x18\0\xff\x2f\0"
+    chunks = b"".join(b"MTrk" + len(track).to_bytes(4, "big") + track for track in (setup, notes))
+    (source / "shared.mid").write_bytes(b"MThd\0\0\0\6\0\1\0\2\0\x60" + chunks)
+    counts, programs = {}, {}
+    for choice in ("ignore", "count", "use"):
+        status, said = build(source, tmp_path / choice, "--split-ratios", "1,0,0", "--channel-programs", choice)
+        lines = manifest(tmp_path / choice)
+        assert status == 0 and not any("other_program" in lines[name] for name in lines if name != "shared.mid")
+        counts[choice] = lines["shared.mid"].get("other_program")
+        assert ("notes of another program in a synthesiser:" in said) == (choice != "ignore")
+        words = (tmp_path / choice / "train.bin").read_bytes()
+        programs[choice] = hashlib.sha256(words).hexdigest()
+        config = json.loads((tmp_path / choice / "config.json").read_text())
+        assert config.get("channel_programs") == (None if choice == "ignore" else choice)
+    assert counts == {"ignore": None, "count": 20, "use": 20}
+    assert programs["ignore"] == programs["count"] != programs["use"], "counting changes no item"
 
 
 def test_the_bytes_are_those_of_fairseq_preprocess(
@@ -679,7 +717,7 @@ def test_broken_files_are_treated_as_expected(
             # the table's readers refuse every data byte above 127; ours reads it as 127
             high = row["symusic"].startswith("RuntimeError: Get ") and row["file"] not in BEYOND_REPAIR
             packed = row["file"] == "files/gzip_50e548.mid"  # the table's readers do not unpack it; ours does
-            assert ("repaired" in lines[row["file"]]) == high, row["file"]
+            assert (HIGH_BYTE in repairs_in(lines[row["file"]])) == high, row["file"]
             assert {
                 "ok": reason is None,
                 "no_notes": reason == "no notes",
