@@ -26,6 +26,7 @@ import numpy as np
 
 from musicbert_plugin.errors import CheckpointError, DatasetError, MusicError, OptionError
 from musicbert_plugin.evaluate import Report, add_device, check_at_least, check_not_empty, device_of
+from musicbert_plugin.extras import require
 from musicbert_plugin.files import atomic_path, escaped
 
 if TYPE_CHECKING:
@@ -77,6 +78,8 @@ def evaluate(options: argparse.Namespace) -> Report:
     check_at_least(options, "reconstruct", 0)
     if options.reconstruct and options.dest is None:
         raise OptionError("--reconstruct needs --dest, a folder for the examples.")
+    if options.reconstruct:
+        require("matplotlib", "--reconstruct")
     check_at_least(options, "max_frames", 0, "(whole recordings)")
     hub = MusiCoderHub.from_pretrained(options.path, device=device_of(options))
     names = [task.name for task in hub.label_tasks]

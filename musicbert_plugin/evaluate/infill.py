@@ -19,6 +19,7 @@ from musicbert_plugin.codecs import octuple
 from musicbert_plugin.codecs.score import read_midi, write_midi
 from musicbert_plugin.errors import MusicError, OptionError
 from musicbert_plugin.evaluate import Report, make_folder
+from musicbert_plugin.extras import require
 from musicbert_plugin.files import escaped
 from musicbert_plugin.parsing import whole_number
 
@@ -52,6 +53,7 @@ def _parse_bars(text: str) -> tuple[int, int]:
 
 
 def evaluate(options: argparse.Namespace) -> Report:
+    require("matplotlib", "the picture")
     score = read_midi(options.piece)
     rows = octuple.encode(score)
     bars = int(rows[-1, octuple.BAR]) + 1

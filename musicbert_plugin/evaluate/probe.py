@@ -38,6 +38,7 @@ from musicbert_plugin.arguments import checked_layers
 from musicbert_plugin.data.labels import SEPARATOR, UNLABELLED, LabelTask, read_cells
 from musicbert_plugin.errors import DatasetError, OptionError
 from musicbert_plugin.evaluate import Report, check_at_least
+from musicbert_plugin.extras import require
 from musicbert_plugin.metrics import classification, regression
 from musicbert_plugin.metrics.bootstrap import bootstrap_interval
 from musicbert_plugin.metrics.means import mean_of_defined
@@ -192,6 +193,7 @@ def evaluate(options: argparse.Namespace) -> Report:
     from musicbert_plugin.data.spectrogram_folder import SpectrogramFolder
     from musicbert_plugin.hub import MusiCoderHub
 
+    require("sklearn", "the probe")
     check_at_least(options, "random_encoders", 0, "(none)")
     folder = SpectrogramFolder(options.data)
     hub = MusiCoderHub.from_pretrained(options.path)

@@ -35,6 +35,7 @@ from musicbert_plugin.data.spectrogram_folder import SpectrogramFolder
 from musicbert_plugin.data.spectrogram_masking import PRESETS, SPAN_DISTRIBUTIONS, SpectrogramMasking, parse_corruption
 from musicbert_plugin.data.spectrogram_windows import MIN_FRAMES, SpectrogramWindows
 from musicbert_plugin.errors import DatasetError, OptionError
+from musicbert_plugin.extras import is_installed, missing, require
 from musicbert_plugin.plots.reconstruction import draw_sample
 from musicbert_plugin.tasks.music_task import MusicTask
 
@@ -231,6 +232,12 @@ class SpectrogramReconstructionTask(SpectrogramTask):
     def __init__(self, cfg: SpectrogramReconstructionTaskConfig) -> None:
         super().__init__(cfg)
         self.masking = masking_of(cfg, self.folder)
+        self._draws = cfg.pictures > 0
+        if self._draws and cfg.picture_dir:
+            require("matplotlib", "--picture-dir")
+        elif self._draws and not is_installed("matplotlib"):
+            self._draws = False
+            logger.warning("no pictures: %s", missing("matplotlib", "each"))
         self._board: Any = None
         self._validated: str | None = None  # the split that is being measured
         self._measured: nn.Module | None = None  # the model that fairseq-validate measures
@@ -269,7 +276,7 @@ class SpectrogramReconstructionTask(SpectrogramTask):
     def _try_pictures(self, model: nn.Module, num_updates: int) -> None:
         """Draw on the first worker alone; an error becomes a warning."""
         first = not torch.distributed.is_initialized() or distributed_utils.get_data_parallel_rank() == 0
-        if self.cfg.pictures > 0 and self._validated is not None and first:
+        if self._draws and self._validated is not None and first:
             try:
                 self.draw_pictures(model, num_updates, self._validated)
             except OptionError as error:
@@ -312,9 +319,7 @@ class SpectrogramReconstructionTask(SpectrogramTask):
     def _add_image(self, tag: str, picture: Any, num_updates: int) -> None:
         """Show a picture, uint8 [height, width, 3], in TensorBoard."""
         if self._board is None:
-            try:
-                from tensorboardX import SummaryWriter
-            except ImportError:
-                raise OptionError("--tensorboard-logdir needs tensorboardX (pip install tensorboardX).") from None
+            from tensorboardX import SummaryWriter
+
             self._board = SummaryWriter(str(Path(self.cfg.tensorboard_logdir) / "pictures"))
         self._board.add_image(tag, picture, num_updates, dataformats="HWC")
