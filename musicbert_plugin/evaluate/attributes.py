@@ -27,6 +27,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from musicbert_plugin.arguments import check_not_input
 from musicbert_plugin.codecs import remi
 from musicbert_plugin.codecs.attributes import (
     KEYS,
@@ -235,6 +236,8 @@ def _of_model(options: argparse.Namespace) -> Answers:
         requests = np.stack(list(_of_split(options).values()))
     if options.dest:
         make_folder(options.dest)
+        for number in range(len(requests)):
+            check_not_input(options.dest / f"{number}.mid", options.requests, options.path)
     hub = load_hub(options)
     if str(hub.model.args.prefix) != "attributes":
         raise OptionError(f"{options.path} is a model of conditions, not attributes: evaluate pairs measures it.")

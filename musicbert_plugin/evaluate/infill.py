@@ -15,6 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
+from musicbert_plugin.arguments import check_not_input
 from musicbert_plugin.codecs import octuple
 from musicbert_plugin.codecs.score import read_midi, write_midi
 from musicbert_plugin.errors import MusicError, OptionError
@@ -23,6 +24,7 @@ from musicbert_plugin.extras import require
 from musicbert_plugin.files import escaped
 from musicbert_plugin.parsing import whole_number
 
+WRITTEN = ("original.mid", "masked.mid", "filled.mid", "infill.png")
 CONTEXT_BARS = 4  # bars in the picture on either side of the filled bars
 
 
@@ -54,6 +56,8 @@ def _parse_bars(text: str) -> tuple[int, int]:
 
 def evaluate(options: argparse.Namespace) -> Report:
     require("matplotlib", "the picture")
+    for name in WRITTEN:
+        check_not_input(options.dest / name, options.piece, options.path)
     score = read_midi(options.piece)
     rows = octuple.encode(score)
     bars = int(rows[-1, octuple.BAR]) + 1

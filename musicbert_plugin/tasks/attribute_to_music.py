@@ -171,6 +171,8 @@ class AttributeToMusicTask(MusicTask):
         self.position_mode = POSITION_MODES[0] if str(cfg.position_mode) == AUTO else str(cfg.position_mode)
         self.prefix = PREFIXES[0] if str(cfg.prefix) == AUTO else str(cfg.prefix)
         self.meter = parse_meter(cfg.meter) if cfg.meter else None
+        if not 0 <= cfg.attribute_mask_prob <= 1:
+            raise OptionError(f"--attribute-mask-prob is {cfg.attribute_mask_prob:g}, but 0 to 1 is accepted.")
         self.of_folder: dict[str, str] = {}
         self.lines_read = self.lines_answered = 0
         words = tuple(dictionary_words())

@@ -18,6 +18,7 @@ Every validation, in training and by ``fairseq-validate``, draws windows of each
 import hashlib
 import json
 import logging
+import math
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Optional
@@ -123,17 +124,18 @@ def masking_of(cfg: Any, folder: SpectrogramFolder) -> SpectrogramMasking:
         corruption=None if cfg.fill is None else parse_corruption(cfg.fill),
     )
     masking = replace(masking, spans=spans, **changed)
-    if not any(
-        (
-            masking.frames * masking.frame_share,
-            masking.channels * masking.channel_share,
-            masking.patches * masking.patch_share,
-        )
+    cells = cfg.max_frames * folder.num_features if cfg.max_frames else math.inf
+    width = min(masking.last_channel or folder.num_features, folder.num_features) - masking.first_channel
+    others = masking.patches < 1 and cfg.max_frames != 1  # windows in which frames and channels can be masked
+    if not (
+        (others and masking.frames > 0 and masking.frame_share > 0)
+        or (others and masking.channels > 0 and masking.channel_share * width >= 1)
+        or (masking.patches > 0 and masking.patch_share * cells >= 1)
     ):
         raise OptionError(
             "nothing would be masked: of frames, channels and patches, one at least needs a share of the windows "
-            "(--frames-prob, --channels-prob, --patches-prob) and of their cells (--frame-share, --channel-share, "
-            "--patch-share) above 0."
+            "(--frames-prob, --channels-prob, --patches-prob; windows with patches have no others) and of their cells "
+            "(--frame-share, --channel-share, --patch-share) above 0, and no less than one cell."
         )
     if masking.first_channel >= folder.num_features and masking.channels:
         raise OptionError(
