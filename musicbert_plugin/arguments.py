@@ -1,4 +1,4 @@
-"""Arguments that many commands and functions take: seeds and layers, checked in one place.
+"""Arguments that many commands and functions take: seeds, layers and files to write, checked in one place.
 
 Pure Python: every layer may import this module.  Devices, which only torch knows, are checked in ``compat.devices``.
 """
@@ -6,6 +6,7 @@ Pure Python: every layer may import this module.  Devices, which only torch know
 from __future__ import annotations
 
 import operator
+import os
 from typing import Any
 
 from musicbert_plugin.errors import OptionError
@@ -60,6 +61,32 @@ def checked_layers(layers: Any, least: int, most: int, name: str = "layers") -> 
             f"{name} is {shortened(layers)}, but a list of whole numbers from {least} to {most} is accepted."
         )
     return [number for number in numbers if number is not None]
+
+
+def check_not_input(target: str | os.PathLike[str], *sources: str | os.PathLike[str] | None) -> None:
+    """Refuse to write a file that is read, under whatever name.
+
+    Parameters
+    ----------
+    target : path
+        A file that will be written.
+    *sources : path
+        Files that are read; those that do not exist, and None, are passed over.
+
+    Raises
+    ------
+    OptionError
+        They are the same file, also by way of links.
+    """
+    for source in sources:
+        if source is None:
+            continue
+        try:
+            same = os.path.samefile(target, source)
+        except (OSError, ValueError):
+            same = False
+        if same or os.path.realpath(target) == os.path.realpath(source):
+            raise OptionError(f"{target} cannot be written, since it is {source}, which is read: choose another name.")
 
 
 def _whole(value: Any) -> int | None:

@@ -45,6 +45,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from musicbert_plugin.errors import OptionError, RecordingError
+from musicbert_plugin.extras import require
 from musicbert_plugin.files import escaped
 from musicbert_plugin.parsing import read_npy
 from preprocess.engine.audio_fingerprints import SHARE, fingerprint_of, fingerprint_of_features
@@ -517,10 +518,7 @@ def check(options: AudioOptions, front: Any) -> None:
     if options.frame_rate and not options.num_features:
         raise OptionError("--frame-rate applies to .npy features only; recordings take --sample-rate and --hop.")
     if front.stack and not options.num_features:
-        from importlib.util import find_spec
-
-        if not find_spec("librosa"):
-            raise OptionError(f"{front.name} needs librosa: pip install -r requirements-audio.txt adds it.")
+        require("librosa", f"the chroma-CQT of {front.name}")
 
 
 def parser() -> argparse.ArgumentParser:

@@ -8,7 +8,7 @@ of its pieces, evenly spread over their names.  Existing files are kept, so a st
 another version of the format (stated in ``DIR/corpus.json``) are written anew.  A score that music21 cannot write (for
 example one with badly nested repeats) is named on stderr and left out; this is expected of a few and no failure.
 
-music21 reads the scores and writes the MIDI; only this command needs it (``requirements-quickstart.txt``).
+music21 reads the scores and writes the MIDI; only this command needs it (``bash scripts/setup.sh quickstart``).
 
 Bar lines
 ---------
@@ -38,6 +38,7 @@ from pathlib import Path
 from typing import Any
 
 from musicbert_plugin.errors import MusicError, OptionError, ScoreError
+from musicbert_plugin.extras import missing
 from musicbert_plugin.files import atomic_path, is_disk_full
 from musicbert_plugin.parsing import whole_number
 from preprocess.engine.cli import run_command, say
@@ -63,7 +64,7 @@ def corpus_pieces(collections: tuple[str, ...] | list[str]) -> list[tuple[str, P
     try:
         from music21 import corpus
     except ImportError:
-        raise OptionError("the scores come with the package music21, which is missing: pip install music21.") from None
+        raise missing("music21", "the corpus, which comes with it,") from None
     paths: dict[str, list[Path]] = {}
     for path in sorted(Path(str(p)) for p in corpus.corpora.CoreCorpus().getPaths()):
         if path.suffix in _FORMATS:

@@ -62,7 +62,7 @@ def parse_window_bars(text: str) -> tuple[int, int]:
     ------
     OptionError
     """
-    match = re.fullmatch(r"(\d+)(?:-(\d+))?", text)
+    match = re.fullmatch(r"([0-9]{1,3})(?:-([0-9]{1,3}))?", text)
     least, most = (int(match[1]), int(match[2] or match[1])) if match else (0, 0)
     if not 1 <= least <= most <= 256:
         raise OptionError(f"--window-bars {text}: a number of bars from 1 to 256, or two as MIN-MAX, is accepted.")

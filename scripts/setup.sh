@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Make .venv, or complete it:   bash scripts/setup.sh [test] [audio] [quickstart]
+# Make .venv, or complete it:   bash scripts/setup.sh [test] [audio] [pictures] [quickstart]
 #
 # Installs pip, torch, then fairseq-fixed (built from source against that torch), then requirements.txt, the plugin itself
 # (in place) and the extras asked for.  On Linux without an NVIDIA GPU it is torch's build for the CPU, a tenth of the other in size.  A torch of 2.10 or newer
@@ -27,7 +27,7 @@ stop() {
 }
 
 for extra in ${1+"$@"}; do
-    [ -f "requirements-$extra.txt" ] || stop "scripts/setup.sh: there is no requirements-$extra.txt; extras are test, audio and quickstart."
+    [ -f "requirements-$extra.txt" ] || stop "scripts/setup.sh: there is no requirements-$extra.txt; extras are test, audio, pictures and quickstart."
 done
 
 # ---- which Python -----------------------------------------------------------------------------------------------------

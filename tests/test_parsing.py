@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import io
+import re
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -74,3 +77,59 @@ def test_a_value_is_shown_in_one_short_line() -> None:
     assert shortened("x") == "'x'"
     for value in ("x" * 500, list(range(500)), {"a\nb": ["c" * 100] * 9}):
         assert len(shortened(value)) <= 80 and "\n" not in shortened(value)
+
+
+ROOT = Path(__file__).resolve().parents[1]
+NO_NUMBERS = ("²", "1²", "٣", "9" * 5000)
+
+
+def test_no_module_asks_isdigit_which_accepts_what_int_refuses() -> None:
+    found = [
+        f"{path.name}: {line.strip()}"
+        for folder in ("musicbert_plugin", "preprocess")
+        for path in sorted((ROOT / folder).rglob("*.py"))
+        for line in path.read_text(encoding="utf-8").splitlines()
+        if re.search(r"\.is(digit|numeric|decimal)\(", line) and ".isascii()" not in line
+    ]
+    assert not found
+
+
+@pytest.mark.parametrize("text", NO_NUMBERS)
+def test_digits_that_are_none_are_refused_wherever_a_number_is_read(
+    text: str, registered: None, tmp_path: Path
+) -> None:
+    from musicbert_plugin.data.dataset_folder import read_dictionary
+    from musicbert_plugin.data.fairseq_output import read_lines
+    from musicbert_plugin.errors import MusicError
+    from musicbert_plugin.evaluate.infill import _parse_bars
+    from musicbert_plugin.modules.pooled_heads import layer_number
+    from preprocess.attributes import parse_bars
+    from preprocess.render import program_of
+
+    (tmp_path / "dict.txt").write_text(f"<sep> 1\na {text}\n", encoding="utf-8")
+    (tmp_path / "lines.txt").write_text(f"H-{text}\t0\tb-1\n", encoding="utf-8")
+    readers: list[tuple[Callable[[str], Any], str]] = [
+        (_parse_bars, f"{text}:4"),
+        (_parse_bars, f"1:{text}"),
+        (parse_bars, f"{text}:"),
+        (parse_bars, f":{text}"),
+        (program_of, text),
+        (lambda name: layer_number(name, 4), text),
+        (lambda name: read_dictionary(tmp_path / "dict.txt"), ""),
+        (lambda name: read_lines(tmp_path / "lines.txt"), ""),
+    ]
+    for read, given in readers:
+        with pytest.raises(MusicError, match=r"\A[^\n]*\Z"):
+            read(given)
+    assert (_parse_bars("2:5"), parse_bars(":5"), parse_bars("2:"), program_of("40")) == ((1, 4), (0, 5), (2, None), 40)
+
+
+def test_a_collection_of_scores_takes_a_whole_number() -> None:
+    pytest.importorskip("music21", reason="the corpus is an extra (requirements-quickstart.txt)")
+    from musicbert_plugin.errors import OptionError
+    from preprocess.corpus import corpus_pieces
+
+    for count in (*NO_NUMBERS, "0", "-1"):
+        with pytest.raises(OptionError, match="should end with a number of pieces above 0"):
+            corpus_pieces([f"bach:{count}"])
+    assert len(corpus_pieces(["bach:2"])) == 2

@@ -65,6 +65,7 @@ from numpy.typing import NDArray
 from musicbert_plugin.audio.decoding import decode
 from musicbert_plugin.audio.filterbanks import PITCH_CLASSES, chroma_filters, cosine_transform, mel_edges, mel_filters
 from musicbert_plugin.errors import OptionError, RecordingError
+from musicbert_plugin.extras import missing
 
 NORMALISATIONS = ("none", "clip", "frame")
 WINDOWS = ("hann", "hamming")
@@ -386,7 +387,5 @@ def _librosa(name: str) -> Any:
         for advice in (r"n_fft=\d+ is too large for", "Trying to estimate tuning from empty"):
             warnings.filterwarnings("ignore", advice, UserWarning)
     except ImportError:
-        raise OptionError(
-            f"{name} holds a chroma-CQT, which librosa computes: pip install -r requirements-audio.txt adds it."
-        ) from None
+        raise missing("librosa", f"the chroma-CQT of {name}") from None
     return librosa

@@ -51,6 +51,7 @@ from musicbert_plugin.compat.safe_loading import (
     weights_alone_are_used,
 )
 from musicbert_plugin.errors import CheckpointError, OptionError
+from musicbert_plugin.extras import require
 from musicbert_plugin.files import atomic_path
 
 logger = logging.getLogger(__name__)
@@ -437,6 +438,8 @@ def wrap_call_main() -> None:
         with one_sentence(cfg):
             speak_to_nobody()
             check_seed(cfg)
+            if cfg.common.tensorboard_logdir:
+                require("tensorboardX", "--tensorboard-logdir")  # fairseq would only log that it is missing
             refuse_fp16_without_cuda(cfg)
             bf16_without_tpu(cfg)
             processes_of_a_launcher(cfg)

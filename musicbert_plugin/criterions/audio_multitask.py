@@ -38,6 +38,7 @@ from musicbert_plugin.criterions.label_scores import (
 )
 from musicbert_plugin.criterions.logged_sums import log_mean, total
 from musicbert_plugin.data.labels import LabelTask
+from musicbert_plugin.errors import OptionError
 
 WEIGHTING_CHOICES = ChoiceEnum(("fixed", "equal", "uncertainty"))
 
@@ -57,6 +58,8 @@ class AudioMultitaskCriterion(FairseqCriterion):
         super().__init__(task)
         self.label_tasks: list[LabelTask] = task.label_tasks
         self.weighting = str(weighting)
+        if self.weighting != "equal" and not any(label_task.weight for label_task in task.label_tasks):
+            raise OptionError("every task of tasks.yaml has the weight 0, so that there is nothing to learn.")
         if self.weighting == "uncertainty":
             self.log_variance = nn.Parameter(torch.zeros(len(self.label_tasks)))
 

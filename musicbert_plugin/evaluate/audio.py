@@ -32,8 +32,8 @@ from musicbert_plugin.errors import CheckpointError, DatasetError, OptionError
 from musicbert_plugin.evaluate import Report, add_device, check_at_least, check_not_empty, device_of
 from musicbert_plugin.evaluate.prediction import check_csv, predict_files, write_csv
 from musicbert_plugin.evaluate.task_options import add_task_options, settle
+from musicbert_plugin.extras import require
 from musicbert_plugin.files import atomic_path, given_path
-from musicbert_plugin.plots.figure import new_figure
 
 if TYPE_CHECKING:
     from musicbert_plugin.hub import MusiCoderHub
@@ -93,13 +93,15 @@ def evaluate(options: argparse.Namespace) -> Report:
     check_at_least(options, "reconstruct", 0)
     if options.reconstruct and options.dest is None:
         raise OptionError("--reconstruct needs --dest, a folder for the examples.")
+    if options.reconstruct:
+        require("matplotlib", "--reconstruct")
     check_at_least(options, "max_frames", 0, "(whole recordings)")
     if options.csv and not options.predict:
         raise OptionError("--csv is for predictions; --predict with files is needed.")
     if options.csv:
         check_csv(options.csv)
     if options.dest is not None:
-        new_figure(1, 1, dpi=50)  # without matplotlib, it is said before the work
+        require("matplotlib", "--dest")
     check_at_least(options, "min_frames", 1)
     hub = MusiCoderHub.from_pretrained(options.path, device=device_of(options))
     names = [task.name for task in hub.label_tasks]

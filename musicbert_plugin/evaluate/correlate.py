@@ -25,6 +25,7 @@ from numpy.typing import NDArray
 
 from musicbert_plugin.errors import DatasetError, OptionError
 from musicbert_plugin.evaluate import Report, check_at_least, check_not_empty
+from musicbert_plugin.extras import require
 from musicbert_plugin.files import atomic_path, match_names
 from musicbert_plugin.metrics.correlation import MeanCorrelation, pearson
 from musicbert_plugin.plots.heat_map import draw_heat_map
@@ -80,6 +81,7 @@ def evaluate(options: argparse.Namespace) -> Report:
     from musicbert_plugin.hub import MusiCoderHub
     from musicbert_plugin.plots.spectrogram import mel_columns, unit_of
 
+    require("matplotlib", "the heat map")
     if options.top < 1:
         raise OptionError(f"--top is {options.top}, but at least 1 unit is shown.")
     check_at_least(options, "max_clips", 0, "(all)")

@@ -18,12 +18,14 @@ from tempfile import TemporaryDirectory
 
 import numpy as np
 
+from musicbert_plugin.arguments import check_not_input
 from musicbert_plugin.codecs import octuple
 from musicbert_plugin.codecs.reading_options import add_reading_options, reading_options_of
 from musicbert_plugin.codecs.score import bar_line_from, midi_bytes
 from musicbert_plugin.data.answer_folder import AnswerFolder
 from musicbert_plugin.errors import MusicError, OptionError
 from musicbert_plugin.evaluate import Report
+from musicbert_plugin.extras import require
 from musicbert_plugin.files import escaped, given_path
 from musicbert_plugin.parsing import whole_number
 
@@ -59,6 +61,9 @@ def _parse_bars(text: str) -> tuple[int, int]:
 
 
 def evaluate(options: argparse.Namespace) -> Report:
+    require("matplotlib", "the picture")
+    for name in FILES:
+        check_not_input(options.dest / name, options.piece, options.path)
     score = reading_options_of(options).read(options.piece)
     rows = octuple.encode(score)
     bars = int(rows[-1, octuple.BAR]) + 1

@@ -42,6 +42,7 @@ from musicbert_plugin.arguments import checked_layers
 from musicbert_plugin.data.labels import SEPARATOR, LabelTask, check_separator, column_of, is_unlabelled, read_cells
 from musicbert_plugin.errors import DatasetError, OptionError
 from musicbert_plugin.evaluate import Report, check_at_least
+from musicbert_plugin.extras import require
 from musicbert_plugin.metrics import classification, regression
 from musicbert_plugin.metrics.bootstrap import bootstrap_interval
 from musicbert_plugin.metrics.means import mean_of_defined
@@ -200,6 +201,7 @@ def evaluate(options: argparse.Namespace) -> Report:
     from musicbert_plugin.data.spectrogram_folder import SpectrogramFolder
     from musicbert_plugin.hub import MusiCoderHub
 
+    require("sklearn", "the probe")
     check_at_least(options, "random_encoders", 0, "(none)")
     folder = SpectrogramFolder(options.data)
     hub = MusiCoderHub.from_pretrained(options.path)

@@ -15,6 +15,7 @@ from omegaconf import MISSING, DictConfig, OmegaConf
 from safetensors import SafetensorError
 from torch import Tensor
 
+from musicbert_plugin.arguments import check_not_input
 from musicbert_plugin.compat.model_folder import read_model_folder
 from musicbert_plugin.compat.safe_loading import checked_content, is_zipped, load_safely
 from musicbert_plugin.errors import CheckpointError, OptionError
@@ -114,7 +115,10 @@ def strip_checkpoint(source: str | Path, target: str | Path, dtype: torch.dtype 
     ------
     CheckpointError
         The source is not a checkpoint.
+    OptionError
+        The target is the source, or cannot be written.
     """
+    check_not_input(target, source)
     state = load_mapped(source)
     weights = {
         name: value.to(dtype) if dtype is not None and value.is_floating_point() else value
@@ -140,8 +144,9 @@ def export_head(source: str | Path, target: str | Path, head: str) -> None:
     CheckpointError
         The source is not a checkpoint, or has no heads for labels.
     OptionError
-        The source has no such head, or the target cannot be written.
+        The source has no such head, or the target is the source or cannot be written.
     """
+    check_not_input(target, source)
     state = load_mapped(source)
     tasks = (state.get("task_state") or {}).get("label_tasks") or []
     if not tasks:

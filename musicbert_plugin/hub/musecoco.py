@@ -22,6 +22,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from musicbert_plugin.arguments import check_not_input
 from musicbert_plugin.codecs import remi
 from musicbert_plugin.codecs.reading_options import DEFAULT_READING, ReadingOptions
 from musicbert_plugin.codecs.score import Score
@@ -36,6 +37,8 @@ from musicbert_plugin.hub.checkpoints import fitting, load, write_safetensors
 from musicbert_plugin.models.linear_transformer_lm import LinearTransformerLM
 from musicbert_plugin.tasks.attribute_to_music import dictionary_of
 
+FOLDER_FILES = ("model.safetensors", "config.json", "dict.txt")
+"""Files of a Hugging Face folder that this module writes."""
 OUTPUT, HUGGING_FACE_OUTPUT = "decoder.output_projection.weight", "lm_head.weight"
 
 
@@ -56,6 +59,7 @@ class MuseCocoHub:
         self.model = model.eval()
         self.words = tuple(words)
         self._generator: ConditionalGenerator | None = None
+        self._files: tuple[Path, ...] = ()  # that it was loaded from
 
     @property
     def layout(self) -> str:
@@ -117,12 +121,24 @@ class MuseCocoHub:
         model.requires_grad_(False)
         hub = cls(model.to(device), words)
         hub.task_options = vars(task_options)
+        hub._files = (*(path / name for name in FOLDER_FILES),) if path.is_dir() else (path, path.with_name("dict.txt"))
         return hub
 
     def save_hugging_face(self, folder: str | PathLike[str]) -> None:
-        """Write ``config.json``, ``model.safetensors`` and ``dict.txt``."""
+        """Write ``config.json``, ``model.safetensors`` and ``dict.txt``.
+
+        Raises
+        ------
+        OptionError
+            One of them is a file that the model was loaded from, or the folder cannot be written.
+        """
         folder = Path(folder)
-        folder.mkdir(parents=True, exist_ok=True)
+        for name in FOLDER_FILES:
+            check_not_input(folder / name, *self._files)
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise OptionError(f"{folder}: the folder cannot be made ({error.strerror}).") from None
         weights = dict(self.model.state_dict())
         weights[HUGGING_FACE_OUTPUT] = weights.pop(OUTPUT)
         weights.pop("decoder.version")

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from musicbert_plugin.errors import OptionError
+from musicbert_plugin.extras import missing
 from musicbert_plugin.files import atomic_path, shown
 
 PLACEHOLDERS = ("Last Resort", "LastResort")
@@ -28,7 +29,7 @@ def new_figure(width: float, height: float, dpi: int) -> Any:
         from matplotlib.backends.backend_agg import FigureCanvasAgg
         from matplotlib.figure import Figure
     except ImportError:
-        raise OptionError("pictures need matplotlib, which is not installed (pip install matplotlib).") from None
+        raise missing("matplotlib", "a picture") from None
     figure = Figure(figsize=(width, height), dpi=dpi, layout="constrained")
     FigureCanvasAgg(figure)
     return figure

@@ -240,6 +240,8 @@ class AttributeToMusicTask(MusicTask):
         self.prefix = PREFIXES[0] if str(cfg.prefix) == AUTO else str(cfg.prefix)
         self.loss_on = LOSS_ON[0] if str(cfg.loss_on) == AUTO else str(cfg.loss_on)
         self.meter = parse_meter(cfg.meter) if cfg.meter else None
+        if not 0 <= cfg.attribute_mask_prob <= 1:
+            raise OptionError(f"--attribute-mask-prob is {cfg.attribute_mask_prob:g}, but 0 to 1 is accepted.")
         self.of_folder: dict[str, str] = {}
         self.requests: list[str] = []
         self.lines_answered = 0

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +14,7 @@ from fairseq.tasks import FairseqTask
 
 from musicbert_plugin import __version__
 from musicbert_plugin.data.loader_processes import end_loader_processes
+from musicbert_plugin.errors import OptionError
 
 
 class MusicTask(FairseqTask):
@@ -24,6 +27,29 @@ class MusicTask(FairseqTask):
     def setup_task(cls, cfg: Any, **unused: Any) -> MusicTask:
         """Make the task."""
         return cls(cfg)
+
+    def __init__(self, cfg: Any) -> None:
+        super().__init__(cfg)
+        if cfg.data and not all(path.strip() for path in utils.split_paths(cfg.data)):
+            raise OptionError(
+                f"{cfg.data!r} joins dataset folders by {os.pathsep!r}, and one of them has no name: is there "
+                f"a {os.pathsep!r} too many?"
+            )
+
+    def build_model(self, cfg: Any, from_checkpoint: bool = False) -> Any:
+        """Make the model.
+
+        Raises
+        ------
+        OptionError
+            A dropout leaves nothing to learn, or is none.
+        """
+        options = cfg if isinstance(cfg, Mapping) else vars(cfg)
+        for name, value in options.items():
+            if "dropout" in str(name) and isinstance(value, (int, float)) and not 0 <= value < 1:
+                option = str(name).replace("_", "-")
+                raise OptionError(f"--{option} is {value:g}, but a probability of at least 0 and below 1 is accepted.")
+        return super().build_model(cfg, from_checkpoint)
 
     def shard(self, split: str, epoch: int = 1) -> Path:
         """The folder of a split: in training, folder (epoch - 1) mod their number; otherwise the first."""

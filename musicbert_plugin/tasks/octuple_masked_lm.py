@@ -129,6 +129,8 @@ class OctupleMaskedLmTask(MusicTask):
         super().__init__(cfg)
         self.dictionary = octuple_dictionary()
         probabilities = MaskingProbabilities(cfg.mask_prob, cfg.random_token_prob, cfg.leave_unmasked_prob)
+        if not cfg.mask_prob:
+            raise OptionError("--mask-prob is 0, so that there is nothing to learn; above 0 to 1 is accepted.")
         self.masking = OctupleMasking(probabilities, parse_strategies(cfg.mask_strategy), str(cfg.mask_unit))
         self.pack = parse_switch("--pack", cfg.pack)
 

@@ -18,6 +18,7 @@ Every validation, in training and by ``fairseq-validate``, draws windows of each
 import hashlib
 import json
 import logging
+import math
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Optional
@@ -35,6 +36,7 @@ from musicbert_plugin.data.spectrogram_folder import SpectrogramFolder
 from musicbert_plugin.data.spectrogram_masking import PRESETS, SPAN_DISTRIBUTIONS, SpectrogramMasking, parse_corruption
 from musicbert_plugin.data.spectrogram_windows import MIN_FRAMES, SpectrogramWindows
 from musicbert_plugin.errors import DatasetError, OptionError
+from musicbert_plugin.extras import is_installed, missing, require
 from musicbert_plugin.plots.reconstruction import draw_sample
 from musicbert_plugin.tasks.music_task import MusicTask
 
@@ -122,17 +124,18 @@ def masking_of(cfg: Any, folder: SpectrogramFolder) -> SpectrogramMasking:
         corruption=None if cfg.fill is None else parse_corruption(cfg.fill),
     )
     masking = replace(masking, spans=spans, **changed)
-    if not any(
-        (
-            masking.frames * masking.frame_share,
-            masking.channels * masking.channel_share,
-            masking.patches * masking.patch_share,
-        )
+    cells = cfg.max_frames * folder.num_features if cfg.max_frames else math.inf
+    width = min(masking.last_channel or folder.num_features, folder.num_features) - masking.first_channel
+    others = masking.patches < 1 and cfg.max_frames != 1  # windows in which frames and channels can be masked
+    if not (
+        (others and masking.frames > 0 and masking.frame_share > 0)
+        or (others and masking.channels > 0 and masking.channel_share * width >= 1)
+        or (masking.patches > 0 and masking.patch_share * cells >= 1)
     ):
         raise OptionError(
             "nothing would be masked: of frames, channels and patches, one at least needs a share of the windows "
-            "(--frames-prob, --channels-prob, --patches-prob) and of their cells (--frame-share, --channel-share, "
-            "--patch-share) above 0."
+            "(--frames-prob, --channels-prob, --patches-prob; windows with patches have no others) and of their cells "
+            "(--frame-share, --channel-share, --patch-share) above 0, and no less than one cell."
         )
     if masking.first_channel >= folder.num_features and masking.channels:
         raise OptionError(
@@ -231,6 +234,12 @@ class SpectrogramReconstructionTask(SpectrogramTask):
     def __init__(self, cfg: SpectrogramReconstructionTaskConfig) -> None:
         super().__init__(cfg)
         self.masking = masking_of(cfg, self.folder)
+        self._draws = cfg.pictures > 0
+        if self._draws and cfg.picture_dir:
+            require("matplotlib", "--picture-dir")
+        elif self._draws and not is_installed("matplotlib"):
+            self._draws = False
+            logger.warning("no pictures: %s", missing("matplotlib", "each"))
         self._board: Any = None
         self._validated: str | None = None  # the split that is being measured
         self._measured: nn.Module | None = None  # the model that fairseq-validate measures
@@ -269,7 +278,7 @@ class SpectrogramReconstructionTask(SpectrogramTask):
     def _try_pictures(self, model: nn.Module, num_updates: int) -> None:
         """Draw on the first worker alone; an error becomes a warning."""
         first = not torch.distributed.is_initialized() or distributed_utils.get_data_parallel_rank() == 0
-        if self.cfg.pictures > 0 and self._validated is not None and first:
+        if self._draws and self._validated is not None and first:
             try:
                 self.draw_pictures(model, num_updates, self._validated)
             except OptionError as error:
@@ -312,9 +321,7 @@ class SpectrogramReconstructionTask(SpectrogramTask):
     def _add_image(self, tag: str, picture: Any, num_updates: int) -> None:
         """Show a picture, uint8 [height, width, 3], in TensorBoard."""
         if self._board is None:
-            try:
-                from tensorboardX import SummaryWriter
-            except ImportError:
-                raise OptionError("--tensorboard-logdir needs tensorboardX (pip install tensorboardX).") from None
+            from tensorboardX import SummaryWriter
+
             self._board = SummaryWriter(str(Path(self.cfg.tensorboard_logdir) / "pictures"))
         self._board.add_image(tag, picture, num_updates, dataformats="HWC")

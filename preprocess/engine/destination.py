@@ -17,6 +17,7 @@ from typing import IO, Any
 from musicbert_plugin.data.dataset_folder import read_config
 from musicbert_plugin.errors import OptionError
 from musicbert_plugin.files import atomic_path
+from musicbert_plugin.parsing import read_json
 
 WORK, ENDED = ".build", ".build.ended"
 
@@ -71,7 +72,7 @@ class Destination:
             self.finished = self._is_finished()
             self.begun = (self.work / "options.json").is_file()
             if self.begun:
-                self._compare(json.loads((self.work / "options.json").read_text()), "an unfinished build")
+                self._compare(read_json(self.work / "options.json"), "an unfinished build")
             elif not self.finished:
                 present = [name for name in [*names, *optional] if (folder / name).exists()]
                 if present:
@@ -87,6 +88,10 @@ class Destination:
         return all((self.folder / name).is_file() for name in self._names)
 
     def _compare(self, other: dict[str, Any], what: str) -> None:
+        if not isinstance(other, dict):
+            raise OptionError(
+                f"{self.folder}: holds {what} whose options are damaged; choose another --dest or remove it."
+            )
         mine = json.loads(json.dumps(self._description))
         different = sorted(key for key in mine.keys() | other.keys() if mine.get(key) != other.get(key))
         if different:

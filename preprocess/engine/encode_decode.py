@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
+from musicbert_plugin.arguments import check_not_input
 from musicbert_plugin.codecs.reading_options import ReadingOptions
 from musicbert_plugin.codecs.score import Score, write_midi
 from musicbert_plugin.data.fairseq_output import read_lines
@@ -54,20 +55,40 @@ def numbered_lines(path: str) -> list[tuple[str, str]]:
 
 
 def decode_lines(path: str, dest: str, score_of: Callable[[str], tuple[Score, Counter[str]]]) -> int:
-    """Write ``score_of(words)`` of every piece in a file of lines as MIDI, and report repairs."""
+    """Write ``score_of(words)`` of every piece in a file of lines as MIDI; report repairs, and lines that are no music.
+
+    Of a line in which there is something else, and no note, no file is written.
+
+    Returns
+    -------
+    int
+        The status: :data:`SOME_FAILED` if there are such lines.
+    """
     pieces = numbered_lines(path)
+    if not pieces:
+        raise OptionError(f"{path}: holds no lines of music; a line of words for each piece is needed.")
     folder = Path(dest)
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise OptionError(f"{dest}: cannot be written ({error.strerror or error}).") from None
+    if path != "-":
+        for name, _ in pieces:
+            check_not_input(folder / f"{name}.mid", path)
+    empty = 0
     for name, words in pieces:
         score, repairs = score_of(words)
+        listed = ", ".join(f"{reason} ({count})" for reason, count in sorted(repairs.items()))
+        if repairs and not len(score):  # a line of rests alone needs no repair
+            empty += 1
+            say(f"{name}.mid: not written: no note in {len(words.split()):,} words: {listed}")
+            continue
         try:
             write_midi(score, folder / f"{name}.mid")
         except ScoreError as error:
             raise OptionError(str(error)) from None
         if repairs:
-            listed = ", ".join(f"{reason} ({count})" for reason, count in sorted(repairs.items()))
             say(f"{name}.mid: repaired: {listed}")
-    return DONE
+    if empty:
+        say(f"{empty:,} of {len(pieces):,} lines are no music.")
+    return SOME_FAILED if empty else DONE

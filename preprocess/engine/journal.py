@@ -25,6 +25,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from musicbert_plugin.errors import DatasetError, ScoreError
+from musicbert_plugin.parsing import parse_json, shortened, whole_number
 from preprocess.engine.dataset_spec import DatasetSpec
 from preprocess.engine.near_duplicates import SAMPLES, SKETCH
 from preprocess.engine.repairs import entries_of
@@ -38,6 +39,10 @@ _OLDER_ARRAYS: dict[str, tuple[Callable[[str], bytes], type]] = {
     "moments": (base64.b85decode, np.float64),
 }
 """Arrays that journals before version 0.2.0 hold as text: the decoder and the data type of each."""
+
+
+_DAMAGE = (ValueError, KeyError, TypeError, IndexError, AttributeError, OverflowError)
+"""What reading a damaged record raises."""
 
 
 class FileTask(NamedTuple):
@@ -233,7 +238,8 @@ class Journal:
 
     def update(self) -> None:
         """Read the lines that were written since the last call."""
-        for folder in sorted(self._work_folder.glob("run-*"), key=lambda path: int(path.name[4:])):
+        numbered = ((whole_number(path.name[4:]), path) for path in self._work_folder.glob("run-*"))
+        for _, folder in sorted((number, path) for number, path in numbered if number is not None):
             journal = folder / "journal.jsonl"
             if not journal.is_file():
                 continue
@@ -247,9 +253,15 @@ class Journal:
                 for line in file:
                     if not line.endswith(b"\n"):
                         break  # incomplete, since the worker was killed
-                    record = json.loads(line)
-                    if _has_data(record, sizes):
-                        self._add(self.folders.index(folder), offset, record)
+                    try:
+                        record = parse_json(line)
+                        if _has_data(record, sizes):
+                            self._add(self.folders.index(folder), offset, record)
+                    except _DAMAGE as error:
+                        raise DatasetError(
+                            f"{journal}: the line at byte {offset} is damaged ({shortened(error)}); remove "
+                            f"{self._work_folder} to begin the build again."
+                        ) from None
                     offset += len(line)
                 self._read_to[folder] = offset
 
@@ -303,12 +315,18 @@ class Journal:
     def sidecars_of(self, index: int, record: dict[str, Any]) -> dict[str, Any]:
         """:attr:`Piece.sidecars` of a file, given its record."""
         values = dict(record.get("extra", {}))
-        for name, (decode, value_type) in _OLDER_ARRAYS.items():
-            if isinstance(values.get(name), str):
-                values[name] = np.frombuffer(decode(values[name]), value_type)
-        for name, (offset, dtype, shape) in record.get("arrays", {}).items():
-            array = self._array(int(self.run[index]), "sidecars.bin", offset, dtype, int(np.prod(shape)))
-            values[name] = array.reshape(shape)
+        try:
+            for name, (decode, value_type) in _OLDER_ARRAYS.items():
+                if isinstance(values.get(name), str):
+                    values[name] = np.frombuffer(decode(values[name]), value_type)
+            for name, (offset, dtype, shape) in record.get("arrays", {}).items():
+                array = self._array(int(self.run[index]), "sidecars.bin", offset, dtype, int(np.prod(shape)))
+                values[name] = array.reshape(shape)
+        except _DAMAGE as error:
+            raise DatasetError(
+                f"{self.folders[int(self.run[index])]}: the arrays of {shortened(record.get('file'))} are damaged "
+                f"({shortened(error)}); remove {self._work_folder} to begin the build again."
+            ) from None
         return values
 
     def close(self) -> None:

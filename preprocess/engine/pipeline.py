@@ -48,10 +48,11 @@ from numpy.typing import NDArray
 
 from musicbert_plugin import __version__
 from musicbert_plugin.codecs.score import repair_sentence
-from musicbert_plugin.data.dataset_folder import write_config
+from musicbert_plugin.data.dataset_folder import read_config, write_config
 from musicbert_plugin.data.indexed_dataset import WRITERS
 from musicbert_plugin.errors import DatasetError, OptionError, ScoreError
 from musicbert_plugin.files import escaped
+from musicbert_plugin.parsing import parse_json
 from preprocess.engine.archives import ArchiveOptions
 from preprocess.engine.cli import DONE, SOME_FAILED, ProgressBar, option, say
 from preprocess.engine.dataset_spec import DatasetSpec
@@ -279,8 +280,10 @@ class Build:
             destination.finish_cleaning()
             self._check_unchanged()
             say(f"{dest}: finished already with these options and files; nothing to do.")
-            with open(destination.folder / "config.json", encoding="utf-8") as file:
-                return _status(self.spec, json.load(file)["left_out"])
+            left_out = read_config(destination.folder / "config.json").get("left_out")
+            if not isinstance(left_out, dict):
+                raise DatasetError(f"{dest}: config.json is damaged; remove the folder and build the dataset again.")
+            return _status(self.spec, left_out)
         destination.begin()
         try:
             journal = self._read(executor)
@@ -305,7 +308,14 @@ class Build:
         """Refuse a finished dataset whose source files have other bytes by now."""
         folder, collection, limit = self.destination.folder, self.collection, self.spec.largest_file
         with open(folder / "manifest.jsonl", encoding="utf-8") as file:
-            hashes = [json.loads(line).get("hash") for line in file]
+            try:
+                hashes = [parse_json(line).get("hash") for line in file]
+                if len(hashes) != len(collection.names):
+                    raise ValueError("lines are missing")
+            except (ValueError, AttributeError):
+                raise DatasetError(
+                    f"{folder / 'manifest.jsonl'} is damaged; remove the folder and build the dataset again."
+                ) from None
         changed = []
         for task in self._tasks(np.array([value is not None for value in hashes])):
             source = collection.sources[task.source]

@@ -222,5 +222,5 @@ def test_settings_that_cannot_work_are_told_in_one_sentence(name, chosen, expect
 
 def test_without_librosa_the_chroma_cqt_is_told_to_need_it(monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "librosa", None)
-    with pytest.raises(OptionError, match="requirements-audio.txt"):
+    with pytest.raises(OptionError, match="bash scripts/setup.sh audio installs it"):
         front_end("m3bert324").extract(np.ones(44100, np.float32))

@@ -88,3 +88,32 @@ def test_a_broken_container_is_told_in_one_sentence(
     damage(folder)
     with pytest.raises(DatasetError, match=sentence):
         IndexedDataset(folder / "train")
+
+
+def test_an_index_whose_items_do_not_follow_one_another_is_refused(tmp_path: Path) -> None:
+    from tests.fuzz.idx import KEPT, _index
+
+    (tmp_path / "train.bin").write_bytes(bytes(1000))
+    for name, index in KEPT.items():
+        (tmp_path / "train.idx").write_bytes(index)
+        sentence = "longer than the 1 items" if name == "a smaller count" else "train.idx is damaged: item|shorter than"
+        with pytest.raises(DatasetError, match=sentence):
+            IndexedDataset(tmp_path / "train")
+    (tmp_path / "train.idx").write_bytes(_index([5, 0, 3], [0, 10, 10]))
+    assert [len(item) for item in map(IndexedDataset(tmp_path / "train").read, range(3))] == [5, 0, 3]
+
+
+def test_a_long_index_is_looked_through_to_its_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from musicbert_plugin.data import indexed_dataset
+    from tests.fuzz.idx import _index
+
+    monkeypatch.setattr(indexed_dataset, "_CHUNK", 2)
+    (tmp_path / "train.bin").write_bytes(bytes(1000))
+    offsets = [0, 4, 8, 12, 16]
+    (tmp_path / "train.idx").write_bytes(_index([2] * 5, offsets))
+    assert len(IndexedDataset(tmp_path / "train")) == 5
+    for wrong in range(5):
+        moved = [offset + 2 * (item == wrong) for item, offset in enumerate(offsets)]
+        (tmp_path / "train.idx").write_bytes(_index([2] * 5, moved))
+        with pytest.raises(DatasetError, match=f"item {wrong} has 2 values from byte {offsets[wrong] + 2} on"):
+            IndexedDataset(tmp_path / "train")

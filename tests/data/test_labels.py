@@ -240,3 +240,23 @@ def test_a_task_survives_a_checkpoint(tasks):
 def test_what_a_file_may_not_say_is_told_in_a_sentence(tasks, text, words):
     with pytest.raises(OptionError, match=words):
         tasks(text)
+
+
+def test_lists_and_mappings_where_a_name_belongs_are_refused(tmp_path):
+    from musicbert_plugin.data.labels import read_tasks
+    from musicbert_plugin.errors import OptionError
+
+    for entry, sentence in (
+        ("{type: [single]}", r"the type is \['single'\], but it is one of single, multi, regression"),
+        (
+            "{type: single, classes: [[a, b], [c]]}",
+            r"classes is \[\['a', 'b'\], \['c'\]\], but a list of",
+        ),
+        ("{type: single, classes: {a: b}}", "classes is {'a': 'b'}, but a list of different names"),
+        ("{type: single, column: [a]}", r"the column is \['a'\], but the name of one is accepted"),
+        ("{type: single, 1: 2, b: 3}", "'b' is unknown"),
+        (f"{{type: single, weight: {'9' * 400}}}", "weight is 9999.*, but a number of at least 0 is accepted"),
+    ):
+        (tmp_path / "tasks.yaml").write_text(f"tasks:\n  mood: {entry}\n")
+        with pytest.raises(OptionError, match=sentence):
+            read_tasks(tmp_path / "tasks.yaml")

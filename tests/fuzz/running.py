@@ -154,8 +154,10 @@ def run_for(name: str, folder: Path, found: Path, *, seed: int, seconds: float, 
     most : int
         Stop after so many kinds of failures (by the last line of the plugin in the traceback).
     """
-    inputs = load_target(name).seeds()
-    inputs += kept_inputs(name).values()
+    seeds = load_target(name).seeds()
+    for data in seeds:  # what they import takes its time once
+        failure_of(name, "seed", data, folder)
+    inputs = [*seeds, *kept_inputs(name).values()]
     end, number, kinds = time.monotonic() + seconds, 0, set()
     current = found / f"{name}-current"  # what a crash of the whole process leaves behind
     while time.monotonic() < end and len(kinds) < most:

@@ -12,6 +12,7 @@ import pytest
 
 from musicbert_plugin.codecs import octuple as codec
 from musicbert_plugin.codecs.score import Score, read_midi, write_midi
+from musicbert_plugin.errors import OptionError
 from preprocess import octuple
 from preprocess.octuple import onset_perplexity, stored_windows
 
@@ -139,3 +140,28 @@ def test_windows_begin_every_250_notes_and_keep_bars_in_the_vocabulary() -> None
     octuples[:, 0] = np.arange(3000)
     for window in stored_windows(octuples, 1, b"x"):
         assert len(window) <= 256 and (len(window) < 256 or window[0, 0] == 0)
+
+
+def test_decode_counts_lines_that_are_no_music(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    note = "<0-0> <1-0> <2-0> <3-60> <4-8> <5-16> <6-9> <7-35>"
+    (tmp_path / "lines").write_text(f"{note}\nonce upon a time\n{note}\n<0-0> <1-0>\n")
+    assert octuple.main(["decode", str(tmp_path / "lines"), "--dest", str(tmp_path / "out")]) == 1
+    said = capsys.readouterr().err.splitlines()
+    assert said == [
+        "1.mid: not written: no note in 4 words: word that is part of no octuple (4)",
+        "3.mid: not written: no note in 2 words: word that is part of no octuple (2)",
+        "2 of 4 lines are no music.",
+    ]
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["0.mid", "2.mid"]
+
+
+def test_decode_refuses_nothing_and_its_own_input(tmp_path: Path) -> None:
+    (tmp_path / "empty").touch()
+    with pytest.raises(OptionError, match="empty: holds no lines of music"):
+        octuple.main(["decode", str(tmp_path / "empty"), "--dest", str(tmp_path / "out")])
+    lines = tmp_path / "0.mid"
+    lines.write_text("<0-0> <1-0> <2-0> <3-60> <4-8> <5-16> <6-9> <7-35>\n")
+    (tmp_path / "link").symlink_to(tmp_path)
+    with pytest.raises(OptionError, match="0.mid cannot be written, since it is .*0.mid, which is read"):
+        octuple.main(["decode", str(lines), "--dest", str(tmp_path / "link")])
+    assert lines.read_text().startswith("<0-0>")

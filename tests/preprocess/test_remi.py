@@ -482,3 +482,11 @@ def test_a_table_of_other_files_is_refused_and_files_without_a_row_are_counted(
     said = capsys.readouterr()
     assert ["emotion=Q3" in line for line in said.out.splitlines()] == [True, False]
     assert "1 of 2 files have no row" in said.err
+
+
+def test_decode_counts_lines_that_are_no_music_and_keeps_rests(tmp_path, capsys):
+    (tmp_path / "lines.txt").write_text("o-0 i-0 p-60 d-12 b-1\nla la la\nb-1 b-1\n\n")
+    assert command.main(["decode", str(tmp_path / "lines.txt"), "--dest", str(tmp_path / "out")]) == 1
+    said = capsys.readouterr().err.splitlines()
+    assert said == ["1.mid: not written: no note in 3 words: word that is no music (3)", "1 of 4 lines are no music."]
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["0.mid", "2.mid", "3.mid"]
