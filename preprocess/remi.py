@@ -15,8 +15,9 @@ every command word (see ``musicbert_plugin.codecs.attributes``).
 the second bar ``o`` and its distinct pitches from high to low, ``INS`` and its instruments, ``HIST`` and the first bar;
 the answer is the second bar, which has a note.  Conditions are in ``{split}_input.bin`` and ``.idx``, answers in
 ``{split}.bin`` and ``.idx``.  With a SRC that holds ``{split}_input.txt``, ``{split}.txt`` and ``dict.txt``, these
-lines are taken as they are.  Words that a dictionary lacks take the place of words that nothing uses: the number of
-rows stays, so that a checkpoint's embeddings fit.
+lines are taken as they are: their answers are compared with the grammars of all layouts, the one that fits is that of
+the dataset, and the first line that does not fit is named.  Words that a dictionary lacks take the place of words that
+nothing uses: the number of rows stays, so that a checkpoint's embeddings fit.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ from pathlib import Path
 
 from musicbert_plugin.codecs import remi
 from musicbert_plugin.codecs.conditions import CONDITION_WORDS
-from musicbert_plugin.codecs.remi import LAYOUTS
+from musicbert_plugin.codecs.remi import FREE, LAYOUTS, NOTES_ALONE
 from musicbert_plugin.codecs.score import Score
 from musicbert_plugin.errors import OptionError
 from musicbert_plugin.files import given_path
@@ -71,7 +72,15 @@ class PairOptions(MidiLimits):
     """What only ``pairs`` takes."""
 
     max_tokens: int = option(5120, "leave out pairs with more words")
-    layout: str = option("notes", "of the words of one's own lines", choices=LAYOUTS)
+    layout: str = option(
+        "auto",
+        "order of the words: of MIDI files notes (default) or notes-by-program; of one's own lines the layout whose "
+        "grammar admits most answers, or free if that is fewer than 95 %",
+        choices=("auto", *LAYOUTS, FREE),
+    )
+    dictionary_rows: int = option(
+        0, "of one's own lines: number of rows of the model's dictionary, if not 1,249 or 3,241", metavar="N"
+    )
 
 
 # Options of ``pairs`` that a user's own lines have no use for, with their defaults.
@@ -138,17 +147,19 @@ def pairs(source: list[str], general: BuildOptions, options: PairOptions, rename
             layout=options.layout,
             max_tokens=options.max_tokens,
             renames=None if renames is None else parse_renames(renames),
+            dictionary_rows=options.dictionary_rows or None,
         )
+    if options.dictionary_rows:
+        raise OptionError("--dictionary-rows belongs to lines of your own, a folder with train_input.txt.")
     if renames:
         raise OptionError("--rename belongs to lines of your own, a folder with train_input.txt.")
-    if options.layout != PairSpec.layout:
+    layout = PairSpec.layout if options.layout == "auto" else options.layout
+    if layout not in NOTES_ALONE:
         raise OptionError(
-            f"--layout {options.layout} belongs to lines of your own, a folder with train_input.txt; pairs of MIDI "
-            f"files are in the layout {PairSpec.layout}."
+            f"--layout {layout} belongs to lines of your own, a folder with train_input.txt; of MIDI files "
+            f"{' or '.join(NOTES_ALONE)} is accepted."
         )
-    spec = PairSpec(
-        options.max_bytes, options.max_notes, options.max_events, general.seed, max_tokens=options.max_tokens
-    )
+    spec = PairSpec(options.max_bytes, options.max_notes, options.max_events, general.seed, layout, options.max_tokens)
     return build(source, spec, general, ConditionsWriter(general.format))
 
 

@@ -1,6 +1,6 @@
 """Conditions of pairs: a model is fine-tuned on pairs of a condition, its prefix, and a bar of music.
 
-A condition describes a bar in the layout ``notes`` (see ``remi``):
+A condition describes a bar in the layout ``notes`` or ``notes-by-program`` (see ``remi``):
 
     [X-n] PITCH (o p...)* INS (i [voice...])* [HIST ...]
 
@@ -22,7 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from musicbert_plugin.codecs.octuple import latest
-from musicbert_plugin.codecs.remi import BAR_END, DURATION, INSTRUMENT, ONSET, PITCH, SIZES, TEMPO, WORDS
+from musicbert_plugin.codecs.remi import BAR_END, DURATION, INSTRUMENT, ONSET, PITCH, SIZES, TEMPO, WORDS, is_by_program
 from musicbert_plugin.codecs.score import DRUMS
 
 Ids = NDArray[np.int64]
@@ -40,7 +40,7 @@ def condition_of(target: NDArray[np.uint16], history: NDArray[np.uint16]) -> NDA
     Parameters
     ----------
     target, history : uint16 [T]
-        Ids of two bars in the layout ``notes``, each with its ``b-1``.
+        Ids of two bars in a layout of notes alone, each with its ``b-1``.
 
     Returns
     -------
@@ -49,12 +49,12 @@ def condition_of(target: NDArray[np.uint16], history: NDArray[np.uint16]) -> NDA
     """
     is_onset = (target >= ONSET) & (target < INSTRUMENT)
     is_pitch = (target >= PITCH) & (target < DURATION)
-    onset = np.cumsum(is_onset)
+    onset = target.astype(np.int64)[latest(is_onset)]
     # Distinct (onset, pitch), pitches descending; the key of an onset sorts before those of its pitches.
-    keys = np.concatenate((onset[is_onset] << 16, onset[is_pitch].astype(np.int64) << 16 | (65535 - target[is_pitch])))
+    keys = np.concatenate((onset[is_onset] << 16, onset[is_pitch] << 16 | (65535 - target[is_pitch])))
     keys = np.unique(keys)
     low = keys & 65535
-    content = np.where(low == 0, target[is_onset][(keys >> 16) - 1], 65535 - low)
+    content = np.where(low == 0, keys >> 16, 65535 - low)
     instruments = np.unique(target[(target >= INSTRUMENT) & (target < PITCH)])
     parts = ([_PITCH_WORD], content, [_INSTRUMENT_WORD], instruments, [_HISTORY_WORD], history)
     return np.concatenate(parts).astype(np.uint16)
@@ -128,9 +128,14 @@ def _in_range(ids: Ids, first: int, letter: str) -> NDArray[np.bool_]:
 
 
 def _program_of(ids: Ids) -> Ids:
-    """The program that each word belongs to, from its ``i`` to the next ``o``, ``i`` or ``b-1``; -1 outside."""
-    starts = _in_range(ids, INSTRUMENT, "i")
-    last, ends = latest(starts), latest(_in_range(ids, ONSET, "o") | (ids == BAR_END))
+    """The program that each word belongs to; -1 outside.
+
+    From its ``i`` to the next ``i`` or ``b-1``, and to the next ``o`` unless words are ordered by program.
+    """
+    starts, ends_program = _in_range(ids, INSTRUMENT, "i"), ids == BAR_END
+    if not is_by_program(ids):
+        ends_program |= _in_range(ids, ONSET, "o")
+    last, ends = latest(starts), latest(ends_program)
     return np.where(last > ends, ids[last] - INSTRUMENT, -1)
 
 
@@ -145,7 +150,10 @@ def notes_of(ids: Ids) -> Ids:
 
 def without_programs(ids: Ids, programs: Collection[int]) -> Ids:
     """Music without the notes of these programs, and without the positions that become empty."""
+    by_program = is_by_program(ids)
     ids = ids[~np.isin(_program_of(ids), list(programs))]
+    if by_program:
+        return ids
     # After an onset comes an instrument or, in the layout position-tempo, a tempo and then an instrument.
     instrument = np.append(_in_range(ids, INSTRUMENT, "i"), [False, False])
     tempo = np.append(_in_range(ids, TEMPO, "t"), False)

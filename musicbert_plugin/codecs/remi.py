@@ -26,9 +26,12 @@ Layouts
     The same, but the header of a bar is ``s``, and every position is ``o t``.
 ``notes``
     Without ``s``, ``t`` and ``v``; an empty bar is only ``b-1``.
+``notes-by-program``
+    The words of ``notes``, ordered by program: in a bar, for each program ``i``, for each position at which it has an
+    onset ``o``, for each of its notes ``p d``.
 
-Positions ascend, programs ascend (drums last), notes of a program descend by (pitch, duration, velocity); duplicates
-are kept.
+Positions ascend, programs ascend (drums last), notes of a program at a position descend by (pitch, duration, velocity);
+duplicates are kept.
 
 Time
     A tick becomes a position by ``round(12 tick / resolution)``, half to even; onsets, ends, tempo and time-signature
@@ -45,11 +48,11 @@ Bars
 
 Pipeline
     A piece is encoded as in the published data: silence before the bar of the first note and after the last onset is
-    removed, durations below one position become one, and the key is normalised (:func:`key_of`).  ``notes`` keeps the
-    empty bars.  ``plain=True`` disables all three, so that ``d-0`` occurs.
+    removed, durations below one position become one, and the key is normalised (:func:`key_of`).  The layouts of notes
+    alone keep the empty bars.  ``plain=True`` disables all three, so that ``d-0`` occurs.
 
 Round trip: ``encode(decode(x), plain=True) == x`` for every output x of the pipeline and every sequence that the
-grammar of ``remi_grammar`` admits, except for trailing empty bars (for ``notes``, decoding needs the time signature).
+grammar of ``remi_grammar`` admits, except for trailing empty bars (without ``s``, decoding needs the time signature).
 For layouts with velocities, the pipeline also maps ``decode(x)`` back to x, since normalisation is idempotent.
 """
 
@@ -80,8 +83,12 @@ from musicbert_plugin.codecs.octuple import (
 from musicbert_plugin.codecs.score import DRUMS, Score
 from musicbert_plugin.errors import OptionError, ScoreError
 
-LAYOUTS = ("bar-tempo", "position-tempo", "notes")
-BAR_TEMPO, POSITION_TEMPO, NOTES = LAYOUTS
+LAYOUTS = ("bar-tempo", "position-tempo", "notes", "notes-by-program")
+BAR_TEMPO, POSITION_TEMPO, NOTES, NOTES_BY_PROGRAM = LAYOUTS
+NOTES_ALONE = (NOTES, NOTES_BY_PROGRAM)
+"""The layouts without words of time signature, tempo and velocity."""
+FREE = "free"
+"""In the place of a layout: words in no known order, for which there is no grammar."""
 
 BOS, PAD, EOS, UNK = range(4)  # fairseq's specials
 # The first id and the number of ids of every letter, in dictionary order.
@@ -388,9 +395,14 @@ def encode_grid(grid: Grid, layout: str = BAR_TEMPO) -> tuple[np.ndarray, np.nda
     """
     check_layout(layout)
     bars, n = grid.bars, len(grid.onset)
-    header = {BAR_TEMPO: 2, POSITION_TEMPO: 1, NOTES: 0}[layout]
+    header = {BAR_TEMPO: 2, POSITION_TEMPO: 1}.get(layout, 0)
     onset_words = 2 if layout == POSITION_TEMPO else 1
-    note_words = 2 if layout == NOTES else 3
+    note_words = 2 if layout in NOTES_ALONE else 3
+    bar = np.repeat(np.arange(bars), np.diff(grid.first_note))
+    if layout == NOTES_BY_PROGRAM:
+        order = np.argsort(bar << 8 | grid.program, kind="stable")
+        columns = ("onset", "program", "pitch", "duration", "velocity")
+        grid = replace(grid, **{column: getattr(grid, column)[order] for column in columns})
 
     new_onset = np.empty(n, bool)
     new_onset[0] = True
@@ -398,7 +410,11 @@ def encode_grid(grid: Grid, layout: str = BAR_TEMPO) -> tuple[np.ndarray, np.nda
     new_program = np.empty(n, bool)
     new_program[0] = True
     np.not_equal(grid.program[1:], grid.program[:-1], out=new_program[1:])
-    new_program |= new_onset
+    if layout == NOTES_BY_PROGRAM:
+        new_program[1:] |= bar[1:] != bar[:-1]
+        new_onset |= new_program
+    else:
+        new_program |= new_onset
     onsets, programs = np.flatnonzero(new_onset), np.flatnonzero(new_program)
 
     # The index after each note's words: first without the words of bar headers and ends, then with them.
@@ -407,7 +423,6 @@ def encode_grid(grid: Grid, layout: str = BAR_TEMPO) -> tuple[np.ndarray, np.nda
     words[onsets] += onset_words
     after = np.cumsum(words)
     words_before_bar = np.concatenate(([0], after))[grid.first_note]
-    bar = np.repeat(np.arange(bars), np.diff(grid.first_note))
     after += bar * (header + 1) + header
     bar_begin = words_before_bar[:-1] + np.arange(bars) * (header + 1)
     bar_end = words_before_bar[1:] + np.arange(1, bars + 1) * (header + 1)
@@ -423,8 +438,9 @@ def encode_grid(grid: Grid, layout: str = BAR_TEMPO) -> tuple[np.ndarray, np.nda
     out[note + 1] = DURATION + grid.duration
     if note_words == 3:
         out[note + 2] = VELOCITY + grid.velocity
-    out[note[programs] - 1] = INSTRUMENT + grid.program[programs]
-    onset_word = note[onsets] - 1 - onset_words
+    by_program = layout == NOTES_BY_PROGRAM
+    out[note[programs] - 1 - by_program] = INSTRUMENT + grid.program[programs]
+    onset_word = note[onsets] - (1 if by_program else 1 + onset_words)
     out[onset_word] = ONSET + grid.onset[onsets] - grid.bar_start[bar[onsets]]
     if layout == POSITION_TEMPO:
         out[onset_word + 1] = TEMPO + at_positions(grid.tempo_position, grid.tempo, grid.onset[onsets])
@@ -435,7 +451,7 @@ def grid_for(score: Score, layout: str = BAR_TEMPO, *, plain: bool = False) -> G
     """Quantise a score as the data pipeline does for a layout, or, if ``plain``, unchanged; see :func:`encode`."""
     if plain:
         return grid_of(score, trim=False, normalise=False, shortest=0)
-    return grid_of(score, trim=layout != NOTES)
+    return grid_of(score, trim=layout not in NOTES_ALONE)
 
 
 def encode(score: Score, layout: str = BAR_TEMPO, *, plain: bool = False) -> np.ndarray:
@@ -493,7 +509,8 @@ def decode_with_repairs(
       program that no note follows are ignored;
     * a note without an expected velocity gets 96;
     * a note before any onset of its bar begins at the bar line; a note before any ``i`` gets program 0; a note whose
-      ``i`` is missing after its ``o`` keeps the previous program;
+      ``i`` is missing after its ``o`` keeps the previous program (in ``notes-by-program``, one whose ``o`` is missing
+      after its ``i`` keeps the previous position);
     * a pitch of the wrong kind (drum or melodic) moves by 128; a duration above ``d-95`` becomes ``d-95``;
     * an onset beyond the end of its bar sounds inside the next bar;
     * a bar without an expected time signature keeps the previous one; a second time signature in a bar is ignored; 1/64
@@ -506,7 +523,8 @@ def decode_with_repairs(
     meter : (int, int)
         Time signature of bars before the first ``s``.
     layout : str, optional
-        The expected layout; without it, velocities (time signatures) are expected if there are any.
+        The expected layout; without it, and for :data:`FREE`, velocities (time signatures) are expected if there are
+        any, and words are taken to be ordered by program if more ``i`` are followed by ``o`` than by ``p``.
 
     Returns
     -------
@@ -514,6 +532,7 @@ def decode_with_repairs(
         At 480 ticks per quarter note, one track per program; and the number of repairs by kind.
     """
     ids = music_of(ids)
+    layout = None if layout == FREE else layout
     repairs: Counter[str] = Counter()
     known = (ids >= 0) & (ids < MUSIC_END)
     kind = np.where(known, _KIND[np.where(known, ids, 0)], _STRANGE)
@@ -526,7 +545,7 @@ def decode_with_repairs(
     if count and not bar_end[-1]:
         repairs["last bar not closed"] = 1
     bars = int(bar[-1]) + 1 if count else 0
-    with_meters = layout != NOTES if layout else bool((kind == _S).any())
+    with_meters = layout not in NOTES_ALONE if layout else bool((kind == _S).any())
     bar_meter = _bar_meters(kind, value, bar, bars, meter, with_meters, repairs)
     bar_start = np.concatenate(([0], np.cumsum(BAR_LENGTHS[bar_meter])))
 
@@ -539,8 +558,11 @@ def decode_with_repairs(
     following = np.append(kind[1:], [-1, -1])[:count]
     after_next = np.append(kind[2:], [-1, -1, -1])[:count]
     note = np.flatnonzero((kind == _P) & (following == _D))
+    by_program = layout == NOTES_BY_PROGRAM if layout else _is_by_program(kind)
+    if by_program:
+        note = note[np.argsort(time[note], kind="stable")]
     velocities = kind == _V
-    expected = layout != NOTES if layout else bool(velocities.any())
+    expected = layout not in NOTES_ALONE if layout else bool(velocities.any())
     has_velocity = after_next[note] == _V
     repairs["pitch without a duration"] = int((kind == _P).sum()) - len(note)
     repairs["duration without a pitch"] = int((kind == _D).sum()) - len(note)
@@ -551,9 +573,13 @@ def decode_with_repairs(
     elif layout:
         repairs["velocity in a layout without"] = int(has_velocity.sum())
 
-    repairs["note without an onset"] = int((~placed[note]).sum())
-    instrument_due = np.maximum(np.maximum(last_onset, last_bar_end), 0)
-    repairs["note without an instrument"] = int((last_program[note] < instrument_due[note]).sum())
+    onset_due, instrument_due = last_bar_end, last_bar_end
+    if by_program:
+        onset_due = np.maximum(last_program, last_bar_end)
+    else:
+        instrument_due = np.maximum(last_onset, last_bar_end)
+    repairs["note without an onset"] = int((last_onset[note] <= onset_due[note]).sum())
+    repairs["note without an instrument"] = int((last_program[note] < np.maximum(instrument_due[note], 0)).sum())
     repairs["onset that no note follows"] = int((kind == _O).sum()) - len(np.unique(last_onset[note[placed[note]]]))
     played = np.unique(last_program[note])
     repairs["instrument that no note follows"] = int((kind == _I).sum()) - int((played >= 0).sum())
@@ -583,6 +609,18 @@ def decode_with_repairs(
         TICKS_PER_POSITION,
     )
     return score, +repairs
+
+
+def _is_by_program(kind: np.ndarray) -> bool:
+    """Whether kinds of words look like the layout ``notes-by-program``: more ``i o`` than ``i p``."""
+    following = kind[1:][kind[:-1] == _I]
+    return bool((following == _O).sum() > (following == _P).sum())
+
+
+def is_by_program(ids: np.ndarray) -> bool:
+    """Whether music (int [T], ids of words) looks ordered by program; see :func:`decode_with_repairs`."""
+    ids = np.asarray(ids, np.int64)
+    return _is_by_program(_KIND[ids[(ids > UNK) & (ids < MUSIC_END)]])
 
 
 def _bar_meters(

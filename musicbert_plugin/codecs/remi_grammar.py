@@ -4,7 +4,8 @@ A sequence of allowed words decodes without a repair, and encoding the decoded s
 sequence back, except for trailing empty bars:
 
 * a bar is its header (``s t``, ``s``, or none), positions in ascending order and inside the bar, each with its
-  programs in ascending order, each with its notes descending by (pitch, duration, velocity), and ``b-1``;
+  programs in ascending order, each with its notes descending by (pitch, duration, velocity), and ``b-1``; in the layout
+  ``notes-by-program`` programs in ascending order, each with its positions, each with its notes;
 * pitches from 128 on occur with ``i-128`` only; durations are 1 to 95; the time signature 1/64, ``b-0``, ``e-*`` and
   words that are not music never occur;
 * in the layouts that trim silence, the first bar has a note; and no piece ends before it has one, if there is room.
@@ -33,9 +34,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from musicbert_plugin.codecs.octuple import latest
 from musicbert_plugin.codecs.remi import (
     BAR_END,
     BAR_LENGTHS,
+    BAR_TEMPO,
     DEFAULT_METER,
     DURATION,
     DURATIONS,
@@ -44,7 +47,8 @@ from musicbert_plugin.codecs.remi import (
     METER,
     MUSIC_END,
     NO_LENGTH,
-    NOTES,
+    NOTES_ALONE,
+    NOTES_BY_PROGRAM,
     OFFSETS,
     ONSET,
     ONSETS,
@@ -94,22 +98,29 @@ _UNLIMITED = 2**40
 def _transitions(layout: str) -> np.ndarray:
     """The next phase for each phase and kind of word, int64 [10, 9]; -1 for kinds that cannot follow."""
     following = np.full((10, 9), -1)
-    headed = _BETWEEN if layout == NOTES else _HEADED
+    headed = _BETWEEN if layout in NOTES_ALONE else _HEADED
     following[_BETWEEN, _END] = _ENDED
     following[_ENDED, _END] = _ENDED
-    if layout != NOTES:
+    if layout not in NOTES_ALONE:
         following[_BETWEEN, _S] = _METER_GIVEN if layout != POSITION_TEMPO else _HEADED
         following[_METER_GIVEN, _T] = _HEADED
-    following[headed, _O] = following[_NOTED, _O] = _AT
     following[headed, _B] = following[_NOTED, _B] = _BETWEEN
+    following[_NOTED, _O] = _AT
+    following[_NOTED, _I] = following[_AT, _I] = _ON
+    if layout == NOTES_BY_PROGRAM:
+        following[_AT, _I] = -1
+        following[headed, _I] = _ON
+        following[_ON, _O] = _AT
+        following[_AT, _P] = following[_NOTED, _P] = _PITCHED
+        following[_PITCHED, _D] = _NOTED
+        return following
+    following[headed, _O] = _AT
     if layout == POSITION_TEMPO:
+        following[_AT, _I] = -1
         following[_AT, _T] = _AT_TEMPO
         following[_AT_TEMPO, _I] = _ON
-    else:
-        following[_AT, _I] = _ON
-    following[_NOTED, _I] = _ON
     following[_ON, _P] = following[_NOTED, _P] = _PITCHED
-    if layout == NOTES:
+    if layout in NOTES_ALONE:
         following[_PITCHED, _D] = _NOTED
     else:
         following[_PITCHED, _D] = _LONG
@@ -160,7 +171,7 @@ class RemiGrammar:
     words : sequence of str, optional
         The words of the model's dictionary by id; by default those of ``remi.WORDS``.
     meter : (int, int)
-        Time signature of the bars of layout ``notes``, which has no time-signature tokens.
+        Time signature of the bars of layouts without time-signature tokens.
 
     Raises
     ------
@@ -177,8 +188,9 @@ class RemiGrammar:
         # Words that each kind of word needs, itself included; without a limit for the end, unreachable if not allowed.
         self._need_after = np.where(self._following >= 0, self._need[self._following] + 1, _UNLIMITED * 2)
         self._need_after[:, _END] = np.where(self._following[:, _END] >= 0, -_UNLIMITED, _UNLIMITED * 2)
-        self.empty_bar = {NOTES: 1, POSITION_TEMPO: 2}.get(layout, 3)  # words of a bar without notes
-        self._trims = layout != NOTES
+        self.empty_bar = {BAR_TEMPO: 3, POSITION_TEMPO: 2}.get(layout, 1)  # words of a bar without notes
+        self._trims = layout not in NOTES_ALONE
+        self._by_program = layout == NOTES_BY_PROGRAM
         self._bar_length = int(BAR_LENGTHS[meter_code(*meter)])
         words = WORDS if words is None else words
         self.vocabulary_size = len(words)
@@ -316,23 +328,26 @@ class RemiGrammar:
         rows[:, _ROOM] -= 1
         if (closed := kind == _B).any():
             rows[closed, _BARS] += 1
-            rows[closed, _POSITION] = -1
+            rows[closed, _POSITION] = rows[closed, _PROGRAM] = -1
         if (mask := kind == _S).any():
             rows[mask, _LENGTH] = BAR_LENGTHS[value[mask]]
         if (mask := kind == _O).any():
             rows[mask, _POSITION] = value[mask]
-            rows[mask, _PROGRAM] = -1
         if (mask := kind == _I).any():
             rows[mask, _PROGRAM] = value[mask]
+        outer, inner = (_I, _POSITION) if self._by_program else (_O, _PROGRAM)
+        if (mask := kind == outer).any():
+            rows[mask, inner] = -1
+        if (mask := (kind == _O) | (kind == _I)).any():
             rows[mask, _LAST_PITCH : _LAST_VELOCITY + 1] = _HIGHEST
         if (mask := kind == _P).any():
             rows[mask, _HEIGHT] = value[mask] & 127
         if (mask := kind == _D).any():
             rows[mask, _DURATION] = value[mask]
-        if (mask := kind == (_D if self.layout == NOTES else _V)).any():
+        if (mask := kind == (_D if self.layout in NOTES_ALONE else _V)).any():
             rows[mask, _LAST_PITCH] = rows[mask, _HEIGHT]
             rows[mask, _LAST_DURATION] = rows[mask, _DURATION]
-            rows[mask, _LAST_VELOCITY] = _HIGHEST[2] if self.layout == NOTES else value[mask]
+            rows[mask, _LAST_VELOCITY] = _HIGHEST[2] if self.layout in NOTES_ALONE else value[mask]
             rows[mask, _HAS_NOTE] = 1
         return GrammarState(rows, state.programs)
 
@@ -354,13 +369,79 @@ class RemiGrammar:
         for index, word_id in enumerate(ids.tolist()):
             if not 0 <= word_id < MUSIC_END or not plain.allowed(state)[0, word_id]:
                 word = WORDS[word_id] if 0 <= word_id < len(WORDS) else str(word_id)
-                beyond = self.layout == NOTES and ONSET + self._bar_length <= word_id < ONSET + ONSETS
+                beyond = self.layout in NOTES_ALONE and ONSET + self._bar_length <= word_id < ONSET + ONSETS
                 raise OptionError(
                     f"word {index + 1} of the prompt, {word}, cannot follow there in layout {self.layout}"
                     f"{'; meter sets the length of bars' * beyond}."
                 )
             state = plain.advance(state, np.array([word_id]))
         return state
+
+    def misfits(self, ids: np.ndarray, begins: np.ndarray) -> np.ndarray:
+        """The first word of each line that the grammar does not allow there.
+
+        Unlike in generation, a first bar may be silent, and a line may have no note.
+
+        Parameters
+        ----------
+        ids : int [T]
+            Ids of the model's dictionary, of all lines, one after the other, without ``</s>``.
+        begins : int [N + 1]
+            The index of each line's first word, and T.
+
+        Returns
+        -------
+        int64 [N]
+            The index in the line; the line's length if it ends inside a bar, and -1 if all fits.
+        """
+        ids, begins = np.asarray(ids, np.int64), np.asarray(begins, np.int64)
+        lengths = np.diff(begins)
+        known = (ids >= 0) & (ids < self.vocabulary_size)
+        ids = self._id_of[np.where(known, ids, 0)]
+        kind = np.where(ids >= BAR_END, _KIND[np.minimum(ids, MUSIC_END - 1)], _NEVER)
+        value = ids - _ZERO[kind]
+        first = np.zeros(len(ids), bool)
+        first[begins[:-1][lengths > 0]] = True
+        # The phase after a word follows from its kind alone.
+        phase_after = np.append(self._following.max(axis=0), _ENDED)
+        phase = np.where(first, _BETWEEN, np.append(_BETWEEN, phase_after[kind[:-1]])[: len(ids)])
+        fits = np.append(self._following, np.full((10, 1), -1), axis=1)[phase, kind] >= 0
+
+        # Onsets, programs and notes ascend or descend since the last word that begins a group of them.
+        outer, inner = (_I, _O) if self._by_program else (_O, _I)
+        bar = np.cumsum(first | np.append(False, kind[:-1] == _B)[: len(ids)])
+        outer_group, inner_group = np.cumsum(kind == outer), np.cumsum((kind == inner) | (kind == outer))
+        for which, group in ((outer, bar), (inner, outer_group)):
+            rows = np.flatnonzero(kind == which)
+            fits[rows[1:]] &= (group[rows[1:]] != group[rows[:-1]]) | (value[rows[1:]] > value[rows[:-1]])
+        length = np.full(len(ids), self._bar_length)
+        meter = latest(kind == _S)
+        given = meter >= np.maximum.accumulate(np.where(first, np.arange(len(ids)), 0))
+        length[given] = BAR_LENGTHS[value[meter[given]]]
+        fits &= (kind != _O) | (value < length)
+        program = latest(kind == _I)
+        drums = (program >= 0) & (value[program] == DRUMS)
+        fits &= (kind != _P) | ((value >= 128) == drums)
+        words = 2 if self.layout in NOTES_ALONE else 3
+        note = np.flatnonzero(kind == _P)
+        note = note[note + words <= len(ids)]
+        columns = value[note[:, None] + np.arange(words)]
+        columns[:, 0] &= 127
+        same = inner_group[note[1:]] == inner_group[note[:-1]]
+        for column in range(words):
+            before, after = columns[:-1, column], columns[1:, column]
+            fits[note[1:][same & (after > before)] + column] = False
+            same &= after == before
+
+        place = np.arange(len(ids)) - np.repeat(begins[:-1], lengths)
+        wrong = np.flatnonzero(~fits)
+        result = np.where(lengths > 0, lengths, -1)
+        last = begins[1:][lengths > 0] - 1
+        result[np.flatnonzero(lengths > 0)[kind[last] == _B]] = -1
+        line = np.repeat(np.arange(len(lengths)), lengths)[wrong]
+        lines, index = np.unique(line, return_index=True)
+        result[lines] = place[wrong[index]]
+        return result
 
     def whole_bars(self, ids: np.ndarray) -> np.ndarray:
         """The prompt as whole bars: an incomplete note at the end is removed, and ``b-1`` closes an open bar.
@@ -382,7 +463,7 @@ class RemiGrammar:
             return ids
         closed = np.flatnonzero(ids == BAR_END)
         bar = int(closed[-1]) + 1 if len(closed) else 0
-        last = {NOTES: _D}.get(self.layout, _V)
+        last = _D if self.layout in NOTES_ALONE else _V
         complete = np.flatnonzero(_KIND[ids[bar:]] == last)
         if len(complete) == 0:
             return ids[:bar]
@@ -413,7 +494,7 @@ def transpose(ids: np.ndarray, semitones: int) -> np.ndarray:
     ids[notes] = PITCH + pitch
     if outside.any():  # moving by octaves may have changed the order
         words = 3 if (kind == _V).any() else 2
-        group = np.cumsum(kind == _I)[notes]
+        group = np.cumsum((kind == _I) | (kind == _O))[notes]
         whole = notes + words <= len(ids)
         notes, group = notes[whole], group[whole]
         columns = ids[notes[:, None] + np.arange(words)]

@@ -29,7 +29,7 @@ from pathlib import Path
 from typing import Any
 
 from musicbert_plugin.codecs.octuple import DICTIONARY_SHA256, is_dictionary
-from musicbert_plugin.codecs.remi import LAYOUTS
+from musicbert_plugin.codecs.remi import FREE, LAYOUTS
 from musicbert_plugin.errors import DatasetError
 
 FORMAT = 1
@@ -197,5 +197,5 @@ def check_remi_folder(folder: str | Path) -> RemiFolder:
                 f"{folder / 'dict.txt'} is not the dictionary that the folder was made with (sha256 {actual}, but "
                 f"config.json says {stated}); build it again."
             )
-        layout = _check_choice(folder, config, "layout", LAYOUTS, None)
+        layout = _check_choice(folder, config, "layout", (*LAYOUTS, FREE), None)
     return RemiFolder(folder, words, layout)

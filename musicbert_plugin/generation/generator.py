@@ -169,6 +169,7 @@ class ConditionalGenerator:
     words : sequence of str
         The dictionary, by id.
     layout : str
+        One of ``remi.LAYOUTS``, or ``remi.FREE``, for which there is no grammar.
     constraints : Constraints
     prompt : Prompt, optional
         Its time signature also applies to bars without a time-signature token.
@@ -300,7 +301,7 @@ class ConditionalGenerator:
         programs = np.ones((rows, DRUMS + 1), bool)
         if self.constraints.only_instruments:
             programs = programs_of(np.stack([self._classes(prefix, "only_instruments") for prefix in prefixes]))
-        if self.constraints.grammar:
+        if self.constraints.grammar and self.layout != remi.FREE:
             grammar = RemiGrammar(self.layout, words=self.words, meter=self.prompt.meter)
             state = grammar.start(
                 rows,

@@ -97,6 +97,8 @@ def make_prompt(music: str | Path | Score | None, layout: str, meter: tuple[int,
     """The prompt of a file (see :func:`read_prompt`), of a score (see :func:`prompt_of`), or of no music."""
     if music is None:
         return Prompt(meter=meter or DEFAULT_METER)
+    if layout == remi.FREE:
+        raise OptionError("A model whose words have no known order (layout free) cannot continue a prompt.")
     if isinstance(music, Score):
         return prompt_of(music, layout, meter)
     return read_prompt(music, layout, meter)
@@ -180,12 +182,12 @@ def prompt_of(score: Score, layout: str, meter: tuple[int, int] | None = None, n
         logger.warning("%s: lost: %s", name, lost)
     longest = int(grid.bar_meter[BAR_LENGTHS[grid.bar_meter].argmax()])
     own = (int(METER_NUMERATORS[longest]), int(METER_DENOMINATORS[longest]))
-    if layout == remi.NOTES and meter and BAR_LENGTHS[remi.meter_code(*meter)] != BAR_LENGTHS[longest]:
+    if layout in remi.NOTES_ALONE and meter and BAR_LENGTHS[remi.meter_code(*meter)] != BAR_LENGTHS[longest]:
         raise OptionError(
             f"{name} has bars of {own[0]}/{own[1]}, but meter is {meter[0]}/{meter[1]}: the time signature of the "
             "prompt is accepted."
         )
-    if layout == remi.NOTES:
+    if layout in remi.NOTES_ALONE:
         lengths = remi.BAR_LENGTHS[grid.bar_meter]
         if (lengths[1:] < lengths.max()).any():
             logger.warning("%s has bars of several lengths: layout %s makes all of them %d/%d", name, layout, *own)

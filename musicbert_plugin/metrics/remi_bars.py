@@ -11,7 +11,8 @@ A bar is an integer array [N, 4]: position, instrument (0..128, 128 for drums), 
 duration, in the order of its words (positions ascending, instruments ascending, pitches descending).  N may be 0.
 Pitch sequences hold, for each position, the distinct pitches from high to low.  Melodic means not drums; melody is the
 highest melodic pitch of each position; bass is instruments 32, 33, 43 and 70.  Metrics of shared instruments are means
-over the instruments of both bars and NaN if there are none: leave NaN out of averages.
+over the instruments of both bars and NaN if there are none, and so are those of bass and drums if neither bar has any:
+leave NaN out of averages.
 
 Metrics
 -------
@@ -23,7 +24,7 @@ bar_pitch_wer, _sor      W, S of pitch sequences
 bar_voice_wer            W of the instruments, melodic ones from the highest mean pitch down, then drums
 bar_groove_wer, _sor     W, S of positions
 bar_melody_wer, _sor     W, S of melodies
-bass_wer, drum_wer       W of the pitch sequences of bass and drums
+bass_wer, drum_wer       W of the pitch sequences of bass and drums; NaN if neither bar has any
 track_sor                S of the pitch sequences of each shared instrument
 track_groove_wer         W of the positions of each shared instrument
 track_texture_acc        share of shared instruments with as many notes per position (mean, rounded half to even)
@@ -177,6 +178,14 @@ def _track(bar: Bar, instruments: tuple[int, ...]) -> Bar:
     return bar[np.isin(bar[:, INSTRUMENT], instruments)]
 
 
+def _track_word_error_rate(output: Bar, target: Bar, instruments: tuple[int, ...]) -> float:
+    """Word error rate of the pitch sequences of some instruments; NaN if neither bar has any of them."""
+    generated, true = _track(output, instruments), _track(target, instruments)
+    if len(generated) == len(true) == 0:
+        return float("nan")
+    return word_error_rate(pitch_sequence(generated), pitch_sequence(true))
+
+
 def _of_shared_instruments(output: Bar, target: Bar) -> dict[str, float]:
     shared = np.intersect1d(output[:, INSTRUMENT], target[:, INSTRUMENT])
     rows = []
@@ -210,7 +219,7 @@ def compare(output: ArrayLike, target: ArrayLike) -> dict[str, float]:
     Returns
     -------
     dict
-        From the names of the module's table to float; NaN where the bars share no instrument.
+        From the names of the module's table to float; NaN where the bars share no instrument, or neither has the track.
     """
     validate(output, target)
     generated, true = np.asarray(output, np.int64), np.asarray(target, np.int64)
@@ -223,10 +232,8 @@ def compare(output: ArrayLike, target: ArrayLike) -> dict[str, float]:
         "bar_groove_sor": sequence_overlap_rate(groove(generated), groove(true)),
         "bar_melody_wer": word_error_rate(melody(generated), melody(true)),
         "bar_melody_sor": sequence_overlap_rate(melody(generated), melody(true)),
-        **{
-            name: word_error_rate(pitch_sequence(_track(generated, programs)), pitch_sequence(_track(true, programs)))
-            for name, programs in (("bass_wer", BASS), ("drum_wer", (DRUMS,)))
-        },
+        "bass_wer": _track_word_error_rate(generated, true, BASS),
+        "drum_wer": _track_word_error_rate(generated, true, (DRUMS,)),
         **_of_shared_instruments(generated, true),
     }
 

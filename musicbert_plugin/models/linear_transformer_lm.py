@@ -22,6 +22,7 @@ from fairseq.models import FairseqDecoder, FairseqLanguageModel, register_model
 from torch import Tensor
 
 from musicbert_plugin.codecs.remi import LAYOUTS
+from musicbert_plugin.data.prefix_lm_dataset import LOSS_ON
 from musicbert_plugin.errors import OptionError
 from musicbert_plugin.models.presets import Size, register_sizes
 from musicbert_plugin.modules.linear_decoder import LinearDecoder
@@ -55,6 +56,7 @@ class LinearTransformerLMConfig(FairseqDataclass):
     )
     layout: str = field(default="auto", metadata={"help": "layout of the music, kept for generation"})
     prefix: str = field(default="auto", metadata={"help": "what comes before <sep>, kept for generation"})
+    loss_on: str = field(default="auto", metadata={"help": "what the loss is over, kept for evaluation"})
     max_target_positions: Optional[int] = field(  # noqa: UP045 (fairseq reads the annotation)
         default=8192,
         metadata={"help": "longest row, prefix included, that fairseq lets through (the model itself has no limit)"},
@@ -153,6 +155,8 @@ class LinearTransformerLM(FairseqLanguageModel):
             args.layout = LAYOUTS[0]
         if args.prefix in (None, "auto"):
             args.prefix = "attributes"
+        if args.loss_on in (None, "auto"):
+            args.loss_on = LOSS_ON[0]
         if str(args.position_mode) not in POSITION_MODES:
             raise OptionError(f"--position-mode {args.position_mode}: one of {', '.join(POSITION_MODES)} is accepted")
         try:

@@ -7,9 +7,9 @@ attributes are visible in it.
 
 A split whose name begins with "train" is drawn anew in every epoch; any other is the same in every epoch.
 
-Layout, position mode and the kind of prefix belong to a model: training takes them from the dataset folder and the
-options, the checkpoint keeps them, and later uses of it need no options.  The published checkpoints name the task
-``language_modeling_control``.
+Layout, position mode, the kind of prefix and what the loss is over belong to a model: training takes them from the
+dataset folder and the options, the checkpoint keeps them, and later uses of it need no options.  The published
+checkpoints name the task ``language_modeling_control``.
 
 ``fairseq-interactive`` reads one request per line, ``fairseq-generate`` takes the prefix of each sample of a split;
 both write music with the plugin's own generator (``generation``).
@@ -29,7 +29,7 @@ from omegaconf import II, open_dict
 from torch import Tensor
 
 from musicbert_plugin.codecs.octuple import DEFAULT_METER
-from musicbert_plugin.codecs.remi import LAYOUTS, NOTES, dictionary_words, parse_meter
+from musicbert_plugin.codecs.remi import FREE, LAYOUTS, NOTES_ALONE, dictionary_words, parse_meter
 from musicbert_plugin.data.attribute_dropout import DROPOUTS
 from musicbert_plugin.data.condition_pairs import ConditionPairs
 from musicbert_plugin.data.dataset_folder import check_remi_folder
@@ -45,12 +45,19 @@ from musicbert_plugin.tasks.music_task import MusicTask
 logger = logging.getLogger(__name__)
 
 AUTO = "auto"
-LAYOUT_CHOICES = ChoiceEnum((AUTO, *LAYOUTS))
+LAYOUT_CHOICES = ChoiceEnum((AUTO, *LAYOUTS, FREE))
 POSITION_CHOICES = ChoiceEnum((AUTO, *POSITION_MODES))
-LOSS_CHOICES = ChoiceEnum(LOSS_ON)
+LOSS_CHOICES = ChoiceEnum((AUTO, *LOSS_ON))
 DROPOUT_CHOICES = ChoiceEnum(DROPOUTS)
 PREFIX_CHOICES = ChoiceEnum((AUTO, *PREFIXES))
 KEEP_CHOICES = ChoiceEnum((AUTO, "all", "best"))
+_OF_THE_MODEL = {
+    "layout": (*LAYOUTS, FREE),
+    "position_mode": POSITION_MODES,
+    "prefix": PREFIXES,
+    "loss_on": LOSS_ON,
+}
+"""Options that the checkpoint of a model keeps, and their choices."""
 
 
 @dataclass
@@ -73,7 +80,13 @@ class AttributeToMusicTaskConfig(FairseqDataclass):
         default=AUTO,
         metadata={"help": "where positions begin; auto: as in the checkpoint, or else at <sep> (zero-prefix)"},
     )
-    loss_on: LOSS_CHOICES = field(default="target", metadata={"help": "whether the prefix is learnt too (all)"})
+    loss_on: LOSS_CHOICES = field(
+        default=AUTO,
+        metadata={
+            "help": "what loss and perplexity are over: the music alone (target), or prefix and music (all); auto: as "
+            "in the checkpoint, or else target"
+        },
+    )
     attribute_mask: DROPOUT_CHOICES = field(
         default="steps", metadata={"help": "which attributes are visible: a drawn number, each by chance, or all"}
     )
@@ -170,6 +183,7 @@ class AttributeToMusicTask(MusicTask):
         self.layout: Optional[str] = None if str(cfg.layout) == AUTO else str(cfg.layout)  # noqa: UP045
         self.position_mode = POSITION_MODES[0] if str(cfg.position_mode) == AUTO else str(cfg.position_mode)
         self.prefix = PREFIXES[0] if str(cfg.prefix) == AUTO else str(cfg.prefix)
+        self.loss_on = LOSS_ON[0] if str(cfg.loss_on) == AUTO else str(cfg.loss_on)
         self.meter = parse_meter(cfg.meter) if cfg.meter else None
         self.of_folder: dict[str, str] = {}
         self.lines_read = self.lines_answered = 0
@@ -187,7 +201,7 @@ class AttributeToMusicTask(MusicTask):
 
     def build_model(self, cfg: Any, from_checkpoint: bool = False) -> Any:
         """Make the model, and settle what belongs to it: as asked for, or the checkpoint's, or the dataset's."""
-        for name, choices in (("layout", LAYOUTS), ("position_mode", POSITION_MODES), ("prefix", PREFIXES)):
+        for name, choices in _OF_THE_MODEL.items():
             asked, held = str(getattr(self.cfg, name)), _held(cfg, name)
             otherwise = self.of_folder.get(name, choices[0])
             settled = asked if asked != AUTO else held if held in choices else otherwise
@@ -240,11 +254,19 @@ class AttributeToMusicTask(MusicTask):
             samples,
             separator=self.separator,
             position_mode=self.position_mode,
-            loss_on=str(self.cfg.loss_on),
+            loss_on=self.loss_on,
             train=train,
             seed=self.cfg.seed,
         )
-        logger.info("%s: %d samples, %d tokens", folder.path / split, len(samples.sizes), int(samples.sizes.sum()))
+        over = "the music alone" if self.loss_on == LOSS_ON[0] else "prefix and music"
+        logger.info(
+            "%s: %d samples, %d tokens; loss and perplexity are over %s (--loss-on %s)",
+            folder.path / split,
+            len(samples.sizes),
+            int(samples.sizes.sum()),
+            over,
+            self.loss_on,
+        )
 
     def eval_lm_dataloader(
         self,
@@ -360,7 +382,7 @@ class FairseqMusicGenerator:
             prompt=make_prompt(cfg.prompt or None, layout, task.meter),
         )
         meter = self.generator.prompt.meter
-        if layout == NOTES and meter != DEFAULT_METER:
+        if layout in NOTES_ALONE and meter != DEFAULT_METER:
             logger.warning(
                 "this layout has no words for the time signature: preprocess.remi decode --meter %d/%d", *meter
             )

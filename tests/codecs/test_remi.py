@@ -90,7 +90,7 @@ def reference_words(score: Score, layout: str, plain: bool) -> list[str]:
 
     words: list[str] = []
     at = 0
-    started = plain or layout == remi.NOTES
+    started = plain or layout in remi.NOTES_ALONE
     codes = [(n, d) for d in (1, 2, 4, 8, 16, 32, 64) for n in range(1, 2 * d + 1)]
     while at < total:
         numerator, denominator = meters[at]
@@ -98,10 +98,20 @@ def reference_words(score: Score, layout: str, plain: bool) -> list[str]:
         here = [note for note in notes if at <= note[0] < at + length]
         started = started or bool(here)
         if started:
-            if layout != remi.NOTES:
+            if layout not in remi.NOTES_ALONE:
                 words.append(f"s-{codes.index((numerator, denominator))}")
             if layout == remi.BAR_TEMPO:
                 words.append(f"t-{tempi[at]}")
+            if layout == remi.NOTES_BY_PROGRAM:
+                for program in sorted({note[1] for note in here}):
+                    words.append(f"i-{program}")
+                    for p in sorted({note[0] for note in here if note[1] == program}):
+                        words.append(f"o-{p - at}")
+                        for pitch, number, _ in sorted(
+                            (note[2:] for note in here if note[0] == p and note[1] == program), reverse=True
+                        ):
+                            words += [f"p-{pitch + 128 * (program == DRUMS)}", f"d-{number}"]
+                here = []
             for p in sorted({note[0] for note in here}):
                 words.append(f"o-{p - at}")
                 if layout == remi.POSITION_TEMPO:
@@ -379,6 +389,19 @@ def test_windows_of_the_words_are_whole_bars() -> None:
     ids, ends = remi.encode_grid(remi.grid_of(score))
     assert (ids[ends - 1] == remi.BAR_END).all() and int((ids == remi.BAR_END).sum()) == len(ends) == 5
     assert (ids[np.concatenate(([0], ends[:-1]))] == remi.METER + 9).all()
+
+
+@settings(max_examples=40, deadline=None)
+@given(any_scores())
+def test_music_ordered_by_program_is_recognised_where_its_layout_is_not_named(score: Score) -> None:
+    ids = remi.encode(score, remi.NOTES_BY_PROGRAM)
+    long_bars = (34, 8)
+    named, repairs = remi.decode_with_repairs(ids, long_bars, layout=remi.NOTES_BY_PROGRAM)
+    found, others = remi.decode_with_repairs(ids, long_bars)
+    assert repairs == others == {}
+    np.testing.assert_array_equal(found.onset, named.onset)
+    np.testing.assert_array_equal(found.pitch, named.pitch)
+    assert remi.is_by_program(ids) and not remi.is_by_program(remi.encode(score, remi.NOTES))
 
 
 def test_an_unknown_layout_is_told_in_one_sentence() -> None:

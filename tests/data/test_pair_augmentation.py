@@ -247,3 +247,26 @@ def test_other_layouts_lose_the_onsets_that_nothing_is_left_of():
     assert words(without_programs(ids(line), (128,))) == "s-9 o-12 t-35 i-0 p-60 d-6 v-20 b-1"
     line = "s-9 t-35 o-0 i-128 p-164 d-6 v-20 b-1"
     assert words(without_programs(ids(line), (128,))) == "s-9 t-35 b-1"
+
+
+def test_music_ordered_by_program_changes_as_music_ordered_by_onset_does():
+    def by_program(music):
+        if not len(music) or not (music == remi.BAR_END).any():
+            return music
+        score = remi.decode_with_repairs(music, layout=remi.NOTES)[0]
+        return remi.encode(score, remi.NOTES_BY_PROGRAM, plain=True).astype(np.int64) if len(score) else music
+
+    history_word = NUMBER["HIST"]
+    names = [name for name in AUGMENTATIONS if name != "denoise"]  # which draws for the notes in their order
+    reordered = np.concatenate([ids(CONDITION.split("HIST")[0] + "HIST"), by_program(ids(HISTORY))])
+    changed = 0
+    for index in range(150):
+        draw = {"seed": 1, "epoch": 1, "index": index}
+        condition, music = augment(ids(CONDITION), ids(MUSIC), PAIR_WORDS, names, **draw)
+        other_condition, other_music = augment(reordered, by_program(ids(MUSIC)), PAIR_WORDS, names, **draw)
+        begin = int(np.flatnonzero(condition == history_word)[0]) + 1
+        expected = np.concatenate([condition[:begin], by_program(condition[begin:])])
+        assert words(other_condition) == words(expected)
+        assert words(other_music) == words(by_program(music))
+        changed += len(music) < len(ids(MUSIC))
+    assert changed > 50

@@ -81,7 +81,7 @@ def without_empty_end(ids, layout):
     """Music without </s> and without trailing empty bars."""
     ids = np.asarray(ids, np.int64)
     ids = ids[ids != remi.EOS]
-    empty = {"bar-tempo": 3, "position-tempo": 2, "notes": 1}[layout]
+    empty = {"bar-tempo": 3, "position-tempo": 2, "notes": 1, "notes-by-program": 1}[layout]
     music = np.flatnonzero((ids >= remi.PITCH) & (ids < remi.PITCH + 256))
     while len(ids) and not (music >= len(ids) - empty).any() and (ids[:-1][-empty:] == remi.BAR_END).any():
         ids = ids[:-empty]
@@ -165,7 +165,7 @@ def test_a_piece_of_every_length_from_5_to_200_ends_whole(model, layout, prompte
     writer = generator_of(model, layout, prompt_of(small_score(), layout) if prompted else None)
     for length, pieces in zip(lengths, written_at_every_length(writer, lengths, 5, **options), strict=True):
         if options["min_length"]:
-            empty_bar = {"bar-tempo": 3, "position-tempo": 2, "notes": 1}[layout]
+            empty_bar = {"bar-tempo": 3, "position-tempo": 2, "notes": 1, "notes-by-program": 1}[layout]
             assert all(length - len(ids) < empty_bar for ids in pieces), "what is left takes no bar"
 
 
@@ -325,7 +325,7 @@ def test_a_pickup_of_a_prompt_stays_next_to_its_bar(layout, caplog):
     assert prompt.meter == (4, 4) and not caplog.messages
     read = remi.decode_with_repairs(prompt.ids, prompt.meter, layout)[0]
     assert (np.diff(read.onset) == np.diff(onset)).all()
-    assert read.onset[0] == (1440 if layout == "notes" else 0)
+    assert read.onset[0] == (1440 if layout in remi.NOTES_ALONE else 0)
 
 
 def test_shorter_bars_inside_a_prompt_are_stretched_with_a_warning_where_no_word_tells_it(caplog):
@@ -452,3 +452,15 @@ def test_real_music_serves_as_prompts(model, music_data, tmp_path):
             ((piece,),) = generator_of(model, prompt=prompt).generate(prefixes()[:1], search(max_length=30))
             assert_round_trip(piece.ids, "bar-tempo")
             assert len(piece.ids) > len(prompt.ids)
+
+
+def test_words_in_no_known_order_are_generated_without_a_grammar(model):
+    from musicbert_plugin.generation.prompts import make_prompt
+
+    writer = generator_of(model, remi.FREE)
+    (piece,) = writer.generate(prefixes(), search(max_length=40))[0]
+    assert len(piece.ids) and writer.score(piece) is None or len(writer.score(piece).onset)
+    with pytest.raises(OptionError, match="exact_bars counts bars by the grammar"):
+        generator_of(model, remi.FREE, exact_bars=4).generate(prefixes(), search(max_length=40))
+    with pytest.raises(OptionError, match="layout free"):
+        make_prompt(small_score(), remi.FREE)

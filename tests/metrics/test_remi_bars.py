@@ -99,3 +99,12 @@ def test_bars_are_read_from_words() -> None:
     first, second = remi.bar_notes(remi.from_words(words))
     np.testing.assert_array_equal(first, TARGET)
     assert second.shape == (0, 4)
+
+
+def test_bass_and_drums_that_neither_bar_has_are_left_out_of_means():
+    piano, drums = np.array([[0, 0, 60, 12]]), np.array([[0, 128, 36, 12]])
+    found = remi_bars.compare(piano, piano)
+    assert np.isnan(found["bass_wer"]) and np.isnan(found["drum_wer"])
+    assert remi_bars.compare(piano, drums)["drum_wer"] == 1 and remi_bars.compare(drums, piano)["drum_wer"] == 1
+    assert remi_bars.compare(drums, drums)["drum_wer"] == 0
+    assert remi_bars.average([found, remi_bars.compare(piano, drums)])["drum_wer"] == 1

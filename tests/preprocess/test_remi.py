@@ -224,6 +224,93 @@ def test_ones_own_pairs_that_are_too_long_are_left_out_of_both_sides(tmp_path: P
     assert [item[0] for item in items(tmp_path / "bin" / "train")] == [remi.ONSET, remi.ONSET + 3]
 
 
+BY_PROGRAM = "i-0 o-0 p-64 d-12 p-60 d-12 o-24 p-62 d-12 i-128 o-0 p-164 d-1 b-1\n"
+ENGLISH = "".join(f"{line}\n" for line in remi.dictionary_text().splitlines()[:981]) + "".join(
+    f"word{number} 1\n" for number in range(3241 - 981)
+)
+
+
+@pytest.mark.parametrize(
+    ("answers", "layout", "fitting", "said"),
+    [
+        (["o-0 i-0 p-64 d-12 b-1\n"] * 3, "notes", 3, "layout notes,"),
+        ([BY_PROGRAM] * 3 + ["b-1\n"], "notes-by-program", 4, "layout notes-by-program,"),
+        (
+            [BY_PROGRAM] * 19 + ["p-60 d-1 b-1\n"],
+            "notes-by-program",
+            19,
+            "train.txt, line 20: word 1, p-60, cannot follow",
+        ),
+        (["d-3 p-60 o-1\n", BY_PROGRAM], "free", 1, "generates without a grammar"),
+        (["o-60 i-0 p-64 d-12 b-1\n"], "notes", 1, "generate with --meter 6/4"),
+        (["s-9 o-0 t-35 i-0 p-64 d-12 v-20 b-1\n"], "position-tempo", 1, "layout position-tempo,"),
+    ],
+)
+def test_the_layout_of_ones_own_pairs_is_the_one_whose_grammar_admits_them(
+    answers: list[str], layout: str, fitting: int, said: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_own(tmp_path / "own", remi.dictionary_text(), "PITCH o-0\n" * len(answers), "".join(answers))
+    assert command.main(["pairs", str(tmp_path / "own"), "--dest", str(tmp_path / "out")]) == 0
+    config = json.loads((tmp_path / "out" / "config.json").read_text())
+    assert (config["layout"], config["answers"], config["answers_in_layout"]) == (layout, len(answers), fitting)
+    assert said in capsys.readouterr().err
+    assert command.main(["pairs", str(tmp_path / "own"), "--dest", str(tmp_path / "notes"), "--layout", "notes"]) == 0
+    assert json.loads((tmp_path / "notes" / "config.json").read_text())["layout"] == "notes"
+
+
+def test_ones_own_pairs_in_a_dictionary_with_english_words_with_windows_line_ends_and_a_byte_order_mark(
+    tmp_path: Path,
+) -> None:
+    write_own(tmp_path / "own", "", "", "")
+    condition = "word7 PITCH o-0 p-64 INS i-0 word2259"
+    for name, text in (
+        ("train_input.txt", condition),
+        ("train.txt", BY_PROGRAM.strip()),
+        ("dict.txt", ENGLISH.strip()),
+    ):
+        (tmp_path / "own" / name).write_bytes(b"\xef\xbb\xbf" + text.replace("\n", "\r\n").encode() + b"\r\n")
+    assert command.main(["pairs", str(tmp_path / "own"), "--dest", str(tmp_path / "out")]) == 0
+    rows = (tmp_path / "out" / "dict.txt").read_text().splitlines()
+    words = [row.split()[0] for row in rows]
+    assert len(words) == 3241 and words[515 + 96 : 515 + 102] == list(CONDITION_WORDS) and words[-1] == "word2259"
+    (ids,) = items(tmp_path / "out" / "train_input")
+    assert [words[token - 4] for token in ids[:-1]] == condition.split()
+    (ids,) = items(tmp_path / "out" / "train")
+    assert remi.to_words(np.array(ids[:-1])) == BY_PROGRAM.strip()
+
+
+def test_a_dictionary_of_ones_own_pairs_with_other_rows_is_refused(tmp_path: Path) -> None:
+    own, to = str(tmp_path / "own"), ["--dest", str(tmp_path / "out")]
+    write_own(tmp_path / "own", remi.dictionary_text() + "more 1\n", answer="o-0 i-0 p-64 d-12 b-1\n")
+    with pytest.raises(OptionError, match="1,250 rows, but 1,249 or 3,241 are needed"):
+        command.main(["pairs", own, *to])
+    with pytest.raises(OptionError, match="--dictionary-rows 70000: a number from 981 to 65,532"):
+        command.main(["pairs", own, *to, "--dictionary-rows", "70000"])
+    assert command.main(["pairs", own, *to, "--dictionary-rows", "1250"]) == 0
+    rows = remi.dictionary_text().splitlines()
+    (tmp_path / "own" / "dict.txt").write_text("\n".join(["first 1", *rows[:-1]]))
+    with pytest.raises(OptionError, match="row 2: b-0 belongs in row 1"):
+        command.main(["pairs", own, "--dest", str(tmp_path / "other")])
+    with pytest.raises(OptionError, match="^--dictionary-rows belongs to lines of your own"):
+        command.main(["pairs", str(tmp_path), *to, "--dictionary-rows", "1250"])
+    assert not (tmp_path / "other").exists()
+
+
+def test_pairs_of_midi_may_be_ordered_by_program_and_have_the_same_conditions(folder: Path, tmp_path: Path) -> None:
+    sides = {}
+    for layout in remi.NOTES_ALONE:
+        line = ["pairs", str(folder), "--dest", str(tmp_path / layout), "--layout", layout]
+        assert command.main([*line, "--split-ratios", "60,20,20"]) == 0
+        sides[layout] = [
+            [np.array(item) for item in items(tmp_path / layout / name)] for name in ("train_input", "train")
+        ]
+    for notes, by_program in zip(*(zip(*sides[layout], strict=True) for layout in remi.NOTES_ALONE), strict=True):
+        history = [int(np.flatnonzero(condition == remi.DURATION + 98)[0]) for condition in (notes[0], by_program[0])]
+        np.testing.assert_array_equal(notes[0][: history[0]], by_program[0][: history[1]])
+        for first, second in zip(remi.bar_notes(notes[1]), remi.bar_notes(by_program[1]), strict=True):
+            np.testing.assert_array_equal(first[np.lexsort(first.T)], second[np.lexsort(second.T)])
+
+
 def test_a_split_of_ones_own_pairs_may_stand_alone(tmp_path: Path) -> None:
     write_own(tmp_path / "own", remi.dictionary_text())
     for name in ("train_input.txt", "train.txt"):

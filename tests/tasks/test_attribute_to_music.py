@@ -154,12 +154,15 @@ def test_validate_and_eval_lm_agree_with_a_float64_sum_over_target_tokens(
     # fairseq rounds what it prints to three places.
     log_scalar = metrics.log_scalar
     monkeypatch.setattr(metrics, "log_scalar", lambda *args, **options: log_scalar(*args, **options | {"round": 7}))
-    for rows in (1, 8):
+    over = {"target": "over the music alone (--loss-on target)", "all": "over prefix and music (--loss-on all)"}
+    for rows, given in ((1, []), (8, ["--loss-on", loss_on])):  # eval-lm takes it from the checkpoint
         common = ["--path", checkpoint, "--batch-size", rows]
         run = fairseq_command("validate", folder, *LOSS, *common, "--valid-subset", "valid")
         (validated,) = [line["valid_loss"] for line in run.statistics if "valid_loss" in line]
         assert float(validated) == pytest.approx(expected, abs=1e-4)
-        run = fairseq_command("eval-lm", folder, *TASK, "--loss-on", loss_on, *common, "--gen-subset", "valid")
+        assert any(over[loss_on] in message for message in run.messages)
+        run = fairseq_command("eval-lm", folder, *TASK, *given, *common, "--gen-subset", "valid")
+        assert any(over[loss_on] in message for message in run.messages)
         (line,) = [message for message in run.messages if message.startswith("Loss (base 2):")]
         assert float(line.split(":")[1].split(",")[0]) == pytest.approx(expected, abs=1e-4)
 
