@@ -5,8 +5,9 @@ with fairseq's names of parameters, except ``lm_head.weight`` for the output mat
 the content that a ``.pt`` file of the same model would have, so that folders are accepted wherever a checkpoint is.
 
 Sizes come from the weights, and the number of heads from the configuration.  Folders that this plugin writes have
-``position_mode``, ``layout`` and ``prefix``.  The code of the public fine-tuning fork, which made the format, numbers
-all positions of a row, the prefix included: a folder that does not name the mode has ``all``.
+``position_mode``, ``layout``, ``prefix`` and ``loss_on``, which may be added to other folders.  The code of the public
+fine-tuning fork, which made the format, numbers all positions of a row, the prefix included: a folder that does not
+name the mode has ``all``.
 """
 
 from __future__ import annotations
@@ -38,8 +39,13 @@ MODEL, TASK = "linear_transformer_lm", "attribute_to_music"
 POSITIONS_OF_FORK = "all"
 HEADS = ("n_head", "num_attention_heads", "num_heads", "decoder_attention_heads", "attention_heads")
 """Names of the number of heads in configurations."""
-PREFIXES = ("attributes", "conditions")
-LOSS_ON = ("target", "all")
+CHOICES = {
+    "position_mode": POSITION_MODES,
+    "layout": (*LAYOUTS, FREE),
+    "prefix": ("attributes", "conditions"),
+    "loss_on": ("target", "all"),
+}
+"""What a configuration may say of the model beside its sizes."""
 _LAYER = re.compile(r"decoder\.layers\.([0-9]{1,6})\.")
 _SHAPES = {
     "decoder.embed_tokens.weight": 2,
@@ -73,12 +79,7 @@ def read_model_folder(path: str | os.PathLike[str]) -> dict[str, Any]:
     if not isinstance(config, dict):
         raise CheckpointError(f"{path / 'config.json'} is not a configuration: a JSON object is expected.")
     model: dict[str, Any] = {"_name": MODEL, **_sizes(path, config, weights)}
-    for name, accepted in (
-        ("position_mode", POSITION_MODES),
-        ("layout", (*LAYOUTS, FREE)),
-        ("prefix", PREFIXES),
-        ("loss_on", LOSS_ON),
-    ):
+    for name, accepted in CHOICES.items():
         value = config.get(name) or "auto"
         if value not in (*accepted, "auto"):
             file, known = path / "config.json", ", ".join(accepted)

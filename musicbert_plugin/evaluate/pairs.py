@@ -140,10 +140,12 @@ def _of_model(options: argparse.Namespace) -> tuple[list[tuple[Ids, Ids]], Settl
     if hub.words[4:] != words:
         raise OptionError(f"{options.path} and {options.data} have different dictionaries: the same is needed.")
     count = min(len(samples.sizes), options.limit or len(samples.sizes))
-    # what the model was trained with, whether its configuration or its task has it
-    held = hub.task_options | {"position_mode": hub.position_mode}
-    if options.position_mode == AUTO:
-        options.position_mode = None
+    # auto, of the checkpoint's task or given, is what the model has
+    of_model = {"position_mode": hub.position_mode, "loss_on": str(hub.model.args.loss_on)}
+    held = of_model | {name: value for name, value in hub.task_options.items() if value not in (None, AUTO)}
+    for name in TASK_OPTIONS:
+        if getattr(options, name) == AUTO:
+            setattr(options, name, None)
     settled = settle(AttributeToMusicTaskConfig, held, options, TASK_OPTIONS, options.path)
     loss = _loss(hub, samples, range(count), settled.values, options.batch_size)
     conditions, references = zip(*(samples.sample(number, 0) for number in range(count)), strict=True)

@@ -27,6 +27,7 @@ from musicbert_plugin.codecs import remi
 from musicbert_plugin.codecs.reading_options import DEFAULT_READING, ReadingOptions
 from musicbert_plugin.codecs.score import Score
 from musicbert_plugin.compat.devices import checked_device
+from musicbert_plugin.compat.model_folder import CHOICES
 from musicbert_plugin.data.dataset_folder import read_dictionary
 from musicbert_plugin.errors import CheckpointError, OptionError
 from musicbert_plugin.files import atomic_path
@@ -84,6 +85,8 @@ class MuseCocoHub:
         device: str | torch.device = "cpu",
         dtype: torch.dtype | None = torch.float32,
         position_mode: str | None = None,
+        layout: str | None = None,
+        prefix: str | None = None,
     ) -> MuseCocoHub:
         """Load a ``.pt`` file or a Hugging Face folder; on the CPU, weights stay in the file until they are used.
 
@@ -96,20 +99,26 @@ class MuseCocoHub:
         position_mode : str, optional
             Overrides the checkpoint's (released samples were made with ``zero-prefix-shifted``).  A folder that does
             not name it has ``all``, as in the fine-tuning fork.
+        layout, prefix : str, optional
+            Override the checkpoint's, for files and folders that do not have them (they are ``bar-tempo`` and
+            ``attributes`` then); models of the fine-tuning fork are of ``notes`` and ``conditions``.
 
         Raises
         ------
         CheckpointError
             The file is missing, has other content than weights, holds another model, or needs a ``dict.txt``.
         OptionError
-            There is no such device.
+            There is no such device, or an override is none of the accepted values.
         """
         device = checked_device(device)
         path = Path(path)
         (options, task_options), weights, _ = load(path, "linear_transformer_lm")
         words = _dictionary(path if path.is_dir() else path.parent, path, weights)
-        if position_mode is not None:
-            options.position_mode = position_mode
+        for name, value in (("position_mode", position_mode), ("layout", layout), ("prefix", prefix)):
+            if value is not None:
+                if value not in CHOICES[name]:
+                    raise OptionError(f"{name} is {value!r}, but one of {', '.join(CHOICES[name])} is accepted.")
+                setattr(options, name, value)
         task = SimpleNamespace(source_dictionary=dictionary_of(words[4:]), cfg=None)
         with torch.device("meta"):
             model = LinearTransformerLM.build_model(options, task)

@@ -234,6 +234,9 @@ def fork_folder(tmp_path):
 
 
 def test_a_folder_of_the_fork_has_positions_everywhere_unless_another_mode_is_asked_for(fork_folder, caplog):
+    from musicbert_plugin.compat.model_folder import CHOICES
+    from musicbert_plugin.data.prefix_lm_dataset import LOSS_ON
+    from musicbert_plugin.generation.prompts import PREFIXES
     from musicbert_plugin.hub import MuseCocoHub
     from tests.reference.linear_transformer_lm import expected_logits
 
@@ -243,6 +246,11 @@ def test_a_folder_of_the_fork_has_positions_everywhere_unless_another_mode_is_as
         model = MuseCocoHub.from_pretrained(folder, position_mode=mode).model
         assert (model(tokens[None])[0][0] - expected_logits(state, tokens, begin, HEADS)).abs().max() < 5e-5
     assert "does not name its position mode" in caplog.text
+    hub = MuseCocoHub.from_pretrained(folder, layout="notes", prefix="conditions")
+    assert (hub.layout, hub.prefix) == ("notes", "conditions")
+    with pytest.raises(OptionError, match="layout is 'staves', but one of bar-tempo, "):
+        MuseCocoHub.from_pretrained(folder, layout="staves")
+    assert CHOICES["prefix"] == PREFIXES and CHOICES["loss_on"] == LOSS_ON
     config = json.loads((folder / "config.json").read_text())
     (folder / "config.json").write_text(json.dumps(config | {"position_mode": "zero-prefix"}))
     assert MuseCocoHub.from_pretrained(folder).position_mode == "zero-prefix"
