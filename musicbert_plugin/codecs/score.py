@@ -342,8 +342,8 @@ def read_midi(
     program = np.repeat(np.array(programs, np.int16), counts)
     part = np.repeat(np.arange(len(counts), dtype=np.int32), counts)
     differing = 0
-    if channel_programs == USE or (channel_programs == COUNT and may_differ(mended.data, programs.count(0))):
-        found = channel_notes(mended.data, columns)
+    if channel_programs == USE or (channel_programs == COUNT and (high or may_differ(mended.data, programs.count(0)))):
+        found = channel_notes(mended.data, columns, sanitize=high > 0)
         if found is not None:
             differing = int(np.count_nonzero(found.own != found.sounding))
             if channel_programs == USE:

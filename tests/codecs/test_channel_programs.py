@@ -128,6 +128,21 @@ def test_bytes_that_only_look_like_program_changes_mislead_nobody(monkeypatch: p
     assert seen, "only the events themselves tell that the second program change has no status byte"
 
 
+def test_what_follows_an_end_of_track_hides_no_channel() -> None:
+    data = smf(program(24) + END + b"\xc0\5\xc0", note() + END + b"\0")
+    assert read_midi(data).other_program == read_midi(data, channel_programs="use").other_program == 1
+
+
+def test_files_with_data_bytes_above_127_are_read_so_too() -> None:
+    data = smf(program(24) + program(200, 1), note() + b"\0\x91\x3c\xf0\x60\x81\x3c\0")
+    assert read_midi(data).other_program == 2
+    assert sorted(read_midi(data, channel_programs="use").program.tolist()) == [24, 127]
+
+
+def test_a_file_may_end_with_a_byte_that_looks_like_a_program_change() -> None:
+    assert read_midi(smf(note()) + b"\0\xc0").other_program == 0
+
+
 def test_a_real_tempo_of_four_beats_a_minute_is_no_number_of_a_change() -> None:
     slow = b"\0\xff\x51\x03\xf0\0\1"
     data = smf(slow + slow + program(24), note())
