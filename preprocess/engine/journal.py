@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 from musicbert_plugin.errors import DatasetError, ScoreError
 from preprocess.engine.dataset_spec import DatasetSpec
 from preprocess.engine.near_duplicates import SAMPLES, SKETCH
-from preprocess.engine.sources import Source
+from preprocess.engine.sources import Files, Folder, Source, content_hash
 
 BUFFER_BYTES = 4 << 20
 _OLDER_ARRAYS: dict[str, tuple[Callable[[str], bytes], type]] = {
@@ -107,8 +107,14 @@ class RunWriter:
         spec = self._config.spec
         record: dict[str, Any] = {"file": task.name, "index": task.number, "stamp": task.stamp}
         try:
-            data = self._config.sources[task.source].read(task.inner, task.place, spec.largest_file)
-            record["hash"] = hashlib.sha256(data).hexdigest()[:32]
+            source = self._config.sources[task.source]
+            data: Any
+            if spec.reads_paths and isinstance(source, Folder | Files):
+                record["hash"] = content_hash(source, task.inner, task.place, spec.largest_file)
+                data = source.path_of(task.inner)
+            else:
+                data = source.read(task.inner, task.place, spec.largest_file)
+                record["hash"] = hashlib.sha256(data).hexdigest()[:32]
             piece = spec.read_piece(data, task.name)
         except ScoreError as error:
             record["reason"], record["detail"] = error.reason, error.sentence
@@ -146,15 +152,24 @@ class RunWriter:
                 record["lost"] = piece.lost
             if piece.repaired:
                 record["repaired"] = piece.repaired
+            if piece.detail:
+                record["detail"] = piece.detail
             if self._held > BUFFER_BYTES:
                 self._write()
         self._lines.append(json.dumps(record, separators=(",", ":")))
 
     def _write(self) -> None:
         for file, blocks in zip(self._files, self._blocks, strict=True):
-            if blocks:
-                _write_all(file, b"".join(blocks))
-                blocks.clear()
+            small: list[Any] = []
+            for block in blocks:
+                if memoryview(block).nbytes < BUFFER_BYTES:
+                    small.append(block)
+                    continue
+                _write_all(file, b"".join(small))  # a large one is not copied
+                _write_all(file, memoryview(block).cast("B"))
+                small.clear()
+            _write_all(file, b"".join(small))
+            blocks.clear()
         self._held = 0
 
     def flush(self) -> None:
@@ -164,7 +179,7 @@ class RunWriter:
         self._lines.clear()
 
 
-def _write_all(file: BinaryIO, data: bytes) -> None:
+def _write_all(file: BinaryIO, data: bytes | memoryview) -> None:
     rest = memoryview(data)
     while rest:
         rest = rest[file.write(rest) :]

@@ -18,6 +18,7 @@ inside an archive is not opened.
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import io
 import os
 import struct
@@ -26,8 +27,9 @@ import zipfile
 import zlib
 from array import array
 from bisect import bisect_left
+from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -40,6 +42,7 @@ from musicbert_plugin.tables import read_table
 
 MIDI_SUFFIXES = (".mid", ".midi", ".rmi", ".rmid", ".kar", ".midi2")  # .midi2 is reported as unreadable, not ignored
 PLACE = struct.Struct("<QQHHI")  # of a zip's member: offset, size, method, whether it is encrypted, checksum
+_HASHED = 1 << 20  # bytes at a time
 ARCHIVE_SUFFIXES = (".zip", ".tar.gz", ".tgz", ".tar")
 
 
@@ -54,6 +57,13 @@ class Entry(NamedTuple):
 def _is_music(name: str, suffixes: tuple[str, ...]) -> bool:
     base = name.rpartition("/")[2]
     return base.lower().endswith(suffixes) and not base.startswith(".") and not name.startswith("__MACOSX/")
+
+
+def _count_other(others: Counter[str], name: str) -> None:
+    """Count the suffix of a file that is passed over; hidden files and those of macOS do not count."""
+    base = name.rpartition("/")[2]
+    if not base.startswith(".") and not name.startswith("__MACOSX/"):
+        others[os.path.splitext(base)[1].lower()] += 1
 
 
 def _zip_name(name: str, flags: int) -> str:
@@ -118,10 +128,12 @@ class Folder:
 
     root: str
     suffixes: tuple[str, ...]
+    others: Counter[str] = field(default_factory=Counter, compare=False)
     streamed = False
 
     def entries(self) -> Iterator[Entry]:
         """Entries in no particular order."""
+        self.others.clear()
         root = os.path.realpath(self.root)
         linked = set()
         waiting = [""]
@@ -148,6 +160,8 @@ class Folder:
                             continue
                         linked.add(real)
                     waiting.append(name + "/")
+                elif not child.is_dir():
+                    _count_other(self.others, escaped(name))
 
     def path_of(self, name: str) -> str:
         """The path of a file."""
@@ -189,10 +203,12 @@ class Zip:
 
     path: str
     suffixes: tuple[str, ...]
+    others: Counter[str] = field(default_factory=Counter, compare=False)
     streamed = False
 
     def entries(self) -> Iterator[Entry]:
         """Entries in the archive's order."""
+        self.others.clear()
         try:
             with contextlib.ExitStack() as opened:
                 try:
@@ -212,6 +228,8 @@ class Zip:
                             info.header_offset, info.compress_size, info.compress_type, encrypted, info.CRC
                         )
                         yield Entry(escaped(name), (info.file_size << 32 | info.CRC) & (2**64 - 1), place)
+                    elif not info.is_dir():
+                        _count_other(self.others, escaped(name))
         except (zipfile.BadZipFile, OSError, EOFError, NotImplementedError) as error:
             raise OptionError(f"{self.path}: not a zip archive that can be read ({error}).") from None
 
@@ -245,7 +263,7 @@ class Zip:
         return data
 
     def __getstate__(self) -> dict[str, Any]:
-        return {"path": self.path, "suffixes": self.suffixes}
+        return {"path": self.path, "suffixes": self.suffixes, "others": self.others}
 
 
 @dataclass(frozen=True)
@@ -254,6 +272,7 @@ class Tar:
 
     path: str
     suffixes: tuple[str, ...]
+    others: Counter[str] = field(default_factory=Counter, compare=False)
     streamed = True
 
     def _members(self) -> Iterator[tuple[Any, Any]]:
@@ -262,6 +281,8 @@ class Tar:
                 while (member := archive.next()) is not None:
                     if member.isfile() and _is_music(member.name.removeprefix("./"), self.suffixes):
                         yield archive, member
+                    elif member.isfile():
+                        _count_other(self.others, escaped(member.name.removeprefix("./")))
                     archive.members = []  # type: ignore[attr-defined]  # tarfile keeps all members otherwise
         except (tarfile.TarError, OSError, EOFError, zlib.error) as error:
             first = str(error).partition(":")[0]
@@ -269,6 +290,7 @@ class Tar:
 
     def entries(self) -> Iterator[Entry]:
         """Entries in the archive's order."""
+        self.others.clear()
         for _, member in self._members():
             yield Entry(escaped(member.name.removeprefix("./")), (member.size << 32 | int(member.mtime)) & (2**64 - 1))
 
@@ -285,6 +307,28 @@ class Tar:
 
 
 Source = Folder | Files | Zip | Tar
+
+
+def content_hash(source: Source, name: str, place: bytes, limit: int) -> str:
+    """First 32 hex digits of the sha256 of a file; a :class:`ScoreError` where it cannot be read.
+
+    A file on disk is read in blocks, so that no more memory is taken the larger it is.
+    """
+    digest = hashlib.sha256()
+    if not isinstance(source, Folder | Files):
+        digest.update(source.read(name, place, limit))
+        return digest.hexdigest()[:32]
+    size = 0
+    try:
+        with open(source.path_of(name), "rb", buffering=0) as file:
+            while block := file.read(_HASHED):
+                size += len(block)
+                if size > limit:
+                    raise ScoreError("too large", f"{name}: more than {limit} bytes; the budget can be raised.")
+                digest.update(block)
+    except OSError as error:
+        raise ScoreError("unreadable", f"{name}: {error.strerror or error}.") from None
+    return digest.hexdigest()[:32]
 
 
 def open_source(given: str, suffixes: tuple[str, ...] = MIDI_SUFFIXES) -> Source:
@@ -345,6 +389,12 @@ def _table(path: Path) -> Files:
     return Files(str(path.parent), tuple(as_listed(name) for name in names if name))
 
 
+def suffix_counts(others: Counter[str]) -> str:
+    """``3 .ra, 1 .txt``, the most frequent first."""
+    ordered = sorted(others.items(), key=lambda item: (-item[1], item[0]))
+    return ", ".join(f"{count:,} {suffix or 'without suffix'}" for suffix, count in ordered)
+
+
 class Packed:
     """A list of byte strings that needs eight bytes per string beside the content."""
 
@@ -390,6 +440,8 @@ class Collection:
     ----------
     names : Names
     stamps : array of int
+    others : Counter of str
+        Number of files that were passed over, by suffix (in lower case, with its dot; "" for none).
     """
 
     def __init__(self, given: list[str], suffixes: tuple[str, ...] = MIDI_SUFFIXES) -> None:
@@ -405,6 +457,10 @@ class Collection:
             for number, (source, prefix) in enumerate(zip(self.sources, self.prefixes, strict=True))
             for entry in source.entries()
         ]
+        self.others: Counter[str] = Counter()
+        for source in self.sources:
+            if not isinstance(source, Files):
+                self.others.update(source.others)
         rows.sort(key=lambda row: row[:2], reverse=True)
         self.names = Names()
         self.stamps = array("Q")
