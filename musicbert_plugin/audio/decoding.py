@@ -72,6 +72,8 @@ RATES = (1_000, 768_000)  # Hz
 MOST_CHANNELS = 64
 _FAILURES = (soundfile.LibsndfileError, RuntimeError, OSError, TypeError, ValueError)  # of files that are not sound
 _UNKNOWN = 1 << 35  # samples: what libsndfile says of a FLAC file without a length is more, as is what no file holds
+_PLAIN = ("PCM_S8", "PCM_U8", "PCM_16", "PCM_24", "PCM_32", "FLOAT", "DOUBLE", "ULAW", "ALAW")
+"""Encodings of a fixed size, of which libsndfile states no more samples than the file has bytes for."""
 _SMALL_BLOCK = 1 << 12
 _BLOCK = 1 << 18  # samples that are decoded at a time: the channels of a long file are never in memory at once
 _BEHIND_MP3 = 1 << 11  # bytes behind the last frame that libsndfile may leave unread
@@ -173,7 +175,9 @@ class SoundCheck:
         """
         seconds = self._count / self._rate
         if not self._count:
-            raise RecordingError("too short", f"{self._name}: holds no sound; nothing follows its header.")
+            raise RecordingError(
+                "too short", f"{self._name}: holds no sound; nothing that can be decoded follows its header."
+            )
         if seconds < self._shortest:
             raise RecordingError(
                 "too short", f"{self._name}: {seconds:.2f} seconds; at least {self._shortest:g} are needed."
@@ -380,6 +384,8 @@ class Sound:
         self.sample_rate = self.channels = 0
         self._reset()
 
+        self._longest = math.inf
+
     def _reset(self) -> None:
         self.damage: Damage | None = None
         self.loudest_channel = 0.0
@@ -397,7 +403,11 @@ class Sound:
         return self._simple()
 
     def checked(self, shortest: float = SHORTEST, longest: float = LONGEST) -> Iterator[Block]:
-        """The blocks, and at the end, or before, the errors of a :class:`SoundCheck`."""
+        """The blocks, and at the end, or before, the errors of a :class:`SoundCheck`.
+
+        A file whose size alone shows that it is too long is not decoded.
+        """
+        self._longest = longest
         check = SoundCheck(self._rate, self._name, shortest, longest)
         for block in self:
             check.add(block)
@@ -472,6 +482,12 @@ class Sound:
                 first, begin = period * step_in, period * step_out
                 last = None if stop is None else (-(-stop // step_out) + margin) * step_in
             stated = file.frames
+            if file.subtype in _PLAIN and stated > self._longest * native:
+                raise RecordingError(
+                    "too long",
+                    f"{self._name}: {stated / native:,.1f} seconds, more than {self._longest:g} seconds; --max-seconds "
+                    "accepts no more than that.",
+                )
             # an mp3's header also says where its sound begins, so that a wrong one matters everywhere
             doubtful = last is None or last > stated or stated > _UNKNOWN or _is_mpeg(file)
             whole = _open_endless(self._source) if doubtful else None

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import shutil
 import subprocess
 import tempfile
@@ -138,7 +139,8 @@ class FFmpegStream:
             return
         self._said.seek(max(self._said.seek(0, os.SEEK_END) - 4096, 0))
         lines = self._said.read().decode("utf-8", "replace").split("\n")
-        said = [line.strip().rstrip(".") for line in lines if line.strip()]
+        # without the module and its address, which differs from call to call
+        said = [text for line in lines if (text := re.sub(r"^(\[[^\]]*\] *)+", "", line).strip().rstrip("."))]
         if said or status:
             self.failure = f"ffmpeg: {said[0]}" if said else f"ffmpeg has ended with status {status}"
 

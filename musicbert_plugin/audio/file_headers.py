@@ -25,8 +25,8 @@ Notes
 An mp3 header that states too few frames and no number of bytes is believed.  The last page of an ogg file may trim up
 to a page of sound, so a wrong trim of that size is not noticed.  Less than 64 KiB behind the sound of a wav file are
 taken for what programs leave there.  Lengths from 0x7FFF0000 on are those of streams, in which nothing is missing.
-Less than 4 KiB do not count as missing, since some programs count a header as sound.  Of an RF64 file, and of an mp3
-without a Xing header, it is unknown whether something is missing.
+Less than 4 KiB do not count as missing, since some programs count a header as sound.  Of an mp3 without a Xing header
+it is unknown whether something is missing.
 """
 
 from __future__ import annotations
@@ -103,10 +103,10 @@ class View(io.RawIOBase):
     def readinto(self, buffer: memoryview) -> int:  # type: ignore[override]
         """Fill the buffer, or what there is of it."""
         if self._at >= self._end:  # the end of a longer file is looked at (ID3v1), the middle is not
-            count = min(len(buffer), self._length - self._at) if self._at >= self._length - _TAG else 0
+            count = max(min(len(buffer), self._length - self._at), 0) if self._at >= self._length - _TAG else 0
             buffer[:count] = bytes(count)
-            self._at += max(count, 0)
-            return max(count, 0)
+            self._at += count
+            return count
         part = memoryview(buffer)[: self._end - self._at]
         self._file.seek(self._at)
         count = self._file.readinto(part)  # type: ignore[attr-defined]
@@ -196,10 +196,12 @@ def missing_share(file: BinaryIO) -> float:
             begin, stated = int.from_bytes(head[:4], "big"), int.from_bytes(head[4:], "big")
         elif magic == b"riff":
             begin, stated = _sound_of_w64(file)
+        elif magic == b"RF64":  # the length is in the first chunk, ds64
+            begin, stated = _chunk_of_sound(file, *_CHUNKS[b"RIFF"])[0], int.from_bytes(_at(file, 28, 8), "little")
         else:
             begin, stated = start, _bytes_of_mp3(file, start)
         there, missing = size - begin, stated - (size - begin)
-        longest = 1 << 62 if magic in (b"caff", b"riff") else _STREAMED
+        longest = 1 << 62 if magic in (b"caff", b"riff", b"RF64") else _STREAMED
         return missing / there if there > 0 and missing > _SMALL_LEFTOVER and stated < longest else 0.0
     finally:
         file.seek(position)

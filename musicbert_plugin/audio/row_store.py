@@ -21,12 +21,14 @@ class RowStore:
     width : int
         F.
     dtype : data type
-    in_memory : int
-        Bytes from which on the rows are written to a temporary file, which vanishes with the last array made of it.
+    in_memory : int, optional
+        Bytes (default: :data:`IN_MEMORY`) from which on the rows are written to a temporary file, which vanishes with
+        the last array made of it.
     """
 
-    def __init__(self, width: int, dtype: Any = np.float32, in_memory: int = IN_MEMORY) -> None:
-        self._width, self._dtype, self._in_memory = width, np.dtype(dtype), in_memory
+    def __init__(self, width: int, dtype: Any = np.float32, in_memory: int | None = None) -> None:
+        self._width, self._dtype = width, np.dtype(dtype)
+        self._in_memory = IN_MEMORY if in_memory is None else in_memory
         self._blocks: list[NDArray[Any]] = []
         self._held = 0  # bytes in memory
         self._length = 0
