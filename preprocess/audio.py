@@ -175,7 +175,7 @@ class AudioSpec:
     def _read_recording(self, source: bytes | str, name: str) -> Piece:
         """The piece of a recording, which is decoded once, or, for some front-ends, twice."""
         from musicbert_plugin.audio.decoding import Sound
-        from musicbert_plugin.audio.row_store import RowStore
+        from musicbert_plugin.audio.row_store import RowStore, drop_pages
 
         front = self._front_end()
         longest = int(min(self.max_seconds * front.sample_rate, 2**62))
@@ -204,6 +204,7 @@ class AudioSpec:
         content = hashlib.sha256()
         for first in range(0, len(rows), _ROWS):
             content.update(rows[first : first + _ROWS].astype(np.float16).tobytes())
+            drop_pages(rows)
         about = {
             "seconds": round(samples / front.sample_rate, 3),
             "sample_rate": sound.sample_rate,

@@ -67,7 +67,7 @@ from musicbert_plugin.audio.constant_q import ConstantQProfile, Tuning, highest_
 from musicbert_plugin.audio.decoding import Sound, decode
 from musicbert_plugin.audio.filterbanks import PITCH_CLASSES, chroma_filters, cosine_transform, mel_edges, mel_filters
 from musicbert_plugin.audio.framing import Framer
-from musicbert_plugin.audio.row_store import BLOCK, RowStore, column_moments
+from musicbert_plugin.audio.row_store import BLOCK, RowStore, column_moments, drop_pages
 from musicbert_plugin.errors import OptionError, RecordingError
 
 NORMALISATIONS = ("none", "clip", "frame")
@@ -254,6 +254,7 @@ class FrontEnd:
         mean, deviation = _clip_statistics(features)
         for first in range(0, len(features), BLOCK):
             yield _standardised(features[first : first + BLOCK], mean, deviation)
+            drop_pages(features)
 
     def normalise(self, features: NDArray[np.float32]) -> NDArray[np.float32]:
         """Features [T, F] of one recording, normalised by this front-end."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import mmap
 import os
 import tempfile
 from typing import Any
@@ -64,6 +65,15 @@ class RowStore:
         return np.memmap(self._file, self._dtype, "r+", shape=(self._length, self._width))
 
 
+def drop_pages(array: NDArray[Any]) -> None:
+    """Let the pages of a mapped file, which :meth:`RowStore.array` may be, go from memory; they can be read again."""
+    base: Any = array
+    while isinstance(base, np.ndarray):
+        base = base.base
+    if isinstance(base, mmap.mmap) and hasattr(mmap, "MADV_DONTNEED"):
+        base.madvise(mmap.MADV_DONTNEED)
+
+
 def column_moments(rows: NDArray[np.floating[Any]]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Means of the columns of [T, F], and sums of squared deviations from them, float64 [F] each.
 
@@ -81,4 +91,5 @@ def _column_sums(rows: NDArray[np.floating[Any]], mean: NDArray[np.float64] | No
             block = (block - mean) ** 2
         # numpy adds rows one after the other, so that the sum so far may go before them as a row
         total = (block if total is None else np.concatenate((total[None], block))).sum(0)
+        drop_pages(rows)
     return np.zeros(rows.shape[1]) if total is None else total

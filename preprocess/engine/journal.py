@@ -23,6 +23,7 @@ from typing import Any, BinaryIO, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from musicbert_plugin.audio.row_store import drop_pages
 from musicbert_plugin.errors import DatasetError, ScoreError
 from preprocess.engine.dataset_spec import DatasetSpec
 from preprocess.engine.near_duplicates import SAMPLES, SKETCH
@@ -166,7 +167,10 @@ class RunWriter:
                     small.append(block)
                     continue
                 _write_all(file, b"".join(small))  # a large one is not copied
-                _write_all(file, memoryview(block).cast("B"))
+                data = memoryview(block).cast("B")
+                for first in range(0, len(data), BUFFER_BYTES):
+                    _write_all(file, data[first : first + BUFFER_BYTES])
+                    drop_pages(block)
                 small.clear()
             _write_all(file, b"".join(small))
             blocks.clear()
