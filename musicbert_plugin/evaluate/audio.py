@@ -67,6 +67,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--dest", type=Path, help="folder for examples")
     labels = parser.add_argument_group("labels of a fine-tuned model")
     labels.add_argument("--predict", nargs="+", metavar="FILE", help="recordings to predict labels of")
+    labels.add_argument("--max-seconds", type=float, default=3600.0, help="refuse longer recordings (default: 3600)")
     labels.add_argument("--head", help="one task of the model (default: all)")
 
 
@@ -79,6 +80,7 @@ def evaluate(options: argparse.Namespace) -> Report:
         raise OptionError("--reconstruct needs --dest, a folder for the examples.")
     check_at_least(options, "max_frames", 0, "(whole recordings)")
     hub = MusiCoderHub.from_pretrained(options.path, device=device_of(options))
+    hub.max_seconds = options.max_seconds
     names = [task.name for task in hub.label_tasks]
     if options.head and options.head not in names:
         raise OptionError(f"--head is {options.head!r}, but {options.path} has {', '.join(names) or 'no heads'}.")

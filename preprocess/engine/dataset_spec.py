@@ -33,7 +33,9 @@ class Piece:
     lost : dict of str to int
         Notes that could not be kept, by reason.
     repaired : int
-        Data bytes of the file that had to be repaired.
+        Data bytes of the file that had to be repaired, or 1 for a recording that is kept in part.
+    detail : str
+        What was repaired, in a sentence; empty where the number says it.
     """
 
     notes: int
@@ -43,6 +45,7 @@ class Piece:
     sidecars: dict[str, Any] = field(default_factory=dict)
     lost: dict[str, int] = field(default_factory=dict)
     repaired: int = 0
+    detail: str = ""
 
 
 class DatasetSpec(Protocol):
@@ -69,6 +72,14 @@ class DatasetSpec(Protocol):
         """Share of equal shingles from which on two pieces are near-duplicates."""
 
     @property
+    def repair(self) -> str:
+        """What :attr:`Piece.repaired` counts."""
+
+    @property
+    def reads_paths(self) -> bool:
+        """Whether :meth:`read_piece` takes the path of a file on disk instead of its bytes."""
+
+    @property
     def suffixes(self) -> tuple[str, ...]:
         """Suffixes of the files that it reads."""
 
@@ -76,8 +87,14 @@ class DatasetSpec(Protocol):
     def largest_file(self) -> int:
         """Largest size of a file, bytes."""
 
-    def read_piece(self, data: bytes, name: str) -> Piece:
-        """The piece in a file's bytes; a :class:`ScoreError` if there is none or a filter leaves it out."""
+    def read_piece(self, data: Any, name: str) -> Piece:
+        """The piece in a file's bytes, or in the file of a path (see :attr:`reads_paths`).
+
+        Raises
+        ------
+        ScoreError
+            There is none, or a filter leaves it out.
+        """
 
     def left_out(self, reason: str) -> bool:
         """Whether a reason of :meth:`read_piece` is that of a filter, which the user has asked for, not a failure."""

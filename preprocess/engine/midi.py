@@ -35,6 +35,8 @@ class MidiSpec:
     unit = "notes"
     batch_files = 64
     share_of_copies = 0.9
+    repair = "data byte above 127"
+    reads_paths = False
 
     def __post_init__(self) -> None:
         for limit in ("max_bytes", "max_notes", "max_events"):
