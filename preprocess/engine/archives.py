@@ -74,7 +74,7 @@ class _LimitReached(OSError):
     """The archive holds more than its :class:`ArchiveLimits` allow."""
 
 
-class _Meter:
+class _Progress:
     """Counts what is read of an archive, says so from time to time, and stops at the limits."""
 
     def __init__(self, path: str, limits: ArchiveLimits) -> None:
@@ -202,12 +202,12 @@ class Zip:
     def entries(self) -> Iterator[Entry]:
         """Entries in the archive's order, and a failure if it cannot be read to its end."""
         self.others.clear()
-        meter = _Meter(self.path, self.limits)
+        progress = _Progress(self.path, self.limits)
         try:
             with open(self.path, "rb") as file:
                 for member in _zip_members(file):
                     music = not member.name.endswith("/") and is_music(member.name, self.suffixes)
-                    meter.count(member.name or "/", member.size if music else 0)
+                    progress.count(member.name or "/", member.size if music else 0)
                     if music:
                         place = _PLACE.pack(
                             *(member.offset & MASK, member.packed, member.size, member.method, member.flags),
@@ -217,7 +217,7 @@ class Zip:
                     elif not member.name.endswith("/"):
                         count_other(self.others, escaped(member.name))
         except OSError as error:
-            yield _failure(self.path, "zip", meter.entries, error)
+            yield _failure(self.path, "zip", progress.entries, error)
 
     def read(self, name: str, place: bytes, limit: int) -> bytes:
         """The bytes of one member, at most ``limit``; a :class:`ScoreError` where that is not possible."""
@@ -259,14 +259,14 @@ class Zip:
 
 
 class _Forwards:
-    """A tar archive as ``tarfile`` reads it: forwards, counted by a meter, and with bounded headers."""
+    """A tar archive as ``tarfile`` reads it: forwards, counted, and with bounded headers."""
 
-    def __init__(self, file: BinaryIO, meter: _Meter) -> None:
+    def __init__(self, file: BinaryIO, progress: _Progress) -> None:
         kind = compression_of(file.read(6))
         file.seek(0)
         self._file = file
         self._unpacked = Unpacked(file, kind) if kind else None
-        self._meter = meter
+        self._progress = progress
         self._position = 0
         self.header_bytes = 0  # that may still be read
         self.last = b""
@@ -283,7 +283,7 @@ class _Forwards:
             self.header_bytes -= size
         self.last = (self._unpacked or self._file).read(size)
         self._position += len(self.last)
-        self._meter.count(size=len(self.last))
+        self._progress.count(size=len(self.last))
         if size > 512 and self.header_bytes >= 0 and max(map(len, re.findall(rb"\d+", self.last)), default=0) > 255:
             raise OSError("a header holds a number of more than 255 digits")  # some versions of tarfile search in it
         return self.last
@@ -303,7 +303,7 @@ class _Forwards:
             if not data:
                 return
             self._position += len(data)
-            self._meter.count(size=len(data))
+            self._progress.count(size=len(data))
 
 
 @contextlib.contextmanager
@@ -357,11 +357,11 @@ class Tar:
     others: Counter[str] = field(default_factory=Counter, compare=False)
     streamed = True
 
-    def _members(self, meter: _Meter) -> Iterator[tuple[Any, Any, str]]:
+    def _members(self, progress: _Progress) -> Iterator[tuple[Any, Any, str]]:
         """The archive, its members that are music, and their names; raises an OSError where it is damaged."""
         with open(self.path, "rb") as file:
-            for archive, member in _tar_members(_Forwards(file, meter)):
-                meter.count(member.name or "/")
+            for archive, member in _tar_members(_Forwards(file, progress)):
+                progress.count(member.name or "/")
                 name = member.name.removeprefix("./")
                 if member.isfile() and is_music(name, self.suffixes):
                     yield archive, member, escaped(name)
@@ -371,17 +371,17 @@ class Tar:
     def entries(self) -> Iterator[Entry]:
         """Entries in the archive's order, and a failure if it cannot be read to its end."""
         self.others.clear()
-        meter = _Meter(self.path, self.limits)
+        progress = _Progress(self.path, self.limits)
         try:
-            for _, member, name in self._members(meter):
+            for _, member, name in self._members(progress):
                 yield Entry(name, (member.size << 32 | _whole(member.mtime)) & MASK)
         except OSError as error:
-            yield _failure(self.path, "tar", meter.entries, error)
+            yield _failure(self.path, "tar", progress.entries, error)
 
     def stream(self, limit: int) -> Iterator[tuple[str, bytes | Failure]]:
         """Names and bytes in the archive's order, as far as :meth:`entries` goes; a failure of each that has none."""
         try:
-            for archive, member, name in self._members(_Meter(self.path, self.limits)):
+            for archive, member, name in self._members(_Progress(self.path, self.limits)):
                 if member.size > limit:
                     yield name, too_large(name, limit)
                     continue

@@ -7,6 +7,7 @@ import bz2
 import gzip
 import io
 import lzma
+import os
 import tarfile
 import zipfile
 from collections.abc import Callable
@@ -129,17 +130,20 @@ def test_what_stands_before_the_damage_of_a_tar_is_read(damage: str, tmp_path: P
     assert isinstance(found["b.mid"], bytes if damage == "header" else str)
 
 
-def test_a_damaged_archive_beside_intact_sources_does_not_stop_a_build(
+def test_a_damaged_archive_and_a_loop_of_links_do_not_stop_a_build(
     corpus: Callable[..., Path],
     build: Callable[..., tuple[int, str]],
     manifest: Callable[[Path], dict[str, dict[str, object]]],
     tmp_path: Path,
 ) -> None:
     source = corpus(4)
+    os.symlink("loop", source / "loop")
     (tmp_path / "a.tar.xz").write_bytes(b"\xfd7zXZ\0 nothing")
     status, said = build(source, tmp_path / "a.tar.xz", tmp_path / "data", "--split-ratios", "1,0,0")
     lines = manifest(tmp_path / "data")
-    assert status == 1 and len(lines) == 5 and "Traceback" not in said
+    assert status == 1 and len(lines) == 6 and "Traceback" not in said
+    assert lines[f"{source}/loop"]["reason"] == "unreadable" and "2  (failed)" in said
+    assert f"unreadable: {source}/loop: a loop of symbolic links; what is in it is left out.\n" in said
     about = lines[str(tmp_path / "a.tar.xz")]
     assert about["reason"] == "unreadable" and "a.tar.xz: not a tar archive that can be read (" in str(about["detail"])
     assert str(about["detail"]) in said
