@@ -16,7 +16,12 @@ reason in ``manifest.jsonl`` and on stderr, if it is ``undecodable``, ``too shor
 above -80 dB), holds ``NaN``, or is ``not features``.  The same applies to features: ``--frame-rate`` gives the length
 of T frames, and features whose frames are all equal are silent.  If one of N excerpts fails, the whole file is left
 out.  The length of a recording is that of its decoded samples, whatever its header says; decoding stops at
-``--max-seconds``.
+``--max-seconds``.  A recording that is damaged, or cut off, is kept up to there: ``manifest.jsonl`` has ``repaired``,
+the reason for it, and how many frames are ``lost``, if its header tells.
+
+Recordings are decoded and transformed in blocks, so that a worker takes no more memory for a longer one (a file of an
+archive is in memory as it is, up to ``--max-bytes``).  Other files of a folder or archive are passed over, and counted
+by their suffix in the summary and in ``config.json`` (``passed_over``).
 
 ``musicbert_plugin.data.spectrogram_folder`` describes the dataset folder, and ``musicbert_plugin.audio.front_end`` the
 features.  Copies are recordings with equal samples, and near copies (another file format, loudness or sample rate)
@@ -37,6 +42,8 @@ import csv
 import hashlib
 import math
 import os
+from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TextIO
@@ -48,12 +55,12 @@ from musicbert_plugin.errors import OptionError, RecordingError
 from musicbert_plugin.extras import require
 from musicbert_plugin.files import escaped
 from musicbert_plugin.parsing import read_npy
-from preprocess.engine.audio_fingerprints import SHARE, fingerprint_of, fingerprint_of_features
+from preprocess.engine.audio_fingerprints import SHARE, Fingerprinter, fingerprint_of_features
 from preprocess.engine.cli import add_options, option, options_of, run_command, say
 from preprocess.engine.dataset_spec import Item, Piece
 from preprocess.engine.pipeline import BuildOptions, build
 from preprocess.engine.sidecars import SidecarWriter
-from preprocess.engine.sources import Collection, Files, Folder, Tar, Zip, open_source
+from preprocess.engine.sources import Collection, Files, Folder, Tar, Zip, open_source, suffix_counts
 from preprocess.engine.splits import SPLIT_NAMES, fix_split
 from preprocess.engine.tables import LabelTable, read_labels
 
@@ -61,6 +68,7 @@ MANIFESTS = (".tsv", ".csv")
 DEFAULT_FRONT_END = "logmel96"
 FEATURES = "npy"  # the name of the front-end if the features are from an unknown one
 LARGEST_HALF = 65504.0
+_ROWS = 4096  # that are hashed at a time
 Rows = NDArray[np.float32]
 """Features [T, F], or samples [S]."""
 
@@ -137,42 +145,92 @@ class AudioSpec:
         return (".npy",) if self.num_features else SUFFIXES
 
     @property
+    def reads_paths(self) -> bool:
+        """Whether files are decoded where they are."""
+        return not self.num_features
+
+    @property
     def largest_file(self) -> int:
         """Size in bytes above which a file is left out."""
         return self.max_bytes
 
-    def read_piece(self, data: bytes, name: str) -> Piece:
-        """Read the items of a file; raises :class:`RecordingError` if it cannot be used."""
-        about: dict[str, Any] = {}
-        if self.num_features:
-            clips = read_features(data, self.num_features, name)
-            how = " (--frame-rate, --min-seconds)"
-            require_music(clips, name, self.frame_rate, self.min_seconds, self.max_seconds, how)
-            fingerprint = fingerprint_of_features(clips)
-        else:
-            samples, about = self._samples(data, name)
-            clips = [self._front_end().extract(samples)]
-            fingerprint = fingerprint_of(samples, self._front_end().sample_rate)
+    def read_piece(self, data: bytes | str, name: str) -> Piece:
+        """Read the items of a file, given its bytes or its path.
+
+        Raises
+        ------
+        RecordingError
+            It cannot be used.
+        """
+        if not self.num_features:
+            return self._read_recording(data, name)
+        assert isinstance(data, bytes)
+        clips = read_features(data, self.num_features, name)
+        how = " (--frame-rate, --min-seconds)"
+        require_music(clips, name, self.frame_rate, self.min_seconds, self.max_seconds, how)
+        fingerprint = fingerprint_of_features(clips)
         clips = [self._crop(clip) for clip in clips]
-        largest = max(float(np.abs(clip).max()) for clip in clips)
-        if not largest <= LARGEST_HALF:
-            raise RecordingError(
-                "not features", f"{name}: values up to {largest:g}; half precision holds {LARGEST_HALF:g}."
-            )
+        _require_halves(max(float(np.abs(clip).max()) for clip in clips), name)
         halves = [clip.astype(np.float16) for clip in clips]
         content = hashlib.sha256(b"".join(half.tobytes() for half in halves)).digest()[:16]
-        used: list[NDArray[np.floating]] = [*clips] if self.on_the_fly else [*halves]
-        sidecars: dict[str, Any] = {
-            "about": about,
-            "frames": list(map(len, clips)),
-            "moments": moments(np.concatenate(used)),
-        }
-        if self.on_the_fly:
-            sidecars["bytes"] = len(data)
-        items: list[Item] = [
-            np.empty(0, np.uint16) if self.on_the_fly else half.reshape(-1).view(np.uint16) for half in halves
-        ]
+        sidecars = {"about": {}, "frames": list(map(len, clips)), "moments": moments(np.concatenate(halves))}
+        items: list[Item] = [half.reshape(-1).view(np.uint16) for half in halves]
         return Piece(sum(map(len, clips)), items, content, fingerprint, sidecars)
+
+    def _read_recording(self, source: bytes | str, name: str) -> Piece:
+        """The piece of a recording, which is decoded once, or, for some front-ends, twice."""
+        from musicbert_plugin.audio.decoding import Sound
+        from musicbert_plugin.audio.row_store import RowStore, drop_pages
+
+        front = self._front_end()
+        longest = int(min(self.max_seconds * front.sample_rate, 2**62))
+        sound = Sound(source, front.sample_rate, 0, longest + 1, name)  # the length in the header may be wrong
+        fingerprinter = Fingerprinter(front.sample_rate)
+        passes, samples = 0, 0
+
+        def blocks() -> Iterator[NDArray[np.float32]]:
+            nonlocal passes, samples
+            passes += 1
+            if passes > 1:
+                yield from sound
+                return
+            for block in sound.checked(self.min_seconds, self.max_seconds):
+                samples += len(block)
+                fingerprinter.add(block)
+                yield block
+
+        stored, largest = RowStore(front.num_features, np.float32 if self.on_the_fly else np.float16), 0.0
+        with np.errstate(over="ignore"):
+            for block in front.feature_blocks(blocks):
+                largest = max(largest, float(np.abs(block).max()))
+                stored.append(block)
+        _require_halves(largest, name)
+        rows = self._crop(stored.array())
+        content = hashlib.sha256()
+        for first in range(0, len(rows), _ROWS):
+            content.update(rows[first : first + _ROWS].astype(np.float16).tobytes())
+            drop_pages(rows)
+        about = {
+            "seconds": round(samples / front.sample_rate, 3),
+            "sample_rate": sound.sample_rate,
+            "channels": sound.channels,
+        }
+        sidecars: dict[str, Any] = {"about": about, "frames": [len(rows)], "moments": moments(rows)}
+        if self.on_the_fly:
+            sidecars["bytes"] = len(source) if isinstance(source, bytes) else os.path.getsize(source)
+        items: list[Item] = [np.empty(0, np.uint16) if self.on_the_fly else rows.reshape(-1).view(np.uint16)]
+        damage = sound.damage
+        lost = round(damage.lost * front.frame_rate) if damage else 0
+        return Piece(
+            len(rows),
+            items,
+            content.digest()[:16],
+            fingerprinter.finish(),
+            sidecars,
+            lost={"damaged": lost} if lost else {},
+            repairs={"damaged recording": 1} if damage else {},
+            detail=damage.sentence(name) if damage else "",
+        )
 
     def _front_end(self) -> Any:
         from musicbert_plugin.audio.front_end import FrontEnd
@@ -185,27 +243,7 @@ class AudioSpec:
             front = self.__dict__["_made"] = FrontEnd.of(self.settings_of_front_end)
         return front
 
-    def _samples(self, data: bytes, name: str) -> tuple[Rows, dict[str, Any]]:
-        from musicbert_plugin.audio.decoding import decode, probe, require_sound
-
-        recording = probe(data, name)
-        rate = self._front_end().sample_rate
-        longest = int(min(self.max_seconds * rate, 2**62))
-        samples = decode(data, rate, 0, longest + 1, name=name)  # the length in the header may be wrong
-        if len(samples) > longest:
-            raise RecordingError(
-                "too long", f"{name}: more than {self.max_seconds:g} seconds; --max-seconds accepts no more than that."
-            )
-        seconds = len(samples) / rate
-        require_sound(samples, rate, name, self.min_seconds)
-        about = {
-            "seconds": round(seconds, 3),
-            "sample_rate": recording.sample_rate,
-            "channels": recording.channels,
-        }
-        return samples, about
-
-    def _crop(self, clip: Rows) -> Rows:
+    def _crop(self, clip: NDArray[Any]) -> NDArray[Any]:
         if not self.max_frames or len(clip) <= self.max_frames:
             return clip
         start = (len(clip) - self.max_frames) // 2
@@ -319,11 +357,19 @@ def require_music(
             raise RecordingError("silent", f"{label}: all {len(clip)} frames are equal.")
 
 
+def _require_halves(largest: float, name: str) -> None:
+    """Raise :class:`RecordingError` for a largest absolute value that half precision does not hold."""
+    if not largest <= LARGEST_HALF:
+        raise RecordingError(
+            "not features", f"{name}: values up to {largest:g}; half precision holds {LARGEST_HALF:g}."
+        )
+
+
 def moments(rows: NDArray[np.floating]) -> NDArray[np.float64]:
     """Count, and means and sums of squared deviations of the columns of [T, F]; float64 [2 F + 1]."""
-    exact = rows.astype(np.float64)
-    mean = exact.mean(0)
-    return np.concatenate(([float(len(exact))], mean, ((exact - mean) ** 2).sum(0)))
+    from musicbert_plugin.audio.row_store import column_moments
+
+    return np.concatenate(([float(len(rows))], *column_moments(rows)))
 
 
 class Moments:
@@ -456,7 +502,13 @@ class ClipsWriter(SidecarWriter):
         """Close the tables; returns entries of ``config.json``."""
         for table in self._tables.values():
             table.close()
-        return {**self._layout, "mean": self._moments.mean, "std": self._moments.std}
+        others = self._collection.others
+        if self._spec.num_features:
+            others = Counter()
+        if others:
+            say(f"passed over, since their suffixes are not those of recordings: {suffix_counts(others)}.")
+        passed_over = {"passed_over": dict(sorted(others.items()))} if others else {}
+        return {**self._layout, "mean": self._moments.mean, "std": self._moments.std, **passed_over}
 
 
 def front_end_of(options: AudioOptions) -> Any:

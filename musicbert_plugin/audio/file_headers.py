@@ -1,5 +1,7 @@
 """Headers of audio files that state fewer samples than there are, and how to read past that number.
 
+Also: how much is missing by a header that states more, and where the sections of a file begin that has several.
+
 libsndfile reads no more samples than the header of a file states, or, for an mp3 without one, than its first frame
 suggests.  Headers are wrong where a file was written as a stream and never completed, or was cut and joined by a
 program that did not update them.  :func:`endless` shows libsndfile the same file with a header that states no end, so
@@ -15,18 +17,22 @@ wav, aiff, caf, au      the length of the sound, if it is 0 or unknown, or if it
                         are no chunk
 ======================  ===========================================================================================
 
-Headers that state more than there is need no change: reading ends with the file.
+Headers that state more than there is need no change: reading ends with the file, and :func:`missing_share` tells how
+much is missing.
 
 Notes
 -----
 An mp3 header that states too few frames and no number of bytes is believed.  The last page of an ogg file may trim up
 to a page of sound, so a wrong trim of that size is not noticed.  Less than 64 KiB behind the sound of a wav file are
-taken for what programs leave there.
+taken for what programs leave there.  Lengths from 0x7FFF0000 on are those of streams, in which nothing is missing.
+Less than 4 KiB do not count as missing, since some programs count a header as sound.  Of an mp3 without a Xing header
+it is unknown whether something is missing.
 """
 
 from __future__ import annotations
 
 import io
+import re
 import sys
 from collections.abc import Iterator
 from typing import BinaryIO
@@ -39,6 +45,8 @@ _FAR = (1 << 40).to_bytes(8, "little")
 _TIMES_LONGER = 256  # more than the ratio of the largest frame of an mp3 to the smallest
 _LARGEST_FRAME = 1441
 _MANY_FRAMES = b"\x7f\xff\xff\xff"
+_STREAMED = 0x7FFF0000  # bytes: a length from here on was written before anybody knew it
+_SCANNED = 1 << 20  # bytes that are searched at a time
 _TAG = 128  # bytes of ID3v1, at the end of an mp3, and of other files of careless programs
 
 
@@ -65,6 +73,16 @@ class View(io.RawIOBase):
         self._length = self._end if length is None else length
         self._at = 0
 
+    @property
+    def original(self) -> BinaryIO:
+        """The file without the replacement."""
+        return self._file
+
+    @property
+    def end(self) -> int:
+        """Number of bytes that are shown."""
+        return self._end
+
     def seekable(self) -> bool:
         """True."""
         return True
@@ -86,10 +104,10 @@ class View(io.RawIOBase):
     def readinto(self, buffer: memoryview) -> int:  # type: ignore[override]
         """Fill the buffer, or what there is of it."""
         if self._at >= self._end:  # the end of a longer file is looked at (ID3v1), the middle is not
-            count = min(len(buffer), self._length - self._at) if self._at >= self._length - _TAG else 0
+            count = max(min(len(buffer), self._length - self._at), 0) if self._at >= self._length - _TAG else 0
             buffer[:count] = bytes(count)
-            self._at += max(count, 0)
-            return max(count, 0)
+            self._at += count
+            return count
         part = memoryview(buffer)[: self._end - self._at]
         self._file.seek(self._at)
         count = self._file.readinto(part)  # type: ignore[attr-defined]
@@ -101,6 +119,44 @@ class View(io.RawIOBase):
 
     def close(self) -> None:
         """Close the file below."""
+        self._file.close()
+        super().close()
+
+
+class Window(io.RawIOBase):
+    """Bytes [begin, end) of a file, as a file of their own."""
+
+    def __init__(self, file: BinaryIO, begin: int, end: int) -> None:
+        self._file, self._begin, self._end, self._at = file, begin, end, 0
+
+    def seekable(self) -> bool:
+        """True."""
+        return True
+
+    def readable(self) -> bool:
+        """True."""
+        return True
+
+    def tell(self) -> int:
+        """The next byte that is read."""
+        return self._at
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        """Go to a byte."""
+        base = {io.SEEK_SET: 0, io.SEEK_CUR: self._at, io.SEEK_END: self._end - self._begin}[whence]
+        self._at = max(base + offset, 0)
+        return self._at
+
+    def readinto(self, buffer: memoryview) -> int:  # type: ignore[override]
+        """Fill the buffer, or what there is of it."""
+        part = memoryview(buffer)[: max(self._end - self._begin - self._at, 0)]
+        self._file.seek(self._begin + self._at)
+        count = self._file.readinto(part)  # type: ignore[attr-defined]
+        self._at += count
+        return count
+
+    def close(self) -> None:
+        """Close the file."""
         self._file.close()
         super().close()
 
@@ -119,6 +175,37 @@ def endless(file: BinaryIO) -> View | None:
     if magic == b".snd":
         return _au(file, size)
     return _mp3(file, start, size)
+
+
+def missing_share(file: BinaryIO) -> float:
+    """How much of the sound that the header states is not in a file, as a share of what is there.
+
+    0 if nothing is missing, or nothing tells; -1 if something is and its length is unknown.  Only what is missing at
+    the end of the file counts.  The position in the file stays.
+    """
+    position = file.tell()
+    try:
+        size = file.seek(0, io.SEEK_END)
+        start = _behind_id3(file)
+        magic = _at(file, start, 4)
+        if magic == b"OggS":
+            return _missing_of_ogg(file, size)
+        if magic in _CHUNKS:
+            begin, stated = _chunk_of_sound(file, *_CHUNKS[magic])
+        elif magic == b".snd":
+            head = _at(file, 4, 8)
+            begin, stated = int.from_bytes(head[:4], "big"), int.from_bytes(head[4:], "big")
+        elif magic == b"riff":
+            begin, stated = _sound_of_w64(file)
+        elif magic == b"RF64":  # the length is in the first chunk, ds64
+            begin, stated = _chunk_of_sound(file, *_CHUNKS[b"RIFF"])[0], int.from_bytes(_at(file, 28, 8), "little")
+        else:
+            begin, stated = start, _bytes_of_mp3(file, start)
+        there, missing = size - begin, stated - (size - begin)
+        longest = 1 << 62 if magic in (b"caff", b"riff", b"RF64") else _STREAMED
+        return missing / there if there > 0 and missing > _SMALL_LEFTOVER and stated < longest else 0.0
+    finally:
+        file.seek(position)
 
 
 def _at(file: BinaryIO, offset: int, count: int) -> bytes:
@@ -168,6 +255,29 @@ def _chunks(file: BinaryIO, size: int, offset: int, width: int, order: str, soun
             return View(file, begin - width, rest.to_bytes(8, "big")) if wrong else None
         return View(file, begin - width, UNKNOWN) if _is_cut(file, offset, size, length, width, order) else None
     return None
+
+
+def _chunk_of_sound(file: BinaryIO, offset: int, width: int, order: str, sound: bytes) -> tuple[int, int]:
+    """Where the sound begins, and its length in bytes as its chunk states it; 0 if there is none."""
+    while len(head := _at(file, offset, 4 + width)) == 4 + width:
+        length = int.from_bytes(head[4:], order)  # type: ignore[arg-type]
+        if head[:4] == sound:
+            return offset + 4 + width, length
+        offset += 4 + width + length + (length % 2 if width == 4 else 0)
+    return 0, 0
+
+
+def _sound_of_w64(file: BinaryIO) -> tuple[int, int]:
+    """As :func:`_chunk_of_sound`, of a Wave64 file: names of 16 bytes, lengths that count the chunk's own head."""
+    offset = 40
+    while len(head := _at(file, offset, 24)) == 24:
+        length = int.from_bytes(head[16:], "little")
+        if head[:4] == b"data":
+            return offset + 24, length - 24
+        if length < 24:
+            break
+        offset += length + -length % 8
+    return 0, 0
 
 
 def _is_cut(file: BinaryIO, offset: int, size: int, length: int, width: int, order: str) -> bool:
@@ -221,6 +331,39 @@ def _ogg(file: BinaryIO, size: int) -> View | None:
     return View(file, base + found + 6, bytes(page[6:26]))
 
 
+def _missing_of_ogg(file: BinaryIO, size: int) -> float:
+    """-1 if the last page is cut, or is not marked as the last of its stream."""
+    base = max(size - 3 * _LARGEST_PAGE, 0)
+    tail = _at(file, base, size - base)
+    offset = tail.rfind(b"OggS\0")
+    page = tail[offset : offset + 27 + 255] if offset >= 0 else b""
+    lacing = page[27 : 27 + page[26]] if len(page) > 26 else b""
+    whole = len(page) > 26 and offset + 27 + len(lacing) + sum(lacing) <= len(tail)
+    return 0.0 if whole and page[5] & 4 else -1.0
+
+
+def ogg_streams(file: BinaryIO) -> list[tuple[int, int]]:
+    """Bytes [begin, end) of the streams of a chained ogg file, one after the other; none if there is only one.
+
+    Streams that are mixed (their first pages follow one another) count as one.
+    """
+    if _at(file, 0, 4) != b"OggS":
+        return []
+    size = file.seek(0, io.SEEK_END)
+    begins: list[int] = []
+    following = -1  # where a page behind a first page begins
+    for base in range(0, size, _SCANNED):
+        for match in re.finditer(rb"OggS\0[\x02\x06]", _at(file, base, _SCANNED + 5)):
+            offset = base + match.start()
+            page = _at(file, offset, 27 + 255)
+            if len(page) < 27:
+                break
+            if offset != following:
+                begins.append(offset)
+            following = offset + 27 + page[26] + sum(page[27 : 27 + page[26]])
+    return list(zip(begins, [*begins[1:], size], strict=True)) if len(begins) > 1 else []
+
+
 def _checksum(page: bytes | bytearray) -> int:
     """CRC-32 as Ogg has it: polynomial 04C11DB7, neither reflected nor inverted."""
     value = 0
@@ -265,3 +408,58 @@ def _mp3(file: BinaryIO, start: int, size: int) -> View | None:
                 return None
             return View(file, start + at + 8, _MANY_FRAMES, end)
     return View(file, end=end, length=length)
+
+
+def _bytes_of_mp3(file: BinaryIO, start: int) -> int:
+    """How many bytes of frames the Xing header states; 0 without one."""
+    head = _at(file, start, 256)
+    for at in (13, 15, 21, 23, 36, 38):
+        if head[at : at + 4] in (b"Xing", b"Info") and head[at + 7] & 2:
+            numbers = head[at + 8 + (4 if head[at + 7] & 1 else 0) :]
+            return int.from_bytes(numbers[:4], "big")
+    return 0
+
+
+_KBITS = {  # by MPEG-1 or not, and layer
+    (True, 1): (0, 32, 64, 96, 128, 160, 192, 224, 256, 288, 320, 352, 384, 416, 448),
+    (True, 2): (0, 32, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320, 384),
+    (True, 3): (0, 32, 40, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320),
+    (False, 1): (0, 32, 48, 56, 64, 80, 96, 112, 128, 144, 160, 176, 192, 224, 256),
+    (False, 2): (0, 8, 16, 24, 32, 40, 48, 56, 64, 80, 96, 112, 128, 144, 160),
+    (False, 3): (0, 8, 16, 24, 32, 40, 48, 56, 64, 80, 96, 112, 128, 144, 160),
+}
+_FRAMES_IN_A_ROW = 3  # that make sure that bytes are no accident
+
+
+def _length_of_frame(head: bytes) -> int:
+    """Bytes of the MPEG frame with these first four bytes; 0 if they are none."""
+    if len(head) < 4 or head[0] != 0xFF or head[1] & 0xE0 != 0xE0:
+        return 0
+    version, layer = head[1] >> 3 & 3, 4 - (head[1] >> 1 & 3)  # version 3: MPEG-1, 2: MPEG-2, 0: 2.5
+    rate, kbits = head[2] >> 2 & 3, head[2] >> 4
+    if version == 1 or layer == 4 or rate == 3 or not 0 < kbits < 15:
+        return 0
+    hertz = (44100, 48000, 32000)[rate] >> {3: 0, 2: 1, 0: 2}[version]
+    bits, padding = 1000 * _KBITS[version == 3, layer][kbits], head[2] >> 1 & 1
+    if layer == 1:
+        return (12 * bits // hertz + padding) * 4
+    return (144 if layer == 2 or version == 3 else 72) * bits // hertz + padding
+
+
+def next_mp3(file: BinaryIO, start: int) -> int | None:
+    """The first byte from ``start`` on at which three MPEG frames follow one another; None if there is none."""
+    size = file.seek(0, io.SEEK_END)
+    for base in range(start, size, _SCANNED):
+        data = _at(file, base, _SCANNED + _FRAMES_IN_A_ROW * 4 * _LARGEST_FRAME)
+        for match in re.finditer(rb"\xff[\xe0-\xff]", data):
+            end = offset = match.start()
+            if offset >= _SCANNED:
+                break
+            for _ in range(_FRAMES_IN_A_ROW):
+                length = _length_of_frame(data[end : end + 4])
+                end += length
+                if not length or end > len(data):
+                    break
+            else:
+                return base + offset
+    return None

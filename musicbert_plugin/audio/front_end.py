@@ -51,9 +51,10 @@ Sources: "MusiCoder" (arXiv 2008.00781), section on features and table 3; M3BERT
 from __future__ import annotations
 
 import functools
+import math
 import re
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -62,8 +63,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from musicbert_plugin.audio.decoding import decode
+from musicbert_plugin.audio.constant_q import ConstantQProfile, Tuning, highest_frequency
+from musicbert_plugin.audio.decoding import Sound, decode
 from musicbert_plugin.audio.filterbanks import PITCH_CLASSES, chroma_filters, cosine_transform, mel_edges, mel_filters
+from musicbert_plugin.audio.framing import Framer
+from musicbert_plugin.audio.row_store import BLOCK, RowStore, column_moments, drop_pages
 from musicbert_plugin.errors import OptionError, RecordingError
 from musicbert_plugin.extras import missing
 
@@ -73,6 +77,7 @@ MFCC, CQT = 20, 144
 SMALLEST_DEVIATION = 1e-3
 _FRAMES = 256  # that are transformed at a time, which a processor's cache holds
 _DELTA_WIDTH = 9
+_TUNING_WINDOW = 2048  # of librosa's estimate for the constant-Q transform
 _DECIBELS_BELOW_LOUDEST = 80.0
 
 
@@ -138,6 +143,14 @@ class FrontEnd:
         if self.stack and self.hop % 64:
             raise OptionError(f"{self.name}: a hop of {self.hop}; the constant-Q transform needs a multiple of 64.")
         mel_filters(self.sample_rate, self.n_fft, self.n_mels, 0.0, self.sample_rate / 2)  # refuses empty bands
+        if self.stack:
+            bins = 0.5 if self.tuning is None else self.tuning * (CQT // len(PITCH_CLASSES))  # at most 0.5 is estimated
+            lowest = math.ceil(2 * highest_frequency(bins))
+            if self.sample_rate < lowest:
+                raise OptionError(
+                    f"{self.name}: a sample rate of {self.sample_rate}; the filters of its constant-Q transform "
+                    f"reach up to {lowest / 2:,.0f} Hz, so that {lowest} or more is accepted."
+                )
 
     @property
     def blocks(self) -> dict[str, tuple[int, int]]:
@@ -210,14 +223,44 @@ class FrontEnd:
         OptionError
             librosa is needed and not installed.
         """
-        features = self._stack(samples) if self.stack else self._log_mel(self._padded(samples)).numpy()
-        return self.normalise(features)
+        return np.concatenate(list(self.feature_blocks(lambda: [np.ascontiguousarray(samples)])))
+
+    def feature_blocks(self, again: Callable[[], Iterable[NDArray[np.float32]]]) -> Iterator[NDArray[np.float32]]:
+        """Features of a whole recording that comes in blocks, and takes no more memory the longer it is.
+
+        They do not depend on how the recording is cut.
+
+        Parameters
+        ----------
+        again : callable
+            Returns the blocks of samples, float32 [S] each, from the first; it is called once or twice.
+
+        Yields
+        ------
+        float32 [t, F]
+
+        Raises
+        ------
+        OptionError
+            librosa is needed and not installed.
+        """
+        blocks = self._stack(again) if self.stack else self._log_mels(again())
+        if self.normalisation != "clip":
+            yield from map(self.normalise, blocks)
+            return
+        store = RowStore(self.num_features)
+        for block in blocks:
+            store.append(block)
+        features = store.array()
+        mean, deviation = _clip_statistics(features)
+        for first in range(0, len(features), BLOCK):
+            yield _standardised(features[first : first + BLOCK], mean, deviation)
+            drop_pages(features)
 
     def normalise(self, features: NDArray[np.float32]) -> NDArray[np.float32]:
         """Features [T, F] of one recording, normalised by this front-end."""
         if self.normalisation == "clip":
-            exact = features.astype(np.float64)
-            return ((exact - exact.mean(0)) / np.maximum(exact.std(0), SMALLEST_DEVIATION)).astype(np.float32)
+            return _standardised(features, *_clip_statistics(features))
         if self.normalisation == "frame":
             features = features.copy()
             for begin, end in self.blocks.values():
@@ -237,9 +280,12 @@ class FrontEnd:
             The file can't be decoded, or is shorter than ``frames``.
         """
         if self.whole_recording:
-            features = self.extract(decode(path, self.sample_rate, name=name))
-            self._check_length(len(features), frames, name or str(path))
-            return features[start:stop]
+            sound = Sound(path, self.sample_rate, name=name)
+            store = RowStore(self.num_features)
+            for block in self.feature_blocks(lambda: sound):
+                store.append(block)
+            self._check_length(len(store), frames, name or str(path))
+            return np.array(store.array()[start:stop])
         half = self.n_fft // 2
         first, last = start * self.hop - half, (stop - 1) * self.hop + half
         samples = decode(path, self.sample_rate, max(first, 0), last, name=name)
@@ -247,7 +293,9 @@ class FrontEnd:
             self._check_length(self.frames_of(max(first, 0) + len(samples)), frames, name or str(path))
         padded = np.zeros(last - first, np.float32)
         padded[max(-first, 0) : max(-first, 0) + len(samples)] = samples
-        return self.normalise(self._log_mel(torch.from_numpy(padded)).numpy())
+        filters = _mel(self.sample_rate, self.n_fft, self.n_mels)
+        log_mel = torch.cat([compress(squares @ filters) for squares in self._squares(torch.from_numpy(padded))])
+        return self.normalise(log_mel.numpy())
 
     def _check_length(self, found: int, expected: int, name: str) -> None:
         if found < expected:
@@ -255,10 +303,6 @@ class FrontEnd:
                 "too short",
                 f"{name}: has {found} frames, but had {expected} when it was listed; build the dataset again.",
             )
-
-    def _padded(self, samples: NDArray[np.float32]) -> torch.Tensor:
-        half = self.n_fft // 2
-        return torch.nn.functional.pad(torch.from_numpy(np.ascontiguousarray(samples)), (half, half))
 
     def _squares(self, padded: torch.Tensor) -> Iterator[torch.Tensor]:
         """Squared real and imaginary parts of the STFT of samples whose first frame begins with them.
@@ -275,38 +319,145 @@ class FrontEnd:
             spectrum = torch.stft(part, self.n_fft, self.hop, window=window, center=False, return_complex=True)
             yield torch.view_as_real(spectrum.T).float().square_().reshape(count, -1)
 
-    def _log_mel(self, padded: torch.Tensor) -> torch.Tensor:
-        filters = _mel(self.sample_rate, self.n_fft, self.n_mels)
-        return torch.cat([compress(squares @ filters) for squares in self._squares(padded)])
+    def _spectra(self, blocks: Iterable[NDArray[np.float32]]) -> Iterator[torch.Tensor]:
+        """The :meth:`_squares` of samples in blocks."""
+        for piece in Framer(self.n_fft, self.hop, _FRAMES).all(blocks):
+            yield from self._squares(torch.from_numpy(piece))
 
-    def _stack(self, samples: NDArray[np.float32]) -> NDArray[np.float32]:
+    def _log_mels(self, blocks: Iterable[NDArray[np.float32]]) -> Iterator[NDArray[np.float32]]:
+        filters = _mel(self.sample_rate, self.n_fft, self.n_mels)
+        for squares in self._spectra(blocks):
+            yield compress(squares @ filters).numpy()
+
+    def _stack(self, again: Callable[[], Iterable[NDArray[np.float32]]]) -> Iterator[NDArray[np.float32]]:
+        """All blocks of features in two passes over a recording, not normalised: float32 [t, F] at a time."""
         librosa = _librosa(self.name)
-        padded = self._padded(samples)
-        tuning = self.tuning
-        if tuning is None:
-            spectrum = torch.cat([squares.unflatten(1, (-1, 2)).sum(-1) for squares in self._squares(padded)])
-            tuning = float(librosa.estimate_tuning(S=spectrum.T.numpy(), sr=self.sample_rate, n_fft=self.n_fft))
-            del spectrum
-        filters = torch.cat(
+        stack = _Stack(self, librosa, *self._survey(librosa, again()))
+        for block in again():
+            yield from stack.add(block)
+        yield from stack.finish()
+
+    def _survey(self, librosa: Any, blocks: Iterable[NDArray[np.float32]]) -> tuple[float, float, float]:
+        """What features depend on in the whole recording: its loudest mel power in dB, and its tuning.
+
+        The tuning is that of chroma, in semitones, and that of chroma-CQT, in twelfths of a semitone.
+        """
+        filters = self._filters(self.tuning or 0.0)
+        chroma, cqt = (Tuning(librosa, self.sample_rate) if self.tuning is None else None for _ in range(2))
+        framer = Framer(self.n_fft, self.hop, _FRAMES)
+        framer_of_cqt = Framer(_TUNING_WINDOW, _TUNING_WINDOW // 4, _FRAMES)
+        loudest = -np.inf
+
+        def hear(pieces: Iterator[NDArray[np.float32]], pieces_of_cqt: Iterator[NDArray[np.float32]]) -> None:
+            nonlocal loudest
+            for piece in pieces:
+                for squares in self._squares(torch.from_numpy(piece)):
+                    loudest = max(loudest, float(_decibels((squares @ filters)[:, : self.n_mels]).max()))
+                    if chroma:
+                        chroma.add(squares.unflatten(1, (-1, 2)).sum(-1).T.numpy())
+            for piece in pieces_of_cqt if cqt else ():
+                spectrum = librosa.stft(piece, n_fft=_TUNING_WINDOW, hop_length=_TUNING_WINDOW // 4, center=False)
+                cqt.add(np.abs(spectrum))
+
+        for block in blocks:
+            hear(framer.add(block), framer_of_cqt.add(block) if cqt else iter(()))
+        hear(framer.finish(), framer_of_cqt.finish() if cqt else iter(()))
+        classes = len(PITCH_CLASSES)
+        if chroma and cqt:
+            return loudest, chroma.estimate(classes), cqt.estimate(CQT)
+        assert self.tuning is not None
+        return loudest, self.tuning, self.tuning * (CQT // classes)
+
+    def _filters(self, tuning: float) -> torch.Tensor:
+        """Filters of mel bands and pitch classes, float32 [n_fft + 2, n_mels + 12]."""
+        return torch.cat(
             [_mel(self.sample_rate, self.n_fft, self.n_mels), _chroma(self.sample_rate, self.n_fft, tuning)], 1
         )
-        powers = torch.cat([squares @ filters for squares in self._squares(padded)])
-        mel, chroma = powers[:, : self.n_mels], powers[:, self.n_mels :]
-        loudest = chroma.amax(1, keepdim=True)
-        chroma = chroma / torch.where(loudest < torch.finfo(loudest.dtype).tiny, 1.0, loudest)
-        decibels = 10 * mel.double().clamp(min=1e-10).log10()  # a loud recording's first coefficient is about -1,000
-        decibels = decibels.clamp(min=float(decibels.max()) - _DECIBELS_BELOW_LOUDEST)
-        mfcc = decibels @ _cosine(self.n_mels, MFCC)
-        profile = librosa.feature.chroma_cqt(
-            y=samples,
-            sr=self.sample_rate,
-            hop_length=self.hop,
-            n_chroma=CQT,
-            bins_per_octave=None,
-            tuning=None if self.tuning is None else self.tuning * (CQT // len(PITCH_CLASSES)),
-        )
-        cqt = torch.from_numpy(np.ascontiguousarray(profile.T[: len(mel)], np.float32))
-        return torch.cat([chroma, mfcc, slope(mfcc), compress(mel), compress(cqt)], 1).float().numpy()
+
+
+class _Stack:
+    """The 324 features of a recording whose samples come in blocks; rows, float32 [t, F], leave as they are complete.
+
+    Parameters
+    ----------
+    front : FrontEnd
+    librosa : module
+    loudest : float
+        The recording's loudest mel power in dB.
+    tuning, tuning_of_cqt : float
+        In bins of the two.
+    """
+
+    def __init__(self, front: FrontEnd, librosa: Any, loudest: float, tuning: float, tuning_of_cqt: float) -> None:
+        self._front = front
+        self._filters = front._filters(tuning)
+        self._quietest = loudest - _DECIBELS_BELOW_LOUDEST
+        self._framer = Framer(front.n_fft, front.hop, _FRAMES)
+        self._constant_q = ConstantQProfile(librosa, front.sample_rate, front.hop, tuning_of_cqt)
+        self._mfcc_near = torch.zeros(0, MFCC, dtype=torch.float64)  # the last frames, which slopes to come depend on
+        self._begun = False  # whether any slope has been computed, so that those of all but four of them are there
+        # rows of chroma and MFCC, delta, mel, and chroma-CQT that wait for one another
+        self._waiting: tuple[list[torch.Tensor], ...] = ([], [], [], [])
+
+    def add(self, samples: NDArray[np.float32]) -> Iterator[NDArray[np.float32]]:
+        self._hear(self._framer.add(samples), self._constant_q.add(samples))
+        yield from self._rows()
+
+    def finish(self) -> Iterator[NDArray[np.float32]]:
+        self._hear(self._framer.finish(), self._constant_q.finish())
+        if len(self._mfcc_near):
+            rest = slope(self._mfcc_near)
+            self._waiting[1].append(rest[_DELTA_WIDTH // 2 + 1 :] if self._begun else rest)
+        yield from self._rows()
+
+    def _hear(self, pieces: Iterator[NDArray[np.float32]], profiles: Iterator[NDArray[np.float32]]) -> None:
+        for piece in pieces:
+            for squares in self._front._squares(torch.from_numpy(piece)):
+                powers = squares @ self._filters
+                mel, chroma = powers[:, : self._front.n_mels], powers[:, self._front.n_mels :]
+                loudest = chroma.amax(1, keepdim=True)
+                chroma = chroma / torch.where(loudest < torch.finfo(loudest.dtype).tiny, 1.0, loudest)
+                mfcc = _decibels(mel).clamp(min=self._quietest) @ _cosine(self._front.n_mels, MFCC)
+                self._waiting[0].append(torch.cat([chroma, mfcc], 1))
+                self._waiting[2].append(compress(mel))
+                self._add_slopes(mfcc)
+        for profile in profiles:
+            self._waiting[3].append(compress(torch.from_numpy(np.ascontiguousarray(profile, np.float32))))
+
+    def _add_slopes(self, mfcc: torch.Tensor) -> None:
+        """Slopes of the frames that have four more behind them."""
+        half = _DELTA_WIDTH // 2
+        near = torch.cat([self._mfcc_near, mfcc])
+        if len(near) >= _DELTA_WIDTH:
+            self._waiting[1].append(slope(near)[half + 1 if self._begun else 0 : -half])
+            self._begun = True
+            near = near[-_DELTA_WIDTH:].clone()
+        self._mfcc_near = near
+
+    def _rows(self) -> Iterator[NDArray[np.float32]]:
+        joined = [torch.cat(rows) if rows else torch.zeros(0, 1) for rows in self._waiting]
+        count = min(map(len, joined))
+        if count:
+            yield torch.cat([rows[:count] for rows in joined], 1).float().numpy()
+            for rows, whole in zip(self._waiting, joined, strict=True):
+                rows[:] = [whole[count:].clone()]
+
+
+def _decibels(power: torch.Tensor) -> torch.Tensor:
+    """Float64; a loud recording's first cepstral coefficient is about -1,000."""
+    return 10 * power.double().clamp(min=1e-10).log10()
+
+
+def _clip_statistics(features: NDArray[np.float32]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Mean and deviation of each feature of a recording, for the normalisation ``clip``."""
+    mean, squares = column_moments(features)
+    return mean, np.maximum(np.sqrt(squares / len(features)), SMALLEST_DEVIATION)
+
+
+def _standardised(
+    features: NDArray[np.float32], mean: NDArray[np.float64], deviation: NDArray[np.float64]
+) -> NDArray[np.float32]:
+    return ((features.astype(np.float64) - mean) / deviation).astype(np.float32)
 
 
 def compress(power: torch.Tensor) -> torch.Tensor:

@@ -83,6 +83,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="recordings, .npy features, folders, archives or lists to predict",
     )
     labels.add_argument("--csv", type=Path, metavar="OUT", help="with --predict, write a row per file to this CSV")
+    labels.add_argument("--max-seconds", type=float, default=3600.0, help="refuse longer recordings (default: 3600)")
     labels.add_argument("--head", help="one task of the model (default: all)")
 
 
@@ -104,6 +105,7 @@ def evaluate(options: argparse.Namespace) -> Report:
         require("matplotlib", "--dest")
     check_at_least(options, "min_frames", 1)
     hub = MusiCoderHub.from_pretrained(options.path, device=device_of(options))
+    hub.max_seconds = options.max_seconds
     names = [task.name for task in hub.label_tasks]
     if options.head and options.head not in names:
         raise OptionError(f"--head is {options.head!r}, but {options.path} has {', '.join(names) or 'no heads'}.")

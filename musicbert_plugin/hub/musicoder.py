@@ -25,6 +25,7 @@ Shapes: T frames of a recording, F features, r frames per position, S = ceil(T /
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator
 from os import PathLike
 from pathlib import Path
@@ -47,7 +48,10 @@ from musicbert_plugin.models.musicoder import MusiCoderModel
 
 WINDOW = 1292
 """Default number of frames of a window: 30 seconds of 43 frames each."""
+MAX_SECONDS = 3600.0
+"""Default length in seconds of the longest recording that is decoded."""
 _BATCH_SIZE = 8  # windows
+logger = logging.getLogger(__name__)
 
 
 class Samples(NamedTuple):
@@ -79,6 +83,8 @@ class MusiCoderHub:
         The tasks of a fine-tuned model, else empty.
     window : int
         Number of frames of a window.
+    max_seconds : float
+        Longest recording that is decoded.
     max_frames, min_frames : int
         Largest length of a window for labels, and smallest length of the last one; 0 for whole recordings.
     task_options : dict
@@ -107,6 +113,7 @@ class MusiCoderHub:
         self.window = window // step * step  # quarters of a window are whole positions
         self.max_frames = window if max_frames is None else max_frames
         self.min_frames = min_frames
+        self.max_seconds = MAX_SECONDS
 
     @classmethod
     def from_pretrained(
@@ -191,7 +198,8 @@ class MusiCoderHub:
         Raises
         ------
         RecordingError
-            A file cannot be decoded, or is shorter than half a second, silent or not finite.
+            A file cannot be decoded, or is shorter than half a second, longer than :attr:`max_seconds`, silent or not
+            finite.  One that is damaged is used up to there, with a warning.
         DatasetError
             An array has another number of features, or samples have another rate.
         CheckpointError
@@ -208,7 +216,7 @@ class MusiCoderHub:
                     f"a spectrogram of shape {recording.shape}; [T, {self.model.feature_count}] with T > 0 is expected."
                 )
             return np.ascontiguousarray(recording, dtype=np.float32)
-        from musicbert_plugin.audio.decoding import decode, require_sound
+        from musicbert_plugin.audio.decoding import Sound, require_sound
         from musicbert_plugin.audio.front_end import FrontEnd
 
         if not self.front_end:
@@ -222,12 +230,16 @@ class MusiCoderHub:
         if isinstance(recording, Samples):
             if recording.sample_rate != front_end.sample_rate:
                 raise DatasetError(f"samples at {recording.sample_rate} Hz; {front_end.sample_rate} Hz are expected.")
-            samples, name = np.ascontiguousarray(recording.samples, dtype=np.float32), "the samples"
-        else:
-            name = name if isinstance(recording, bytes) else str(recording)
-            samples = decode(recording, front_end.sample_rate, name=name if isinstance(recording, bytes) else "")
-        require_sound(samples, front_end.sample_rate, name)
-        return front_end.extract(samples)
+            samples = np.ascontiguousarray(recording.samples, dtype=np.float32)
+            require_sound(samples, front_end.sample_rate, "the samples", longest=self.max_seconds)
+            return front_end.extract(samples)
+        name = name if isinstance(recording, bytes) else str(recording)
+        source = recording if isinstance(recording, bytes) else Path(recording)
+        sound = Sound(source, front_end.sample_rate, name=name)
+        features = list(front_end.feature_blocks(lambda: sound.checked(longest=self.max_seconds)))
+        if sound.damage:
+            logger.warning("%s", sound.damage.sentence(name))
+        return np.concatenate(features)
 
     @property
     def suffixes(self) -> tuple[str, ...]:

@@ -20,15 +20,16 @@ import re
 import struct
 import tarfile
 import zlib
+from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, BinaryIO, NamedTuple
 
 from musicbert_plugin.compression import Unpacked, compression_of, unpack_raw
 from musicbert_plugin.errors import OptionError, ScoreError
 from musicbert_plugin.files import escaped
 from preprocess.engine.cli import Heartbeat, option
-from preprocess.engine.entries import Entry, Failure, is_music
+from preprocess.engine.entries import Entry, Failure, count_other, is_music
 
 ARCHIVE_SUFFIXES = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tbz", ".tar.xz", ".txz")
 HEADER_BYTES = 1 << 17
@@ -195,10 +196,12 @@ class Zip:
     path: str
     suffixes: tuple[str, ...]
     limits: ArchiveLimits = ArchiveLimits()
+    others: Counter[str] = field(default_factory=Counter, compare=False)
     streamed = False
 
     def entries(self) -> Iterator[Entry]:
         """Entries in the archive's order, and a failure if it cannot be read to its end."""
+        self.others.clear()
         progress = _Progress(self.path, self.limits)
         try:
             with open(self.path, "rb") as file:
@@ -211,6 +214,8 @@ class Zip:
                             member.checksum,
                         )
                         yield Entry(escaped(member.name), (member.size << 32 | member.checksum) & MASK, place)
+                    elif not member.name.endswith("/"):
+                        count_other(self.others, escaped(member.name))
         except OSError as error:
             yield _failure(self.path, "zip", progress.entries, error)
 
@@ -247,7 +252,7 @@ class Zip:
         return data
 
     def __getstate__(self) -> dict[str, Any]:
-        return {"path": self.path, "suffixes": self.suffixes, "limits": self.limits}
+        return {"path": self.path, "suffixes": self.suffixes, "limits": self.limits, "others": self.others}
 
 
 # ------------------------------------------------------------------------------------------------------------------ tar
@@ -349,6 +354,7 @@ class Tar:
     path: str
     suffixes: tuple[str, ...]
     limits: ArchiveLimits = ArchiveLimits()
+    others: Counter[str] = field(default_factory=Counter, compare=False)
     streamed = True
 
     def _members(self, progress: _Progress) -> Iterator[tuple[Any, Any, str]]:
@@ -359,9 +365,12 @@ class Tar:
                 name = member.name.removeprefix("./")
                 if member.isfile() and is_music(name, self.suffixes):
                     yield archive, member, escaped(name)
+                elif member.isfile():
+                    count_other(self.others, escaped(name))
 
     def entries(self) -> Iterator[Entry]:
         """Entries in the archive's order, and a failure if it cannot be read to its end."""
+        self.others.clear()
         progress = _Progress(self.path, self.limits)
         try:
             for _, member, name in self._members(progress):

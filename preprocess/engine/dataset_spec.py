@@ -37,6 +37,8 @@ class Piece:
         What had to be repaired in the file, from kind to number.
     other_program : int
         See ``codecs.score.Score``.
+    detail : str
+        What was repaired, in a sentence; empty where kind and number say it.
     """
 
     notes: int
@@ -47,6 +49,7 @@ class Piece:
     lost: dict[str, int] = field(default_factory=dict)
     repairs: Mapping[str, int] = field(default_factory=dict)
     other_program: int = 0
+    detail: str = ""
 
 
 class DatasetSpec(Protocol):
@@ -73,6 +76,10 @@ class DatasetSpec(Protocol):
         """Share of equal shingles from which on two pieces are near-duplicates."""
 
     @property
+    def reads_paths(self) -> bool:
+        """Whether :meth:`read_piece` takes the path of a file on disk instead of its bytes."""
+
+    @property
     def suffixes(self) -> tuple[str, ...]:
         """Suffixes of the files that it reads."""
 
@@ -80,8 +87,14 @@ class DatasetSpec(Protocol):
     def largest_file(self) -> int:
         """Largest size of a file, bytes."""
 
-    def read_piece(self, data: bytes, name: str) -> Piece:
-        """The piece in a file's bytes; a :class:`ScoreError` if there is none or a filter leaves it out."""
+    def read_piece(self, data: Any, name: str) -> Piece:
+        """The piece in a file's bytes, or in the file of a path (see :attr:`reads_paths`).
+
+        Raises
+        ------
+        ScoreError
+            There is none, or a filter leaves it out.
+        """
 
     def left_out(self, reason: str) -> bool:
         """Whether a reason of :meth:`read_piece` is that of a filter, which the user has asked for, not a failure."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+from collections import Counter
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -32,6 +34,13 @@ def is_music(name: str, suffixes: tuple[str, ...]) -> bool:
     """Whether a path with ``/`` has one of the suffixes, and is neither hidden nor one that macOS adds to archives."""
     base = name.rpartition("/")[2]
     return base.lower().endswith(suffixes) and not base.startswith(".") and not name.startswith("__MACOSX/")
+
+
+def count_other(others: Counter[str], name: str) -> None:
+    """Count the suffix of a file that is passed over; hidden files and those of macOS do not count."""
+    base = name.rpartition("/")[2]
+    if not base.startswith(".") and not name.startswith("__MACOSX/"):
+        others[os.path.splitext(base)[1].lower()] += 1
 
 
 @dataclass(frozen=True)

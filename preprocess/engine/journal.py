@@ -24,12 +24,13 @@ from typing import Any, BinaryIO, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from musicbert_plugin.audio.row_store import drop_pages
 from musicbert_plugin.errors import DatasetError, ScoreError
 from musicbert_plugin.parsing import parse_json, shortened, whole_number
 from preprocess.engine.dataset_spec import DatasetSpec
 from preprocess.engine.near_duplicates import SAMPLES, SKETCH
 from preprocess.engine.repairs import entries_of
-from preprocess.engine.sources import Source
+from preprocess.engine.sources import Files, Folder, Source, content_hash
 
 BUFFER_BYTES = 4 << 20
 DATA_FILES = ("items.bin", "shingles.bin", "sidecars.bin")
@@ -114,8 +115,14 @@ class RunWriter:
         spec = self._config.spec
         record: dict[str, Any] = {"file": task.name, "index": task.number, "stamp": task.stamp}
         try:
-            data = self._config.sources[task.source].read(task.inner, task.place, spec.largest_file)
-            record["hash"] = hashlib.sha256(data).hexdigest()[:32]
+            source = self._config.sources[task.source]
+            data: Any
+            if spec.reads_paths and isinstance(source, Folder | Files):
+                record["hash"] = content_hash(source, task.inner, task.place, spec.largest_file)
+                data = source.path_of(task.inner)
+            else:
+                data = source.read(task.inner, task.place, spec.largest_file)
+                record["hash"] = hashlib.sha256(data).hexdigest()[:32]
             piece = spec.read_piece(data, task.name)
         except ScoreError as error:
             record["reason"], record["detail"] = error.reason, error.sentence
@@ -152,15 +159,27 @@ class RunWriter:
             if piece.lost:
                 record["lost"] = piece.lost
             record.update(entries_of(piece.repairs, piece.other_program))
+            if piece.detail:
+                record["detail"] = piece.detail
             if self._held > BUFFER_BYTES:
                 self._write()
         self._lines.append(json.dumps(record, separators=(",", ":")))
 
     def _write(self) -> None:
         for file, blocks in zip(self._files, self._blocks, strict=True):
-            if blocks:
-                _write_all(file, b"".join(blocks))
-                blocks.clear()
+            small: list[Any] = []
+            for block in blocks:
+                if memoryview(block).nbytes < BUFFER_BYTES:
+                    small.append(block)
+                    continue
+                _write_all(file, b"".join(small))  # a large one is not copied
+                data = memoryview(block).cast("B")
+                for first in range(0, len(data), BUFFER_BYTES):
+                    _write_all(file, data[first : first + BUFFER_BYTES])
+                    drop_pages(block)
+                small.clear()
+            _write_all(file, b"".join(small))
+            blocks.clear()
         self._held = 0
 
     def flush(self) -> None:
@@ -170,7 +189,7 @@ class RunWriter:
         self._lines.clear()
 
 
-def _write_all(file: BinaryIO, data: bytes) -> None:
+def _write_all(file: BinaryIO, data: bytes | memoryview) -> None:
     rest = memoryview(data)
     while rest:
         rest = rest[file.write(rest) :]

@@ -30,6 +30,7 @@ class MidiSpec(MidiOptions):
     unit = "notes"
     batch_files = 64
     share_of_copies = 0.9
+    reads_paths = False
 
     @property
     def suffixes(self) -> tuple[str, ...]:

@@ -25,7 +25,7 @@ the end, unless files timed out or crashed their worker: then it stays, and the 
 ``repairs``        from kind to their number, unless all are data bytes above 127 (see ``repairs``)
 ``other_program``  number of notes that a synthesiser plays with another program (absent if none)
 ``reason``         why it was left out, instead of ``split`` and ``items``
-``detail``         that reason in a sentence, or ``of``: the file that it is a copy of
+``detail``         that reason, or what was repaired, in a sentence; or ``of``: the file that it is a copy of
 =================  ==================================================================================================
 
 Reasons are those of the reader and the codec (``unreadable``, ``no notes``, ``too large``, ...), of the filters,
@@ -61,7 +61,7 @@ from preprocess.engine.executors.local import Executor, LocalExecutor
 from preprocess.engine.journal import FileTask, Journal, WorkerConfig
 from preprocess.engine.repairs import ENTRIES, repairs_in, summary_of
 from preprocess.engine.sidecars import SidecarWriter
-from preprocess.engine.sources import Collection
+from preprocess.engine.sources import Collection, content_hash, suffix_counts
 from preprocess.engine.split_plan import SplitPlan, decide
 from preprocess.engine.splits import SPLITS, check_names, parse_ratios, read_groups, read_splits
 
@@ -231,7 +231,8 @@ class Build:
         self.ratios = parse_ratios(options.split_ratios)
         self.collection = Collection(given, spec.suffixes, options.archive_limits())
         if not len(self.collection):
-            raise OptionError(f"{' '.join(given)}: no files in it that end with {', '.join(spec.suffixes)}.")
+            others = f" It holds {suffix_counts(self.collection.others)}." if self.collection.others else ""
+            raise OptionError(f"{' '.join(given)}: no files in it that end with {', '.join(spec.suffixes)}.{others}")
         own_splits, own_ties = (self.collection.values_by_file(own)[0] for own in (sidecars.splits, sidecars.groups))
         self.splits = own_splits | self._known(splits, options.splits, "--splits")
         self.ties = own_ties | self._known(ties, options.groups, "--groups")
@@ -320,10 +321,10 @@ class Build:
         for task in self._tasks(np.array([value is not None for value in hashes])):
             source = collection.sources[task.source]
             try:
-                data = task.place if source.streamed else source.read(task.inner, task.place, limit)
+                found = content_hash(source, task.inner, task.place, limit)
             except ScoreError:
-                data = b""
-            if hashlib.sha256(data).hexdigest()[:32] != hashes[task.number]:
+                found = ""
+            if found != hashes[task.number]:
                 changed.append(task.name)
         if changed:
             more = f" and {len(changed) - 1:,} more" if len(changed) > 1 else ""
@@ -397,7 +398,7 @@ class Build:
             record = journal[index]
             say(f"{record['reason']}: {record['detail']}")
         for index, reason in sorted(self.lost.items()):
-            say(f"{self.collection.names[index]}: {reason}; the same command tries it again.")
+            say(self._retry_sentence(self.collection.names[index], reason))
 
     def _assemble(self, journal: Journal, plan: SplitPlan) -> Summary:
         """Write all files of the dataset to the output folder."""
@@ -452,6 +453,8 @@ class Build:
         line["parts"] = len(record["lengths"])
         line["group"] = f"{int(plan.group[index]):016x}"
         line.update({name: record[name] for name in ENTRIES if name in record})
+        if "repaired" in record and "detail" in record:
+            line["detail"] = record["detail"]
         split = int(plan.split[index])
         if split < 0:
             if plan.elsewhere[index]:
@@ -464,14 +467,26 @@ class Build:
             line["lost"] = record["lost"]
         return line
 
+    def _retry_sentence(self, name: str, reason: str) -> str:
+        """About a file that was lost for one of the reasons ``RETRIED``."""
+        if reason == "timeout":
+            return (
+                f"{name}: timeout; the same command tries it again, and --time-limit gives it more than "
+                f"{self.options.time_limit:g} seconds."
+            )
+        return f"{name}: {reason}; the same command tries it again."
+
     def _report(self, line: dict[str, Any]) -> None:
         """Say what is wrong with a file."""
         if "repaired" in line:
-            say(repair_sentence(line["file"], repairs_in(line)))
+            if "detail" in line:
+                say(f"repaired: {line['detail']}")
+            else:
+                say(repair_sentence(line["file"], repairs_in(line)))
         reason = line.get("reason", "")
         if reason in RETRIED:
-            say(f"{line['file']}: {reason}; the same command tries it again.")
-        elif "detail" in line and not self.spec.left_out(reason):
+            say(self._retry_sentence(line["file"], reason))
+        elif "detail" in line and "repaired" not in line and not self.spec.left_out(reason):
             say(f"{reason}: {line['detail']}")
 
 

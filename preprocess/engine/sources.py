@@ -22,12 +22,14 @@ inside an archive is not opened.
 from __future__ import annotations
 
 import errno
+import hashlib
 import os
 import unicodedata
 from array import array
 from bisect import bisect_left
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -38,11 +40,12 @@ from musicbert_plugin.errors import OptionError, ScoreError
 from musicbert_plugin.files import as_listed, escaped, given_path, match_names, unescaped
 from musicbert_plugin.tables import check_columns, read_table
 from preprocess.engine.archives import ARCHIVE_SUFFIXES, ArchiveLimits, Tar, Zip, too_large
-from preprocess.engine.entries import Entry, Failure, Unreadable, is_music
+from preprocess.engine.entries import Entry, Failure, Unreadable, count_other, is_music
 
 T = TypeVar("T")
 _MIDI_SUFFIXES = (".mid", ".midi", ".rmi", ".rmid", ".kar", ".midi2")  # .midi2 is reported as unreadable, not ignored
 MIDI_SUFFIXES = _MIDI_SUFFIXES + tuple(f"{suffix}.gz" for suffix in _MIDI_SUFFIXES)
+_HASHED = 1 << 20  # bytes at a time
 
 
 def _stamp(status: os.stat_result) -> int:
@@ -74,10 +77,12 @@ class Folder:
 
     root: str
     suffixes: tuple[str, ...]
+    others: Counter[str] = field(default_factory=Counter, compare=False)
     streamed = False
 
     def entries(self) -> Iterator[Entry]:
         """Entries in no particular order."""
+        self.others.clear()
         root = os.path.realpath(self.root)
         linked = set()
         waiting = [""]
@@ -111,6 +116,8 @@ class Folder:
                             continue
                         linked.add(real)
                     waiting.append(name + "/")
+                elif not is_folder:
+                    count_other(self.others, escaped(name))
 
     def path_of(self, name: str) -> str:
         """The path of a file."""
@@ -152,6 +159,28 @@ class Files:
 
 Listed = Folder | Files | Zip | Tar
 Source = Listed | Unreadable
+
+
+def content_hash(source: Source, name: str, place: bytes, limit: int) -> str:
+    """First 32 hex digits of the sha256 of a file; a :class:`ScoreError` where it cannot be read.
+
+    A file on disk is read in blocks, so that no more memory is taken the larger it is.
+    """
+    digest = hashlib.sha256()
+    if not isinstance(source, Folder | Files):
+        digest.update(source.read(name, place, limit))
+        return digest.hexdigest()[:32]
+    size = 0
+    try:
+        with open(source.path_of(name), "rb", buffering=0) as file:
+            while block := file.read(_HASHED):
+                size += len(block)
+                if size > limit:
+                    raise ScoreError(*too_large(name, limit))
+                digest.update(block)
+    except OSError as error:
+        raise ScoreError("unreadable", f"{name}: {error.strerror or error}.") from None
+    return digest.hexdigest()[:32]
 
 
 def open_source(given: str, suffixes: tuple[str, ...] = MIDI_SUFFIXES, limits: ArchiveLimits | None = None) -> Listed:
@@ -214,6 +243,12 @@ def _table(path: Path) -> Files:
     return Files(str(path.parent), tuple(as_listed(name) for name in names if name))
 
 
+def suffix_counts(others: Counter[str]) -> str:
+    """``3 .ra, 1 .txt``, the most frequent first."""
+    ordered = sorted(others.items(), key=lambda item: (-item[1], item[0]))
+    return ", ".join(f"{count:,} {suffix or 'without suffix'}" for suffix, count in ordered)
+
+
 class Packed:
     """A list of byte strings that needs eight bytes per string beside the content."""
 
@@ -270,6 +305,8 @@ class Collection:
         One per path, and last one of everything that cannot be read.
     names : Names
     stamps : array of int
+    others : Counter of str
+        Number of files that were passed over, by suffix (in lower case, with its dot; "" for none).
 
     Raises
     ------
@@ -307,6 +344,10 @@ class Collection:
         self.sources: list[Source] = [*opened, Unreadable()]
         self.prefixes = [*prefixes, ""]
         rows += failures
+        self.others: Counter[str] = Counter()
+        for source in opened:
+            if not isinstance(source, Files):
+                self.others.update(source.others)
         rows.sort(key=lambda row: row[:2], reverse=True)
         self.names = Names()
         self.stamps = array("Q")

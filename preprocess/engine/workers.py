@@ -18,6 +18,7 @@ import os
 import signal
 import struct
 import sys
+import tempfile
 import time
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -71,6 +72,7 @@ def work(connection: Connection, folder: str, config: RunnerConfig) -> None:
     """Run a worker: receive batches and report each that is done, until the other side closes the connection."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides
     keep_stderr_from_libraries()
+    tempfile.tempdir = folder  # where the results go: there is room, and /tmp may be memory
     gc.disable()  # nothing here makes cycles that matter, and a batch holds little at a time
     with open(Path(folder) / "progress", "r+b") as file:
         progress = mmap.mmap(file.fileno(), 8)

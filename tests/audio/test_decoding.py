@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import os
+import struct
 import warnings
 from concurrent.futures import ThreadPoolExecutor
 
@@ -10,7 +12,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from musicbert_plugin.audio.decoding import decode, probe
+from musicbert_plugin.audio.decoding import SUFFIXES, Sound, decode, probe
 from musicbert_plugin.audio.front_end import front_end
 from musicbert_plugin.errors import RecordingError
 
@@ -184,3 +186,135 @@ def test_short_clips_in_threads_keep_the_filters_of_warnings():
         with ThreadPoolExecutor(4) as pool:
             list(pool.map(front.extract, clips))
         assert set(map(str, warnings.filters)) == set(map(str, kept))
+
+
+# ------------------------------------------------------------------------------------- damage, sections, odd headers
+
+
+def written(
+    format: str, rate: int = 44100, channels: int = 2, seconds: float = 3.0, subtype: str | None = None
+) -> bytes:
+    file = io.BytesIO()
+    soundfile.write(file, tones(rate, seconds, channels), rate, format=format, subtype=subtype)
+    return file.getvalue()
+
+
+def damaged(data: bytes) -> bytes:
+    """With zeros instead of 4 KiB in the middle."""
+    middle = len(data) // 2
+    return data[:middle] + bytes(4096) + data[middle + 4096 :]
+
+
+@pytest.mark.parametrize(
+    ("format", "way", "lost"),
+    [
+        *((format, "cut", 1.5) for format in ("FLAC", "MP3", "WAV", "AIFF", "AU", "CAF", "W64", "RF64")),
+        ("OGG", "cut", 0.0),  # nothing tells how much
+        *((format, "damaged", 1.5) for format in ("FLAC", "MP3")),
+        ("OGG", "damaged", 0.5),
+    ],
+)
+def test_what_can_be_decoded_before_damage_is_kept_and_the_rest_is_counted(format, way, lost, caplog):
+    data = written(format)
+    good = decode(data, 22050)
+    bad = data[: len(data) // 2] if way == "cut" else damaged(data)
+    sound = Sound(bad, 22050, name="x")
+    found = np.concatenate(list(sound))
+    before = len(found) if way == "cut" or format != "OGG" else 22050  # libvorbis goes on behind a hole
+    assert 0.9 * 22050 < before <= len(found) < len(good)
+    np.testing.assert_allclose(found[: before - 2300], good[: before - 2300], atol=1e-6)
+    assert sound.damage is not None
+    assert sound.damage.kept == pytest.approx(len(found) / 22050, abs=1e-3)
+    assert sound.damage.lost == pytest.approx(lost, abs=0.35)
+    assert not caplog.text
+    np.testing.assert_array_equal(decode(bad, 22050, name="x"), found)  # which says so
+    assert f"x: {sound.damage.what}; {sound.damage.kept:.2f} seconds are kept" in caplog.text
+    for start, stop in ((5000, 9000), (len(found) - 3000, len(found)), (len(found) - 500, None)):
+        np.testing.assert_allclose(decode(bad, 22050, start, stop), found[start:stop], atol=3e-7)
+
+
+def test_no_damage_is_found_in_whole_recordings(music_data):
+    for format in ("FLAC", "MP3", "WAV", "AIFF", "AU", "CAF", "W64", "RF64", "OGG"):
+        sound = Sound(written(format, seconds=0.5), 44100)
+        assert len(np.concatenate(list(sound))) == 22050 and sound.damage is None
+    for path in sorted((music_data / "audio").glob("*.*[3cg]"))[::5]:  # mp3, flac, ogg
+        sound = Sound(path, 8000)
+        assert sum(map(len, sound)) and sound.damage is None, path
+
+
+@pytest.mark.parametrize(
+    ("name", "kinds"),
+    [
+        ("x.ogg", [("OGG", 44100, 2), ("OGG", 44100, 2)]),
+        ("x.ogg", [("OGG", 44100, 1), ("OGG", 22050, 2), ("OGG", 32000, 1)]),
+        ("x.mp3", [("MP3", 44100, 2), ("MP3", 22050, 2)]),
+        ("x.mp3", [("MP3", 44100, 2), ("MP3", 44100, 1), ("MP3", 44100, 2)]),
+        ("x.mp3", [("MP3", 22050, 1), ("MP3", 48000, 2)]),
+    ],
+)
+@pytest.mark.parametrize("rate", [44100, 22050])
+def test_a_file_of_several_sections_is_read_whole(name, kinds, rate, tmp_path):
+    sections = [written(format, native, channels, 2.0) for format, native, channels in kinds]
+    path = tmp_path / name
+    path.write_bytes(b"".join(sections))
+    sound = Sound(path, rate)
+    whole = np.concatenate(list(sound))
+    assert sound.damage is None and sound.sample_rate == kinds[0][1]
+    assert len(whole) == pytest.approx(2 * rate * len(kinds), abs=rate // 10)  # mp3: what the encoder added
+    np.testing.assert_allclose(whole[: 2 * rate - 2000], decode(sections[0], rate)[: 2 * rate - 2000], atol=1e-6)
+    last = decode(sections[-1], rate)[-rate:]
+    ends = [np.abs(whole[len(whole) - back - rate : len(whole) - back] - last).max() for back in range(0, 2600)]
+    assert min(ends) < 1e-3
+    for start in (100, int(1.9 * rate), 2 * rate + 77, len(whole) - 900):
+        np.testing.assert_allclose(decode(path, rate, start, start + 800), whole[start : start + 800], atol=3e-7)
+    np.testing.assert_array_equal(decode(path.read_bytes(), rate), whole)
+
+
+@pytest.mark.parametrize("name", ["x.aifc", "x.w64", "x.snd", "x.opus", "x.mp2", "x.wave", "X.OGA"])
+def test_every_suffix_that_libsndfile_reads_is_accepted(name, tmp_path):
+    assert name.lower()[name.index(".") :] in SUFFIXES
+    if name == "x.mp2":
+        return  # libsndfile reads it, and writes none
+    kinds = {"x.aifc": "AIFF", "x.w64": "W64", "x.snd": "AU", "x.opus": "OGG", "x.wave": "WAV", "X.OGA": "OGG"}
+    (tmp_path / name).write_bytes(written(kinds[name], 48000, subtype="OPUS" if name == "x.opus" else None))
+    assert len(decode(tmp_path / name, 16000)) == pytest.approx(48000, abs=9000)
+
+
+@pytest.mark.parametrize(("rate", "expected"), [(1, "of 1 Hz"), (999, "of 999 Hz"), (1 << 20, "of 1048576 Hz")])
+def test_rates_that_nobody_records_at_are_refused_before_anything_is_decoded(rate, expected, monkeypatch):
+    data = bytearray(written("WAV"))
+    data[24:28] = struct.pack("<I", rate)
+    monkeypatch.setattr("musicbert_plugin.audio.decoding._read", None)
+    for use in (lambda: decode(bytes(data), 22050), lambda: probe(bytes(data))):
+        with pytest.raises(RecordingError, match=f"states a sample rate {expected}; 1,000 to 768,000 is accepted"):
+            use()
+
+
+def test_a_hundred_channels_are_refused():
+    with pytest.raises(RecordingError, match="states 100 channels; 1 to 64 are accepted"):
+        decode(written("WAV", 8000, 100, 0.1), 8000)
+
+
+def test_what_is_no_music_is_said_for_what_it_is(monkeypatch):
+    sound = tones(8000, 1.0)
+
+    def checked(samples, **limits):
+        file = io.BytesIO()
+        soundfile.write(file, samples, 8000, format="WAV")
+        with pytest.raises(RecordingError) as error:
+            list(Sound(file.getvalue(), 8000, name="x.wav").checked(**limits))
+        return error.value.reason, str(error.value)
+
+    assert checked(np.zeros(0)) == (
+        "too short",
+        "x.wav: holds no sound; nothing that can be decoded follows its header.",
+    )
+    reason, sentence = checked(np.stack([sound, -sound], 1))
+    assert reason == "silent" and "its channels cancel each other (opposite phase)" in sentence
+    assert checked(np.zeros((8000, 2))) == ("silent", "x.wav: never louder than -80 dB.")
+    assert checked(np.stack([sound, np.zeros(8000)], 1)[:100]) == (
+        "too short",
+        "x.wav: 0.01 seconds; at least 0.5 are needed.",
+    )
+    monkeypatch.setattr("musicbert_plugin.audio.decoding._read", None)  # its size alone shows it
+    assert checked(sound, longest=0.7)[0] == "too long"

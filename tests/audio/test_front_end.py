@@ -224,3 +224,49 @@ def test_without_librosa_the_chroma_cqt_is_told_to_need_it(monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "librosa", None)
     with pytest.raises(OptionError, match="bash scripts/setup.sh audio installs it"):
         front_end("m3bert324").extract(np.ones(44100, np.float32))
+
+
+def in_blocks(sound: np.ndarray, size: int):
+    return lambda: [sound[first : first + size] for first in range(0, len(sound), size)]
+
+
+@pytest.mark.parametrize("chosen", [{}, {"normalisation": "clip"}, {"normalisation": "frame", "hop": 300}])
+def test_log_mels_of_blocks_are_those_of_the_whole_to_the_bit(chosen):
+    front, sound = front_end("logmel96", **chosen), music(22050, 9.0)
+    whole = front.extract(sound)
+    for size in (777, 50_000):
+        np.testing.assert_array_equal(np.concatenate(list(front.feature_blocks(in_blocks(sound, size)))), whole)
+
+
+@pytest.mark.parametrize(
+    ("name", "chosen", "seconds"),
+    [("m3bert324", {}, 7.0), ("musicoder324", {"tuning": 0.2, "sample_rate": 22050, "hop": 512}, 3.0)],
+)
+def test_the_324_features_of_a_real_recording_in_blocks_are_those_of_the_whole(
+    librosa, music_data, name, chosen, seconds
+):
+    front = front_end(name, **chosen)
+    sound = decode(music_data / "audio" / "spleeter_example.mp3", front.sample_rate)[
+        : round(seconds * front.sample_rate)
+    ]
+    whole = front.extract(sound)
+    blocks = np.concatenate(list(front.feature_blocks(in_blocks(sound, 9_999))))
+    np.testing.assert_array_equal(blocks, whole)
+    assert len(whole) == front.frames_of(len(sound))
+
+
+@pytest.mark.parametrize("samples", [1, 100, 5000])
+def test_the_324_features_of_a_very_short_sound_are_finite(librosa, samples):
+    features = front_end("musicoder324", tuning=0.0).extract(music(44100, 0.2)[:samples])
+    assert features.shape == (1 + samples // 1024, 324) and np.isfinite(features).all()
+
+
+def test_a_rate_below_that_of_the_highest_filter_is_refused_before_any_file():
+    with pytest.raises(
+        OptionError, match=r"a sample rate of 8000; the filters .* 4,\d\d\d Hz, so that 8\d\d\d or more"
+    ):
+        front_end("musicoder324", sample_rate=8000)
+    lowest = front_end("musicoder324", sample_rate=8400)
+    assert np.isfinite(lowest.extract(music(8400, 0.5))).all()
+    with pytest.raises(OptionError, match="or more is accepted"):  # a higher tuning moves the filters up
+        front_end("musicoder324", sample_rate=8400, tuning=0.5)

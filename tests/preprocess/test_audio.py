@@ -654,3 +654,94 @@ def test_a_file_that_is_too_long_is_not_decoded_to_its_end(recordings, build, tm
     with pytest.raises(RecordingError, match="more than 1 seconds"):
         kind.read_piece((recordings(1) / "00.wav").read_bytes(), "00.wav")
     assert sum(asked) <= RATE + 1
+
+
+def test_a_damaged_recording_is_kept_in_part_and_counted_as_repaired(recordings, build, tmp_path, manifest):
+    source = recordings(4)
+    data = io.BytesIO()
+    soundfile.write(data, music(50, 4.0), RATE, format="FLAC")
+    (source / "cut.flac").write_bytes(data.getvalue()[: len(data.getvalue()) // 2])
+    data = io.BytesIO()
+    soundfile.write(data, music(51, 12.0), RATE, format="OGG")
+    (source / "cut.ogg").write_bytes(data.getvalue()[: len(data.getvalue()) // 2])
+    status, said = build(source, tmp_path / "data")
+    assert status == 0, said
+    lines = manifest(tmp_path / "data")
+    flac = lines["cut.flac"]
+    assert flac["repaired"] == 1 and flac["lost"]["damaged"] + flac["frames"] == pytest.approx(4 * 62.5, abs=2)
+    assert flac["detail"].startswith("cut.flac: cannot be decoded after ") and "seconds are lost." in flac["detail"]
+    assert lines["cut.ogg"]["repaired"] == 1 and "lost" not in lines["cut.ogg"]
+    assert "how much is lost is unknown" in lines["cut.ogg"]["detail"]
+    assert said.count("repaired: cut.flac: cannot be decoded") == 1 and said.count("repaired: cut.ogg: ") == 1
+    assert "repaired: damaged, kept in part" in said and "lost: damaged" in said and "Traceback" not in said
+    assert len(clips_of(tmp_path / "data")["cut.flac"]) == flac["frames"]
+
+
+def test_a_whole_recording_is_preferred_to_a_damaged_copy(build, tmp_path, manifest):
+    source = tmp_path / "copies"
+    source.mkdir()
+    for number in range(3):
+        soundfile.write(source / f"{number}.wav", music(number, 8.0), RATE)
+    whole = (source / "1.wav").read_bytes()
+    (source / "0-cut.wav").write_bytes(whole[: int(0.9 * len(whole))])
+    build(source, tmp_path / "data", "--split-ratios", "1,0,0")
+    lines = manifest(tmp_path / "data")
+    assert lines["0-cut.wav"]["of"] == "1.wav" and "split" in lines["1.wav"]
+
+
+def test_files_that_are_passed_over_are_counted_by_their_suffix(recordings, build, tmp_path):
+    source = recordings(4)
+    for name in ("a.ra", "b.RA", "notes.txt", "README", ".hidden.ra"):
+        (source / name).write_text("x")
+    (source / "deep").mkdir()
+    (source / "deep" / "c.txt").write_text("x")
+    soundfile.write(source / "deep" / "d.snd", music(9), RATE, format="AU")
+    status, said = build(source, tmp_path / "data")
+    assert status == 0 and "deep/d.snd" in clips_of(tmp_path / "data")
+    assert "passed over, since their suffixes are not those of recordings: 2 .ra, 2 .txt, 1 without suffix." in said
+    assert SpectrogramFolder(tmp_path / "data").config["passed_over"] == {"": 1, ".ra": 2, ".txt": 2}
+    with zipfile.ZipFile(tmp_path / "all.zip", "w") as archive:
+        archive.writestr("a.ra", b"x")
+        archive.writestr("__MACOSX/._b.ra", b"x")
+    status, said = build(tmp_path / "all.zip", tmp_path / "zipped")
+    assert status == 2 and "It holds 1 .ra." in said
+
+
+def test_what_needs_ffmpeg_is_left_out_with_a_sentence_that_names_it(
+    recordings, build, tmp_path, manifest, monkeypatch
+):
+    source = recordings(4)
+    (source / "x.m4a").write_bytes(b"ftypM4A " * 100)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    status, said = build(source, tmp_path / "data")
+    assert status == 1 and manifest(tmp_path / "data")["x.m4a"]["reason"] == "undecodable"
+    assert "undecodable: x.m4a: .m4a needs ffmpeg, which is not installed" in said
+
+
+def test_a_rate_below_the_filters_of_the_front_end_is_refused_before_the_first_file(build, tmp_path):
+    pytest.importorskip("librosa")
+    soundfile.write(tmp_path / "x.wav", music(1), RATE)
+    options = ("--front-end", "musicoder324", "--sample-rate", 8000)
+    status, said = build(tmp_path / "x.wav", tmp_path / "data", *options, small=False)
+    assert status == 2 and "a sample rate of 8000; the filters" in said and len(said.splitlines()) == 1
+
+
+def test_a_recording_is_read_where_it_is_and_in_pieces(recordings, tmp_path, monkeypatch):
+    """The piece is the same from a path and from bytes, and with blocks and stores of any size."""
+    path = recordings(1) / "00.wav"
+    kind = audio.AudioSpec(FRONT.settings(), max_frames=90)
+    whole = kind.read_piece(path.read_bytes(), "x.wav")
+    monkeypatch.setattr("musicbert_plugin.audio.decoding._BLOCK", 1000)
+    monkeypatch.setattr("musicbert_plugin.audio.row_store.IN_MEMORY", 0)
+    monkeypatch.setattr(audio, "_ROWS", 7)
+    pieces = kind.read_piece(str(path), "x.wav")
+    assert (pieces.exact, pieces.notes, pieces.lost, pieces.repaired) == (whole.exact, 90, {}, 0)
+    np.testing.assert_array_equal(pieces.items[0], whole.items[0])
+    np.testing.assert_array_equal(pieces.sidecars["moments"], whole.sidecars["moments"])
+    assert pieces.fingerprint.sequence == whole.fingerprint.sequence
+    np.testing.assert_array_equal(pieces.fingerprint.shingles, whole.fingerprint.shingles)
+
+
+def test_a_time_out_names_the_option_that_gives_more_time(recordings, build, tmp_path):
+    status, said = build(recordings(2), tmp_path / "data", "--time-limit", 0.001, "--split-ratios", "1,0,0")
+    assert status == 2 and "timeout; the same command tries it again, and --time-limit gives it more than" in said
