@@ -471,11 +471,11 @@ class Sound:
         if self.damage:
             self.damage = replace(self.damage, kept=self._seconds)
 
-    def _section(self, begin: int, end: int) -> _Viewed:
+    def _section(self, begin: int, end: int | None) -> _Viewed:
         """Bytes [begin, end) as a file of their own; a :class:`RecordingError` if they are none."""
         data = _binary(self._source)
         try:
-            window = Window(data, begin, end)
+            window: Any = data if end is None else Window(data, begin, end)
             file = _Viewed(endless(window) or View(window))
             _check_format(file.samplerate, file.channels, self._name)
             return file
@@ -512,7 +512,7 @@ class Sound:
             doubtful = last is None or last > stated or stated > _UNKNOWN or _is_mpeg(file)
             whole = _open_endless(self._source) if doubtful else None
             if whole is None and _is_mpeg(file):
-                whole = _Viewed(View(_binary(self._source)))
+                whole = self._section(0, None)
             if whole is not None:
                 opened.enter_context(whole)
             blocks = self._native(file, first, last, whole)
