@@ -558,6 +558,8 @@ def check(options: AudioOptions, front: Any) -> None:
     """Raise :class:`OptionError` for options that are out of range or contradict each other."""
     if options.num_features < 0 or options.max_frames < 0 or options.frame_rate < 0:
         raise OptionError("--num-features, --max-frames and --frame-rate: numbers above 0 are needed.")
+    if options.max_bytes < 1:
+        raise OptionError(f"--max-bytes {options.max_bytes}: 1 or more is needed.")
     if not 0 <= options.min_seconds < options.max_seconds:
         raise OptionError(
             f"--min-seconds {options.min_seconds:g} --max-seconds {options.max_seconds:g}: the first must be smaller."

@@ -41,7 +41,7 @@ import logging
 import math
 import os
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -212,17 +212,6 @@ class _Sequential(soundfile.SoundFile):
         return False
 
 
-class _Content(io.BytesIO):
-    """The content of a file.  Seeking before its beginning, as libsndfile does in damaged files, has no effect."""
-
-    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        """Go to a byte."""
-        try:
-            return super().seek(offset, whence)
-        except (ValueError, OverflowError):  # raised through libsndfile, it would be printed and not end anything
-            return self.tell()
-
-
 class _Viewed(_Sequential):
     """A file that is read through a :class:`View`, which it closes."""
 
@@ -236,8 +225,18 @@ class _Viewed(_Sequential):
         self.view.close()
 
 
+class _InMemory(io.BytesIO):
+    """Bytes in which libsndfile may seek to before the first, as it does in damaged files: the position stays."""
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        """Go to a byte."""
+        with contextlib.suppress(ValueError, OverflowError):
+            super().seek(offset, whence)
+        return self.tell()
+
+
 def _binary(source: Source) -> BinaryIO:
-    return _Content(source) if isinstance(source, bytes) else open(source, "rb", buffering=1 << 16)
+    return _InMemory(source) if isinstance(source, bytes) else open(source, "rb", buffering=1 << 16)
 
 
 def _reason(error: BaseException) -> str:
@@ -262,7 +261,7 @@ def _open(source: Source, name: str) -> soundfile.SoundFile:
     _check_exists(source, name)
     try:
         if isinstance(source, bytes):
-            file = _Sequential(_Content(source))
+            file = _Sequential(_InMemory(source))
         else:  # as bytes, since soundfile refuses names that are no UTF-8
             file = _Sequential(str(source) if os.name == "nt" else os.fsencode(source))
     except _FAILURES as error:
@@ -349,10 +348,11 @@ def _is_mpeg(file: Any) -> bool:
 def _mean_of_channels(block: NDArray[np.float32]) -> Block:
     if block.shape[1] == 1:
         return block[:, 0]
-    mono = block[:, 0] + block[:, 1]  # column by column: several times as fast as mean(axis=1)
-    for channel in range(2, block.shape[1]):
-        mono += block[:, channel]
-    mono *= np.float32(1 / block.shape[1])
+    with np.errstate(all="ignore"):  # of numbers that are not finite, which SoundCheck refuses
+        mono = block[:, 0] + block[:, 1]  # column by column: several times as fast as mean(axis=1)
+        for channel in range(2, block.shape[1]):
+            mono += block[:, channel]
+        mono *= np.float32(1 / block.shape[1])
     return mono
 
 
@@ -393,9 +393,8 @@ class Sound:
         self._source, self._rate, self._start, self._stop = source, rate, start, stop
         self._name = name or (str(source) if not isinstance(source, bytes) else "recording")
         self.sample_rate = self.channels = 0
-        self._reset()
-
         self._longest = math.inf
+        self._reset()
 
     def _reset(self) -> None:
         self.damage: Damage | None = None
@@ -403,6 +402,7 @@ class Sound:
         self._audible = False
         self._seconds = 0.0  # of the sections before
         self._sought = True  # whether the beginning of a part was found
+        self._goes_on = False  # whether another section follows, so that an open end is none of the recording
 
     def __iter__(self) -> Iterator[Block]:
         self._reset()
@@ -455,27 +455,36 @@ class Sound:
             return []
 
     def _chained(self, streams: list[tuple[int, int]]) -> Iterator[Block]:
-        for number, (begin, end) in enumerate(streams):
-            data = _binary(self._source)
+        for number, (begin, end) in enumerate(streams, 1):
+            self._goes_on = number < len(streams)
             try:
-                window = Window(data, begin, end)
-                file = _Viewed(endless(window) or View(window))
-            except _FAILURES as error:
-                data.close()
-                if not number:
-                    raise RecordingError(
-                        "undecodable", f"{self._name}: cannot be decoded ({_reason(error)})."
-                    ) from None
-                what = f"stream {number + 1} of {len(streams)} cannot be decoded ({_reason(error)})"
-                self._note(what, 0, 0.0, self.sample_rate)
-                return
+                file = self._section(begin, end)
+            except RecordingError as error:
+                if not self.sample_rate:
+                    raise
+                self._note(f"stream {number} of {len(streams)} is left out ({error.sentence})", 0, 0.0, 1)
+                continue
             with file:
-                _check_format(file.samplerate, file.channels, self._name)
-                if not number:
+                if not self.sample_rate:
                     self.sample_rate, self.channels = file.samplerate, file.channels
                 yield from resampled(self._native(file, 0, None), file.samplerate, self._rate)
-            if self.damage:
-                return
+        if self.damage:
+            self.damage = replace(self.damage, kept=self._seconds)
+
+    def _section(self, begin: int, end: int | None) -> _Viewed:
+        """Bytes [begin, end) as a file of their own; a :class:`RecordingError` if they are none."""
+        data = _binary(self._source)
+        try:
+            window: Any = data if end is None else Window(data, begin, end)
+            file = _Viewed(endless(window) or View(window))
+            _check_format(file.samplerate, file.channels, self._name)
+            return file
+        except _FAILURES as error:
+            data.close()
+            raise RecordingError("undecodable", f"{self._name}: cannot be decoded ({_reason(error)}).") from None
+        except RecordingError:
+            data.close()
+            raise
 
     def _simple(self) -> Iterator[Block]:
         """A file of one section, or an mp3, of which it becomes clear only at their end that they are not."""
@@ -503,7 +512,7 @@ class Sound:
             doubtful = last is None or last > stated or stated > _UNKNOWN or _is_mpeg(file)
             whole = _open_endless(self._source) if doubtful else None
             if whole is None and _is_mpeg(file):
-                whole = _Viewed(View(_binary(self._source)))
+                whole = self._section(0, None)
             if whole is not None:
                 opened.enter_context(whole)
             blocks = self._native(file, first, last, whole)
@@ -532,15 +541,11 @@ class Sound:
                 begin = next_mp3(data, max(behind - 4, 0)) if size - behind > _BEHIND_MP3 else None
             if begin is None:
                 return
-            data = _binary(self._source)
             try:
-                window = Window(data, begin, size)
-                file = _Viewed(endless(window) or View(window))
-            except _FAILURES:
-                data.close()
+                file = self._section(begin, size)
+            except RecordingError:
                 return
             with file:
-                _check_format(file.samplerate, file.channels, self._name)
                 yield from resampled(self._native(file, 0, None), file.samplerate, self._rate)
                 behind = max(begin + file.view.tell(), begin + _BEHIND_MP3)
             if self.damage:
@@ -558,7 +563,8 @@ class Sound:
 
     def _note(self, what: str, kept: int, missing: float, rate: int) -> None:
         """Record that samples are missing behind the ``kept`` that were decoded."""
-        self.damage = Damage(what, self._seconds + kept / rate, max(missing, 0.0) / rate)
+        before = self.damage or Damage(what, 0.0)
+        self.damage = Damage(before.what, self._seconds + kept / rate, before.lost + max(missing, 0.0) / rate)
 
     def _native(self, file: Any, start: int, stop: int | None, whole: Any = None) -> Iterator[Block]:
         """Samples [start, stop) at the file's own rate, fewer where it ends; ``whole`` is the file without an end."""
@@ -619,7 +625,7 @@ class Sound:
             return float(stated - position) if stated <= _UNKNOWN else 0.0
         with contextlib.ExitStack() as opened:
             data = file.view.original if isinstance(file, _Viewed) else opened.enter_context(_binary(self._source))
-            share = missing_share(data)
+            share = 0.0 if self._goes_on else missing_share(data)
             if unread and _is_mpeg(file):
                 read = max(file.view.tell(), 1)
                 return position * max(file.view.end / read * (1 + max(share, 0.0)) - 1, 0.0)

@@ -33,7 +33,6 @@ from __future__ import annotations
 
 import io
 import re
-import sys
 from collections.abc import Iterator
 from typing import BinaryIO
 
@@ -47,6 +46,7 @@ _LARGEST_FRAME = 1441
 _MANY_FRAMES = b"\x7f\xff\xff\xff"
 _STREAMED = 0x7FFF0000  # bytes: a length from here on was written before anybody knew it
 _SCANNED = 1 << 20  # bytes that are searched at a time
+_FARTHEST = 1 << 62  # bytes: no file is as long
 _TAG = 128  # bytes of ID3v1, at the end of an mp3, and of other files of careless programs
 
 
@@ -209,8 +209,9 @@ def missing_share(file: BinaryIO) -> float:
 
 
 def _at(file: BinaryIO, offset: int, count: int) -> bytes:
-    """Bytes at an offset, which a damaged header may have put anywhere; none behind the end."""
-    file.seek(min(offset, sys.maxsize))
+    if offset >= _FARTHEST:  # by a wrong length of 64 bits
+        return b""
+    file.seek(offset)
     return file.read(count)
 
 

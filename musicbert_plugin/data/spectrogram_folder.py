@@ -14,10 +14,10 @@ A folder holds, besides ``manifest.jsonl``:
 
 A folder made with ``--on-the-fly`` has no container, but two more columns: ``recording``, the path of each item's file
 (escaped, see ``files``), and ``bytes``, its size.  Items are decoded and converted to log-mel spectrograms when they
-are read, and only as much of the recording as a slice needs.  When a split is first opened, recordings that are missing
-or have another size are left out with a warning, from this reader and from all loader processes that it is sent to.  A
-recording that cannot be read later raises a :class:`RecordingError`; the same command then resumes from its last
-checkpoint without it.
+are read, and only as much of the recording as a slice needs (of ogg files, and of those that ffmpeg decodes, also all
+that is before it).  When a split is first opened, recordings that are missing or have another size are left out with a
+warning, from this reader and from all loader processes that it is sent to.  A recording that cannot be read later
+raises a :class:`RecordingError`; the same command then resumes from its last checkpoint without it.
 
 Values are those of the front-end (log-mels in ln units); subtract ``mean`` and divide by ``std`` before a model.  Half
 precision keeps 11 bits: the error is at most 0.004 for log-mels, whose values are within -14 and 14, and 0.25 for a

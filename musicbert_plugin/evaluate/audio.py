@@ -92,6 +92,7 @@ def evaluate(options: argparse.Namespace) -> Report:
 
     check_at_least(options, "batch_size", 1)
     check_at_least(options, "reconstruct", 0)
+    check_at_least(options, "max_seconds", 1)
     if options.reconstruct and options.dest is None:
         raise OptionError("--reconstruct needs --dest, a folder for the examples.")
     if options.reconstruct:

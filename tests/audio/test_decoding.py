@@ -13,6 +13,7 @@ import pytest
 import soundfile
 
 from musicbert_plugin.audio.decoding import SUFFIXES, Sound, decode, probe
+from musicbert_plugin.audio.file_headers import _checksum
 from musicbert_plugin.audio.front_end import front_end
 from musicbert_plugin.errors import RecordingError
 
@@ -318,3 +319,34 @@ def test_what_is_no_music_is_said_for_what_it_is(monkeypatch):
     )
     monkeypatch.setattr("musicbert_plugin.audio.decoding._read", None)  # its size alone shows it
     assert checked(sound, longest=0.7)[0] == "too long"
+
+
+def test_an_ogg_stream_without_a_last_page_is_followed_by_the_next(tmp_path):
+    first = bytearray(written("OGG", seconds=1.0))
+    page = first.rindex(b"OggS")
+    first[page + 5] &= ~4  # as a broadcast leaves it
+    first[page + 22 : page + 26] = bytes(4)
+    first[page + 22 : page + 26] = struct.pack("<I", _checksum(bytes(first[page:])))
+    sound = Sound(bytes(first) + written("OGG", seconds=1.0), 44100)
+    assert sum(map(len, sound)) == 88200 and sound.damage is None
+    sound = Sound(bytes(first) + written("OGG", seconds=3.0)[:-9000], 44100)
+    found = sum(map(len, sound))
+    assert sound.damage is not None and found > 88200 and sound.damage.kept == pytest.approx(found / 44100)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_mutated_files_give_samples_or_a_sentence(seed, capfd):
+    random = np.random.default_rng(seed)
+    files = [written(format, 48000, 1, 0.2) for format in ("WAV", "W64", "RF64", "FLAC", "OGG", "MP3", "AIFF", "CAF")]
+    for number in range(60):
+        data = bytearray(files[number % len(files)])
+        for _ in range(random.integers(1, 6)):
+            place = int(random.integers(0, random.choice([64, 400, len(data)])))
+            with_value = [b"\xff\xff\xff\xff", bytes(4), b"\x7f\xff\xff\xff", random.bytes(1)][random.integers(4)]
+            data[place : place + len(with_value)] = with_value
+        try:
+            assert all(len(block) for block in Sound(bytes(data), 22050, name="x").checked(0.0, 60.0))
+            list(Sound(bytes(data), 22050, 500, 900, "x"))
+        except RecordingError as error:
+            assert "\n" not in str(error)
+    assert "Traceback" not in capfd.readouterr().err

@@ -24,6 +24,8 @@ from musicbert_plugin.data.spectrogram_folder import SpectrogramFolder
 from musicbert_plugin.errors import DatasetError, MusicError, RecordingError
 from preprocess import audio
 from preprocess.engine import cli as command
+from preprocess.engine.journal import FileTask, WorkerConfig
+from preprocess.engine.sources import Folder
 
 RATE = 8000
 SMALL = ("--front-end", "logmel20", "--sample-rate", RATE, "--n-fft", 256, "--hop", 128, "--split-ratios", "60,20,20")
@@ -490,6 +492,7 @@ def test_defect_10_files_of_one_name_in_two_folders_are_two_clips(build, tmp_pat
         (("--on-the-fly", "--max-frames", 5), "no features are stored that could be cropped"),
         (("--frame-rate", 5), "applies to .npy features only"),
         (("--max-frames", -1), "numbers above 0"),
+        (("--max-bytes", 0), "1 or more is needed"),
         (("--min-seconds", 9, "--max-seconds", 3), "the first must be smaller"),
         (("--group-column", "album"), "a column of --labels"),
         (("--labels", "nowhere.csv"), "cannot be read as CSV"),
@@ -745,3 +748,19 @@ def test_a_recording_is_read_where_it_is_and_in_pieces(recordings, tmp_path, mon
 def test_a_time_out_names_the_option_that_gives_more_time(recordings, build, tmp_path):
     status, said = build(recordings(2), tmp_path / "data", "--time-limit", 0.001, "--split-ratios", "1,0,0")
     assert status == 2 and "timeout; the same command tries it again, and --time-limit gives it more than" in said
+
+
+def test_items_of_any_size_are_written_as_they_are(recordings, tmp_path, monkeypatch):
+    source = Folder(str(recordings(3)), (".wav",))
+    written = []
+    for number, size in enumerate((1 << 22, 1000)):
+        monkeypatch.setattr("preprocess.engine.journal.BUFFER_BYTES", size)
+        monkeypatch.setattr("musicbert_plugin.audio.row_store.IN_MEMORY", size)
+        folder = tmp_path / f"run-{number}"
+        folder.mkdir()
+        writer = WorkerConfig(audio.AudioSpec(FRONT.settings()), (source,), False).open(folder)
+        for index in range(3):
+            writer.process_file(FileTask(index, 0, f"{index:02}.wav", f"{index:02}.wav", b"", 0))
+        writer.flush()
+        written.append([(folder / name).read_bytes() for name in ("items.bin", "sidecars.bin", "journal.jsonl")])
+    assert written[0] == written[1] and len(written[0][0]) > 3 * 2 * 20 * 125
