@@ -113,7 +113,6 @@ def check_search(search: Search) -> None:
         ("temperature", search.temperature, "a number above 0", 0 < search.temperature < float("inf")),
         ("maximum length", search.max_length, "1 or more", search.max_length >= 1),
         ("minimum length", search.min_length, "the maximum length or less", search.min_length <= search.max_length),
-        ("seed", search.seed, "0 or more", search.seed >= 0),
     ):
         if not valid:
             raise OptionError(f"{name} {value}: {accepted} is accepted.")

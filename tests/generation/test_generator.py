@@ -375,7 +375,6 @@ def test_fewer_bars_than_the_prompt_has_are_refused_in_words(model):
         ({"beam": 0}, "beam 0: 1 or more"),
         ({"max_length": 0, "min_length": 0}, "maximum length 0: 1 or more"),
         ({"max_length": 20, "min_length": 30}, "minimum length 30: the maximum length or less"),
-        ({"seed": -1}, "seed -1: 0 or more"),
     ],
 )
 def test_numbers_that_no_search_can_go_by_are_refused(model, options, sentence):
