@@ -226,18 +226,19 @@ class _Viewed(_Sequential):
         self.view.close()
 
 
-class _InMemory(io.BytesIO):
-    """Bytes in which libsndfile may seek to before the first, as it does in damaged files: the position stays."""
+class _Content(io.BytesIO):
+    """The content of a file.  Seeking before its beginning, as libsndfile does in damaged files, has no effect."""
 
     def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
         """Go to a byte."""
-        with contextlib.suppress(ValueError, OverflowError):
-            super().seek(offset, whence)
-        return self.tell()
+        try:
+            return super().seek(offset, whence)
+        except (ValueError, OverflowError):  # raised through libsndfile, it would be printed and not end anything
+            return self.tell()
 
 
 def _binary(source: Source) -> BinaryIO:
-    return _InMemory(source) if isinstance(source, bytes) else open(source, "rb", buffering=1 << 16)
+    return _Content(source) if isinstance(source, bytes) else open(source, "rb", buffering=1 << 16)
 
 
 def _reason(error: BaseException) -> str:
@@ -262,7 +263,7 @@ def _open(source: Source, name: str) -> soundfile.SoundFile:
     _check_exists(source, name)
     try:
         if isinstance(source, bytes):
-            file = _Sequential(_InMemory(source))
+            file = _Sequential(_Content(source))
         else:  # as bytes, since soundfile refuses names that are no UTF-8
             file = _Sequential(str(source) if os.name == "nt" else os.fsencode(source))
     except _FAILURES as error:
