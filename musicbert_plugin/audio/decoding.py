@@ -72,8 +72,9 @@ RATES = (1_000, 768_000)  # Hz
 MOST_CHANNELS = 64
 _FAILURES = (soundfile.LibsndfileError, RuntimeError, OSError, TypeError, ValueError)  # of files that are not sound
 _UNKNOWN = 1 << 35  # samples: what libsndfile says of a FLAC file without a length is more, as is what no file holds
-_PLAIN = ("PCM_S8", "PCM_U8", "PCM_16", "PCM_24", "PCM_32", "FLOAT", "DOUBLE", "ULAW", "ALAW")
-"""Encodings of a fixed size, of which libsndfile states no more samples than the file has bytes for."""
+_WIDTHS = {"PCM_S8": 1, "PCM_U8": 1, "ULAW": 1, "ALAW": 1, "PCM_16": 2, "PCM_24": 3}
+_WIDTHS |= {"PCM_32": 4, "FLOAT": 4, "DOUBLE": 8}
+"""Bytes of a sample, for encodings of a fixed size."""
 _SMALL_BLOCK = 1 << 12
 _BLOCK = 1 << 18  # samples that are decoded at a time: the channels of a long file are never in memory at once
 _BEHIND_MP3 = 1 << 11  # bytes behind the last frame that libsndfile may leave unread
@@ -225,18 +226,19 @@ class _Viewed(_Sequential):
         self.view.close()
 
 
-class _InMemory(io.BytesIO):
-    """Bytes in which libsndfile may seek to before the first, as it does in damaged files: the position stays."""
+class _Content(io.BytesIO):
+    """The content of a file.  Seeking before its beginning, as libsndfile does in damaged files, has no effect."""
 
     def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
         """Go to a byte."""
-        with contextlib.suppress(ValueError, OverflowError):
-            super().seek(offset, whence)
-        return self.tell()
+        try:
+            return super().seek(offset, whence)
+        except (ValueError, OverflowError):  # raised through libsndfile, it would be printed and not end anything
+            return self.tell()
 
 
 def _binary(source: Source) -> BinaryIO:
-    return _InMemory(source) if isinstance(source, bytes) else open(source, "rb", buffering=1 << 16)
+    return _Content(source) if isinstance(source, bytes) else open(source, "rb", buffering=1 << 16)
 
 
 def _reason(error: BaseException) -> str:
@@ -261,7 +263,7 @@ def _open(source: Source, name: str) -> soundfile.SoundFile:
     _check_exists(source, name)
     try:
         if isinstance(source, bytes):
-            file = _Sequential(_InMemory(source))
+            file = _Sequential(_Content(source))
         else:  # as bytes, since soundfile refuses names that are no UTF-8
             file = _Sequential(str(source) if os.name == "nt" else os.fsencode(source))
     except _FAILURES as error:
@@ -502,11 +504,12 @@ class Sound:
                 first, begin = period * step_in, period * step_out
                 last = None if stop is None else (-(-stop // step_out) + margin) * step_in
             stated = file.frames
-            if file.subtype in _PLAIN and stated > self._longest * native:
+            certain = self._certain_length(file)
+            if certain > self._longest * native:
                 raise RecordingError(
                     "too long",
-                    f"{self._name}: {stated / native:,.1f} seconds, more than {self._longest:g} seconds; --max-seconds "
-                    "accepts no more than that.",
+                    f"{self._name}: {certain / native:,.1f} seconds, more than {self._longest:g} seconds; "
+                    "--max-seconds accepts no more than that.",
                 )
             # an mp3's header also says where its sound begins, so that a wrong one matters everywhere
             doubtful = last is None or last > stated or stated > _UNKNOWN or _is_mpeg(file)
@@ -532,6 +535,14 @@ class Sound:
             # where later sections begin is only known from the beginning
             everything = Sound(self._source, rate, name=self._name)
             yield from _cut(iter(everything), start + count, stop)
+
+    def _certain_length(self, file: Any) -> int:
+        """Samples that a file surely has, by its header and its size; 0 where decoding alone shows it."""
+        width = 0 if file.format == "FLAC" else _WIDTHS.get(file.subtype, 0)
+        if not width:
+            return 0
+        size = len(self._source) if isinstance(self._source, bytes) else os.path.getsize(self._source)
+        return min(file.frames, size // (width * file.channels))
 
     def _later_sections(self, behind: int) -> Iterator[Block]:
         """The sections of an mp3 after one at whose end libsndfile had read so many bytes."""

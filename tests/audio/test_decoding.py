@@ -321,6 +321,24 @@ def test_what_is_no_music_is_said_for_what_it_is(monkeypatch):
     assert checked(sound, longest=0.7)[0] == "too long"
 
 
+@pytest.mark.parametrize(
+    ("format", "subtype"), [("WAV", "PCM_16"), ("AIFF", "FLOAT"), ("FLAC", "PCM_16"), ("AU", "ULAW")]
+)
+def test_a_header_that_states_a_day_does_not_make_a_recording_too_long(format, subtype):
+    file = io.BytesIO()
+    soundfile.write(file, tones(8000, 1.0), 8000, format=format, subtype=subtype)
+    data = bytearray(file.getvalue())
+    if format == "FLAC":
+        data[21:26] = bytes([data[21] & 0xF0, 0x40, 0, 0, 0])
+    else:
+        place = {"WAV": b"data", "AIFF": b"SSND", "AU": b".snd"}[format]
+        at = data.index(place) + (8 if format == "AU" else 4)
+        data[at : at + 4] = (0x60000000).to_bytes(4, "little" if format == "WAV" else "big")
+    sound = Sound(bytes(data), 8000)
+    assert sum(map(len, sound.checked(longest=1.1))) == 8000
+    assert sound.damage is not None and sound.damage.lost > 3600
+
+
 def test_an_ogg_stream_without_a_last_page_is_followed_by_the_next(tmp_path):
     first = bytearray(written("OGG", seconds=1.0))
     page = first.rindex(b"OggS")
