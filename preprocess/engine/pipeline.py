@@ -102,8 +102,6 @@ def check(options: BuildOptions) -> None:
         raise OptionError(f"--jobs {options.jobs}: a number from 1 to 4096 is needed.")
     if not options.time_limit > 0:
         raise OptionError(f"--time-limit {options.time_limit}: seconds above 0 are needed.")
-    if options.seed < 0:
-        raise OptionError(f"--seed {options.seed}: a number from 0 on is needed.")
     parse_ratios(options.split_ratios)
 
 
