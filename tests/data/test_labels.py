@@ -250,11 +250,11 @@ def test_lists_and_mappings_where_a_name_belongs_are_refused(tmp_path):
         ("{type: [single]}", r"the type is \['single'\], but it is one of single, multi, regression"),
         (
             "{type: single, classes: [[a, b], [c]]}",
-            r"classes is \[\['a', 'b'\], \['c'\]\], but a list of",
+            r"the entry of classes is \['a', 'b'\], but a string that is not empty",
         ),
-        ("{type: single, classes: {a: b}}", "classes is {'a': 'b'}, but a list of different names"),
-        ("{type: single, column: [a]}", r"the column is \['a'\], but the name of one is accepted"),
-        ("{type: single, 1: 2, b: 3}", "'b' is unknown"),
+        ("{type: single, classes: {a: b}}", "classes is a list of different names"),
+        ("{type: single, column: [a]}", r"the column is \['a'\], but a string that is not empty"),
+        ("{type: single, 1: 2, b: 3}", "'1' is unknown"),
         (f"{{type: single, weight: {'9' * 400}}}", "weight is 9999.*, but a number of at least 0 is accepted"),
     ):
         (tmp_path / "tasks.yaml").write_text(f"tasks:\n  mood: {entry}\n")
