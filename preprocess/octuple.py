@@ -27,14 +27,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from musicbert_plugin.codecs import octuple
-from musicbert_plugin.codecs.reading_options import add_reading_options, reading_options_of
+from musicbert_plugin.codecs.reading_options import ReadingOptions, add_reading_options, reading_options_of
 from musicbert_plugin.codecs.score import Score
 from musicbert_plugin.errors import OptionError, ScoreError
 from musicbert_plugin.files import given_path
 from preprocess.engine.cli import add_options, option, options_of, run_command, say
 from preprocess.engine.dataset_spec import Item, Piece
 from preprocess.engine.encode_decode import decode_lines, encode_files
-from preprocess.engine.midi import MidiOptions, MidiSpec
+from preprocess.engine.midi import MidiSpec
 
 DRAWN, STORED = "drawn", "stored"
 WINDOW_NOTES, WINDOW_STEP = 1000, 250
@@ -42,7 +42,7 @@ FILTERS = ("not 4/4", "onset perplexity")
 
 
 @dataclass(frozen=True)
-class OctupleOptions(MidiOptions):
+class OctupleOptions(ReadingOptions):
     """What only the octuple builder takes."""
 
     windows: str = option(

@@ -37,14 +37,13 @@ from musicbert_plugin.errors import OptionError
 from musicbert_plugin.files import given_path
 from preprocess.engine.cli import add_options, option, options_of, run_command, say
 from preprocess.engine.encode_decode import decode_lines, encode_files
-from preprocess.engine.midi import MidiOptions
 from preprocess.engine.pipeline import BuildOptions, build
 from preprocess.engine.remi_pairs import ConditionsWriter, PairSpec, is_own, own_pairs
 from preprocess.engine.remi_windows import AttributesWriter, RemiSpec, check_max_tokens
 
 
 @dataclass(frozen=True)
-class RemiOptions(MidiOptions):
+class RemiOptions(ReadingOptions):
     """What only the REMI builder takes."""
 
     layout: str = option("bar-tempo", "of the words", choices=LAYOUTS)
@@ -70,7 +69,7 @@ def parse_window_bars(text: str) -> tuple[int, int]:
 
 
 @dataclass(frozen=True)
-class PairOptions(MidiOptions):
+class PairOptions(ReadingOptions):
     """What only ``pairs`` takes."""
 
     max_tokens: int = option(5120, "leave out pairs with more words")
@@ -88,7 +87,7 @@ class PairOptions(MidiOptions):
 # Options of ``pairs`` that a user's own lines have no use for, with their defaults.
 _ONLY_MIDI = {
     declared.name: declared.default
-    for options in (BuildOptions, MidiOptions)
+    for options in (BuildOptions, ReadingOptions)
     for declared in fields(options)
     if declared.name not in ("dest", "jobs", "format", "seed", "time_limit")
 }

@@ -36,6 +36,7 @@ HIGH_BYTE = "data byte above 127, read as 127"
 BEFORE_HEADER = "byte before the header, left out"
 CONTAINER_SIZE = "wrong size of the RMID container, ignored"
 EARLY_END = "End of Track inside a track, read on"
+UNREAD_END = "End of Track inside a track, what follows left out"
 IDLE_METER = "invalid time signature without effect, ignored"
 BAD_TEMPO = "invalid tempo, ignored"
 
@@ -281,8 +282,7 @@ def _ends_early(data: bytes, ends: list[int]) -> bool:
     for begin, end in track_chunks(data):
         for offset in ends:
             if begin <= offset < end - 3:
-                rest, stop = events_of(data, offset + 3, end)
-                if stop == end and _is_music(data, rest):
+                if _has_music(data, events_of(data, offset + 3, end)[0]):
                     return True
     return False
 
@@ -337,17 +337,28 @@ def mend(data: bytes, name: str) -> Mended:
     return mended
 
 
-def _is_music(data: bytes, events: list[Event]) -> bool:
-    """Whether a parser accepts events that begin a stretch of a track, and music is among them: notes or tempi."""
+def _is_accepted(data: bytes, event: Event) -> bool:
+    """Whether a parser accepts an event."""
+    _, status, first, after, _ = event
+    return not (status < 0xF0 and max(data[first:after]) > 127) and status not in _UNDEFINED
+
+
+def _has_music(data: bytes, events: list[Event]) -> bool:
+    """Whether events that begin a stretch of a track have notes or tempi before the first that no parser accepts."""
     if not events or events[0][4]:  # the first must have its own status, or any bytes would be events
         return False
-    music = False
-    for _, status, first, after, _ in events:
-        if (status < 0xF0 and max(data[first:after]) > 127) or status in _UNDEFINED:
+    for event in events:
+        _, status, first, _, _ = event
+        if not _is_accepted(data, event):
             return False
-        music = music or (status >> 4 == 9 and data[first + 1] > 0)
-        music = music or (status == 0xFF and data[first] in (_TEMPO, _METER))
-    return music
+        if (status >> 4 == 9 and data[first + 1] > 0) or (status == 0xFF and data[first] in (_TEMPO, _METER)):
+            return True
+    return False
+
+
+def _is_music(data: bytes, events: list[Event]) -> bool:
+    """Whether a parser accepts all events that begin a stretch of a track, and notes or tempi are among them."""
+    return _has_music(data, events) and all(_is_accepted(data, event) for event in events)
 
 
 def _is_tempo(data: bytes, event: Event) -> bool:

@@ -11,9 +11,10 @@ import os
 from dataclasses import dataclass, field, fields
 from typing import Any
 
-from musicbert_plugin.codecs.channel_programs import CHOICES, COUNT, IGNORE
+from musicbert_plugin.codecs.channel_programs import CHOICES, COUNT, USE
 from musicbert_plugin.codecs.score import Budget, Score, read_midi
 from musicbert_plugin.errors import OptionError
+from musicbert_plugin.files import given_path
 
 CHANNEL_PROGRAMS = (
     "programs that a synthesiser plays notes with, since another track of their channel sets them: use gives them to "
@@ -48,20 +49,17 @@ class ReadingOptions:
         if self.channel_programs not in CHOICES:
             raise OptionError(f"--channel-programs {self.channel_programs}: {', '.join(CHOICES)} is accepted.")
 
-    @classmethod
-    def metadata(cls, name: str) -> dict[str, Any]:
-        """The metadata of a field, for subclasses with another default."""
-        return {declared.name: dict(declared.metadata) for declared in fields(cls)}[name]
-
     def read(self, source: str | os.PathLike[str] | bytes, name: str = "") -> Score:
         """The score in a MIDI file; see :func:`~musicbert_plugin.codecs.score.read_midi`."""
+        if not isinstance(source, bytes):
+            source = given_path(os.fspath(source))
         budget = Budget(self.max_bytes, self.max_notes, self.max_events)
         return read_midi(source, name=name, budget=budget, channel_programs=self.channel_programs)
 
     def reading_settings(self) -> dict[str, Any]:
-        """The limits, and ``channel_programs`` if it is not ``ignore``, for descriptions of datasets."""
+        """The limits, and ``channel_programs`` if notes depend on it, for descriptions of datasets."""
         values = {limit: getattr(self, limit) for limit in ("max_bytes", "max_notes", "max_events")}
-        return values | ({} if self.channel_programs == IGNORE else {"channel_programs": self.channel_programs})
+        return values | ({"channel_programs": USE} if self.channel_programs == USE else {})
 
 
 DEFAULT_READING = ReadingOptions()

@@ -8,6 +8,7 @@ subject of :mod:`musicbert_plugin.codecs.request_limits`.
 
 from __future__ import annotations
 
+import contextlib
 import re
 from collections.abc import Mapping
 from typing import Any
@@ -38,6 +39,7 @@ from musicbert_plugin.codecs.attributes import (
 )
 from musicbert_plugin.codecs.remi import WORDS
 from musicbert_plugin.errors import OptionError, suggestion
+from musicbert_plugin.parsing import shortened, whole_number
 
 _TEMPO_WORDS = ("slow", "moderate", "fast")
 _INTENSITY_WORDS = ("calm", "moderate", "intense")
@@ -130,7 +132,7 @@ def _meaning(word: str) -> list[tuple[int, int, str]]:
         number = _number(word, value, whole=name == "bars")
         if name == "bars":
             if not 1 <= number <= LONGEST_PIECE:
-                raise OptionError(f"{word!r}: accepted is bars=1 to bars={LONGEST_PIECE}.")
+                raise OptionError(f"{shortened(word)}: accepted is bars=1 to bars={LONGEST_PIECE}.")
             return [(slot, int(number - 1) // BARS_PER_CLASS, repr(number))]
         if not 0 < number < float("inf"):
             raise OptionError(f"{word!r}: accepted is a finite number of seconds above 0.")
@@ -161,10 +163,13 @@ def _meant(text: str) -> str:
 
 
 def _number(word: str, text: str, whole: bool) -> float:
-    try:
-        return int(text) if whole else float(text)
-    except ValueError:
-        raise OptionError(f"{word!r}: a {'whole ' if whole else ''}number is needed after the equals sign.") from None
+    number: float | None = whole_number(text) if whole else None
+    with contextlib.suppress(ValueError):
+        number = number if whole else float(text)
+    if number is None:
+        kind = "whole number" if whole else "number"
+        raise OptionError(f"{shortened(word)}: a {kind} is needed after the equals sign.")
+    return number
 
 
 def request_words(classes: np.ndarray, values: Mapping[str, Any] | None = None) -> str:

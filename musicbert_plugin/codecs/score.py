@@ -60,6 +60,7 @@ from musicbert_plugin.codecs.midi_bytes import (
     HIGH_BYTE,
     IDLE_METER,
     LAST_TICK,
+    UNREAD_END,
     Mended,
     high_data_bytes,
     is_odd,
@@ -322,6 +323,8 @@ def read_midi(
     _check_division(data, name)
     mended = mend(data, name) if is_odd(data) else Mended(data)
     repairs += mended.repairs
+    if mended.unread:
+        repairs[UNREAD_END] += len(mended.unread)
     parsed, high = _parse(mended.data, name)
     if high:
         repairs[HIGH_BYTE] += high
@@ -356,7 +359,7 @@ def read_midi(
             logger.warning("%s", repair_sentence(name, repairs))
         if differing and channel_programs == COUNT:
             logger.warning(
-                "%s: a synthesiser plays %d of %d notes with another program, since tracks share their channels",
+                "%s: a synthesiser plays %d of %d notes with another program than their track has",
                 name,
                 differing,
                 len(score),

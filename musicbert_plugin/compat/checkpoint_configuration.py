@@ -37,6 +37,15 @@ OLD_TASKS = ("masked_lm", "sentence_prediction")
 OLD_CRITERIONS = ("masked_lm", "sentence_prediction", "cross_entropy")
 """fairseq's own criterions in published files; those of other code are registered by this plugin."""
 
+LOADED_ONLY = {
+    "task": ("sentence_prediction_multilabel", "xai", "xai_pretrain_task"),
+    "criterion": (
+        *("sentence_prediction_multilabel", "M2P_xai", "M2PF_xai", "M2PFnP_xai", "M2PF_xai_adv"),
+        *("xai_pretrain_loss", "xai_pretrain_loss_ntxent", "xai_finetuning_loss"),
+    ),
+}
+"""Tasks and criterions that this plugin registers for published files alone: options that they lack are left out."""
+
 OPTIMIZERS = ("adadelta", "adafactor", "adagrad", "adam", "adamax", "cpu_adam", "lamb", "nag", "sgd")
 LR_SCHEDULERS = (
     *("cosine", "fixed", "inverse_sqrt", "pass_through", "polynomial_decay"),
@@ -177,7 +186,10 @@ def _check_section(section: str, value: Any, path: object, required: bool) -> No
         _check_name(section, name, path)
     known = _fields(section, options.get("_name")) if isinstance(value, dict) else set()
     unknown = [field for field in options if known and field not in known]
-    if unknown:
+    if options.get("_name") in LOADED_ONLY.get(section, ()):
+        for field in unknown:
+            del options[field]
+    elif unknown:
         raise CheckpointError(
             f"{path} gives the {_WORDS.get(section, section)} {options['_name']!r} the option {unknown[0]!r}, which "
             f"this version does not know; accepted are: {', '.join(sorted(known - {'_name'}))}."

@@ -13,7 +13,6 @@ name the mode has ``all``.
 from __future__ import annotations
 
 import dataclasses
-import json
 import logging
 import os
 import re
@@ -32,6 +31,7 @@ from musicbert_plugin.codecs.remi import FREE, LAYOUTS
 from musicbert_plugin.compat.safe_loading import load_weights
 from musicbert_plugin.errors import CheckpointError
 from musicbert_plugin.modules.position_offset import POSITION_MODES
+from musicbert_plugin.parsing import read_json
 
 logger = logging.getLogger(__name__)
 
@@ -105,10 +105,9 @@ def read_model_folder(path: str | os.PathLike[str]) -> dict[str, Any]:
 
 def _read_json(path: Path) -> Any:
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
-        reason = getattr(error, "strerror", None) or " ".join(str(error).split())
-        raise CheckpointError(f"{path} cannot be read as JSON: {reason}.") from error
+        return read_json(path)
+    except ValueError as error:
+        raise CheckpointError(f"{path} cannot be read as JSON: {error}.") from None
 
 
 def _sizes(path: Path, config: dict[str, Any], weights: dict[str, Tensor]) -> dict[str, int]:

@@ -12,13 +12,10 @@ from typing import Any, NoReturn
 from fairseq.criterions import FairseqCriterion, register_criterion
 from fairseq.dataclass import FairseqDataclass
 
+from musicbert_plugin.compat.checkpoint_configuration import LOADED_ONLY
 from musicbert_plugin.errors import OptionError
 
-NAMES = (
-    "sentence_prediction_multilabel",
-    *("M2P_xai", "M2PF_xai", "M2PFnP_xai", "M2PF_xai_adv"),
-    *("xai_pretrain_loss", "xai_pretrain_loss_ntxent", "xai_finetuning_loss"),
-)
+NAMES = LOADED_ONLY["criterion"]
 
 
 @dataclass

@@ -157,6 +157,6 @@ def _table(values: dict[str, Any]) -> tuple[str, list[str], list[list[str]]]:
     cells = [f"{100 * values['majority_accuracy_mean']:.1f} %"]
     for model in models:
         cells += [f"{100 * values[model]['accuracy_mean']:.1f} %", f"{values[model]['perplexity_mean']:.2f}"]
-    rows.append(["all", *cells])
+    rows.append(["all of notes", *cells])
     losses = ", ".join(f"{name} {values[name]['loss']:.3f} bits" for name in models)
-    return f"{values['split']}: {values['masked_tokens']} masked tokens, loss {losses}", header, rows
+    return f"{values['split']}: {values['masked_tokens']} masked tokens, loss with <s> and </s> {losses}", header, rows

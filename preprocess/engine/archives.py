@@ -103,13 +103,14 @@ def _failure(path: str, kind: str, entries: int, error: OSError) -> Entry:
         return Entry("", 0, failure=Failure("too large", f"{path}: {reason}. What follows in it is left out."))
     if not entries:
         return Entry("", 0, failure=Failure("unreadable", f"{path}: not a {kind} archive that can be read ({reason})."))
-    sentence = f"{path}: damaged after {entries:,} entries ({reason}). What follows in it is left out."
+    count = "one entry" if entries == 1 else f"{entries:,} entries"
+    sentence = f"{path}: damaged after {count} ({reason}). What follows in it is left out."
     return Entry("", 0, failure=Failure("unreadable", sentence))
 
 
 def too_large(name: str, limit: int) -> Failure:
     """The failure of a file of more than ``limit`` bytes."""
-    return Failure("too large", f"{name}: more than {limit} bytes; the budget can be raised.")
+    return Failure("too large", f"{name}: more than {limit} bytes; --max-bytes can be raised.")
 
 
 # ------------------------------------------------------------------------------------------------------------------ zip

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import symusic
 
-from musicbert_plugin.codecs.channel_programs import IGNORE
 from musicbert_plugin.codecs.reading_options import ReadingOptions
 from musicbert_plugin.codecs.score import DRUMS, Score
 from preprocess.engine.near_duplicates import Fingerprint, fingerprint_of
@@ -14,14 +13,7 @@ from preprocess.engine.sources import MIDI_SUFFIXES
 
 
 @dataclass(frozen=True)
-class MidiOptions(ReadingOptions):
-    """How builders read: as other commands, but programs of synthesisers are not counted, which takes time."""
-
-    channel_programs: str = field(default=IGNORE, kw_only=True, metadata=ReadingOptions.metadata("channel_programs"))
-
-
-@dataclass(frozen=True)
-class MidiSpec(MidiOptions):
+class MidiSpec(ReadingOptions):
     """The part of a ``dataset_spec.DatasetSpec`` that is the same for all token schemes."""
 
     seed: int = 1

@@ -143,9 +143,10 @@ def draw(keys: np.ndarray, fixed: np.ndarray, ratios: tuple[float, float, float]
     wanted = [split for split in range(3) if ratios[split] > 0]
     if len(keys) < len(wanted):
         names = ", ".join(SPLITS[split] for split in wanted)
+        need = "needs at least one" if len(wanted) == 1 else "need at least one each"
         raise OptionError(
             f"The source holds {len(keys)} piece{'' if len(keys) == 1 else 's'} (counting once what stays together: "
-            f"copies, --groups), but {names} need at least one each; give more music or another --split-ratios."
+            f"copies, --groups), but {names} {need}; give more music or another --split-ratios."
         )
     draw = np.array([chance(seed, key) for key in keys.tolist()])
     edges = np.cumsum(ratios)

@@ -90,6 +90,12 @@ def test_what_is_no_music_after_an_end_of_track_changes_nothing(rest: bytes) -> 
     assert (score.onset.tolist(), score.repairs) == ([0], {})
 
 
+@pytest.mark.parametrize("damage", [b"\0\xf4\x01\x02", b"\0\x90\x3c\xf0", b"\0\xff\x01\x50"])
+def test_music_after_an_end_of_track_that_is_damaged_further_on_is_counted_as_left_out(damage: bytes) -> None:
+    score = read_midi(smf(NOTE + END + NOTE * 3 + damage))
+    assert (score.onset.tolist(), score.repairs) == ([0], {midi_bytes.UNREAD_END: 1})
+
+
 def test_a_track_without_notes_before_its_end_is_told_from_an_empty_one() -> None:
     error = refusal(smf(b"\0\xff\x01\0" + END + b"\x12\x34\x56"))
     assert error.reason == "no notes"

@@ -44,9 +44,7 @@ def parsers() -> dict[str, tuple[argparse.ArgumentParser, list[str]]]:
 def test_every_command_that_reads_midi_takes_the_options() -> None:
     for name, (parser, words) in parsers().items():
         assert reading_options_of(parser.parse_args([*words, *GIVEN])) == EXPECTED, name
-        default = reading_options_of(parser.parse_args(words))
-        programs = "ignore" if name.endswith(("build", "pairs")) else "count"
-        assert default == ReadingOptions(channel_programs=programs), name
+        assert reading_options_of(parser.parse_args(words)) == ReadingOptions(), name
 
 
 def test_generation_takes_them_as_options_of_its_task(registered: None) -> None:

@@ -118,3 +118,10 @@ def test_a_word_that_is_nearly_right_brings_a_suggestion(word: str, meant: str) 
 def test_a_word_that_is_like_no_other_brings_none() -> None:
     with pytest.raises(OptionError, match="'xyzzy' is not an attribute; accepted"):
         requests.parse_request("xyzzy")
+
+
+@pytest.mark.parametrize("number", ["٣", "²", "9" * 5000, "1.5", ""])
+def test_a_number_of_bars_is_written_in_ascii_digits(number: str) -> None:
+    with pytest.raises(OptionError) as refused:
+        requests.parse_request(f"piano bars={number}")
+    assert "whole number is needed" in str(refused.value) and len(str(refused.value)) < 200

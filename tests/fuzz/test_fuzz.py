@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.fuzz.__main__ import main
-from tests.fuzz.running import DEFAULT_CASES, load_target, run, targets
+from tests.fuzz.running import DEFAULT_CASES, kept_inputs, load_target, mutated, run, targets
 
 
 @pytest.mark.parametrize("name", targets())
@@ -34,3 +34,9 @@ def test_a_failing_input_is_written_with_its_traceback(
     assert len(found) == 1 and str(found[0]) in capsys.readouterr().err
     assert "KeyError" in found[0].with_name(found[0].name + ".txt").read_text()
     assert main(["requests", "--input", str(found[0])]) == 1
+
+
+@pytest.mark.parametrize("name", targets())
+def test_an_input_that_once_failed_can_be_damaged_further(name: str, registered: None) -> None:
+    inputs = [*load_target(name).seeds(), *kept_inputs(name).values()]
+    assert all(isinstance(mutated(name, 1, number, inputs), bytes) for number in range(40))

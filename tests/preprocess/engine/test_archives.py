@@ -79,7 +79,7 @@ def test_a_zip_is_read_in_every_method(method: int, tmp_path: Path) -> None:
             archive.writestr(name, content)
         archive.writestr("large.mid", bytes(100_000))
     found = outcomes(tmp_path / "a.zip", largest=20_000)
-    assert found.pop("large.mid") == "large.mid: more than 20000 bytes; the budget can be raised."
+    assert found.pop("large.mid") == "large.mid: more than 20000 bytes; --max-bytes can be raised."
     assert found == FILES
     # a program that unpacks it may stand before it
     (tmp_path / "b.zip").write_bytes(b"#!program" + (tmp_path / "a.zip").read_bytes())
