@@ -68,7 +68,7 @@ def parse_yaml(text: str, loader: Any = None) -> Any:
     import yaml
 
     try:
-        return yaml.load(text, Loader=loader or yaml.SafeLoader)
+        return (loader or yaml.SafeLoader)(text).get_single_data()
     except RecursionError:
         raise ValueError("its values are nested too deeply") from None
     except (yaml.YAMLError, *_DAMAGE) as error:  # dates and numbers in it are converted by Python's own functions

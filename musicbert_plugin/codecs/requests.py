@@ -72,7 +72,7 @@ _WRITTEN = {
         value: f"{name}={value}"
         for name, (_, values) in reversed(_CHOICES.items())
         for value in values
-        if not value.isdigit() and value != OTHER_METER
+        if whole_number(value) is None and value != OTHER_METER
     },
 }
 

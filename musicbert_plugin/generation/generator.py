@@ -398,7 +398,7 @@ class ConditionalGenerator:
         if self.prompt.score is not None:
             words = piece.ids[: len(self.prompt.ids)]
             begin = remi.decode_with_repairs(words, self.prompt.meter, self.layout)[0].end_tick
-            music, new = continued(self.prompt.score, music, begin, tempi=self.layout != remi.NOTES)
+            music, new = continued(self.prompt.score, music, begin, tempi=self.layout not in remi.NOTES_ALONE)
         inside = np.maximum(np.minimum(music.end, music.end_tick), music.onset + 1)
         music = replace(music, end=inside if new is None else np.where(new, inside, music.end))
         return replace(without_overlaps(music, new), key=self._key(prefix))

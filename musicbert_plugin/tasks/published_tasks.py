@@ -34,6 +34,9 @@ class PublishedTaskConfig(FairseqDataclass):
 
     data: Optional[str] = field(default=None, metadata={"help": "unused", "argparse_const": ""})
     max_positions: int = field(default=8192, metadata={"help": "longest row in sub-tokens"})
+    label_names: Optional[Any] = field(
+        default=None, metadata={"help": "names of the classes, or lists of them by head"}
+    )
 
 
 @register_task(MULTI_LABEL, dataclass=PublishedTaskConfig)

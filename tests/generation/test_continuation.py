@@ -26,6 +26,7 @@ NEW = {  # two bars of C major, the second longer and slower
     "position-tempo": "s-9 o-0 t-32 i-0 p-60 d-12 v-20 o-24 t-32 i-0 p-64 d-12 v-20 i-128 p-164 d-3 v-20 b-1 "
     "s-10 o-6 t-30 i-73 p-67 d-60 v-31 b-1 </s>",
     "notes": "o-0 i-0 p-60 d-12 o-24 i-0 p-64 d-12 i-128 p-164 d-3 b-1 o-6 i-73 p-67 d-60 b-1 </s>",
+    "notes-by-program": "i-0 o-0 p-60 d-12 o-24 p-64 d-12 i-128 o-24 p-164 d-3 b-1 i-73 o-6 p-67 d-60 b-1 </s>",
 }
 
 
@@ -77,14 +78,14 @@ def test_the_prompt_stays_note_for_note_and_the_music_goes_on_at_the_next_bar(la
     result = read_midi(midi_bytes(finished(prompt_of(score, layout), layout, NEW[layout])))
     end = Fraction(9)  # the last onset is in the third bar
     assert events(result, end) == events(score, end)
-    length = 4 if layout != "notes" else 3
+    length = 4 if layout not in remi.NOTES_ALONE else 3
     onsets = sorted((result.onset[result.onset >= 9 * result.resolution] / result.resolution).tolist())
     expected = [9, 11, 11, 9 + length + 0.5]
     np.testing.assert_allclose(onsets, expected, atol=1 / result.resolution)
     late = result.pitch[result.onset >= 9 * result.resolution]
     assert sorted(late.tolist()) == sorted([36, *(np.array([60, 64, 67]) - prompt_of(score, layout).shift)])
     tempi = [(tick / result.resolution, bpm) for tick, bpm in zip(result.tempo_tick, result.tempo_bpm, strict=True)]
-    if layout == "notes":
+    if layout in remi.NOTES_ALONE:
         assert len(tempi) == 2, "there are no words for a tempo"
     else:
         slower = pytest.approx(13.0 if layout == "bar-tempo" else 13.5, abs=1e-3)
@@ -105,7 +106,7 @@ def test_a_tempo_that_rounds_to_one_of_the_prompts_is_the_prompts() -> None:
 def test_bars_before_the_first_note_count_as_bars_of_the_prompt(layout: str) -> None:
     prompt = prompt_of(own_piece(), layout)
     assert (prompt.ids == remi.BAR_END).sum() + prompt.silent_bars == 3
-    assert prompt.silent_bars == (0 if layout == "notes" else 1)
+    assert prompt.silent_bars == (0 if layout in remi.NOTES_ALONE else 1)
 
 
 def test_new_notes_are_in_the_tracks_of_their_programs() -> None:
