@@ -12,8 +12,8 @@ import pytest
 
 from musicbert_plugin.codecs.score import Score, read_midi
 from musicbert_plugin.errors import OptionError
-from preprocess.engine.label_kinds import expression
-from preprocess.engine.label_kinds.expression import cell_of, music_units, pitch_trigrams, read_expression
+from preprocess.label_kinds import expression
+from preprocess.label_kinds.expression import cell_of, music_units, pitch_trigrams, read_expression
 
 NAN = float("nan")
 
