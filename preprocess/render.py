@@ -79,10 +79,10 @@ from preprocess.engine import beats
 from preprocess.engine.archives import ArchiveOptions
 from preprocess.engine.cli import CANNOT_START, DONE, SOME_FAILED, add_options, option, options_of, run_command, say
 from preprocess.engine.executors.local import call_all
+from preprocess.engine.label_tables import LabelTable, read_labels
 from preprocess.engine.near_duplicates import copy_groups, fingerprint_of
 from preprocess.engine.repairs import entries_of, repairs_in, summary_of
 from preprocess.engine.sources import Collection, Source
-from preprocess.engine.tables import LabelTable, read_labels
 from preprocess.synthesis import DRUMS, synthesise
 
 SOUND_FONTS = tuple(
