@@ -55,7 +55,9 @@ def _cell(text: str) -> str:
     return "" if text.lower() == "nan" else text
 
 
-def read_labels(path: str, group_column: str = "", own_columns: Sequence[str] = SOUND_COLUMNS) -> LabelTable:
+def read_labels(
+    path: str, group_column: str = "", own_columns: Sequence[str] = SOUND_COLUMNS, quiet: bool = False
+) -> LabelTable:
     """Read the labels of a CSV, the groups in its column ``group_column``, and the splits in its column ``split``.
 
     A file whose split is empty has none.  Columns that have the names of a dataset's own are named in a message.
@@ -66,6 +68,8 @@ def read_labels(path: str, group_column: str = "", own_columns: Sequence[str] = 
     group_column : str
     own_columns : sequence of str
         Columns that are not labels, such as those of the dataset's own table.
+    quiet : bool
+        Whether columns with these names are passed over without a message.
 
     Raises
     ------
@@ -81,7 +85,8 @@ def read_labels(path: str, group_column: str = "", own_columns: Sequence[str] = 
     if group_column and group_column not in header:
         raise OptionError(f"--group-column {group_column}: not in {path}; its columns are {', '.join(header)}.")
     check_columns(path, header, [name for name in header if name])
-    if passed := [name for name in own_columns if name in header and name not in (*_EXPECTED, group_column)]:
+    passed = [name for name in own_columns if name in header and name not in (*_EXPECTED, group_column)]
+    if passed and not quiet:
         say(f"{path}: {', '.join(passed)} cannot be learnt: datasets have columns of their own with these names.")
     table = LabelTable([name for name in header if name not in (*FILE_COLUMNS, *own_columns, "")])
     for number, row in rows:
@@ -102,16 +107,18 @@ def read_labels(path: str, group_column: str = "", own_columns: Sequence[str] = 
 
 
 def joined_tables(
-    paths: Sequence[str], group_column: str = "", own_columns: Sequence[str] = SOUND_COLUMNS, instead: str = ""
+    paths: Sequence[str],
+    group_column: str = "",
+    own_columns: Sequence[str] = SOUND_COLUMNS,
+    instead: str = "",
+    quiet: bool = False,
 ) -> LabelTable:
     """The tables of several CSVs as one; where two have a cell of one file and column, the last that is not empty.
 
     Parameters
     ----------
     paths : sequence of str
-    group_column : str
-        See :func:`read_labels`.
-    own_columns : sequence of str
+    group_column, own_columns, quiet
         See :func:`read_labels`.
     instead : str
         What gives the splits instead of columns ``split``, for a message, as in ``--splits splits.csv``; "" for none.
@@ -123,7 +130,7 @@ def joined_tables(
     """
     if group_column and not paths:
         raise OptionError(f"--group-column {group_column}: it names a column of --labels CSV, which is missing.")
-    tables = [read_labels(path, group_column, own_columns) for path in paths]
+    tables = [read_labels(path, group_column, own_columns, quiet) for path in paths]
     columns = list(dict.fromkeys(column for table in tables for column in table.columns))
     joined = LabelTable(columns)
     for path, table in zip(paths, tables, strict=True):

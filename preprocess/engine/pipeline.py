@@ -29,7 +29,8 @@ the end, unless files timed out or crashed their worker: then it stays, and the 
 =================  ==================================================================================================
 
 Reasons are those of the reader and the codec (``unreadable``, ``no notes``, ``too large``, ...), of the filters,
-``duplicate``, ``copy in another split``, ``timeout`` and ``crashed``.
+``duplicate``, ``copy in another split``, ``timeout`` and ``crashed``; and ``no labels`` and ``no split`` of files that
+are not read at all, since nothing was asked for them.
 """
 
 from __future__ import annotations
@@ -57,6 +58,7 @@ from preprocess.engine.archives import ArchiveOptions
 from preprocess.engine.cli import DONE, SOME_FAILED, ProgressBar, option, say
 from preprocess.engine.dataset_spec import DatasetSpec
 from preprocess.engine.destination import Destination
+from preprocess.engine.entries import Failure
 from preprocess.engine.executors.local import Executor, LocalExecutor
 from preprocess.engine.journal import FileTask, Journal, WorkerConfig
 from preprocess.engine.repairs import ENTRIES, repairs_in, summary_of
@@ -70,6 +72,8 @@ _NO_PART = ("dest", "jobs", "time_limit", *(limit.name for limit in fields(Archi
 DUPLICATES = ("keep", "exact", "near")
 RETRIED = ("timeout", "crashed")
 DUPLICATE, ELSEWHERE = "duplicate", "copy in another split"
+NO_LABELS, NO_SPLIT = "no labels", "no split"
+_WANTED = (DUPLICATE, ELSEWHERE, NO_LABELS, NO_SPLIT)
 
 
 @dataclass
@@ -199,11 +203,7 @@ class Summary:
 
 def _is_wanted(spec: DatasetSpec, reason: str) -> bool:
     """Whether the user has asked to leave files out for this reason, so that it is no failure."""
-    return reason in (DUPLICATE, ELSEWHERE) or spec.left_out(reason)
-
-
-def _status(spec: DatasetSpec, reasons: dict[str, int]) -> int:
-    return DONE if all(_is_wanted(spec, reason) for reason in reasons) else SOME_FAILED
+    return reason in _WANTED or spec.left_out(reason)
 
 
 class Build:
@@ -237,6 +237,9 @@ class Build:
         self.splits = own_splits | self._known(splits, options.splits, "--splits")
         self.ties = own_ties | self._known(ties, options.groups, "--groups")
         sidecars.check(self.collection)
+        self.left_out = dict(sidecars.left_out)
+        if sidecars.only_listed and self.splits:
+            self._leave_out_unlisted()
         names = [f"{split}{suffix}" for split in SPLITS for suffix in WRITERS[options.format].suffixes]
         names += [*sidecars.files, "manifest.jsonl", *(["dict.txt"] if spec.dictionary() else []), "config.json"]
         description = self._description(given)
@@ -251,6 +254,20 @@ class Build:
         elif missing:
             say(f"{option} {path}: {len(missing):,} files are not in the source, the first is {missing[0]}.")
         return known
+
+    def _leave_out_unlisted(self) -> None:
+        names = self.collection.names
+        unlisted = [index for index, name in enumerate(names) if name not in self.splits and index not in self.left_out]
+        if unlisted:
+            self.left_out |= dict.fromkeys(unlisted, Failure(NO_SPLIT, ""))
+            say(
+                f"{len(unlisted):,} files have no split in {self._whose}, the first is {names[unlisted[0]]}; they are "
+                "left out."
+            )
+
+    def _status(self, reasons: dict[str, int]) -> int:
+        done = all(_is_wanted(self.spec, reason) for reason in reasons) and not self.sidecars.failures
+        return DONE if done else SOME_FAILED
 
     def _description(self, given: list[str]) -> dict[str, Any]:
         """What decides the bytes of a dataset: not where it lies, the number of workers or their time limit."""
@@ -284,7 +301,7 @@ class Build:
             left_out = read_config(destination.folder / "config.json").get("left_out")
             if not isinstance(left_out, dict):
                 raise DatasetError(f"{dest}: config.json is damaged; remove the folder and build the dataset again.")
-            return _status(self.spec, left_out)
+            return self._status(left_out)
         destination.begin()
         try:
             journal = self._read(executor)
@@ -297,13 +314,13 @@ class Build:
         except OSError as error:
             raise DatasetError(f"{dest}: cannot go on ({error.strerror or error}).") from None
         summary.say(self.spec)
-        if self.ties:
+        if self.ties and max(self.ratios) < 1:
             total = sum(summary.notes.values()) or 1
             reached = [f"{name} {100 * summary.notes[name] / total:.3g} %" for name in SPLITS]
             wanted = [f"{name} {100 * ratio:.3g} %" for name, ratio in zip(SPLITS, self.ratios, strict=True)]
             unit = self.spec.unit
             say(f"groups stay together: {', '.join(reached)} of the {unit} (asked for: {', '.join(wanted)}).")
-        return _status(self.spec, summary.reasons)
+        return self._status(summary.reasons)
 
     def _check_unchanged(self) -> None:
         """Refuse a finished dataset whose source files have other bytes by now."""
@@ -343,18 +360,20 @@ class Build:
         collection, work = self.collection, self.destination.work
         journal = Journal(work, collection.find, collection.stamps)
         journal.update()
-        missing = journal.run < 0
-        done = int(len(missing) - missing.sum())
+        wanted = np.ones(len(collection), bool)
+        wanted[list(self.left_out)] = False
+        missing = (journal.run < 0) & wanted
+        done = int(wanted.sum() - missing.sum())
         if done:
-            say(f"{self.options.dest}: going on with an unfinished build; {done:,} of {len(missing):,} files are done.")
+            say(f"{self.options.dest}: going on with an unfinished build; {done:,} of {wanted.sum():,} files are done.")
         config = WorkerConfig(self.spec, tuple(collection.sources), self.options.format == "text")
-        with ProgressBar(len(missing), done) as bar:
+        with ProgressBar(int(wanted.sum()), done) as bar:
             for progress in executor.run(self._tasks(missing), config, work):
                 bar.advance(progress.files)
                 if progress.lost:
                     self.lost[progress.lost[0]] = progress.lost[1]
         journal.update()
-        for index in np.flatnonzero(journal.run < 0).tolist():
+        for index in np.flatnonzero((journal.run < 0) & wanted).tolist():
             self.lost.setdefault(index, "crashed")
         return journal
 
@@ -375,6 +394,7 @@ class Build:
                 duplicates=options.duplicates,
                 least_share=self.spec.share_of_copies,
             )
+            self.sidecars.decided(plan)
         except OptionError as error:
             self._name_failures(journal)
             if not self.lost:
@@ -382,6 +402,7 @@ class Build:
                 raise
             reasons = ", ".join(sorted(set(self.lost.values())))
             raise OptionError(f"{len(self.lost):,} files were lost ({reasons}): {error}") from None
+        fixed[list(self.left_out)] = 0  # they are not split
         if self.splits and (unlisted := int((fixed < 0).sum())):
             say(f"{self._whose} names {len(self.splits):,} files; the other {unlisted:,} are split by content.")
         if moved := int(plan.elsewhere.sum()):
@@ -440,6 +461,9 @@ class Build:
     def _manifest_line(self, index: int, journal: Journal, plan: SplitPlan, assembly: Assembly) -> dict[str, Any]:
         """What becomes of a file; its items are added to the dataset."""
         line: dict[str, Any] = {"file": self.collection.names[index]}
+        if index in self.left_out:
+            reason, sentence = self.left_out[index]
+            return line | {"reason": reason} | ({"detail": sentence} if sentence else {})
         run = int(journal.run[index])
         if run < 0:
             return line | {"reason": self.lost[index]}

@@ -33,6 +33,8 @@ class SplitPlan:
         0, 1, 2; -1 for files that are left out.
     group : uint64 [N]
         Content hash of the copy group.
+    unit : uint64 [N]
+        Content hash of the split group: copy groups, united where the user's groups connect them.
     original : int64 [N]
         For a duplicate that is left out, the copy that is kept; else -1.
     elsewhere : bool [N]
@@ -41,6 +43,7 @@ class SplitPlan:
 
     split: NDArray[np.int8]
     group: NDArray[np.uint64]
+    unit: NDArray[np.uint64]
     original: Ints
     elsewhere: NDArray[np.bool_]
 
@@ -201,9 +204,10 @@ def decide(
     plan = SplitPlan(
         np.full(len(names), -1, np.int8),
         np.zeros(len(names), np.uint64),
+        np.zeros(len(names), np.uint64),
         np.full(len(names), -1, np.int64),
         np.zeros(len(names), bool),
     )
-    plan.split[pieces], plan.group[pieces] = split, copy_keys[copy_group]
+    plan.split[pieces], plan.group[pieces], plan.unit[pieces] = split, copy_keys[copy_group], keys[group]
     plan.original[pieces], plan.elsewhere[pieces] = original, elsewhere
     return plan

@@ -1,0 +1,111 @@
+"""``python -m preprocess.labels sequence``: MIDI files and their labels into datasets of labelled notes.
+
+``sequence``   a label, or several, per file: MIDI files and a CSV, or a map from md5 to genres
+
+A dataset is one of ``python -m preprocess.octuple build``, which ``octuple_masked_lm`` reads too, with the tables of
+``musicbert_plugin.data.labelled_octuples`` beside it.  SRC is a folder, archive or list of MIDI files, or a CSV with a
+column ``file_path`` (or ``file``), whose other columns are labels.
+
+Labels come from ``--labels CSV``: a column ``file``, the path inside SRC, and a column per task.  A cell is a class;
+tags or numbers joined by ``--separator``; or a weight.  What a column means is stated in training, see
+``musicbert_plugin.data.labels``.  ``preprocess.engine.labelled_notes`` describes groups, splits and folds, and which
+files are left out.
+
+``--genre-map JSON --subset topmagd|masd`` labels files by their md5, as the genre tasks of MusicBERT do: the JSON holds
+``{subset: {md5: [genre, ...]}}``, and the tags are in a column with the name of the subset.  A file whose name is 32
+hexadecimal digits (as those of the Lakh dataset are) is looked up by its name, and any other by the md5 of its content.
+"""
+
+from __future__ import annotations
+
+import argparse
+from dataclasses import asdict, dataclass, replace
+
+from musicbert_plugin.codecs.octuple import FIELDS
+from musicbert_plugin.errors import OptionError
+from preprocess.engine.cli import add_options, option, options_of, run_command
+from preprocess.engine.dataset_spec import Piece
+from preprocess.engine.genre_map import genre_cells, read_genre_map
+from preprocess.engine.labelled_notes import (
+    IN_TRAIN,
+    LabelBuildOptions,
+    LabelOptions,
+    NoteLabelsWriter,
+    check_label_options,
+    choose_columns,
+    read_note_table,
+)
+from preprocess.engine.midi import MidiOptions
+from preprocess.engine.pipeline import build
+from preprocess.engine.sources import Collection
+from preprocess.octuple import OctupleSpec
+
+_FRAME = 2  # octuples that frame an item
+SUBSETS = ("topmagd", "masd")
+SOURCE_HELP = "folder, archive (.zip, .tar, .tar.gz, .tar.bz2, .tar.xz), MIDI file, .txt list of paths, or .csv"
+
+
+@dataclass
+class SequenceOptions:
+    """What only ``sequence`` takes."""
+
+    genre_map: str = option("", "JSON that maps the md5 of files to genres", metavar="JSON")
+    subset: str = option("topmagd", "of the genre map", choices=SUBSETS)
+
+
+@dataclass(frozen=True)
+class SequenceSpec(OctupleSpec):
+    """How a MIDI file becomes items of octuples with the number of notes of each."""
+
+    def read_piece(self, data: bytes, name: str) -> Piece:
+        """The piece in a MIDI file, or a :class:`ScoreError`."""
+        piece = super().read_piece(data, name)
+        return replace(piece, sidecars={"notes": [len(item) // len(FIELDS) - _FRAME for item in piece.items]})
+
+
+def sequence(
+    source: list[str],
+    general: LabelBuildOptions,
+    labels: LabelOptions,
+    own: SequenceOptions,
+    reading: MidiOptions,
+) -> int:
+    """Labels of whole files; returns the status."""
+    check_label_options(labels, general)
+    found = read_note_table(source, labels, general.splits)
+    spec = SequenceSpec(**asdict(reading), seed=general.seed)
+    where, genres = f"--genre-map {own.genre_map}", {}
+    if own.genre_map:
+        known = read_genre_map(own.genre_map, own.subset)
+        collection = Collection(source, spec.suffixes, general.archive_limits())
+        genres[own.subset], unread = genre_cells(collection, known, where, spec.largest_file)
+        found.complain(own.subset, unread, where)
+    if not found.table.columns and not genres:
+        raise OptionError("sequence: labels are needed, from --labels CSV or --genre-map JSON.")
+    found = choose_columns(found, labels, genres)
+    if labels.folds:
+        general = replace(general, split_ratios=IN_TRAIN)
+    return build(source, spec, general, NoteLabelsWriter(found, labels.folds, labels.stratify, general.seed))
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line."""
+    top = argparse.ArgumentParser(prog="python -m preprocess.labels", description="MIDI files and labels of notes.")
+    commands = top.add_subparsers(dest="command", required=True)
+    command = commands.add_parser("sequence", help="MIDI files and a label, or several, per file")
+    command.add_argument("source", nargs="+", metavar="SRC", help=SOURCE_HELP)
+    for options in (LabelBuildOptions, LabelOptions, SequenceOptions, MidiOptions):
+        add_options(command, options)
+    return top
+
+
+def main(arguments: list[str]) -> int:
+    """Run a command; returns its status."""
+    namespace = parser().parse_args(arguments)
+    general, labels = options_of(namespace, LabelBuildOptions), options_of(namespace, LabelOptions)
+    reading = options_of(namespace, MidiOptions)
+    return sequence(namespace.source, general, labels, options_of(namespace, SequenceOptions), reading)
+
+
+if __name__ == "__main__":
+    run_command(main)
