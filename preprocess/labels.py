@@ -1,6 +1,8 @@
-"""``python -m preprocess.labels sequence``: MIDI files and their labels into datasets of labelled notes.
+"""``python -m preprocess.labels sequence|expression|tokens``: MIDI files and labels into datasets of labelled notes.
 
-``sequence``   a label, or several, per file: MIDI files and a CSV, or a map from md5 to genres
+``sequence``    a label, or several, per file: MIDI files and a CSV, or a map from md5 to genres
+``expression``  performances and what listeners heard in them; see ``label_kinds.expression_build``
+``tokens``      a label per note: its track, an annotation in seconds, or a field of its own; see ``label_kinds.tokens``
 
 A dataset is one of ``python -m preprocess.octuple build``, which ``octuple_masked_lm`` reads too, with the tables of
 ``musicbert_plugin.data.labelled_octuples`` beside it.  SRC is a folder, archive or list of MIDI files, or a CSV with a
@@ -19,6 +21,7 @@ hexadecimal digits (as those of the Lakh dataset are) is looked up by its name, 
 from __future__ import annotations
 
 import argparse
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 
 from musicbert_plugin.codecs.octuple import FIELDS
@@ -38,6 +41,8 @@ from preprocess.engine.labelled_notes import (
 from preprocess.engine.midi import MidiOptions
 from preprocess.engine.pipeline import build
 from preprocess.engine.sources import Collection
+from preprocess.label_kinds.expression_build import ExpressionOptions, expression
+from preprocess.label_kinds.tokens import AnnotationOptions, TokenOptions, tokens
 from preprocess.octuple import OctupleSpec
 
 _FRAME = 2  # octuples that frame an item
@@ -88,23 +93,32 @@ def sequence(
     return build(source, spec, general, NoteLabelsWriter(found, labels.folds, labels.stratify, general.seed))
 
 
+COMMANDS: dict[str, tuple[str, Callable[..., int], tuple[type, ...]]] = {
+    "sequence": ("MIDI files and a label, or several, per file", sequence, (LabelOptions, SequenceOptions)),
+    "expression": ("performances and what listeners heard in them", expression, (ExpressionOptions,)),
+    "tokens": ("MIDI files and a label per note", tokens, (TokenOptions, AnnotationOptions)),
+}
+"""Help, function and options of every command; all take the options of builders and of reading too."""
+
+
 def parser() -> argparse.ArgumentParser:
     """The command line."""
     top = argparse.ArgumentParser(prog="python -m preprocess.labels", description="MIDI files and labels of notes.")
     commands = top.add_subparsers(dest="command", required=True)
-    command = commands.add_parser("sequence", help="MIDI files and a label, or several, per file")
-    command.add_argument("source", nargs="+", metavar="SRC", help=SOURCE_HELP)
-    for options in (LabelBuildOptions, LabelOptions, SequenceOptions, MidiOptions):
-        add_options(command, options)
+    for name, (text, _, own) in COMMANDS.items():
+        command = commands.add_parser(name, help=text)
+        command.add_argument("source", nargs="+", metavar="SRC", help=SOURCE_HELP)
+        for options in (LabelBuildOptions, *own, MidiOptions):
+            add_options(command, options)
     return top
 
 
 def main(arguments: list[str]) -> int:
     """Run a command; returns its status."""
     namespace = parser().parse_args(arguments)
-    general, labels = options_of(namespace, LabelBuildOptions), options_of(namespace, LabelOptions)
-    reading = options_of(namespace, MidiOptions)
-    return sequence(namespace.source, general, labels, options_of(namespace, SequenceOptions), reading)
+    _, function, own = COMMANDS[namespace.command]
+    values = [options_of(namespace, options) for options in (LabelBuildOptions, *own, MidiOptions)]
+    return function(namespace.source, *values)
 
 
 if __name__ == "__main__":
