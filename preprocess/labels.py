@@ -1,6 +1,7 @@
-"""``python -m preprocess.labels sequence|expression|tokens``: MIDI files and labels into datasets of labelled notes.
+"""``python -m preprocess.labels sequence|phrases|expression|tokens``: labelled datasets for fine-tuning on notes.
 
 ``sequence``    a label, or several, per file: MIDI files and a CSV, or a map from md5 to genres
+``phrases``     which phrase follows a melody, or accompanies it; see ``label_kinds.phrases``
 ``expression``  performances and what listeners heard in them; see ``label_kinds.expression_build``
 ``tokens``      a label per note: its track, an annotation in seconds, or a field of its own; see ``label_kinds.tokens``
 
@@ -42,6 +43,7 @@ from preprocess.engine.midi import MidiOptions
 from preprocess.engine.pipeline import build
 from preprocess.engine.sources import Collection
 from preprocess.label_kinds.expression_build import ExpressionOptions, expression
+from preprocess.label_kinds.phrases import PhraseOptions, phrases
 from preprocess.label_kinds.tokens import AnnotationOptions, TokenOptions, tokens
 from preprocess.octuple import OctupleSpec
 
@@ -96,6 +98,7 @@ def sequence(
 COMMANDS: dict[str, tuple[str, Callable[..., int], tuple[type, ...]]] = {
     "sequence": ("MIDI files and a label, or several, per file", sequence, (LabelOptions, SequenceOptions)),
     "expression": ("performances and what listeners heard in them", expression, (ExpressionOptions,)),
+    "phrases": ("pairs of phrases from MIDI files alone", phrases, (PhraseOptions, AnnotationOptions)),
     "tokens": ("MIDI files and a label per note", tokens, (TokenOptions, AnnotationOptions)),
 }
 """Help, function and options of every command; all take the options of builders and of reading too."""
