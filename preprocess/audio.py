@@ -248,6 +248,10 @@ class AudioSpec:
         start = (len(clip) - self.max_frames) // 2
         return clip[start : start + self.max_frames]
 
+    def comparer(self) -> AudioSpec:
+        """Of recordings, no features are stored."""
+        return replace(self, on_the_fly=not self.num_features)
+
     def left_out(self, reason: str) -> bool:
         """False: no reason is expected, so each file that is left out is reported."""
         return False

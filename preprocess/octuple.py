@@ -20,7 +20,7 @@ from __future__ import annotations
 import argparse
 import hashlib
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 import numpy as np
@@ -107,6 +107,12 @@ class OctupleSpec(MidiSpec):
             perplexity = onset_perplexity(counts)
             if perplexity > self.max_onset_perplexity:
                 raise ScoreError("onset perplexity", f"{name}: the perplexity of its onsets is {perplexity:.2f}.")
+
+    def comparer(self) -> OctupleSpec:
+        """Without the filters; the octuples find copies whose onsets differ by less than a position."""
+        return OctupleSpec(
+            **{declared.name: getattr(self, declared.name) for declared in fields(MidiSpec)}, windows=self.windows
+        )
 
     def left_out(self, reason: str) -> bool:
         """Whether a filter gave this reason."""

@@ -29,12 +29,14 @@ the end, unless files timed out or crashed their worker: then it stays, and the 
 =================  ==================================================================================================
 
 Reasons are those of the reader and the codec (``unreadable``, ``no notes``, ``too large``, ...), of the filters,
-``duplicate``, ``copy in another split``, ``timeout`` and ``crashed``; and ``no labels`` and ``no split`` of files that
-are not read at all, since nothing was asked for them.
+``duplicate``, ``copy in another split``, ``timeout`` and ``crashed``; ``held out`` of copies of what ``--held-out``
+names (``of``: such a file), and ``group held out`` of files in one group with them; and ``no labels`` and ``no split``
+of files that are not read at all, since nothing was asked for them.
 """
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 import platform
@@ -60,11 +62,12 @@ from preprocess.engine.dataset_spec import DatasetSpec
 from preprocess.engine.destination import Destination
 from preprocess.engine.entries import Failure
 from preprocess.engine.executors.local import Executor, LocalExecutor
+from preprocess.engine.held_out import HeldOut
 from preprocess.engine.journal import FileTask, Journal, WorkerConfig
 from preprocess.engine.repairs import ENTRIES, repairs_in, summary_of
 from preprocess.engine.sidecars import SidecarWriter
 from preprocess.engine.sources import Collection, content_hash, suffix_counts
-from preprocess.engine.split_plan import SplitPlan, decide
+from preprocess.engine.split_plan import HELD_GROUP, Fingerprints, SplitPlan, decide
 from preprocess.engine.splits import SPLITS, check_names, parse_ratios, read_groups, read_splits
 
 _NO_PART = ("dest", "jobs", "time_limit", *(limit.name for limit in fields(ArchiveOptions)))
@@ -73,7 +76,8 @@ DUPLICATES = ("keep", "exact", "near")
 RETRIED = ("timeout", "crashed")
 DUPLICATE, ELSEWHERE = "duplicate", "copy in another split"
 NO_LABELS, NO_SPLIT = "no labels", "no split"
-_WANTED = (DUPLICATE, ELSEWHERE, NO_LABELS, NO_SPLIT)
+HELD_OUT, GROUP_HELD_OUT = "held out", "group held out"
+_WANTED = (DUPLICATE, ELSEWHERE, NO_LABELS, NO_SPLIT, HELD_OUT, GROUP_HELD_OUT)
 
 
 @dataclass
@@ -92,6 +96,12 @@ class BuildOptions(ArchiveOptions):
     split_ratios: str = option("98,1,1", "shares of train, valid and test", metavar="T,V,T")
     splits: str = option("", "CSV with columns file and split that fixes the split of files", metavar="CSV")
     groups: str = option("", "TSV with columns file and group: files of a group stay in one split", metavar="TSV")
+    held_out: list[str] | None = option(
+        None,
+        "leave out copies of what these sources or dataset folders hold, and --groups of them",
+        nargs="+",
+        metavar="OTHER",
+    )
     time_limit: float = option(60.0, "seconds after which a worker that is stuck at a file is ended", metavar="S")
 
 
@@ -237,6 +247,9 @@ class Build:
         self.splits = own_splits | self._known(splits, options.splits, "--splits")
         self.ties = own_ties | self._known(ties, options.groups, "--groups")
         sidecars.check(self.collection)
+        self.held_out = (
+            HeldOut(options.held_out, spec, options.archive_limits(), options.format) if options.held_out else None
+        )
         self.left_out = dict(sidecars.left_out)
         if sidecars.only_listed and self.splits:
             self._leave_out_unlisted()
@@ -265,9 +278,9 @@ class Build:
                 "left out."
             )
 
-    def _status(self, reasons: dict[str, int]) -> int:
-        done = all(_is_wanted(self.spec, reason) for reason in reasons) and not self.sidecars.failures
-        return DONE if done else SOME_FAILED
+    def _status(self, reasons: dict[str, int], unread: int) -> int:
+        failed = unread or self.sidecars.failures or not all(_is_wanted(self.spec, reason) for reason in reasons)
+        return SOME_FAILED if failed else DONE
 
     def _description(self, given: list[str]) -> dict[str, Any]:
         """What decides the bytes of a dataset: not where it lies, the number of workers or their time limit."""
@@ -279,6 +292,9 @@ class Build:
         for name in ("splits", "groups"):
             chosen[f"{name}_sha256"] = _digest_of_file(chosen[name])
             chosen[name] = escaped(chosen[name])
+        del chosen["held_out"]
+        if self.held_out is not None:
+            chosen |= self.held_out.description()
         return {
             "kind": self.spec.name,
             "source": list(map(escaped, given)),
@@ -298,13 +314,16 @@ class Build:
             destination.finish_cleaning()
             self._check_unchanged()
             say(f"{dest}: finished already with these options and files; nothing to do.")
-            left_out = read_config(destination.folder / "config.json").get("left_out")
-            if not isinstance(left_out, dict):
+            config = read_config(destination.folder / "config.json")
+            left_out, held_out = config.get("left_out"), config.get("held_out", {})
+            if not isinstance(left_out, dict) or not isinstance(held_out, dict):
                 raise DatasetError(f"{dest}: config.json is damaged; remove the folder and build the dataset again.")
-            return self._status(left_out)
+            return self._status(left_out, held_out.get("unread", 0))
         destination.begin()
         try:
             journal = self._read(executor)
+            if self.held_out is not None:
+                self.held_out.read(executor, destination.work / "held_out")
             plan = self._plan(journal)
             summary = self._assemble(journal, plan)
             journal.close()
@@ -320,7 +339,7 @@ class Build:
             wanted = [f"{name} {100 * ratio:.3g} %" for name, ratio in zip(SPLITS, self.ratios, strict=True)]
             unit = self.spec.unit
             say(f"groups stay together: {', '.join(reached)} of the {unit} (asked for: {', '.join(wanted)}).")
-        return self._status(summary.reasons)
+        return self._status(summary.reasons, self.held_out.unread if self.held_out is not None else 0)
 
     def _check_unchanged(self) -> None:
         """Refuse a finished dataset whose source files have other bytes by now."""
@@ -393,6 +412,7 @@ class Build:
                 seed=options.seed,
                 duplicates=options.duplicates,
                 least_share=self.spec.share_of_copies,
+                held_out=functools.partial(self._copies_of_held_out, journal) if self.held_out is not None else None,
             )
             self.sidecars.decided(plan)
         except OptionError as error:
@@ -408,6 +428,15 @@ class Build:
         if moved := int(plan.elsewhere.sum()):
             say(f"{self._whose} puts {moved:,} files beside copies of theirs in another split; they are left out.")
         return plan
+
+    def _copies_of_held_out(self, journal: Journal, pieces: NDArray[np.int64]) -> NDArray[np.int64]:
+        """For each of P files with a piece, the index of a held-out file that it is a copy of, or -1."""
+        assert self.held_out is not None
+        return self.held_out.copies(
+            Fingerprints.of_journal(journal, pieces),
+            lambda piece: journal.items_of(int(pieces[piece]), self.spec.dtype),
+            self.spec.share_of_copies,
+        )
 
     @property
     def _whose(self) -> str:
@@ -448,6 +477,7 @@ class Build:
             "build": json.loads((self.destination.work / "options.json").read_text()),
             "splits": {name: {what: count[name] for what, count in counts.items()} for name in SPLITS},
             "left_out": dict(sorted(summary.reasons.items())),
+            **self._held_out_counts(),
             "versions": {
                 "musicbert_plugin": __version__,
                 "python": platform.python_version(),
@@ -457,6 +487,11 @@ class Build:
         }
         write_config(out, spec.name, config)
         return summary
+
+    def _held_out_counts(self) -> dict[str, Any]:
+        if self.held_out is None:
+            return {}
+        return {"held_out": {"files": len(self.held_out.names), "unread": self.held_out.unread}}
 
     def _manifest_line(self, index: int, journal: Journal, plan: SplitPlan, assembly: Assembly) -> dict[str, Any]:
         """What becomes of a file; its items are added to the dataset."""
@@ -480,6 +515,11 @@ class Build:
         if "repaired" in record and "detail" in record:
             line["detail"] = record["detail"]
         split = int(plan.split[index])
+        if (held := int(plan.held[index])) >= 0:
+            assert self.held_out is not None
+            return line | {"reason": HELD_OUT, "of": self.held_out.names[held]}
+        if held == HELD_GROUP:
+            return line | {"reason": GROUP_HELD_OUT}
         if split < 0:
             if plan.elsewhere[index]:
                 return line | {"reason": ELSEWHERE}

@@ -651,7 +651,7 @@ def test_what_cannot_be_begun_is_one_sentence_and_leaves_nothing(corpus: Corpus,
         ((source, dest, "--splits", tmp_path / "nowhere.csv"), "cannot be read"),
         ((source, dest, "--split-ratios", "1,1"), "three numbers"),
         ((source, dest, "--jobs", 0), "--jobs 0"),
-        ((source, dest, "--seed", -3, "--windows", "stored"), "--seed -3"),
+        ((source, dest, "--seed", -3, "--windows", "stored"), "--seed is -3"),
         ((source, dest, "--max-notes", -5), "--max-notes -5"),
         ((source, dest, "--max-onset-perplexity", "nan"), "--max-onset-perplexity nan"),
     ):
