@@ -52,7 +52,7 @@ class AnnotationFiles:
     source : Source
         The folder or archive that holds them.
     places : mapping of str to bytes
-        From the name of each text file in it to its place.
+        From the name of each file in it that the template can mean to its place.
     """
 
     option: str
@@ -82,17 +82,26 @@ class AnnotationFiles:
         source = open_source(container, (suffix[0].lower() if suffix else "",))
         if isinstance(source, Tar):
             raise OptionError(f"{container}: annotations are read from a folder or a .zip; give --annotations-in.")
-        places = {entry.name: entry.place for entry in source.entries() if entry.failure is None}
+        meant = re.compile(".*".join(map(re.escape, template.split("{}"))))
+        places = {
+            entry.name: entry.place
+            for entry in source.entries()
+            if entry.failure is None and meant.fullmatch(entry.name)
+        }
         if not places:
-            raise OptionError(f"{option} {template}: {container} holds no files that end with {suffix and suffix[0]}.")
+            raise OptionError(f"{option} {template}: {container} holds no such files.")
         return cls(option, template, pattern, source, places)
 
     def digest(self) -> str:
-        """A hash of what is listed, for the description of a dataset."""
-        listing = hashlib.sha256()
+        """A hash of all annotations, for the description of a dataset."""
+        content = hashlib.sha256()
         for name, place in sorted(self.places.items()):
-            listing.update(name.encode("utf-8", "surrogateescape") + b"\0" + place + b"\n")
-        return listing.hexdigest()[:32]
+            try:
+                data = self.source.read(name, place, LARGEST)
+            except ScoreError as error:  # the file that it belongs to fails with this reason
+                data = error.reason.encode()
+            content.update(name.encode("utf-8", "surrogateescape") + b"\0" + hashlib.sha256(data).digest())
+        return content.hexdigest()[:32]
 
     def name_for(self, file: str) -> str:
         """The name of the annotation of a music file.

@@ -31,7 +31,10 @@ def test_annotations_are_found_by_a_part_of_the_name(folder: Path) -> None:
     with zipfile.ZipFile(folder / "all.zip", "w") as archive:
         archive.write(folder / "notes/1/chords.txt", "notes/1/chords.txt")
     assert files_of(folder / "all.zip").read("song_1_x.mid")[1] == "0 1 1\n"
-    assert files_of(folder).digest() != files_of(folder / "all.zip").digest()
+    digest = files_of(folder).digest()
+    assert digest != files_of(folder / "all.zip").digest()
+    (folder / "notes/2/chords.txt").write_text("0 1 C\n")
+    assert files_of(folder).digest() != digest
 
 
 @pytest.mark.parametrize(("name", "said"), [("song_3_x.mid", "notes/3/chords.txt"), ("song.mid", "--piece-pattern")])
@@ -43,7 +46,11 @@ def test_a_file_without_an_annotation_fails(folder: Path, name: str, said: str) 
 
 @pytest.mark.parametrize(
     ("template", "pattern", "said"),
-    [("chords.txt", "", "one {} is needed"), ("{}/a.lab", "", "holds no files"), ("{}.txt", "(", "regular expression")],
+    [
+        ("chords.txt", "", "one {} is needed"),
+        ("{}/a.lab", "", "holds no such files"),
+        ("{}.txt", "(", "regular expression"),
+    ],
 )
 def test_options_that_cannot_work_are_refused(folder: Path, template: str, pattern: str, said: str) -> None:
     with pytest.raises(OptionError, match=said):

@@ -202,7 +202,7 @@ def test_what_cannot_start_is_told_in_a_sentence(label_build: Build, tmp_path: P
         (["--label", "../x"], "--label ../x: letters, digits"),
         (["--label", "track", "--channel-programs", "use"], "takes tracks apart"),
         (["--label", "velocity", "--hide", "pitch"], "velocity is the label, so it must be hidden too"),
-        (["--label", "track", "--beats", "{}.txt"], "holds no files that end with .txt"),
+        (["--label", "track", "--beats", "{}.txt"], "holds no such files"),
     ):
         status, text = label_build("tokens", tmp_path, tmp_path / "dest", *options)
         assert status == 2 and said in text
