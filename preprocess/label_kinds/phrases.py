@@ -27,6 +27,8 @@ Pairs
     average precision of 0.09.  Of the false ones half are in the song's own key, where ``--key`` gives it and there are
     any.  ``config.json`` says, under ``phrases``, at which bar the second phrase begins where a pair is one sequence:
     4 for completion and 0 for accompaniment.
+
+``--pirhdy`` reads the phrases that PiRhDy published instead, see ``label_kinds.pirhdy``.
 """
 
 from __future__ import annotations
@@ -63,6 +65,7 @@ from preprocess.engine.midi import MidiOptions
 from preprocess.engine.pipeline import build
 from preprocess.engine.split_plan import SplitPlan
 from preprocess.engine.splits import SPLITS
+from preprocess.label_kinds.pirhdy import pirhdy
 from preprocess.label_kinds.tokens import AnnotationOptions
 from preprocess.octuple import OctupleSpec
 
@@ -95,6 +98,8 @@ class PhraseOptions:
         "", "files of keys, as in annotations/{}/key_audio.txt; used where they have one", metavar="TEMPLATE"
     )
     one_key: bool = option(False, "transpose to C major or A minor; files whose --key is not known are left out")
+    pirhdy: bool = option(False, "SRC is a folder of PiRhDy's files of phrases instead of MIDI files")
+    ids: str = option("", "with --pirhdy: table of its pitch ids, JSON or a pickle of plain values", metavar="FILE")
     queries: int = option(400, "largest number of queries of valid, and of test (0: all)", metavar="N")
 
 
@@ -473,6 +478,14 @@ def phrases(
 ) -> int:
     """Build the dataset; returns the status."""
     check_label_options(LabelOptions(), general)
+    if own.pirhdy:
+        if len(source) != 1 or not Path(source[0]).is_dir() or not own.ids:
+            raise OptionError(f"--pirhdy {' '.join(source)}: one folder, and --ids FILE, are needed.")
+        if own.key or own.one_key or files.beats or general.splits or general.groups:
+            raise OptionError("--pirhdy: --key, --one-key, --beats, --splits and --groups are about MIDI files.")
+        return pirhdy(Path(source[0]), general.dest, own.ids, own.task)
+    if own.ids:
+        raise OptionError(f"--ids {own.ids}: it is the table of --pirhdy, which is not given.")
     names = tuple(name.strip().lower() for name in own.melody.split(",") if name.strip())
     if not names:
         raise OptionError(f"--melody {own.melody!r}: the name of a track, or several joined by commas, is needed.")
