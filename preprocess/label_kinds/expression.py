@@ -40,6 +40,13 @@ Units
     that have played both.  So a section that repeats, and the 8-bar halves of a 16-bar passage, are one unit.
 ``random``
     Nothing but copies.
+
+Fixed splits
+------------
+``--segment-splits JSON NAME`` takes a published split instead: the dataset has two folds, 0 with its held-out part and
+1 with ``train``.  It is told how many held-out segments are, in whole or in part, a performance that is in ``train``:
+those that share over half of the (pitch, velocity) trigrams of the shorter one with a segment by the same performer.
+Of PercePiano's ``passage_heldout`` 47 of 156 are.
 """
 
 from __future__ import annotations
@@ -47,7 +54,7 @@ from __future__ import annotations
 import math
 import re
 from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -126,6 +133,7 @@ _SAME_PERFORMER = {"Score2": DEADPAN}
 _NAME = re.compile(r"(?P<work>.+)_(?P<bars>\d+bars)_(?P<performer>[^_]+)_(?P<segment>[^_]+)")
 _POINTS, _TIE = 50, 1e-9  # of the density estimate
 SHARED = 0.6  # share of trigrams above which passages are one unit
+LEAK = 0.5  # share of trigrams above which two segments hold one performance
 _BLOCK = 4096  # trigrams that are compared at a time
 
 
@@ -251,6 +259,41 @@ def _read_numbers(path: str) -> dict[str, Floats]:
     return rows
 
 
+def read_segment_split(path: str, name: str) -> dict[str, int]:
+    """A fixed split of segments, from JSON ``{name: {"train": [segment, ...], "valid": [...]}}``.
+
+    Returns
+    -------
+    dict of str to int
+        From segment to 0 for its held-out part (``valid``, or ``test``) and 1 for ``train``.
+
+    Raises
+    ------
+    OptionError
+        The file has another form, or no such split, or a segment is in both parts.
+    """
+    try:
+        found = read_json(path)
+    except ValueError as error:
+        raise OptionError(f"--segment-splits {path}: cannot be read as JSON ({error}).") from None
+    split = found.get(name) if isinstance(found, dict) else None
+    if split is None:
+        known = ", ".join(found) if isinstance(found, dict) else shortened(found)
+        raise OptionError(f"--segment-splits {path} {name}: there is no such split; it has {known}.")
+    parts: dict[str, int] = {}
+    for number, keys in enumerate((("valid", "test"), ("train",))):
+        held = next((split[key] for key in keys if isinstance(split, dict) and key in split), None)
+        if not isinstance(held, list) or not held or not all(isinstance(segment, str) for segment in held):
+            raise OptionError(
+                f"--segment-splits {path} {name}: {shortened(split)}; accepted is a list of segments for train and one "
+                "for valid or test."
+            )
+        for segment in map(stem, held):
+            if parts.setdefault(segment, number) != number:
+                raise OptionError(f"--segment-splits {path} {name}: {segment} is in both parts.")
+    return parts
+
+
 def _check_same(path: str, values: Mapping[str, Floats], other: str, deviations: Mapping[str, Floats]) -> None:
     if not deviations:
         return
@@ -372,7 +415,41 @@ def pitch_trigrams(score: Score) -> NDArray[np.int32]:
     return np.unique(pitch[:-2] << 14 | pitch[1:-1] << 7 | pitch[2:])
 
 
-def shared_trigrams(sets: Sequence[NDArray[np.int32]]) -> Floats:
+def performance_trigrams(score: Score) -> NDArray[np.int64]:
+    """The distinct trigrams of (pitch, velocity), notes as in :func:`pitch_trigrams`; int64 [T], ascending.
+
+    Another performance of the same notes has few of them.
+    """
+    order = np.lexsort((score.pitch, score.onset))
+    note = score.pitch[order].astype(np.int64) << 7 | score.velocity[order]
+    return np.unique(note[:-2] << 28 | note[1:-1] << 14 | note[2:])
+
+
+def leaking(trigrams: Mapping[str, NDArray[np.int64]], train: Collection[str], test: Collection[str]) -> list[str]:
+    """The segments of test that are, in whole or in part, a performance that is in train.
+
+    These share more than half of the :func:`performance_trigrams` of the shorter one with a segment of train by the
+    same performer.
+
+    Parameters
+    ----------
+    trigrams : mapping of str to int64 [T]
+        By the names of segments; names of another form are passed over.
+    train, test : collection of str
+        Names of segments.
+    """
+    by_performer: dict[str, list[str]] = defaultdict(list)
+    for name in trigrams:
+        if (segment := parse_name(name)) is not None and (name in train or name in test):
+            by_performer[segment.performer].append(name)
+    found = set()
+    for own in by_performer.values():
+        first, second = np.nonzero(shared_trigrams([trigrams[name] for name in own]) > LEAK)
+        found |= {own[a] for a, b in zip(first.tolist(), second.tolist(), strict=True) if own[b] in train}
+    return sorted(found & set(test))
+
+
+def shared_trigrams(sets: Sequence[NDArray[np.integer]]) -> Floats:
     """The share of the smaller set's trigrams that are in the other, for all pairs of P sets; float64 [P, P]."""
     sizes = np.array([len(trigrams) for trigrams in sets])
     distinct, column = np.unique(np.concatenate(sets), return_inverse=True)

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from musicbert_plugin.codecs.octuple import FIELDS
+from musicbert_plugin.codecs.score import Score
 from musicbert_plugin.errors import OptionError, ScoreError
 from preprocess.engine.cli import option, say
 from preprocess.engine.dataset_spec import Piece
@@ -52,6 +53,9 @@ class ExpressionOptions:
     )
     unit: str = option("music", "what is never divided between splits or folds", choices=UNITS)
     folds: int = option(0, "make K folds instead of train, valid and test (0: none)", metavar="K")
+    segment_splits: list[str] | None = option(
+        None, "a published split as two folds: 0 is its held-out part", nargs=2, metavar=("JSON", "NAME"), type=str
+    )
     stratify: str = option("", "performer or work: each fold has equal shares of them", metavar="COLUMN")
 
 
@@ -73,12 +77,22 @@ class ExpressionWriter(NoteLabelsWriter):
     """Writes the table of performances, with a row per rater where each has an item, and ``tasks.yaml``."""
 
     def __init__(
-        self, found: NoteTable, names: tuple[str, ...], raters: Mapping[str, list[list[str]]], *folds: Any
+        self,
+        found: NoteTable,
+        names: tuple[str, ...],
+        raters: Mapping[str, list[list[str]]],
+        parts: Mapping[str, int],
+        *folds: Any,
     ) -> None:
         super().__init__(found, *folds)
-        self._names, self._raters = names, raters
+        self._names, self._raters, self._parts = names, raters, parts
         self._rater = -1
         self.files = (*self.files, TASKS)
+
+    def description(self) -> dict[str, Any]:
+        """What decides the bytes of the files."""
+        parts = {"segment_split": dict(sorted(self._parts.items()))} if self._parts else {}
+        return {**super().description(), **parts}
 
     def begin(self, out: Path) -> None:
         """Open the tables and write the tasks."""
@@ -92,8 +106,12 @@ class ExpressionWriter(NoteLabelsWriter):
         )
 
     def rows(self, index: int, split: str, sidecars: dict[str, Any]) -> Iterator[list[object]]:
-        """The dataset's own columns; each rater's item is a piece of its own."""
+        """The dataset's own columns; each rater's item is a piece of its own, and a fixed split divides units."""
+        part = self._parts.get(self._collection.names[index])
         for row in super().rows(index, split, sidecars):
+            if part is not None:
+                row[self.fixed.index("group")] = f"{row[self.fixed.index('group')]}-{part}"
+                row[self.fixed.index("fold")] = part
             if self._rater >= 0:
                 row[self.fixed.index("piece")] = f"{row[0]}#{self._rater}"
             yield row
@@ -123,15 +141,21 @@ def expression(source: list[str], general: LabelBuildOptions, own: ExpressionOpt
     spec = ExpressionSpec(**asdict(reading), seed=general.seed)
     collection = Collection(source, spec.suffixes, general.archive_limits())
     rows = rows_by_file(list(collection.names), labels, own.labels)
-    units = units_by_file(collection, list(rows), own.unit, spec)
+    parts = parts_by_file(rows, own, general)
+    if parts:
+        rows = {file: cells for file, cells in rows.items() if file in parts}
+    scores = read_scores(collection, spec) if own.unit == "music" or parts else {}
+    units = units_by_file(scores, list(rows), own.unit)
+    if parts:
+        _say_leak(scores, parts, own.segment_splits)
     table = LabelTable(columns, {file: cells[0] for file, cells in rows.items()}, units)
     strata = {file: cells[0][columns.index(own.stratify)] for file, cells in rows.items()} if own.stratify else {}
     raters = rows if own.aggregate == "all" else {}
     spec = replace(spec, repeats={file: len(cells) for file, cells in raters.items()})
-    if own.folds:
+    if own.folds or parts:
         general = replace(general, split_ratios=IN_TRAIN)
     found = NoteTable(table, strata, where=own.labels)
-    writer = ExpressionWriter(found, labels.names, raters, own.folds, own.stratify, general.seed)
+    writer = ExpressionWriter(found, labels.names, raters, parts, own.folds, own.stratify, general.seed)
     return build(source, spec, general, writer)
 
 
@@ -167,8 +191,61 @@ def rows_by_file(names: list[str], labels: ExpressionLabels, where: str) -> dict
     return rows
 
 
-def units_by_file(collection: Collection, files: list[str], unit: str, spec: OctupleSpec) -> dict[str, str]:
+def parts_by_file(rows: Mapping[str, object], own: ExpressionOptions, general: LabelBuildOptions) -> dict[str, int]:
+    """The part of each file in the split of ``--segment-splits`` (0: held out); empty without one.
+
+    Raises
+    ------
+    OptionError
+        Other options give splits too, or no file is in the split.
+    """
+    if not own.segment_splits:
+        return {}
+    path, name = own.segment_splits
+    if own.folds or general.splits:
+        raise OptionError(f"--segment-splits {path} {name}: --folds and --splits give other splits; one is accepted.")
+    split = labels_of.read_segment_split(path, name)
+    parts = {file: split[stem(file)] for file in rows if stem(file) in split}
+    if len(set(parts.values())) < 2:
+        raise OptionError(f"--segment-splits {path} {name}: a part of it has no labelled file in the source.")
+    if others := len(rows) - len(parts):
+        say(f"{others:,} labelled files are not in {name}; they are left out.")
+    return parts
+
+
+def read_scores(collection: Collection, spec: OctupleSpec) -> dict[str, Score]:
+    """The scores of all files that can be read, by their names."""
+    scores = {}
+    for index, source, inner, place in collection.tasks(np.ones(len(collection), bool), spec.largest_file):
+        name = collection.names[index]
+        try:
+            scores[name] = spec.read(collection.sources[source].read(inner, place, spec.largest_file), name)
+        except ScoreError:  # the build itself names it
+            continue
+    return scores
+
+
+def _say_leak(scores: Mapping[str, Score], parts: Mapping[str, int], given: list[str] | None) -> None:
+    trigrams = {stem(file): labels_of.performance_trigrams(scores[file]) for file in parts if file in scores}
+    held_out, train = ({stem(file) for file, part in parts.items() if part == number} for number in (0, 1))
+    leaks = labels_of.leaking(trigrams, train, held_out)
+    if leaks and given:
+        say(
+            f"{given[1]} leaks: {len(leaks):,} of its {len(held_out):,} held-out segments are, in whole or in part, a "
+            "performance that is in train."
+        )
+
+
+def units_by_file(scores: Mapping[str, Score], files: list[str], unit: str) -> dict[str, str]:
     """The unit of each file; empty for ``random``.
+
+    Parameters
+    ----------
+    scores : mapping of str to Score
+        By the names of files; only ``music`` needs them.
+    files : list of str
+    unit : str
+        One of :data:`UNITS`.
 
     Raises
     ------
@@ -184,15 +261,7 @@ def units_by_file(collection: Collection, files: list[str], unit: str, spec: Oct
         )
     units: dict[str, str] = {}
     if unit == "music":
-        trigrams = {}
-        wanted = np.array([name in segments for name in collection.names])
-        for index, source, inner, place in collection.tasks(wanted, spec.largest_file):
-            name = collection.names[index]
-            try:
-                score = spec.read(collection.sources[source].read(inner, place, spec.largest_file), name)
-            except ScoreError:  # the build itself names it
-                continue
-            trigrams[stem(name)] = labels_of.pitch_trigrams(score)
-        units = labels_of.music_units(trigrams)
+        known = {stem(file): labels_of.pitch_trigrams(scores[file]) for file in files if file in scores}
+        units = labels_of.music_units(known)
         say(f"{len(units):,} passages are {len(set(units.values())):,} units of music.")
     return {file: labels_of.unit_of(segment, unit, units) for file, segment in segments.items() if segment}

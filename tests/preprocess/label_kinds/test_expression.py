@@ -171,30 +171,33 @@ def test_percepianos_passages_are_46_units_of_music(performances: dict[str, Scor
     assert len(players) == 21
 
 
-def velocity_trigrams(score: Score) -> np.ndarray:
-    """The distinct trigrams of (pitch, velocity): those of other performances of the same notes differ."""
-    order = np.lexsort((score.pitch, score.onset))
-    note = score.pitch[order].astype(np.int64) << 7 | score.velocity[order]
-    return np.unique(note[:-2] << 28 | note[1:-1] << 14 | note[2:])
-
-
 def test_the_passage_split_leaks_and_units_of_music_do_not(performances: dict[str, Score], music_data: Path) -> None:
     """47 of the 156 test segments are, in whole or in part, a performance that is in train."""
-    split = json.loads((music_data / "expression" / "splits.json").read_text())["passage_heldout"]
+    split = expression.read_segment_split(str(music_data / "expression" / "splits.json"), "passage_heldout")
+    held_out, train = ({name for name, part in split.items() if part == number} for number in (0, 1))
+    trigrams = {name: expression.performance_trigrams(score) for name, score in performances.items()}
+    assert len(held_out) == 156 and len(expression.leaking(trigrams, train, held_out)) == 47
     units = music_units({name: pitch_trigrams(score) for name, score in performances.items()})
-    names = [*split["train"], *split["valid"]]
-    held_out = set(split["valid"])
-    leaks, between = set(), 0
-    segments = {name: segment for name in names if (segment := expression.parse_name(name))}
-    for performer in {segment.performer for segment in segments.values()}:
-        own = [name for name in names if segments[name].performer == performer]
-        shares = expression.shared_trigrams([velocity_trigrams(performances[name]) for name in own])
-        for first, second in np.argwhere(shares > 0.5).tolist():
-            if own[first] in held_out and own[second] not in held_out:
-                leaks.add(own[first])
-            between += units[segments[own[first]].passage] != units[segments[own[second]].passage]
-    assert len(held_out) == 156 and len(leaks) == 47
-    assert between == 0
+    unit_of = {name: units[segment.passage] for name in split if (segment := expression.parse_name(name))}
+    some = set(sorted(set(unit_of.values()))[::4])
+    parts = [{name for name, unit in unit_of.items() if (unit in some) == inside} for inside in (True, False)]
+    assert min(map(len, parts)) > 100 and expression.leaking(trigrams, *parts) == []
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        ("[", "cannot be read as JSON"),
+        ("{}", "there is no such split"),
+        ('{"a": {"train": ["x"]}}', "a list of segments for train and one for valid or test"),
+        ('{"a": {"train": ["x", "y"], "test": ["y"]}}', "y is in both parts"),
+    ],
+)
+def test_a_split_of_another_form_is_refused_in_a_sentence(tmp_path: Path, content: str, said: str) -> None:
+    (tmp_path / "splits.json").write_text(content)
+    with pytest.raises(OptionError) as error:
+        expression.read_segment_split(str(tmp_path / "splits.json"), "a")
+    assert said in str(error.value)
 
 
 def test_percepianos_means_and_deviations_are_those_of_the_answers(music_data: Path) -> None:

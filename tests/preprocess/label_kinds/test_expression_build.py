@@ -13,7 +13,7 @@ import pytest
 
 from musicbert_plugin.codecs.score import Score, write_midi
 from musicbert_plugin.data.indexed_dataset import IndexedDataset
-from musicbert_plugin.data.labelled_octuples import LabelledItems
+from musicbert_plugin.data.labelled_octuples import LabelledItems, fold_parts
 from musicbert_plugin.parsing import parse_yaml
 
 Build = Callable[..., tuple[int, str]]
@@ -135,3 +135,31 @@ def test_all_segments_of_percepiano_are_kept_and_no_unit_of_music_is_divided(
         work, _, segment = Path(file).stem.rsplit("_", 2)
         folds[units[f"{work}_{segment}"]].add(fold)
     assert len(folds) == 46 and all(len(found) == 1 for found in folds.values())
+
+
+def test_a_published_split_becomes_two_folds_and_its_leak_is_named(
+    performances: Path, label_build: Build, labelled_items: Items, tmp_path: Path
+) -> None:
+    """The first passage is also in the second, so that a unit lies on both sides."""
+    names = [f"W_8bars_{performer}_{passage}" for performer in PERFORMERS for passage in (1, 2)]
+    (performances / "W_16bars_1_3.mid").write_bytes((performances / "W_8bars_1_1.mid").read_bytes())
+    names.append("W_16bars_1_3")
+    (tmp_path / "mean.json").write_text(json.dumps({name: [0.5] for name in [*names, "other"]}))
+    held_out = ["W_8bars_1_1", "W_8bars_2_1"]
+    split = {"heldout": {"train": [name for name in names if name not in held_out], "valid": held_out}}
+    (tmp_path / "splits.json").write_text(json.dumps(split))
+    dest = tmp_path / "dest"
+    options = ("--labels", tmp_path / "mean.json", "--segment-splits", tmp_path / "splits.json", "heldout")
+    status, said = label_build("expression", performances, dest, *options)
+    assert status == 0, said
+    assert "1 labelled files are not in heldout" in said
+    assert "heldout leaks: 1 of its 2 held-out segments are, in whole or in part, a performance" in said
+    items = labelled_items(dest, "train")
+    folds = dict(zip(items.files, items.folds.tolist(), strict=True))
+    assert len(items) == 9 and {file for file, fold in folds.items() if not fold} == {
+        f"{name}.mid" for name in held_out
+    }
+    parts = fold_parts(items, 0, 0.5, 1)
+    assert {items.files[row] for row in parts["test"]} == {f"{name}.mid" for name in held_out}
+    status, said = label_build("expression", performances, tmp_path / "other", *options, "--folds", 2)
+    assert status == 2 and "one is accepted" in said
