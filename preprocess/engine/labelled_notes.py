@@ -362,7 +362,7 @@ class NoteLabelsWriter(LabelsWriter):
             single = sorted(name for name, places in owners.items() if len({int(unit[place]) for place in places}) == 1)
             if single:
                 say(
-                    f"column {column}: {_listed(single)}: all files of the class stay together (copies, groups), so it "
+                    f"column {column}: {_listed(single)}: a class whose files all stay together (copies, groups) "
                     "cannot be both learnt and tested."
                 )
             if not self._folds:
