@@ -23,105 +23,61 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, replace
+from typing import NamedTuple
 
-from musicbert_plugin.codecs.octuple import FIELDS
-from musicbert_plugin.errors import OptionError
-from preprocess.engine.cli import add_options, option, options_of, run_command
-from preprocess.engine.dataset_spec import Piece
-from preprocess.engine.genre_map import genre_cells, read_genre_map
-from preprocess.engine.labelled_notes import (
-    IN_TRAIN,
-    LabelBuildOptions,
-    LabelOptions,
-    NoteLabelsWriter,
-    check_label_options,
-    choose_columns,
-    read_note_table,
-)
-from preprocess.engine.midi import MidiOptions
-from preprocess.engine.pipeline import build
-from preprocess.engine.sources import Collection
-from preprocess.label_kinds.expression_build import ExpressionOptions, expression
-from preprocess.label_kinds.phrases import PhraseOptions, phrases
-from preprocess.label_kinds.tokens import AnnotationOptions, TokenOptions, tokens
-from preprocess.octuple import OctupleSpec
+from preprocess.engine.cli import add_options, options_of, run_command
 
-_FRAME = 2  # octuples that frame an item
-SUBSETS = ("topmagd", "masd")
 SOURCE_HELP = "folder, archive (.zip, .tar, .tar.gz, .tar.bz2, .tar.xz), MIDI file, .txt list of paths, or .csv"
 
 
-@dataclass
-class SequenceOptions:
-    """What only ``sequence`` takes."""
+class Command(NamedTuple):
+    """A command: its help, its function, and the classes of options that the function takes after the sources."""
 
-    genre_map: str = option("", "JSON that maps the md5 of files to genres", metavar="JSON")
-    subset: str = option("topmagd", "of the genre map", choices=SUBSETS)
-
-
-@dataclass(frozen=True)
-class SequenceSpec(OctupleSpec):
-    """How a MIDI file becomes items of octuples with the number of notes of each."""
-
-    def read_piece(self, data: bytes, name: str) -> Piece:
-        """The piece in a MIDI file, or a :class:`ScoreError`."""
-        piece = super().read_piece(data, name)
-        return replace(piece, sidecars={"notes": [len(item) // len(FIELDS) - _FRAME for item in piece.items]})
+    help: str
+    function: Callable[..., int]
+    options: tuple[type, ...]
 
 
-def sequence(
-    source: list[str],
-    general: LabelBuildOptions,
-    labels: LabelOptions,
-    own: SequenceOptions,
-    reading: MidiOptions,
-) -> int:
-    """Labels of whole files; returns the status."""
-    check_label_options(labels, general)
-    found = read_note_table(source, labels, general.splits)
-    spec = SequenceSpec(**asdict(reading), seed=general.seed)
-    where, genres = f"--genre-map {own.genre_map}", {}
-    if own.genre_map:
-        known = read_genre_map(own.genre_map, own.subset)
-        collection = Collection(source, spec.suffixes, general.archive_limits())
-        genres[own.subset], unread = genre_cells(collection, known, where, spec.largest_file)
-        found.complain(own.subset, unread, where)
-    if not found.table.columns and not genres:
-        raise OptionError("sequence: labels are needed, from --labels CSV or --genre-map JSON.")
-    found = choose_columns(found, labels, genres)
-    if labels.folds:
-        general = replace(general, split_ratios=IN_TRAIN)
-    return build(source, spec, general, NoteLabelsWriter(found, labels.folds, labels.stratify, general.seed))
+def commands() -> dict[str, Command]:
+    """The commands by their names."""
+    # Workers import this module, and need none of these.
+    from preprocess.engine.labelled_notes import LabelBuildOptions as Building
+    from preprocess.engine.labelled_notes import LabelOptions
+    from preprocess.engine.labelled_sequences import SequenceOptions, sequence
+    from preprocess.engine.midi import MidiOptions as Reading
+    from preprocess.label_kinds.expression_build import ExpressionOptions, expression
+    from preprocess.label_kinds.phrases import PhraseOptions, phrases
+    from preprocess.label_kinds.tokens import AnnotationOptions, TokenOptions, tokens
 
-
-COMMANDS: dict[str, tuple[str, Callable[..., int], tuple[type, ...]]] = {
-    "sequence": ("MIDI files and a label, or several, per file", sequence, (LabelOptions, SequenceOptions)),
-    "expression": ("performances and what listeners heard in them", expression, (ExpressionOptions,)),
-    "phrases": ("pairs of phrases from MIDI files alone", phrases, (PhraseOptions, AnnotationOptions)),
-    "tokens": ("MIDI files and a label per note", tokens, (TokenOptions, AnnotationOptions)),
-}
-"""Help, function and options of every command; all take the options of builders and of reading too."""
+    return {
+        "sequence": Command(
+            "a label, or several, per file", sequence, (Building, LabelOptions, SequenceOptions, Reading)
+        ),
+        "phrases": Command("pairs of phrases", phrases, (Building, PhraseOptions, AnnotationOptions, Reading)),
+        "expression": Command(
+            "performances and what listeners heard in them", expression, (Building, ExpressionOptions, Reading)
+        ),
+        "tokens": Command("a label per note", tokens, (Building, TokenOptions, AnnotationOptions, Reading)),
+    }
 
 
 def parser() -> argparse.ArgumentParser:
     """The command line."""
     top = argparse.ArgumentParser(prog="python -m preprocess.labels", description="MIDI files and labels of notes.")
-    commands = top.add_subparsers(dest="command", required=True)
-    for name, (text, _, own) in COMMANDS.items():
-        command = commands.add_parser(name, help=text)
-        command.add_argument("source", nargs="+", metavar="SRC", help=SOURCE_HELP)
-        for options in (LabelBuildOptions, *own, MidiOptions):
-            add_options(command, options)
+    subparsers = top.add_subparsers(dest="command", required=True)
+    for name, command in commands().items():
+        subparser = subparsers.add_parser(name, help=command.help)
+        subparser.add_argument("source", nargs="+", metavar="SRC", help=SOURCE_HELP)
+        for options in command.options:
+            add_options(subparser, options)
     return top
 
 
 def main(arguments: list[str]) -> int:
     """Run a command; returns its status."""
     namespace = parser().parse_args(arguments)
-    _, function, own = COMMANDS[namespace.command]
-    values = [options_of(namespace, options) for options in (LabelBuildOptions, *own, MidiOptions)]
-    return function(namespace.source, *values)
+    command = commands()[namespace.command]
+    return command.function(namespace.source, *(options_of(namespace, options) for options in command.options))
 
 
 if __name__ == "__main__":

@@ -179,12 +179,12 @@ class LabelsWriter(SidecarWriter):
         """Raise :class:`OptionError` if no labelled file is in the source."""
         self._collection = collection
         self._labels, absent = collection.values_by_file(self._table.labels)
+        if absent and not self._labels:
+            raise OptionError(f"none of the files with labels is in the source; {absent[0]} must be a path inside it.")
         if absent:
             say(
                 f"{len(absent):,} files with labels are not in the source, the first is {absent[0]}; they are left out."
             )
-        if absent and not self._labels:
-            raise OptionError(f"none of the files with labels is in the source; {absent[0]} must be a path inside it.")
         if self._table.splits:
             say(f"{len(self._table.splits):,} files have their split from {self.splits_of}.")
 

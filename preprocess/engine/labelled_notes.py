@@ -7,7 +7,11 @@ Without folds, ``--splits CSV`` or a column ``split`` fixes the splits, and file
 split``); without either, splits are drawn.  Where labels are given, files without any are left out (``no labels``).
 
 Cells are stored as they are, except that tags joined by ``--separator`` are joined by ``/``.  A cell cannot be stored,
-and is then a missing label, if one of its tags holds a ``/`` or one of its numbers is infinite.
+and is then a missing label, if one of its tags holds a ``/`` or one of its numbers is infinite; it is named, and the
+command ends with status 1.
+
+Lines of ``manifest.jsonl`` have ``fold`` in a dataset with folds, and ``unusable_labels``, the columns of cells that
+could not be stored (absent if there are none).
 """
 
 from __future__ import annotations
@@ -358,7 +362,7 @@ class NoteLabelsWriter(LabelsWriter):
             single = sorted(name for name, places in owners.items() if len({int(unit[place]) for place in places}) == 1)
             if single:
                 say(
-                    f"column {column}: {_listed(single)}: all files of the class stay together (copies, groups), so it "
+                    f"column {column}: {_listed(single)}: a class whose files all stay together (copies, groups) "
                     "cannot be both learnt and tested."
                 )
             if not self._folds:

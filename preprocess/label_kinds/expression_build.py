@@ -14,7 +14,6 @@ from typing import Any
 
 import numpy as np
 
-from musicbert_plugin.codecs.octuple import FIELDS
 from musicbert_plugin.codecs.score import Score
 from musicbert_plugin.errors import OptionError, ScoreError
 from preprocess.engine.cli import option, say
@@ -28,6 +27,7 @@ from preprocess.engine.labelled_notes import (
     NoteTable,
     check_label_options,
 )
+from preprocess.engine.labelled_sequences import SequenceSpec
 from preprocess.engine.midi import MidiOptions
 from preprocess.engine.pipeline import build
 from preprocess.engine.sources import Collection
@@ -37,7 +37,6 @@ from preprocess.octuple import OctupleSpec
 
 COLUMN, WEIGHT = "expression", "expression_weight"
 TASKS = "tasks.yaml"
-_FRAME = 2  # octuples that frame an item
 
 
 @dataclass
@@ -60,7 +59,7 @@ class ExpressionOptions:
 
 
 @dataclass(frozen=True)
-class ExpressionSpec(OctupleSpec):
+class ExpressionSpec(SequenceSpec):
     """How a performance becomes items; ``repeats`` is the number of raters of files that have an item for each."""
 
     repeats: Mapping[str, int] = field(default_factory=dict)
@@ -69,7 +68,7 @@ class ExpressionSpec(OctupleSpec):
         """The piece in a MIDI file, or a :class:`ScoreError`."""
         piece = super().read_piece(data, name)
         count = self.repeats.get(name, 1)
-        notes = [len(item) // len(FIELDS) - _FRAME for item in piece.items] * count
+        notes = piece.sidecars["notes"] * count
         return replace(piece, notes=piece.notes * count, items=piece.items * count, sidecars={"notes": notes})
 
 

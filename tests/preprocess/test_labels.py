@@ -154,7 +154,7 @@ def test_a_unit_larger_than_a_fold_and_a_class_of_one_unit_are_told(
     status, said = sequence(source, tmp_path / "out", *options, "--folds", 3)
     assert status == 0
     assert "000.mid stays together with 5 other files (copies, groups), which are more than a fold of 3" in said
-    assert "column label: p: all files of the class stay together" in said
+    assert "column label: p: a class whose files all stay together" in said
     status, said = sequence(source, tmp_path / "more", *options, "--folds", 5)
     assert (status, "--folds 5: the source holds 4" in said, (tmp_path / "more").exists()) == (2, True, False)
 
@@ -196,6 +196,8 @@ def test_files_that_are_not_listed_or_not_labelled_are_left_out_unread(
     assert "2 files have no labels, the first is 005.mid" in said
     assert "1 files have no split in the table of labels, the first is 004.mid" in said
     assert "column label: c: in test, but not in train" in said
+    status, said = sequence(source, tmp_path / "out", "--labels", given)
+    assert (status, "nothing to do" in said) == (1, True)
     splits = table(tmp_path / "s.csv", "file,split", "000.mid,test", "001.mid,train", "away.mid,train")
     assert sequence(source, tmp_path / "two", "--labels", given, "--splits", splits)[0] == 0
     found = of_all_splits(tmp_path / "two")
@@ -284,7 +286,7 @@ def test_what_cannot_start_is_one_sentence_and_status_2(
     table(tmp_path / "empty.csv", "file,label", "000.mid,")
     (tmp_path / "map.json").write_text('{"topmagd": {}}')
     status, told = sequence(source, tmp_path / "out", *options)
-    assert status == 2 and said in told and not (tmp_path / "out").exists()
+    assert (status, told.count("\n")) == (2, 1) and said in told and not (tmp_path / "out").exists()
 
 
 def test_tags_and_numbers_of_any_separator_become_those_of_a_dataset() -> None:
