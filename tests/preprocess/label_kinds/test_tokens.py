@@ -141,7 +141,7 @@ def test_a_field_of_the_note_is_its_label(seed: int) -> None:
 
 
 def test_a_dataset_of_roles_holds_a_label_for_every_note(
-    label_build: Build, labelled_items: Items, tmp_path: Path
+    label_build: Build, labelled_items: Items, content: Callable[[Path], dict[str, bytes]], tmp_path: Path
 ) -> None:
     source, dest = tmp_path / "midi", tmp_path / "dest"
     source.mkdir()
@@ -153,6 +153,8 @@ def test_a_dataset_of_roles_holds_a_label_for_every_note(
     (source / "plain.mid").write_bytes(named_midi({"": [(0, 60)]}))
     status, said = label_build("tokens", source, dest, "--label", "track", "--folds", 2, "--jobs", 2)
     assert status == 1 and "no label: plain.mid: no note has a label" in said
+    assert label_build("tokens", source, tmp_path / "again", "--label", "track", "--folds", 2)[0] == 1
+    assert content(tmp_path / "again") == content(dest), "the number of workers changes nothing"
     config = read_config(dest / "config.json")
     assert note_classes(config) == {"track": ROLES} and config["hide"] == []
     items = labelled_items(dest, "train")
