@@ -128,7 +128,7 @@ class Score:
         where no names are known: in scores that are no MIDI file's, and with ``channel_programs="use"`` in files where
         that changes programs, since their tracks are taken apart by channel.
     pedal : Pedal or None
-        The sustain pedal, if it was asked for.
+        The sustain pedal, if it was asked for; functions that change or generate music drop it.
     """
 
     resolution: int

@@ -112,7 +112,11 @@ def retimed(score: Score, beats: Beats, name: str) -> Score:
     lines = lines if len(lines) else np.zeros(1, np.int64)
     before = max(0, math.ceil(-float(onset.min())))
     before += -(before + int(lines[0])) % DEFAULT_BAR
-    ticks = [np.rint((times + before) * RESOLUTION).astype(np.int64) for times in (onset, end)]
+    ticks = [_ticks(times + before) for times in (onset, end)]
+    pedal = score.pedal
+    if pedal is not None:
+        pressed = _ticks(beat_of(beats, seconds_of(pedal.tick, score)) + before)
+        pedal = pedal._replace(tick=np.maximum(pressed, 0))
     meter_tick, numerator = _bars(lines + before)
     tempo = 60.0 / float(np.median(np.diff(beats.seconds)))
     return replace(
@@ -126,7 +130,12 @@ def retimed(score: Score, beats: Beats, name: str) -> Score:
         meter_numerator=numerator,
         meter_denominator=np.full(len(numerator), 4),
         end_tick=0,
+        pedal=pedal,
     )
+
+
+def _ticks(beat: Floats) -> Ints:
+    return np.rint(beat * RESOLUTION).astype(np.int64)
 
 
 def _bars(lines: Ints) -> tuple[Ints, Ints]:

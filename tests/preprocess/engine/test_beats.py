@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import re
 import zipfile
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from musicbert_plugin.codecs import octuple
-from musicbert_plugin.codecs.score import Score, read_midi
+from musicbert_plugin.codecs.score import Pedal, Score, read_midi
 from musicbert_plugin.errors import ScoreError
 from preprocess.engine.beats import Beats, parse_beats, retimed, seconds_of
 
@@ -31,6 +32,13 @@ def test_notes_move_linearly_between_their_beats() -> None:
     score = retimed(score_in_seconds([0, 0.25, 1.0, 1.5, 2.25]), beats, "a.mid")
     assert (score.onset / score.resolution).tolist() == [0, 0.5, 1.5, 2, 3.5]
     assert score.tempo_bpm.tolist() == [120.0], "of the median beat"
+
+
+def test_the_pedal_moves_with_the_notes() -> None:
+    beats = Beats(np.array([0.0, 0.5, 1.5, 2.0]), np.array([True, False, False, False]))
+    pedal = Pedal(np.array([0, 250, 1000]), np.array([127, 0, 64], np.int16), np.zeros(3, np.int32))
+    moved = retimed(replace(score_in_seconds([0, 1.0]), pedal=pedal), beats, "a.mid").pedal
+    assert moved is not None and (moved.tick / 480).tolist() == [0, 0.5, 1.5]
 
 
 def test_bars_begin_where_the_annotation_says() -> None:
