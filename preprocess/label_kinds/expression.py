@@ -248,10 +248,7 @@ def _read_numbers(path: str) -> dict[str, Floats]:
     rows: dict[str, Floats] = {}
     whole = all(isinstance(cells, list) and cells and type(cells[-1]) is int for cells in found.values())
     for segment, cells in found.items():
-        known = isinstance(cells, list) and all(
-            value is None or (isinstance(value, int | float) and not isinstance(value, bool)) for value in cells
-        )
-        numbers = np.array([math.nan if value is None else value for value in cells] if known else [], np.float64)
+        numbers = _numbers_of(cells)
         numbers = numbers[:-1] if whole and len(numbers) > 1 else numbers
         if not len(numbers) or np.isinf(numbers).any() or (rows and len(numbers) != len(next(iter(rows.values()))[0])):
             raise OptionError(f"{path}: {segment} has {shortened(cells)}; {expected}.")
@@ -292,6 +289,18 @@ def read_segment_split(path: str, name: str) -> dict[str, int]:
             if parts.setdefault(segment, number) != number:
                 raise OptionError(f"--segment-splits {path} {name}: {segment} is in both parts.")
     return parts
+
+
+def _numbers_of(cells: Any) -> Floats:
+    """A list of numbers, NaN for null; empty for anything else."""
+    if not isinstance(cells, list):
+        return np.empty(0)
+    if not all(value is None or type(value) in (int, float) for value in cells):
+        return np.empty(0)
+    try:
+        return np.array([math.nan if value is None else value for value in cells], np.float64)
+    except OverflowError:  # a whole number beyond the largest double
+        return np.empty(0)
 
 
 def _check_same(path: str, values: Mapping[str, Floats], other: str, deviations: Mapping[str, Floats]) -> None:

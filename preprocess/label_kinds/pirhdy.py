@@ -26,6 +26,7 @@ from __future__ import annotations
 import hashlib
 import io
 import pickle
+import pickletools
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -75,6 +76,18 @@ class _Table(pickle.Unpickler):
         raise pickle.UnpicklingError("it asks for an object outside the file")
 
 
+def _read_pickle(data: bytes) -> Any:
+    """The plain values of a pickle; raises UnpicklingError, ValueError and others for anything else.
+
+    A few bytes may ask for a place of any number in the reader's memory of values, which would take that much memory.
+    So they are looked at first: no pickle needs more places than it has bytes.
+    """
+    for operation, argument, _ in pickletools.genops(data):
+        if operation.name in ("PUT", "BINPUT", "LONG_BINPUT") and argument is not None and argument > len(data):
+            raise pickle.UnpicklingError(f"it asks for {argument} places")
+    return _Table(io.BytesIO(data)).load()
+
+
 def read_ids(path: str) -> NDArray[np.bool_]:
     """The pitch classes of each id, bool [largest id + 1, 12]; none for ids that the table lacks.
 
@@ -93,7 +106,7 @@ def read_ids(path: str) -> NDArray[np.bool_]:
     accepted = "accepted is {id: [pitch class, ...] or text}, as JSON or as a pickle of plain values"
     table: Any
     try:
-        table = parse_json(data) if data.lstrip()[:1] == b"{" else _Table(io.BytesIO(data)).load()
+        table = parse_json(data) if data.lstrip()[:1] == b"{" else _read_pickle(data)
     except Exception as error:  # a damaged pickle raises anything
         reason = " ".join(str(error).split()) or type(error).__name__
         raise OptionError(f"--ids {path}: {shortened(reason)[1:-1]}; {accepted}.") from None
@@ -179,7 +192,7 @@ def _complaint(numbers: Ints) -> str:
     return ""
 
 
-class _Lines:
+class Lines:
     """The usable lines of a file, in blocks, and what is wrong with the others."""
 
     def __init__(self, path: Path) -> None:
@@ -312,7 +325,7 @@ def pirhdy(folder: Path, dest: str, ids: str, task: str) -> int:
         for split in SPLITS:
             writer = _SplitWriter(out, split, files[split].name if split in files else "")
             counts[split] = writer
-            lines = _Lines(files[split]) if split in files else None
+            lines = Lines(files[split]) if split in files else None
             for numbers, table, labels in lines.blocks() if lines else ():
                 for number, label, phrases in zip(
                     numbers.tolist(), labels.tolist(), phrases_of(table, masks, task), strict=True

@@ -117,6 +117,12 @@ def test_a_pickle_that_asks_for_more_is_refused_before_it_runs(tmp_path: Path, p
         read_ids(str(path))
 
 
+def test_a_pickle_cannot_take_all_memory(tmp_path: Path) -> None:
+    (tmp_path / "table").write_bytes(b"\x80\x02}r\xff\xff\xff\x7f.")  # an empty dict, to be kept in place 2,147,483,647
+    with pytest.raises(OptionError, match="it asks for 2147483647 places"):
+        read_ids(str(tmp_path / "table"))
+
+
 @pytest.mark.parametrize(
     "content",
     [
