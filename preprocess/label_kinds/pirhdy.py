@@ -109,7 +109,7 @@ def read_ids(path: str) -> NDArray[np.bool_]:
         table = parse_json(data) if data.lstrip()[:1] == b"{" else _read_pickle(data)
     except Exception as error:  # a damaged pickle raises anything
         reason = " ".join(str(error).split()) or type(error).__name__
-        raise OptionError(f"--ids {path}: {shortened(reason)[1:-1]}; {accepted}.") from None
+        raise OptionError(f"--ids {path}: {reason[:120]}; {accepted}.") from None
     if type(table) is not dict or not table:
         raise OptionError(f"--ids {path}: it holds {shortened(table)}; {accepted}.")
     masks: dict[int, NDArray[np.bool_]] = {}
