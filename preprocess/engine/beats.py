@@ -19,7 +19,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from musicbert_plugin.codecs.score import Score
+from musicbert_plugin.codecs.score import Score, seconds_of
 from musicbert_plugin.errors import ScoreError
 
 Floats = NDArray[np.float64]
@@ -44,15 +44,6 @@ class Beats(NamedTuple):
 
     seconds: Floats
     bar_begins: NDArray[np.bool_]
-
-
-def seconds_of(ticks: Ints, score: Score) -> Floats:
-    """The times of ticks in seconds, by the tempi of the score; float64 [N]."""
-    change = np.concatenate(([0], score.tempo_tick))
-    bpm = np.clip(np.concatenate(([120.0], score.tempo_bpm)), 1e-3, None)
-    change_seconds = np.concatenate(([0.0], np.cumsum(np.diff(change) * (60.0 / score.resolution) / bpm[:-1])))
-    last = np.searchsorted(change, ticks, side="right") - 1  # index of the last change before each tick
-    return change_seconds[last] + (ticks - change[last]) * (60.0 / score.resolution) / bpm[last]
 
 
 def parse_beats(text: str, name: str) -> Beats:
@@ -99,7 +90,7 @@ def retimed(score: Score, beats: Beats, name: str) -> Score:
         Reason :data:`REASON`: more than a tenth of the notes begin over eight beats before the first or after the last
         beat, so that the annotation belongs to other music.
     """
-    onset = beat_of(beats, seconds_of(score.onset, score))
+    onset = beat_of(beats, seconds_of(score, score.onset))
     inside = (onset >= -MARGIN) & (onset < len(beats.seconds) + MARGIN)
     if inside.mean() < LEAST_INSIDE:
         raise ScoreError(
@@ -107,7 +98,7 @@ def retimed(score: Score, beats: Beats, name: str) -> Score:
             f"{name}: {np.count_nonzero(~inside):,} of {len(score):,} notes begin outside its beats, which go from "
             f"{beats.seconds[0]:.2f} to {beats.seconds[-1]:.2f} seconds.",
         )
-    end = beat_of(beats, seconds_of(score.end, score))
+    end = beat_of(beats, seconds_of(score, score.end))
     lines = np.flatnonzero(beats.bar_begins)
     lines = lines if len(lines) else np.zeros(1, np.int64)
     before = max(0, math.ceil(-float(onset.min())))
@@ -115,7 +106,7 @@ def retimed(score: Score, beats: Beats, name: str) -> Score:
     ticks = [_ticks(times + before) for times in (onset, end)]
     pedal = score.pedal
     if pedal is not None:
-        pressed = _ticks(beat_of(beats, seconds_of(pedal.tick, score)) + before)
+        pressed = _ticks(beat_of(beats, seconds_of(score, pedal.tick)) + before)
         pedal = pedal._replace(tick=np.maximum(pressed, 0))
     meter_tick, numerator = _bars(lines + before)
     tempo = 60.0 / float(np.median(np.diff(beats.seconds)))

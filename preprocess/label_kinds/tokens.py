@@ -37,13 +37,13 @@ from numpy.typing import NDArray
 
 from musicbert_plugin.codecs.channel_programs import USE
 from musicbert_plugin.codecs.octuple import BAR, FIELD_OFFSETS, FIELD_SIZES, FIELDS, PITCH, POSITION, encoding_order
-from musicbert_plugin.codecs.score import Score
+from musicbert_plugin.codecs.score import Score, seconds_of
 from musicbert_plugin.data.indexed_dataset import IndexedDatasetWriter
 from musicbert_plugin.data.labelled_octuples import NOTE_LABELS, NOTE_TYPE, note_labels_prefix
 from musicbert_plugin.errors import OptionError, ScoreError
 from musicbert_plugin.parsing import shortened
 from preprocess.engine.annotations import CHORDS, KEYS, AnnotationFiles, harmony_class, parse_spans
-from preprocess.engine.beats import parse_beats, retimed, seconds_of
+from preprocess.engine.beats import parse_beats, retimed
 from preprocess.engine.cli import option, say
 from preprocess.engine.dataset_spec import Item, Piece
 from preprocess.engine.label_tables import LabelTable
@@ -118,7 +118,7 @@ class TokensSpec(OctupleSpec):
     def read_piece(self, data: bytes, name: str) -> Piece:
         """The piece in a MIDI file, or a :class:`ScoreError`."""
         score = self.read(data, name)
-        seconds = seconds_of(score.onset, score)
+        seconds = seconds_of(score, score.onset)
         if self.beats:
             beats_name, text = self.beats.read(name)
             score = retimed(score, parse_beats(text, beats_name), name)

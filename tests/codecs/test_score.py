@@ -21,6 +21,7 @@ from musicbert_plugin.codecs.score import (
     bar_line_from,
     midi_bytes,
     read_midi,
+    seconds_of,
     write_midi,
 )
 from musicbert_plugin.errors import ScoreError
@@ -407,3 +408,8 @@ def test_the_pedals_of_the_expressive_performances_are_read(music_data: Path) ->
     assert score.track_names == ("Schubert_2_303i",)
     assert score.pedal is not None and score.pedal.tick[:3].tolist() == [0, 10, 30]
     assert score.pedal.value[:3].tolist() == [0, 15, 25]
+
+
+def test_seconds_follow_the_tempi() -> None:
+    score = Score.of(480, [0], [1], [60], tempi=[(480, 60.0), (960, 240.0)])
+    np.testing.assert_allclose(seconds_of(score, np.array([0, 240, 480, 960, 1440])), [0, 0.25, 0.5, 1.5, 1.75])

@@ -13,18 +13,13 @@ import pytest
 from musicbert_plugin.codecs import octuple
 from musicbert_plugin.codecs.score import Pedal, Score, read_midi
 from musicbert_plugin.errors import ScoreError
-from preprocess.engine.beats import Beats, parse_beats, retimed, seconds_of
+from preprocess.engine.beats import Beats, parse_beats, retimed
 
 
 def score_in_seconds(onset: list[float], length: float = 0.2) -> Score:
     """Notes at these seconds, at 1,000 ticks to the second."""
     ticks = np.rint(np.array(onset) * 1000).astype(np.int64)
     return Score.of(500, ticks, ticks + round(length * 1000), 60 + np.arange(len(onset)))
-
-
-def test_seconds_follow_the_tempi() -> None:
-    score = Score.of(480, [0], [1], [60], tempi=[(480, 60.0), (960, 240.0)])
-    np.testing.assert_allclose(seconds_of(np.array([0, 240, 480, 960, 1440]), score), [0, 0.25, 0.5, 1.5, 1.75])
 
 
 def test_notes_move_linearly_between_their_beats() -> None:
