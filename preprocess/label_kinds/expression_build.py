@@ -7,6 +7,8 @@ training.  :mod:`preprocess.label_kinds.expression` describes labels, weights an
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -90,8 +92,8 @@ class ExpressionWriter(NoteLabelsWriter):
 
     def description(self) -> dict[str, Any]:
         """What decides the bytes of the files."""
-        parts = {"segment_split": dict(sorted(self._parts.items()))} if self._parts else {}
-        return {**super().description(), **parts}
+        known = json.dumps([self._names, self._raters, self._parts], sort_keys=True)
+        return {**super().description(), "segments_sha256": hashlib.sha256(known.encode()).hexdigest()[:32]}
 
     def begin(self, out: Path) -> None:
         """Open the tables and write the tasks."""

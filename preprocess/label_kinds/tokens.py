@@ -184,6 +184,8 @@ class TokensSpec(OctupleSpec):
             if found
         }
         chosen = {"label": self.label, "whole_piece": self.whole_piece, "hide": list(self.hide), **listed}
+        if self.label not in FIELDS:
+            chosen["classes"] = list(self.classes)
         return {**super().settings(), **chosen}
 
 

@@ -97,6 +97,12 @@ def test_each_rater_has_an_item_and_nothing_of_raters_is_stored(
         np.testing.assert_array_equal(container[0], container[1])
     for path in dest.iterdir():
         assert b"anna" not in path.read_bytes() and b"I am" not in path.read_bytes()
+    (tmp_path / "total.csv").write_text((tmp_path / "total.csv").read_text().replace(",0,3,", ",1,3,"))
+    status, said = label_build(
+        *("expression", performances, dest, "--labels", tmp_path / "total.csv", "--aggregate", "all"),
+        *("--split-ratios", "1,0,1"),
+    )
+    assert status == 2 and "holds a dataset made with another" in said, "one answer of the second rater has changed"
 
 
 @pytest.mark.parametrize(

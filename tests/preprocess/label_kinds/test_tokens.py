@@ -155,6 +155,8 @@ def test_a_dataset_of_roles_holds_a_label_for_every_note(
     assert status == 1 and "no label: plain.mid: no note has a label" in said
     assert label_build("tokens", source, tmp_path / "again", "--label", "track", "--folds", 2)[0] == 1
     assert content(tmp_path / "again") == content(dest), "the number of workers changes nothing"
+    other = label_build("tokens", source, dest, "--label", "track", "--folds", 2, "--classes", "piano,melody")
+    assert other[0] == 2 and "made with another classes" in other[1]
     config = read_config(dest / "config.json")
     assert note_classes(config) == {"track": ROLES} and config["hide"] == []
     items = labelled_items(dest, "train")
