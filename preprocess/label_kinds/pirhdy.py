@@ -200,16 +200,15 @@ class Lines:
         self.failed = 0
 
     def blocks(self) -> Iterator[tuple[Ints, Ints, Ints]]:
-        """Numbers of lines int64 [L], what they hold [L, 1024], and labels [L]."""
+        """Numbers of pairs, from 0, int64 [L]; what their lines hold [L, 1024]; and labels [L]."""
         numbers, rows = [], []
         with open(self.path, "rb") as file:
-            for number, line in enumerate(file):
-                if not line.strip():
-                    continue
-                row = self._parse(line, number + 1)
+            given = ((number, line) for number, line in enumerate(file, 1) if line.strip())
+            for pair, (number, line) in enumerate(given):  # queries are counted without empty lines
+                row = self._parse(line, number)
                 if row is None:
                     continue
-                numbers.append(number)
+                numbers.append(pair)
                 rows.append(row)
                 if len(rows) == _BLOCK:
                     yield self._block(numbers, rows)
@@ -257,13 +256,13 @@ class _SplitWriter:
         self.true = 0
         self.queries: Counter[int] = Counter()
 
-    def add(self, line: int, phrases: list[Ints], label: int, parts: tuple[str, str]) -> None:
-        """Add the pair of a line."""
-        query = line // CANDIDATES if self.split != SPLITS[0] else -1
-        group = f"{self.split} {query if query >= 0 else line}"
+    def add(self, pair: int, phrases: list[Ints], label: int, parts: tuple[str, str]) -> None:
+        """Add a pair, given its number in the file."""
+        query = pair // CANDIDATES if self.split != SPLITS[0] else -1
+        group = f"{self.split} {query if query >= 0 else pair}"
         for rows, part in zip(phrases, parts, strict=True):
             self._items.add(octuple.frame(rows))
-            piece = f"{self._file}:{line + 1}"
+            piece = f"{self._file}:{pair + 1}"
             self._labels.write(f"{piece},{self.count},{len(rows)},{piece} {part},{group},,{part}\n")
             self.count += 1
             self.notes += len(rows)

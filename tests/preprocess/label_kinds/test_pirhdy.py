@@ -150,7 +150,7 @@ def test_bad_lines_are_named_and_the_rest_becomes_pairs(
     lines = [text[True], "1,2,3\n", "\n", text[False], ",".join(map(str, silent)) + ",1\n"]
     lines += [",".join(map(str, high)) + ",1\n", text[True].replace("1\n", "2\n"), text[True].replace("1,", "x,", 1)]
     (source / "train").write_text("".join(lines))
-    (source / "test.txt").write_text(text[True] + 49 * text[False] + text[False] + 48 * text[False] + text[True])
+    (source / "test.txt").write_text(text[True] + "\n" + 49 * text[False] + text[False] + 48 * text[False] + text[True])
     options = ("--task", "completion", "--pirhdy", "--ids", table)
     status, said = label_build("phrases", source, dest, *options)
     assert status == 1
