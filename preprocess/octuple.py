@@ -71,7 +71,10 @@ class OctupleSpec(MidiSpec):
 
     def read_piece(self, data: bytes, name: str) -> Piece:
         """The piece in a MIDI file, or a :class:`ScoreError`."""
-        score = self.read(data, name)
+        return self.piece_of(self.read(data, name), name)
+
+    def piece_of(self, score: Score, name: str) -> Piece:
+        """A score as a piece, or a :class:`ScoreError`."""
         octuples = octuple.encode(score, octuple.REACH if self.windows == DRAWN else octuple.PUBLISHED_END)
         self._filter(octuples, name)
         fingerprint = self.fingerprint(score)

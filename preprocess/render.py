@@ -75,6 +75,7 @@ from musicbert_plugin.codecs.score import Score, repair_sentence, write_midi
 from musicbert_plugin.errors import OptionError, ScoreError
 from musicbert_plugin.files import UNFINISHED, atomic_path, is_disk_full
 from musicbert_plugin.parsing import parse_json, whole_number
+from preprocess.engine import beats
 from preprocess.engine.archives import ArchiveOptions
 from preprocess.engine.cli import CANNOT_START, DONE, SOME_FAILED, add_options, option, options_of, run_command, say
 from preprocess.engine.executors.local import call_all
@@ -291,11 +292,7 @@ def seconds_of(ticks: np.ndarray, score: Score, tempo: float) -> np.ndarray:
     """Ticks in seconds, float64 [N], at a constant tempo (quarter notes per minute) or, if NaN, the score's tempi."""
     if not math.isnan(tempo):
         return ticks * (60.0 / tempo / score.resolution)
-    change = np.concatenate(([0], score.tempo_tick))
-    bpm = np.clip(np.concatenate(([120.0], score.tempo_bpm)), 1e-3, None)
-    change_seconds = np.concatenate(([0.0], np.cumsum(np.diff(change) * (60.0 / score.resolution) / bpm[:-1])))
-    last = np.searchsorted(change, ticks, side="right") - 1  # index of the last change before each tick
-    return change_seconds[last] + (ticks - change[last]) * (60.0 / score.resolution) / bpm[last]
+    return beats.seconds_of(ticks, score)
 
 
 def excerpt_of(score: Score, program: int, tempo: float, seconds: float, start_share: float) -> Excerpt:

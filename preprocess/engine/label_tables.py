@@ -190,8 +190,8 @@ class LabelsWriter(SidecarWriter):
 
     def begin(self, out: Path) -> None:
         """Open the tables."""
-        for split, file in zip(SPLITS, self.files, strict=True):
-            self._tables[split] = table = open(out / file, "w", encoding="utf-8", newline="")
+        for split in SPLITS:
+            self._tables[split] = table = open(out / f"{split}{self.suffix}", "w", encoding="utf-8", newline="")
             csv.writer(table, lineterminator="\n").writerow([*self.fixed, *self._table.columns])
 
     def rows(self, index: int, split: str, sidecars: dict[str, Any]) -> Iterable[Sequence[object]]:
