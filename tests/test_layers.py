@@ -155,7 +155,7 @@ def test_codecs_and_builders_load_neither_torch_nor_fairseq() -> None:
 import sys
 import musicbert_plugin.codecs.octuple, musicbert_plugin.codecs.requests, musicbert_plugin.codecs.remi_grammar
 import preprocess.octuple, preprocess.remi, preprocess.attributes, preprocess.corpus, preprocess.labels
-preprocess.labels.parser()
+preprocess.labels.commands()
 print(sorted({"torch", "fairseq"} & set(sys.modules)))
 """
     found = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, cwd=ROOT)

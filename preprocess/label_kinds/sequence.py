@@ -1,13 +1,16 @@
-"""Labels of whole files: MIDI files and a table, or a map of genres, into a dataset of labelled octuples."""
+"""``preprocess.labels sequence``: MIDI files and a table, or a map of genres, into a dataset of labels of whole files.
+
+``--genre-map JSON --subset topmagd|masd`` labels files by their md5, as the genre tasks of MusicBERT do: the JSON holds
+``{subset: {md5: [genre, ...]}}``, and the tags are in a column with the name of the subset.  A file whose name is 32
+hexadecimal digits (as those of the Lakh dataset are) is looked up by its name, and any other by the md5 of its content.
+"""
 
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, replace
 
-from musicbert_plugin.codecs.octuple import FIELDS
 from musicbert_plugin.errors import OptionError
 from preprocess.engine.cli import option
-from preprocess.engine.dataset_spec import Piece
 from preprocess.engine.genre_map import genre_cells, read_genre_map
 from preprocess.engine.labelled_notes import (
     IN_TRAIN,
@@ -21,9 +24,8 @@ from preprocess.engine.labelled_notes import (
 from preprocess.engine.midi import MidiOptions
 from preprocess.engine.pipeline import build
 from preprocess.engine.sources import Collection
-from preprocess.octuple import OctupleSpec
+from preprocess.label_kinds.sequence_items import SequenceSpec
 
-_FRAME = 2  # octuples that frame an item
 SUBSETS = ("topmagd", "masd")
 
 
@@ -33,16 +35,6 @@ class SequenceOptions:
 
     genre_map: str = option("", "JSON that maps the md5 of files to genres", metavar="JSON")
     subset: str = option("topmagd", "of the genre map", choices=SUBSETS)
-
-
-@dataclass(frozen=True)
-class SequenceSpec(OctupleSpec):
-    """How a MIDI file becomes items of octuples with the number of notes of each."""
-
-    def read_piece(self, data: bytes, name: str) -> Piece:
-        """The piece in a MIDI file, or a :class:`ScoreError`."""
-        piece = super().read_piece(data, name)
-        return replace(piece, sidecars={"notes": [len(item) // len(FIELDS) - _FRAME for item in piece.items]})
 
 
 def sequence(
