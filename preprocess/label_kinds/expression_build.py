@@ -34,7 +34,7 @@ from preprocess.engine.pipeline import build
 from preprocess.engine.sources import Collection
 from preprocess.label_kinds import expression as labels_of
 from preprocess.label_kinds.expression import AGGREGATES, UNITS, ExpressionLabels, cell_of, parse_name, stem
-from preprocess.label_kinds.sequence import SequenceSpec
+from preprocess.label_kinds.sequence_items import SequenceSpec
 from preprocess.octuple import OctupleSpec
 
 COLUMN, WEIGHT = "expression", "expression_weight"
