@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import math
 from collections import Counter
 from pathlib import Path
 from types import SimpleNamespace
@@ -22,13 +21,12 @@ import numpy as np
 
 from benchmarks.environment import environment
 from musicbert_plugin.codecs import octuple
-from musicbert_plugin.codecs.score import Score, read_midi
-from preprocess.render import seconds_of
+from musicbert_plugin.codecs.score import Score, read_midi, seconds_of
 
 
 def timed_notes(score: Score, keep: np.ndarray) -> Counter[tuple[int, ...]]:
     """The notes that ``keep`` (bool [N]) selects, with onset and end in microseconds."""
-    times = [np.rint(1e6 * seconds_of(ticks, score, math.nan)) for ticks in (score.onset, score.end)]
+    times = [np.rint(1e6 * seconds_of(score, ticks)) for ticks in (score.onset, score.end)]
     columns = [score.program, score.pitch, score.velocity, *times]
     return Counter(map(tuple, np.stack(columns, 1)[keep].astype(np.int64).tolist()))
 
@@ -82,8 +80,8 @@ def main() -> None:
         result["moved notes"] += moved.total()
         result["pieces with moved notes"] += moved.total() > 0
         unchanged = int(outside.sum())  # these notes come first, in their order
-        before = seconds_of(score.onset[outside], score, math.nan)
-        shift = seconds_of(filled.onset[:unchanged], filled, math.nan) - before
+        before = seconds_of(score, score.onset[outside])
+        shift = seconds_of(filled, filled.onset[:unchanged]) - before
         result["largest shift (s)"] = round(max(result["largest shift (s)"], float(np.abs(shift).max(initial=0))), 6)
     print(json.dumps({**result, **environment("torch", "numpy")}, indent=2))
 

@@ -109,7 +109,10 @@ def read_npy(source: str | Path | bytes, *, memory_map: bool = False) -> NDArray
 
 def shortened(value: Any) -> str:
     """A value of any type as a message shows it: one line of at most 80 characters."""
-    text = " ".join(reprlib.repr(value).split())
+    try:
+        text = " ".join(reprlib.repr(value).split())
+    except ValueError:  # Python writes no number of more than 4,300 digits
+        text = f"a {type(value).__name__} that is too long to be shown"
     return text if len(text) <= 80 else text[:77] + "..."
 
 

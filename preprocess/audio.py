@@ -38,7 +38,6 @@ label.  ``--group-column`` names a column (album, performer); files with equal c
 from __future__ import annotations
 
 import argparse
-import csv
 import hashlib
 import math
 import os
@@ -46,11 +45,12 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from musicbert_plugin.data.spectrogram_folder import FIXED_COLUMNS, RECORDING_COLUMNS
 from musicbert_plugin.errors import OptionError, RecordingError
 from musicbert_plugin.extras import require
 from musicbert_plugin.files import escaped
@@ -58,11 +58,10 @@ from musicbert_plugin.parsing import read_npy
 from preprocess.engine.audio_fingerprints import SHARE, Fingerprinter, fingerprint_of_features
 from preprocess.engine.cli import add_options, option, options_of, run_command, say
 from preprocess.engine.dataset_spec import Item, Piece
+from preprocess.engine.label_tables import LabelsWriter, LabelTable, joined_tables
 from preprocess.engine.pipeline import BuildOptions, build
-from preprocess.engine.sidecars import SidecarWriter
 from preprocess.engine.sources import Collection, Files, Folder, Tar, Zip, open_source, suffix_counts
-from preprocess.engine.splits import SPLIT_NAMES, fix_split
-from preprocess.engine.tables import LabelTable, read_labels
+from preprocess.engine.splits import SPLIT_NAMES
 
 MANIFESTS = (".tsv", ".csv")
 DEFAULT_FRONT_END = "logmel96"
@@ -249,6 +248,10 @@ class AudioSpec:
         start = (len(clip) - self.max_frames) // 2
         return clip[start : start + self.max_frames]
 
+    def comparer(self) -> AudioSpec:
+        """Of recordings, no features are stored."""
+        return replace(self, on_the_fly=not self.num_features)
+
     def left_out(self, reason: str) -> bool:
         """False: no reason is expected, so each file that is left out is reported."""
         return False
@@ -411,23 +414,7 @@ def tables_of(given: list[str], options: AudioOptions, splits: str = "") -> Labe
         The CSV of ``--splits``, which is used instead of columns ``split``.
     """
     paths = [path for path in given if path.lower().endswith(".csv")] + ([options.labels] if options.labels else [])
-    if options.group_column and not paths:
-        raise OptionError(
-            f"--group-column {options.group_column}: it names a column of --labels CSV, which is missing."
-        )
-    tables = [read_labels(path, options.group_column) for path in paths]
-    columns = list(dict.fromkeys(column for table in tables for column in table.columns))
-    joined = LabelTable(columns)
-    for path, table in zip(paths, tables, strict=True):
-        for name, cells in table.labels.items():
-            known = dict(zip(columns, joined.labels.get(name, [""] * len(columns)), strict=True))
-            known |= {column: cell for column, cell in zip(table.columns, cells, strict=True) if cell}
-            joined.labels[name] = list(known.values())
-        joined.groups.update(table.groups)
-        if splits and table.splits and path != splits:
-            say(f"{path}: its column split is not used, since --splits {splits} is given.")
-        for name, split in table.splits.items() if not splits else ():
-            fix_split(joined.splits, path, name, split)
+    joined = joined_tables(paths, options.group_column, instead=f"--splits {splits}" if splits else "")
     named = {path: SPLIT_NAMES.get(Path(path).stem, "") for path in given if path.lower().endswith(MANIFESTS)}
     if len(set(named.values()) - {""}) > 1:
         for path, split in named.items():
@@ -437,16 +424,15 @@ def tables_of(given: list[str], options: AudioOptions, splits: str = "") -> Labe
     return joined
 
 
-class ClipsWriter(SidecarWriter):
+class ClipsWriter(LabelsWriter):
     """Writes a table of items per split, and computes the statistics of the features."""
 
+    suffix = ".clips.csv"
+
     def __init__(self, spec: AudioSpec, layout: dict[str, Any], table: LabelTable) -> None:
-        self._spec, self._layout, self._table = spec, layout, table
-        self.splits, self.groups = table.splits, table.groups
-        self.splits_of = "the source (or its table of labels)" if table.labels else "the source"
-        self.lenient = True
-        self.files = tuple(f"{split}.clips.csv" for split in ("train", "valid", "test"))
-        self._tables: dict[str, TextIO] = {}
+        super().__init__(table)
+        self._spec, self._layout = spec, layout
+        self.fixed = FIXED_COLUMNS + (RECORDING_COLUMNS if spec.on_the_fly else ())
         self._moments = Moments(len(layout["feature_names"]))
 
     def description(self) -> dict[str, Any]:
@@ -457,36 +443,22 @@ class ClipsWriter(SidecarWriter):
 
     def check(self, collection: Collection) -> None:
         """Raise :class:`OptionError` if no labelled file is in the source, or for ``--on-the-fly`` on an archive."""
-        self._collection = collection
         if self._spec.on_the_fly and any(isinstance(source, Zip | Tar) for source in collection.sources):
             raise OptionError("--on-the-fly decodes recordings while training, which is not possible in an archive.")
-        self._labels, absent = collection.values_by_file(self._table.labels)
-        if absent:
-            say(
-                f"{len(absent):,} files with labels are not in the source, the first is {absent[0]}; they are left out."
-            )
-        if absent and not self._labels:
-            raise OptionError(f"none of the files with labels is in the source; {absent[0]} must be a path inside it.")
-        if self._table.splits:
-            say(f"{len(self._table.splits):,} files have their split from {self.splits_of}.")
+        super().check(collection)
 
-    def begin(self, out: Path) -> None:
-        """Open the tables."""
-        fixed = ["clip", "frames"] + (["recording", "bytes"] if self._spec.on_the_fly else [])
-        for file in self.files:
-            self._tables[file.partition(".")[0]] = table = open(out / file, "w", encoding="utf-8", newline="")
-            csv.writer(table, lineterminator="\n").writerow(fixed + self._table.columns)
-
-    def add(self, index: int, split: str, sidecars: dict[str, Any]) -> dict[str, Any]:
-        """Write the rows of a file's items; returns its entries for the manifest."""
+    def rows(self, index: int, split: str, sidecars: dict[str, Any]) -> Iterator[list[object]]:
+        """Name and length of each item, and where the recording is."""
         name = self._collection.names[index]
-        labels = self._labels.get(name, [""] * len(self._table.columns))
-        writer = csv.writer(self._tables[split], lineterminator="\n")
         several = len(sidecars["frames"]) > 1
         for number, frames in enumerate(sidecars["frames"]):
             clip = f"{name}#{number}" if several else name
             recording = [self._path(index), sidecars["bytes"]] if self._spec.on_the_fly else []
-            writer.writerow([clip, frames, *recording, *labels])
+            yield [clip, frames, *recording]
+
+    def add(self, index: int, split: str, sidecars: dict[str, Any]) -> dict[str, Any]:
+        """Write the rows of a file's items; returns its entries for the manifest."""
+        super().add(index, split, sidecars)
         if split == "train":
             self._moments.add(sidecars["moments"])
         return sidecars["about"]
@@ -500,8 +472,7 @@ class ClipsWriter(SidecarWriter):
 
     def finish(self) -> dict[str, Any]:
         """Close the tables; returns entries of ``config.json``."""
-        for table in self._tables.values():
-            table.close()
+        super().finish()
         others = self._collection.others
         if self._spec.num_features:
             others = Counter()

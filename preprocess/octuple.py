@@ -20,7 +20,7 @@ from __future__ import annotations
 import argparse
 import hashlib
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 import numpy as np
@@ -71,7 +71,10 @@ class OctupleSpec(MidiSpec):
 
     def read_piece(self, data: bytes, name: str) -> Piece:
         """The piece in a MIDI file, or a :class:`ScoreError`."""
-        score = self.read(data, name)
+        return self.piece_of(self.read(data, name), name)
+
+    def piece_of(self, score: Score, name: str) -> Piece:
+        """A score as a piece, or a :class:`ScoreError`."""
         octuples = octuple.encode(score, octuple.REACH if self.windows == DRAWN else octuple.PUBLISHED_END)
         self._filter(octuples, name)
         fingerprint = self.fingerprint(score)
@@ -104,6 +107,12 @@ class OctupleSpec(MidiSpec):
             perplexity = onset_perplexity(counts)
             if perplexity > self.max_onset_perplexity:
                 raise ScoreError("onset perplexity", f"{name}: the perplexity of its onsets is {perplexity:.2f}.")
+
+    def comparer(self) -> OctupleSpec:
+        """Without the filters; the octuples find copies whose onsets differ by less than a position."""
+        return OctupleSpec(
+            **{declared.name: getattr(self, declared.name) for declared in fields(MidiSpec)}, windows=self.windows
+        )
 
     def left_out(self, reason: str) -> bool:
         """Whether a filter gave this reason."""

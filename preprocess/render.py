@@ -71,17 +71,17 @@ from musicbert_plugin.codecs.reading_options import (
     add_reading_options,
     reading_options_of,
 )
-from musicbert_plugin.codecs.score import Score, repair_sentence, write_midi
+from musicbert_plugin.codecs.score import Score, repair_sentence, seconds_of, write_midi
 from musicbert_plugin.errors import OptionError, ScoreError
 from musicbert_plugin.files import UNFINISHED, atomic_path, is_disk_full
 from musicbert_plugin.parsing import parse_json, whole_number
 from preprocess.engine.archives import ArchiveOptions
 from preprocess.engine.cli import CANNOT_START, DONE, SOME_FAILED, add_options, option, options_of, run_command, say
 from preprocess.engine.executors.local import call_all
+from preprocess.engine.label_tables import LabelTable, read_labels
 from preprocess.engine.near_duplicates import copy_groups, fingerprint_of
 from preprocess.engine.repairs import entries_of, repairs_in, summary_of
 from preprocess.engine.sources import Collection, Source
-from preprocess.engine.tables import LabelTable, read_labels
 from preprocess.synthesis import DRUMS, synthesise
 
 SOUND_FONTS = tuple(
@@ -287,15 +287,11 @@ class Excerpt:
         write_midi(score, path)
 
 
-def seconds_of(ticks: np.ndarray, score: Score, tempo: float) -> np.ndarray:
+def times_of(ticks: np.ndarray, score: Score, tempo: float) -> np.ndarray:
     """Ticks in seconds, float64 [N], at a constant tempo (quarter notes per minute) or, if NaN, the score's tempi."""
     if not math.isnan(tempo):
         return ticks * (60.0 / tempo / score.resolution)
-    change = np.concatenate(([0], score.tempo_tick))
-    bpm = np.clip(np.concatenate(([120.0], score.tempo_bpm)), 1e-3, None)
-    change_seconds = np.concatenate(([0.0], np.cumsum(np.diff(change) * (60.0 / score.resolution) / bpm[:-1])))
-    last = np.searchsorted(change, ticks, side="right") - 1  # index of the last change before each tick
-    return change_seconds[last] + (ticks - change[last]) * (60.0 / score.resolution) / bpm[last]
+    return seconds_of(score, ticks)
 
 
 def excerpt_of(score: Score, program: int, tempo: float, seconds: float, start_share: float) -> Excerpt:
@@ -313,7 +309,7 @@ def excerpt_of(score: Score, program: int, tempo: float, seconds: float, start_s
     start_share : float
         0..1, which of the possible starts is used: the onsets with at least ``seconds`` of music after them.
     """
-    onset, end = seconds_of(score.onset, score, tempo), seconds_of(score.end, score, tempo)
+    onset, end = times_of(score.onset, score, tempo), times_of(score.end, score, tempo)
     last = float(end.max())
     starts = np.unique(onset)
     if seconds:
@@ -322,7 +318,7 @@ def excerpt_of(score: Score, program: int, tempo: float, seconds: float, start_s
     stop = min(start + seconds, last) if seconds else last
     inside = (onset >= start) & (onset < stop)
     first_tick, last_tick = score.onset[inside].min(), score.end[inside].max()
-    first, final = seconds_of(np.array([first_tick, last_tick]), score, tempo)
+    first, final = times_of(np.array([first_tick, last_tick]), score, tempo)
     mean = 60.0 * (last_tick - first_tick) / score.resolution / (final - first) if final > first else tempo
     programs = score.program[inside].astype(np.int64)
     if program >= 0:

@@ -98,13 +98,14 @@ def test_every_evaluation_checks_its_seed_and_its_device_first(
 
 
 def test_every_builder_checks_its_seed(tmp_path: Path) -> None:
-    from preprocess import audio, octuple, remi, render
+    from preprocess import audio, labels, octuple, remi, render
 
     for main, words in (
         (octuple.main, ["build"]),
         (remi.main, ["build"]),
         (remi.main, ["pairs"]),
         (audio.main, ["build"]),
+        (labels.main, ["sequence"]),
         (render.main, []),
     ):
         with pytest.raises(OptionError, match="--seed is -1"):

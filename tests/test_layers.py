@@ -154,7 +154,8 @@ def test_codecs_and_builders_load_neither_torch_nor_fairseq() -> None:
     program = """
 import sys
 import musicbert_plugin.codecs.octuple, musicbert_plugin.codecs.requests, musicbert_plugin.codecs.remi_grammar
-import preprocess.octuple, preprocess.remi, preprocess.attributes, preprocess.corpus
+import preprocess.octuple, preprocess.remi, preprocess.attributes, preprocess.corpus, preprocess.labels
+preprocess.labels.commands()
 print(sorted({"torch", "fairseq"} & set(sys.modules)))
 """
     found = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, cwd=ROOT)

@@ -49,12 +49,12 @@ class ReadingOptions:
         if self.channel_programs not in CHOICES:
             raise OptionError(f"--channel-programs {self.channel_programs}: {', '.join(CHOICES)} is accepted.")
 
-    def read(self, source: str | os.PathLike[str] | bytes, name: str = "") -> Score:
+    def read(self, source: str | os.PathLike[str] | bytes, name: str = "", *, pedal: bool = False) -> Score:
         """The score in a MIDI file; see :func:`~musicbert_plugin.codecs.score.read_midi`."""
         if not isinstance(source, bytes):
             source = given_path(os.fspath(source))
         budget = Budget(self.max_bytes, self.max_notes, self.max_events)
-        return read_midi(source, name=name, budget=budget, channel_programs=self.channel_programs)
+        return read_midi(source, name=name, budget=budget, channel_programs=self.channel_programs, pedal=pedal)
 
     def reading_settings(self) -> dict[str, Any]:
         """The limits, and ``channel_programs`` if notes depend on it, for descriptions of datasets."""

@@ -86,6 +86,8 @@ def continued(prompt: Score, music: Score, begin: int, *, tempi: bool) -> tuple[
         meter_numerator=np.array([numerator for _, (numerator, _) in meter], np.int64),
         meter_denominator=np.array([denominator for _, (_, denominator) in meter], np.int64),
         end_tick=int(moved(max(music.end_tick, begin))),
+        track_names=(),  # new tracks have none
+        pedal=None,
         **columns,
     )
     return joined, np.arange(len(joined)) >= len(prompt)

@@ -537,6 +537,7 @@ def _returned(
         meter_tick=meter_tick,
         meter_numerator=np.array([numerator for numerator, _ in meter], np.int64),
         meter_denominator=np.array([denominator for _, denominator in meter], np.int64),
+        pedal=None,  # what follows has moved
     )
     return without_overlaps(filled, np.arange(len(filled)) >= len(rest))
 

@@ -108,5 +108,8 @@ class DatasetSpec(Protocol):
     def settings(self) -> dict[str, Any]:
         """Entries of ``config.json``: what decides the content of the items, apart from the seed."""
 
+    def comparer(self) -> DatasetSpec:
+        """How files are read whose copies this dataset must not hold: without filters, and with few data."""
+
     def versions(self) -> dict[str, str]:
         """Versions of the libraries that decide what a file becomes; called in the workers."""

@@ -331,6 +331,13 @@ class Journal:
         offset, count = self.shingles[index].tolist()
         return self._array(int(self.run[index]), "shingles.bin", offset, "uint32", count)
 
+    def items_of(self, index: int, dtype: str) -> list[NDArray[Any]]:
+        """The items of a piece, values [n] each, of a dataset that is not written as text."""
+        record = self[index]
+        lengths = record["lengths"]
+        values = self._array(int(self.run[index]), "items.bin", record["items"][0], dtype, sum(lengths))
+        return np.split(values, np.cumsum(lengths)[:-1])
+
     def sidecars_of(self, index: int, record: dict[str, Any]) -> dict[str, Any]:
         """:attr:`Piece.sidecars` of a file, given its record."""
         values = dict(record.get("extra", {}))

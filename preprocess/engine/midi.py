@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import hashlib
+from dataclasses import dataclass, fields
+from typing import Any
 
 import symusic
 
 from musicbert_plugin.codecs.reading_options import ReadingOptions
 from musicbert_plugin.codecs.score import DRUMS, Score
+from preprocess.engine.dataset_spec import DatasetSpec, Item, Piece
 from preprocess.engine.near_duplicates import Fingerprint, fingerprint_of
 from preprocess.engine.sources import MIDI_SUFFIXES
 
@@ -38,6 +41,40 @@ class MidiSpec(ReadingOptions):
         """What its near-duplicates are found by; see ``near_duplicates``."""
         return fingerprint_of(score.onset, score.pitch, score.program == DRUMS, score.resolution)
 
+    def comparer(self) -> DatasetSpec:
+        """Reads fingerprints alone."""
+        return FingerprintSpec(**{declared.name: getattr(self, declared.name) for declared in fields(MidiSpec)})
+
     def versions(self) -> dict[str, str]:
         """The MIDI reader's."""
         return {"symusic": symusic.__version__}
+
+
+@dataclass(frozen=True)
+class FingerprintSpec(MidiSpec):
+    """The fingerprints of MIDI files, of which no dataset is made; see :meth:`dataset_spec.DatasetSpec.comparer`."""
+
+    name = "fingerprints"
+
+    def read_piece(self, data: bytes, name: str) -> Piece:
+        """The piece in a MIDI file, without items, or a :class:`ScoreError`."""
+        score = self.read(data, name)
+        fingerprint = self.fingerprint(score)
+        exact = hashlib.sha256(f"fingerprint {fingerprint.sequence}".encode()).digest()[:16]  # no dataset's
+        return Piece(len(score), [], exact, fingerprint)
+
+    def left_out(self, reason: str) -> bool:
+        """False: there are no filters."""
+        return False
+
+    def line(self, item: Item) -> str:
+        """There are no items."""
+        raise NotImplementedError
+
+    def dictionary(self) -> bytes:
+        """There are no words."""
+        return b""
+
+    def settings(self) -> dict[str, Any]:
+        """How files are read."""
+        return self.reading_settings()

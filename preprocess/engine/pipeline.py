@@ -29,11 +29,14 @@ the end, unless files timed out or crashed their worker: then it stays, and the 
 =================  ==================================================================================================
 
 Reasons are those of the reader and the codec (``unreadable``, ``no notes``, ``too large``, ...), of the filters,
-``duplicate``, ``copy in another split``, ``timeout`` and ``crashed``.
+``duplicate``, ``copy in another split``, ``timeout`` and ``crashed``; ``held out`` of copies of what ``--held-out``
+names (``of``: such a file), and ``group held out`` of files in one group with them; and ``no labels`` and ``no split``
+of files that are not read at all, since nothing was asked for them.
 """
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 import platform
@@ -57,12 +60,14 @@ from preprocess.engine.archives import ArchiveOptions
 from preprocess.engine.cli import DONE, SOME_FAILED, ProgressBar, option, say
 from preprocess.engine.dataset_spec import DatasetSpec
 from preprocess.engine.destination import Destination
+from preprocess.engine.entries import Failure
 from preprocess.engine.executors.local import Executor, LocalExecutor
+from preprocess.engine.held_out import HeldOut
 from preprocess.engine.journal import FileTask, Journal, WorkerConfig
 from preprocess.engine.repairs import ENTRIES, repairs_in, summary_of
 from preprocess.engine.sidecars import SidecarWriter
 from preprocess.engine.sources import Collection, content_hash, suffix_counts
-from preprocess.engine.split_plan import SplitPlan, decide
+from preprocess.engine.split_plan import HELD_GROUP, Fingerprints, SplitPlan, decide
 from preprocess.engine.splits import SPLITS, check_names, parse_ratios, read_groups, read_splits
 
 _NO_PART = ("dest", "jobs", "time_limit", *(limit.name for limit in fields(ArchiveOptions)))
@@ -70,6 +75,9 @@ _NO_PART = ("dest", "jobs", "time_limit", *(limit.name for limit in fields(Archi
 DUPLICATES = ("keep", "exact", "near")
 RETRIED = ("timeout", "crashed")
 DUPLICATE, ELSEWHERE = "duplicate", "copy in another split"
+NO_LABELS, NO_SPLIT = "no labels", "no split"
+HELD_OUT, GROUP_HELD_OUT = "held out", "group held out"
+_WANTED = (DUPLICATE, ELSEWHERE, NO_LABELS, NO_SPLIT, HELD_OUT, GROUP_HELD_OUT)
 
 
 @dataclass
@@ -88,6 +96,12 @@ class BuildOptions(ArchiveOptions):
     split_ratios: str = option("98,1,1", "shares of train, valid and test", metavar="T,V,T")
     splits: str = option("", "CSV with columns file and split that fixes the split of files", metavar="CSV")
     groups: str = option("", "TSV with columns file and group: files of a group stay in one split", metavar="TSV")
+    held_out: list[str] | None = option(
+        None,
+        "leave out copies of what these sources or dataset folders hold, and --groups of them",
+        nargs="+",
+        metavar="OTHER",
+    )
     time_limit: float = option(60.0, "seconds after which a worker that is stuck at a file is ended", metavar="S")
 
 
@@ -197,11 +211,7 @@ class Summary:
 
 def _is_wanted(spec: DatasetSpec, reason: str) -> bool:
     """Whether the user has asked to leave files out for this reason, so that it is no failure."""
-    return reason in (DUPLICATE, ELSEWHERE) or spec.left_out(reason)
-
-
-def _status(spec: DatasetSpec, reasons: dict[str, int]) -> int:
-    return DONE if all(_is_wanted(spec, reason) for reason in reasons) else SOME_FAILED
+    return reason in _WANTED or spec.left_out(reason)
 
 
 class Build:
@@ -235,6 +245,12 @@ class Build:
         self.splits = own_splits | self._known(splits, options.splits, "--splits")
         self.ties = own_ties | self._known(ties, options.groups, "--groups")
         sidecars.check(self.collection)
+        self.held_out = (
+            HeldOut(options.held_out, spec, options.archive_limits(), options.format) if options.held_out else None
+        )
+        self.left_out = dict(sidecars.left_out)
+        if sidecars.only_listed and self.splits:
+            self._leave_out_unlisted()
         names = [f"{split}{suffix}" for split in SPLITS for suffix in WRITERS[options.format].suffixes]
         names += [*sidecars.files, "manifest.jsonl", *(["dict.txt"] if spec.dictionary() else []), "config.json"]
         description = self._description(given)
@@ -250,6 +266,20 @@ class Build:
             say(f"{option} {path}: {len(missing):,} files are not in the source, the first is {missing[0]}.")
         return known
 
+    def _leave_out_unlisted(self) -> None:
+        names = self.collection.names
+        unlisted = [index for index, name in enumerate(names) if name not in self.splits and index not in self.left_out]
+        if unlisted:
+            self.left_out |= dict.fromkeys(unlisted, Failure(NO_SPLIT, ""))
+            say(
+                f"{len(unlisted):,} files have no split in {self._whose}, the first is {names[unlisted[0]]}; they are "
+                "left out."
+            )
+
+    def _status(self, reasons: dict[str, int], unread: int) -> int:
+        failed = unread or self.sidecars.failures or not all(_is_wanted(self.spec, reason) for reason in reasons)
+        return SOME_FAILED if failed else DONE
+
     def _description(self, given: list[str]) -> dict[str, Any]:
         """What decides the bytes of a dataset: not where it lies, the number of workers or their time limit."""
         listing = hashlib.sha256()
@@ -260,6 +290,9 @@ class Build:
         for name in ("splits", "groups"):
             chosen[f"{name}_sha256"] = _digest_of_file(chosen[name])
             chosen[name] = escaped(chosen[name])
+        del chosen["held_out"]
+        if self.held_out is not None:
+            chosen |= self.held_out.description()
         return {
             "kind": self.spec.name,
             "source": list(map(escaped, given)),
@@ -279,13 +312,16 @@ class Build:
             destination.finish_cleaning()
             self._check_unchanged()
             say(f"{dest}: finished already with these options and files; nothing to do.")
-            left_out = read_config(destination.folder / "config.json").get("left_out")
-            if not isinstance(left_out, dict):
+            config = read_config(destination.folder / "config.json")
+            left_out, held_out = config.get("left_out"), config.get("held_out", {})
+            if not isinstance(left_out, dict) or not isinstance(held_out, dict):
                 raise DatasetError(f"{dest}: config.json is damaged; remove the folder and build the dataset again.")
-            return _status(self.spec, left_out)
+            return self._status(left_out, held_out.get("unread", 0))
         destination.begin()
         try:
             journal = self._read(executor)
+            if self.held_out is not None:
+                self.held_out.read(executor, destination.work / "held_out")
             plan = self._plan(journal)
             summary = self._assemble(journal, plan)
             journal.close()
@@ -295,13 +331,13 @@ class Build:
         except OSError as error:
             raise DatasetError(f"{dest}: cannot go on ({error.strerror or error}).") from None
         summary.say(self.spec)
-        if self.ties:
+        if self.ties and max(self.ratios) < 1:
             total = sum(summary.notes.values()) or 1
             reached = [f"{name} {100 * summary.notes[name] / total:.3g} %" for name in SPLITS]
             wanted = [f"{name} {100 * ratio:.3g} %" for name, ratio in zip(SPLITS, self.ratios, strict=True)]
             unit = self.spec.unit
             say(f"groups stay together: {', '.join(reached)} of the {unit} (asked for: {', '.join(wanted)}).")
-        return _status(self.spec, summary.reasons)
+        return self._status(summary.reasons, self.held_out.unread if self.held_out is not None else 0)
 
     def _check_unchanged(self) -> None:
         """Refuse a finished dataset whose source files have other bytes by now."""
@@ -341,18 +377,20 @@ class Build:
         collection, work = self.collection, self.destination.work
         journal = Journal(work, collection.find, collection.stamps)
         journal.update()
-        missing = journal.run < 0
-        done = int(len(missing) - missing.sum())
+        wanted = np.ones(len(collection), bool)
+        wanted[list(self.left_out)] = False
+        missing = (journal.run < 0) & wanted
+        done = int(wanted.sum() - missing.sum())
         if done:
-            say(f"{self.options.dest}: going on with an unfinished build; {done:,} of {len(missing):,} files are done.")
+            say(f"{self.options.dest}: going on with an unfinished build; {done:,} of {wanted.sum():,} files are done.")
         config = WorkerConfig(self.spec, tuple(collection.sources), self.options.format == "text")
-        with ProgressBar(len(missing), done) as bar:
+        with ProgressBar(int(wanted.sum()), done) as bar:
             for progress in executor.run(self._tasks(missing), config, work):
                 bar.advance(progress.files)
                 if progress.lost:
                     self.lost[progress.lost[0]] = progress.lost[1]
         journal.update()
-        for index in np.flatnonzero(journal.run < 0).tolist():
+        for index in np.flatnonzero((journal.run < 0) & wanted).tolist():
             self.lost.setdefault(index, "crashed")
         return journal
 
@@ -372,7 +410,9 @@ class Build:
                 seed=options.seed,
                 duplicates=options.duplicates,
                 least_share=self.spec.share_of_copies,
+                held_out=functools.partial(self._copies_of_held_out, journal) if self.held_out is not None else None,
             )
+            self.sidecars.decided(plan)
         except OptionError as error:
             self._name_failures(journal)
             if not self.lost:
@@ -380,11 +420,21 @@ class Build:
                 raise
             reasons = ", ".join(sorted(set(self.lost.values())))
             raise OptionError(f"{len(self.lost):,} files were lost ({reasons}): {error}") from None
+        fixed[list(self.left_out)] = 0  # they are not split
         if self.splits and (unlisted := int((fixed < 0).sum())):
             say(f"{self._whose} names {len(self.splits):,} files; the other {unlisted:,} are split by content.")
         if moved := int(plan.elsewhere.sum()):
             say(f"{self._whose} puts {moved:,} files beside copies of theirs in another split; they are left out.")
         return plan
+
+    def _copies_of_held_out(self, journal: Journal, pieces: NDArray[np.int64]) -> NDArray[np.int64]:
+        """For each of P files with a piece, the index of a held-out file that it is a copy of, or -1."""
+        assert self.held_out is not None
+        return self.held_out.copies(
+            Fingerprints.of_journal(journal, pieces),
+            lambda piece: journal.items_of(int(pieces[piece]), self.spec.dtype),
+            self.spec.share_of_copies,
+        )
 
     @property
     def _whose(self) -> str:
@@ -425,6 +475,7 @@ class Build:
             "build": json.loads((self.destination.work / "options.json").read_text()),
             "splits": {name: {what: count[name] for what, count in counts.items()} for name in SPLITS},
             "left_out": dict(sorted(summary.reasons.items())),
+            **self._held_out_counts(),
             "versions": {
                 "musicbert_plugin": __version__,
                 "python": platform.python_version(),
@@ -435,9 +486,17 @@ class Build:
         write_config(out, spec.name, config)
         return summary
 
+    def _held_out_counts(self) -> dict[str, Any]:
+        if self.held_out is None:
+            return {}
+        return {"held_out": {"files": len(self.held_out.names), "unread": self.held_out.unread}}
+
     def _manifest_line(self, index: int, journal: Journal, plan: SplitPlan, assembly: Assembly) -> dict[str, Any]:
         """What becomes of a file; its items are added to the dataset."""
         line: dict[str, Any] = {"file": self.collection.names[index]}
+        if index in self.left_out:
+            reason, sentence = self.left_out[index]
+            return line | {"reason": reason} | ({"detail": sentence} if sentence else {})
         run = int(journal.run[index])
         if run < 0:
             return line | {"reason": self.lost[index]}
@@ -454,6 +513,11 @@ class Build:
         if "repaired" in record and "detail" in record:
             line["detail"] = record["detail"]
         split = int(plan.split[index])
+        if (held := int(plan.held[index])) >= 0:
+            assert self.held_out is not None
+            return line | {"reason": HELD_OUT, "of": self.held_out.names[held]}
+        if held == HELD_GROUP:
+            return line | {"reason": GROUP_HELD_OUT}
         if split < 0:
             if plan.elsewhere[index]:
                 return line | {"reason": ELSEWHERE}

@@ -5,7 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from preprocess.engine.entries import Failure
 from preprocess.engine.sources import Collection
+from preprocess.engine.split_plan import SplitPlan
 
 
 class SidecarWriter:
@@ -23,6 +25,13 @@ class SidecarWriter:
         What has fixed ``splits``, for messages.
     lenient : bool
         Whether tables of splits and groups may name files that are not in the source.
+    only_listed : bool
+        Whether files without a split are left out where splits are fixed; else they are split by content.
+    left_out : dict of int to Failure
+        Files, by index, that are left out before they are read; known after :meth:`check`.  Those without a sentence
+        are not named one by one.
+    failures : int
+        What could not be used of the user's tables, so that the command has not done all; known after :meth:`check`.
     """
 
     files: tuple[str, ...] = ()
@@ -31,6 +40,9 @@ class SidecarWriter:
     groups: dict[str, str] = {}
     splits_of = "the source"
     lenient = False
+    only_listed = False
+    left_out: dict[int, Failure] = {}
+    failures = 0
 
     def description(self) -> dict[str, Any]:
         """What decides the bytes of the files."""
@@ -38,6 +50,9 @@ class SidecarWriter:
 
     def check(self, collection: Collection) -> None:
         """Called before the build begins, with the files of the source; an :class:`OptionError` ends the build."""
+
+    def decided(self, plan: SplitPlan) -> None:
+        """Called when it is decided where every file goes; an :class:`OptionError` ends the build."""
 
     def begin(self, out: Path) -> None:
         """Called when all files are read and those of the dataset follow, in the order of their names."""

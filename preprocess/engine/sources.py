@@ -161,12 +161,12 @@ Listed = Folder | Files | Zip | Tar
 Source = Listed | Unreadable
 
 
-def content_hash(source: Source, name: str, place: bytes, limit: int) -> str:
-    """First 32 hex digits of the sha256 of a file; a :class:`ScoreError` where it cannot be read.
+def content_hash(source: Source, name: str, place: bytes, limit: int, algorithm: str = "sha256") -> str:
+    """First 32 hex digits of the sha256 (or another hash) of a file; a :class:`ScoreError` where it cannot be read.
 
     A file on disk is read in blocks, so that no more memory is taken the larger it is.
     """
-    digest = hashlib.sha256()
+    digest = hashlib.new(algorithm, usedforsecurity=False)
     if not isinstance(source, Folder | Files):
         digest.update(source.read(name, place, limit))
         return digest.hexdigest()[:32]

@@ -98,7 +98,7 @@ def _told_missing(excerpts):
 def test_the_csv_has_a_row_per_file_and_can_be_read_as_labels(hub, tasks, sounds, tmp_path):
     from musicbert_plugin.data.labels import read_cells
     from musicbert_plugin.evaluate.prediction import predict_files, write_csv
-    from preprocess.engine.tables import read_labels
+    from preprocess.engine.label_tables import read_labels
 
     found, failed = predict_files(hub, [str(sounds)], tasks)
     write_csv(tmp_path / "out.csv", tasks, found, failed)

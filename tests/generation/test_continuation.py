@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import zipfile
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -114,6 +115,9 @@ def test_new_notes_are_in_the_tracks_of_their_programs() -> None:
     assert result.program.tolist() == [0, 0, 42, DRUMS, 0, 0, DRUMS, 73]
     assert result.track.tolist() == [0, 0, 1, 2, 0, 0, 2, 3]
     assert bar_line_from(result, result.end_tick) == result.end_tick == (9 + 4 + 5) * 480
+    named = replace(own_piece(), track_names=("Flute", "Cello", "Drums", "Bass"))
+    both = finished(prompt_of(named, "bar-tempo"), "bar-tempo", NEW["bar-tempo"])
+    assert both.track_names == (), "the new track is none of the prompt's"
 
 
 def test_words_continue_at_the_end_of_their_bars(tmp_path: Path) -> None:

@@ -179,6 +179,18 @@ def test_a_recording_in_another_format_rate_or_loudness_is_a_copy(recordings, bu
     assert len(sides) == 12 and len({sides[name] for name in same}) == 1
 
 
+def test_copies_of_what_is_held_out_are_left_out(build, tmp_path, manifest):
+    for folder, names in (("source", "abc"), ("other", "b")):
+        (tmp_path / folder).mkdir()
+        for name in names:
+            rows = np.random.default_rng(ord(name)).normal(size=(60, 8)).astype(np.float32)
+            np.save(tmp_path / folder / f"{name}.npy", rows if folder == "source" else rows.T)
+    options = ("--num-features", 8, "--frame-rate", 10, "--split-ratios", "1,0,0", "--held-out", tmp_path / "other")
+    assert build(tmp_path / "source", tmp_path / "data", *options, small=False)[0] == 0
+    lines = manifest(tmp_path / "data")
+    assert {name: line.get("of") for name, line in lines.items()} == {"a.npy": None, "b.npy": "b.npy", "c.npy": None}
+
+
 def test_what_cannot_become_a_clip_is_named_with_its_reason_and_the_rest_goes_on(recordings, build, tmp_path, manifest):
     source = recordings(4)
     (source / "corrupt.mp3").write_bytes(b"ID3 no frames at all" * 50)

@@ -18,8 +18,9 @@ import pytest
 import soundfile
 
 from musicbert_plugin.codecs.score import read_midi
+from musicbert_plugin.data.labelled_octuples import read_labels
 from musicbert_plugin.data.spectrogram_folder import SpectrogramFolder
-from preprocess import attributes, audio, octuple, remi, render
+from preprocess import attributes, audio, labels, octuple, remi, render
 from preprocess.engine.sources import Collection
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -228,3 +229,11 @@ def test_a_destination_and_messages_may_have_such_names(music: Path, tmp_path: P
     )
     assert octuple.main(["decode", str(tmp_path / "lines"), "--dest", os.fsdecode(dest) + "2"]) == 0
     assert read_midi(os.fsdecode(dest) + "2/0.mid").onset.size
+
+
+def test_tables_of_labelled_notes_name_it_by_that_form(music: Path, tmp_path: Path) -> None:
+    (tmp_path / "labels.csv").write_text(f"file,label\n{FORM}.mid,a\n000.mid,b\n", encoding="utf-8")
+    options = ["--labels", str(tmp_path / "labels.csv"), "--folds", "2"]
+    assert labels.main(["sequence", str(music), "--dest", str(tmp_path / "data"), *options]) == 0
+    items = read_labels(tmp_path / "data", "train")
+    assert (items.files, items.labels) == (["000.mid", f"{FORM}.mid"], {"label": ["b", "a"]})

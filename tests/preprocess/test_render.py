@@ -16,7 +16,7 @@ from musicbert_plugin.codecs.score import DRUMS, Score, read_midi, write_midi
 from musicbert_plugin.errors import MusicError, OptionError
 from preprocess import audio, render
 from preprocess.engine import cli as command
-from preprocess.render import Excerpt, Synthesiser, Tempo, excerpt_of, program_of, seconds_of, stems_of, to_level
+from preprocess.render import Excerpt, Synthesiser, Tempo, excerpt_of, program_of, stems_of, times_of, to_level
 
 Render = Callable[..., tuple[int, str]]
 RATE = 8000
@@ -56,10 +56,10 @@ def scale(notes: int = 40, program: int = 0, tempi: tuple[tuple[int, float], ...
 def test_ticks_become_seconds_by_the_tempo_map_or_by_one_tempo() -> None:
     score = scale(tempi=((0, 60.0), (960, 120.0), (1920, 240.0)))
     ticks = np.array([0, 480, 960, 1440, 1920, 2400])
-    assert np.allclose(seconds_of(ticks, score, math.nan), [0, 1, 2, 2.5, 3, 3.25])
-    assert np.allclose(seconds_of(ticks, score, 90.0), np.arange(6) / 1.5)
+    assert np.allclose(times_of(ticks, score, math.nan), [0, 1, 2, 2.5, 3, 3.25])
+    assert np.allclose(times_of(ticks, score, 90.0), np.arange(6) / 1.5)
     late = scale(tempi=((960, 60.0),))
-    assert np.allclose(seconds_of(ticks[:4], late, math.nan), [0, 0.5, 1, 2])  # 120 before the first tempo
+    assert np.allclose(times_of(ticks[:4], late, math.nan), [0, 0.5, 1, 2])  # 120 before the first tempo
 
 
 @pytest.mark.parametrize("place", [0.0, 0.3, 0.999])
@@ -104,7 +104,7 @@ def test_fluidsynth_gets_a_file_that_sounds_as_the_excerpt_says(tmp_path: Path) 
     excerpt.write_midi(str(tmp_path / "e.mid"))
     read = read_midi(tmp_path / "e.mid")
     order = np.argsort(read.onset)
-    assert np.abs(seconds_of(read.onset[order], read, math.nan) - excerpt.onset).max() < 0.001
+    assert np.abs(times_of(read.onset[order], read, math.nan) - excerpt.onset).max() < 0.001
     assert np.array_equal(read.pitch[order], excerpt.pitch) and set(read.program.tolist()) == {5}
 
 

@@ -1,0 +1,1 @@
+"""The kinds of labelled datasets of notes that ``preprocess.labels`` builds, one module each."""
