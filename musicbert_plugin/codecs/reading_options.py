@@ -53,10 +53,10 @@ class ReadingOptions:
         """The metadata of a field, for subclasses with another default."""
         return {declared.name: dict(declared.metadata) for declared in fields(cls)}[name]
 
-    def read(self, source: str | os.PathLike[str] | bytes, name: str = "") -> Score:
+    def read(self, source: str | os.PathLike[str] | bytes, name: str = "", *, pedal: bool = False) -> Score:
         """The score in a MIDI file; see :func:`~musicbert_plugin.codecs.score.read_midi`."""
         budget = Budget(self.max_bytes, self.max_notes, self.max_events)
-        return read_midi(source, name=name, budget=budget, channel_programs=self.channel_programs)
+        return read_midi(source, name=name, budget=budget, channel_programs=self.channel_programs, pedal=pedal)
 
     def reading_settings(self) -> dict[str, Any]:
         """The limits, and ``channel_programs`` if it is not ``ignore``, for descriptions of datasets."""

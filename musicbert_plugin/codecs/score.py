@@ -34,7 +34,8 @@ tracks of one program share a channel, and with more than fifteen programs diffe
 repeats its program change before every note.  So readers that keep programs per track, readers that keep them per
 channel, and synthesizers find the same program for every note.
 
-Limits: lyrics, controllers, pedals, pitch bends, markers and key signatures are not read.
+Limits: lyrics, controllers but the sustain pedal (which is read where it is asked for), pitch bends, markers and key
+signatures are not read.
 """
 
 from __future__ import annotations
@@ -47,7 +48,7 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import symusic
@@ -72,6 +73,24 @@ from musicbert_plugin.files import atomic_path
 
 logger = logging.getLogger(__name__)
 CAN_BE_RAISED = "the budget can be raised"
+SUSTAIN = 64  # the controller of the sustain pedal
+
+
+class Pedal(NamedTuple):
+    """The positions of the sustain pedal (controller 64) of all tracks with notes, in the order of time.
+
+    Attributes
+    ----------
+    tick : int64 [P]
+    value : int16 [P]
+        From 0 (up) to 127 (down); synthesisers without half-pedalling take 64 and above for down.
+    track : int32 [P]
+        The track whose pedal it is, as in ``Score.track``; -1 where ``Score.track_names`` are not known.
+    """
+
+    tick: np.ndarray
+    value: np.ndarray
+    track: np.ndarray
 
 
 @dataclass(frozen=True, eq=False)
@@ -104,6 +123,12 @@ class Score:
         First tick after the last bar of the piece, where it is known to end later than the bar of its last note.
     key : (int, bool) or None
         Pitch class of the tonic, 0 to 11, and whether the key is minor, if it is known.  Readers do not set it.
+    track_names : tuple of str
+        The name of each track of the source, where ``track`` is an index; empty for a track without a name.  Empty
+        where no names are known: in scores that are no MIDI file's, and with ``channel_programs="use"`` in files where
+        that changes programs, since their tracks are taken apart by channel.
+    pedal : Pedal or None
+        The sustain pedal, if it was asked for.
     """
 
     resolution: int
@@ -122,6 +147,8 @@ class Score:
     other_program: int = 0
     end_tick: int = 0
     key: tuple[int, bool] | None = None
+    track_names: tuple[str, ...] = ()
+    pedal: Pedal | None = None
 
     @property
     def repaired(self) -> int:
@@ -278,6 +305,7 @@ def read_midi(
     name: str = "",
     budget: Budget | None = None,
     channel_programs: str = COUNT,
+    pedal: bool = False,
 ) -> Score:
     """Read a MIDI file; if it is given by its path, repairs are logged as a warning.
 
@@ -293,6 +321,8 @@ def read_midi(
         The programs that a synthesiser plays notes with, whichever track of their channel sets them: ``"use"`` gives
         them to the notes; ``"count"`` counts the notes that have another one in their own track
         (``Score.other_program``; in the warning too); ``"ignore"`` saves the time for that, a third of reading.
+    pedal : bool
+        Whether the sustain pedal is read.
 
     Returns
     -------
@@ -325,12 +355,13 @@ def read_midi(
     parsed, high = _parse(mended.data, name)
     if high:
         repairs[HIGH_BYTE] += high
-    programs, lists = [], []
+    programs, lists, names = [], [], []
     for track in parsed.tracks:
         notes = track.notes
         if notes:
             programs.append(DRUMS if track.is_drum else track.program)
             lists.append(notes)
+            names.append(track.name)
     counts = [len(notes) for notes in lists]
     if not lists:
         raise ScoreError("no notes", f"{name}: there are no notes in it{_unread(data, name)}.")
@@ -348,9 +379,12 @@ def read_midi(
             differing = int(np.count_nonzero(found.own != found.sounding))
             if channel_programs == USE:
                 columns, program, part = found.columns, found.sounding, found.part
+                names = []
         elif channel_programs == USE:
             logger.warning("%s: programs are those of each track: its channels cannot be told apart.", name)
-    score = _score_of(parsed, columns, program, part, mended, name, repairs, differing)
+    score = _score_of(parsed, columns, program, part, mended, name, repairs, differing, tuple(names))
+    if pedal:
+        score = replace(score, pedal=_pedal_of(parsed, known_tracks=bool(names)))
     if not isinstance(source, bytes):
         if repairs:
             logger.warning("%s", repair_sentence(name, repairs))
@@ -398,6 +432,7 @@ def _score_of(
     name: str,
     repairs: Counter[str],
     differing: int,
+    names: tuple[str, ...],
 ) -> Score:
     """The score of a parsed file and the columns of its notes; counts invalid time signatures without effect."""
     onset = columns["time"].astype(np.int64)
@@ -436,7 +471,22 @@ def _score_of(
         meters["denominator"].astype(np.int64),
         dict(repairs),
         differing,
+        track_names=names,
     )
+
+
+def _pedal_of(parsed: Any, known_tracks: bool) -> Pedal:
+    """The sustain pedal of a parsed file; its tracks are -1 unless those of the score are the parser's."""
+    ticks, values, tracks = [np.empty(0, np.int64)], [np.empty(0, np.int16)], [np.empty(0, np.int32)]
+    for number, track in enumerate(track for track in parsed.tracks if len(track.notes)):
+        columns = track.controls.numpy()
+        found = columns["number"] == SUSTAIN
+        ticks.append(columns["time"][found].astype(np.int64))
+        values.append(columns["value"][found].astype(np.int16))
+        tracks.append(np.full(len(ticks[-1]), number if known_tracks else -1, np.int32))
+    tick, value, owner = (np.concatenate(column) for column in (ticks, values, tracks))
+    order = np.argsort(tick, kind="stable")
+    return Pedal(tick[order], value[order], owner[order])
 
 
 def _layers(score: Score, end: np.ndarray) -> np.ndarray:

@@ -369,3 +369,41 @@ def test_fuzzed_bytes_are_read_or_refused_and_never_crash() -> None:
     done = subprocess.run([sys.executable, "-c", FUZZ], cwd=ROOT, capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr
     assert "'read': 0" not in done.stdout and "'refused': 0" not in done.stdout
+
+
+def named_file(tracks: list[tuple[bytes, bytes]]) -> bytes:
+    """A MIDI file of format 1 with these names and raw events."""
+    chunks = [b"\x00\xff\x03" + bytes([len(name)]) + name + events + END for name, events in tracks]
+    body = b"".join(b"MTrk" + struct.pack(">I", len(chunk)) + chunk for chunk in chunks)
+    return b"MThd" + struct.pack(">IHHH", 6, 1, len(tracks), 96) + body
+
+
+OTHER_NOTE = b"\x00\x91\x40\x40\x60\x81\x40\x40"  # of the second channel
+
+
+def test_tracks_with_notes_keep_their_names() -> None:
+    score = read_midi(named_file([(b"conductor", b""), (b"MELODY", NOTE), (b"", OTHER_NOTE), (b"caf\xe9", NOTE)]))
+    assert [score.track_names[track] for track in score.track] == ["MELODY", "", score.track_names[2]]
+    assert score.track_names[2].startswith("caf"), "a name that is no UTF-8 is no error"
+    assert Score.of(96, [0], [1], [60]).track_names == ()
+
+
+def test_the_sustain_pedal_is_read_on_request() -> None:
+    down, up = b"\x00\xb0\x40\x7f", b"\x10\xb0\x40\x00"
+    other = b"\x00\xb0\x07\x50"  # the volume is another controller
+    data = named_file([(b"MELODY", down + other + up + NOTE), (b"", b"\x05\xb1\x40\x30" + OTHER_NOTE)])
+    assert read_midi(data).pedal is None
+    pedal = read_midi(data, pedal=True).pedal
+    assert pedal is not None
+    assert pedal.tick.tolist() == [0, 5, 16] and pedal.value.tolist() == [127, 48, 0]
+    assert pedal.track.tolist() == [0, 1, 0]
+    silent = read_midi(smf(NOTE + END), pedal=True).pedal
+    assert silent is not None and len(silent.tick) == 0
+
+
+def test_the_pedals_of_the_expressive_performances_are_read(music_data: Path) -> None:
+    with zipfile.ZipFile(music_data / "expression" / "midi.zip") as archive:
+        score = read_midi(archive.read("midi/Schubert_D935_no.3_4bars_2_1.mid"), pedal=True)
+    assert score.track_names == ("Schubert_2_303i",)
+    assert score.pedal is not None and score.pedal.tick[:3].tolist() == [0, 10, 30]
+    assert score.pedal.value[:3].tolist() == [0, 15, 25]
