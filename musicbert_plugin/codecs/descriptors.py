@@ -63,7 +63,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from musicbert_plugin.codecs.remi import key_of
-from musicbert_plugin.codecs.score import DRUMS, Score
+from musicbert_plugin.codecs.score import DRUMS, Score, seconds_of
 from musicbert_plugin.errors import ScoreError
 
 NAMES = (
@@ -90,7 +90,6 @@ LONGEST_DELAY = 1.0  # seconds
 RUBATO = np.log(1.4)
 _ROUNDING = 1e-9  # so that ratios of whole ticks do not depend on the rounding of seconds
 DOWN = 64  # smallest value of a pedal that is down
-_SLOWEST, _FASTEST = 1.0, 6e7  # quarter notes per minute, so that seconds are finite
 _MELODY_STEPS = np.array([0, 1, 3, 5, 8, 13])  # first semitone of each class
 _CHORD_CLASSES = np.array([0, 1, 1, 2, 2, 3, 4, 5, 6, 6, 1, 1])  # of an interval modulo the octave
 
@@ -123,19 +122,6 @@ class _Notes(NamedTuple):
         return cls(
             onset, end[order], pitch[order], velocity[order], np.cumsum(begins) - 1, np.flatnonzero(begins)
         )  # fmt: skip
-
-
-def seconds_of(score: Score, tick: NDArray[np.int64]) -> Array:
-    """The time of ticks in seconds from tick 0, by the tempo changes of a score (120 before the first).
-
-    Tempi below 1 or above 60 million quarter notes per minute, which no MIDI file has, are taken as these.
-    """
-    change = np.concatenate(([0], score.tempo_tick))
-    tempo = np.concatenate(([120.0], score.tempo_bpm)).clip(_SLOWEST, _FASTEST)
-    per_tick = 60.0 / tempo / score.resolution
-    start = np.concatenate(([0.0], np.cumsum(np.diff(change) * per_tick[:-1])))
-    last = np.searchsorted(change, tick, side="right") - 1
-    return start[last] + (tick - change[last]) * per_tick[last]
 
 
 def descriptors(score: Score) -> Array:
@@ -287,7 +273,8 @@ def _density(notes: _Notes, drums: float) -> dict[str, float]:
 
 def _harmony(pitched: _Notes) -> dict[str, float]:
     pitch = pitched.pitch.astype(np.int64)
-    shift, major = key_of(pitch, pitched.duration)
+    # Of pitches of one octave, so that every shift fits; whole milliseconds add up the same in any order.
+    shift, major = key_of(pitch % 12 + 60, np.rint(pitched.duration * 1000))
     tonic = (-shift if major else 9 - shift) % 12
     share = np.bincount((pitch - tonic) % 12, pitched.duration, 12)
     share = share / (share.sum() or 1.0)
@@ -320,9 +307,8 @@ def _chords(pitched: _Notes) -> dict[str, float]:
 
 
 def _pedal(score: Score, notes: _Notes) -> dict[str, float]:
-    pedal = getattr(score, "pedal", None)
-    tick = np.zeros(0, np.int64) if pedal is None else np.asarray(pedal.tick, np.int64)
-    value = np.zeros(0) if pedal is None else np.asarray(pedal.value, np.float64)
+    tick = np.zeros(0, np.int64) if score.pedal is None else score.pedal.tick
+    value = np.zeros(0) if score.pedal is None else score.pedal.value.astype(np.float64)
     start, stop = float(notes.onset[0]), float(notes.end.max())
     length = _length(notes)
     time = seconds_of(score, tick)

@@ -510,6 +510,22 @@ def _layers(score: Score, end: np.ndarray) -> np.ndarray:
     return layer
 
 
+_SLOWEST, _FASTEST = 1.0, 6e7  # quarter notes per minute
+
+
+def seconds_of(score: Score, tick: np.ndarray) -> np.ndarray:
+    """The times of ticks (int64 [N]) in seconds from tick 0, by the tempo changes of a score; float64 [N].
+
+    Tempi below 1 or above 60 million quarter notes per minute, which no MIDI file has, are taken as these.
+    """
+    change = np.concatenate(([0], score.tempo_tick))
+    tempo = np.concatenate(([120.0], score.tempo_bpm)).clip(_SLOWEST, _FASTEST)
+    per_tick = 60.0 / tempo / score.resolution
+    start = np.concatenate(([0.0], np.cumsum(np.diff(change) * per_tick[:-1])))
+    last = np.searchsorted(change, tick, side="right") - 1
+    return start[last] + (tick - change[last]) * per_tick[last]
+
+
 def bar_line_from(score: Score, tick: int) -> int:
     """The first bar line at or after a tick.
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import statistics
-from types import SimpleNamespace
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -12,17 +12,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from musicbert_plugin.codecs import descriptors as module
-from musicbert_plugin.codecs.descriptors import NAMES, PEDAL, descriptors, seconds_of
+from musicbert_plugin.codecs.descriptors import NAMES, PEDAL, descriptors
 from musicbert_plugin.codecs.remi import key_of
-from musicbert_plugin.codecs.score import DRUMS, Score
+from musicbert_plugin.codecs.score import DRUMS, Pedal, Score, seconds_of
 from musicbert_plugin.errors import ScoreError
 
 
 def with_pedal(score: Score, events: list[tuple[int, int]]) -> Score:
     """The score with events of the sustain pedal, (tick, value)."""
     tick, value = np.array(events, np.int64).reshape(-1, 2).T
-    object.__setattr__(score, "pedal", SimpleNamespace(tick=tick, value=value.astype(np.int16), track=tick * 0))
-    return score
+    return replace(score, pedal=Pedal(tick, value.astype(np.int16), np.zeros(len(tick), np.int32)))
 
 
 def described(score: Score) -> dict[str, float]:
@@ -137,7 +136,8 @@ def by_loops(score: Score, events: list[tuple[int, int]]) -> dict[str, float]:
     found["drums"] = 1 - len(pitched) / len(every)
 
     weight = [max(note[1] - note[0], 0.001) for note in pitched]
-    shift, major = key_of(np.array([note[2] for note in pitched], np.int64), np.array(weight))
+    octave = np.array([60 + note[2] % 12 for note in pitched], np.int64)
+    shift, major = key_of(octave, np.array([float(round(1000 * held)) for held in weight]))
     share = [0.0] * 12
     for note, held in zip(pitched, weight, strict=True):
         share[(note[2] + shift + (0 if major is not False else 3)) % 12] += held / sum(weight)
