@@ -30,6 +30,7 @@ TASKS = {
     "probe": "a linear probe on frozen layers, with raw features and a random encoder as baselines",
     "attributes": "accuracy of requested attributes, with the accuracy by chance, validity and intervals",
     "pairs": "similarity of generated bars to the true ones: programs, pitches, rhythm, melody, bass, drums",
+    "ranking": "MAP and HITS@k of scores of candidate phrases, against chance and against other scores",
     "infill": "redraw bars of a piece, compare them with the original, write MIDI files and a picture",
 }
 
