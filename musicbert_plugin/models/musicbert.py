@@ -26,8 +26,9 @@ from torch import Tensor, nn
 from musicbert_plugin.codecs.octuple import FIELD_OFFSETS, FIELD_SIZES, VOCABULARY_SIZE
 from musicbert_plugin.errors import OptionError
 from musicbert_plugin.models.presets import EncoderConfig, Size, register_sizes
-from musicbert_plugin.modules.heads import ClassificationHead, LanguageModelHead, group_fields, project_fields
+from musicbert_plugin.modules.heads import LanguageModelHead, group_fields, project_fields
 from musicbert_plugin.modules.octuple_encoder import FIELDS, OctupleEncoder
+from musicbert_plugin.modules.pooled_heads import ClassificationHead
 
 logger = logging.getLogger(__name__)
 

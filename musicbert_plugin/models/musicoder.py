@@ -287,7 +287,7 @@ class MusiCoderModel(BaseFairseqModel):
         if features_only:
             return x_BSD, extra
         if self.clip_heads is not None:
-            return self.clip_heads(x_BSD, states, positions), extra
+            return self.clip_heads.of_rows(x_BSD, states, positions), extra
         out = self.reconstruction_head(x_BSD)
         if self.correction:
             shown = torch.ones_like(x, dtype=torch.bool) if input_mask is None else ~input_mask
