@@ -113,7 +113,7 @@ class MusicBERTHub:
         if path.is_file():
             _check_dictionary(path.with_name("dict.txt"))
         (cfg, task), state, task_state = load(path, "musicbert")
-        cfg.load_checkpoint_heads, cfg.freeze_encoder_layers = True, 0
+        cfg.load_checkpoint_heads, cfg.freeze_encoder_layers, cfg.trainable_layers = True, 0, -1
         cfg.checkpoint_activations = cfg.compile_layers = False
         # the attributes of a task that build_model uses
         like = SimpleNamespace(source_dictionary=octuple_dictionary(), cfg=task, max_positions=lambda: 8 * LONGEST_ROW)
