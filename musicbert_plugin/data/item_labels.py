@@ -42,19 +42,23 @@ class ItemLabels:
     def __init__(
         self, tasks: Sequence[LabelTask], columns: dict[str, list[str]], where: str, names: Sequence[str]
     ) -> None:
-        self.tasks = list(tasks)
         self.labels: dict[str, NDArray[np.float64]] = {}
         self.present: dict[str, NDArray[np.bool_]] = {}
-        self.weights: dict[str, NDArray[np.float64]] = {}
-        for task in self.tasks:
+        for task in tasks:
             values, present = read_cells(task, column_of(task, columns, where), where, names=names)
             self.labels[task.name] = np.where(present, task.standardise(values), 0.0)
             self.present[task.name] = present
-            weights = read_weights(task, columns, where, names)
-            if weights is not None:
-                self.weights[task.name] = weights
+        self.weights = weights_of(tasks, columns, where, names)
 
     def of(self, items: NDArray[np.int64]) -> dict[str, Any]:
         """The entries ``labels``, ``present`` and ``weights`` of a batch, by task, of these rows of the table."""
         tables = {"labels": self.labels, "present": self.present, "weights": self.weights}
         return {key: {name: table[items] for name, table in by_task.items()} for key, by_task in tables.items()}
+
+
+def weights_of(
+    tasks: Sequence[LabelTask], columns: dict[str, list[str]], where: str, names: Sequence[str]
+) -> dict[str, NDArray[np.float64]]:
+    """Weights of the loss by task, float64 [N, K], of tasks with a ``weight_column``; see :class:`ItemLabels`."""
+    found = {task.name: read_weights(task, columns, where, names) for task in tasks}
+    return {name: weights for name, weights in found.items() if weights is not None}

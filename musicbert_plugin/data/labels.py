@@ -296,19 +296,42 @@ class LabelTask:
     ) -> None:
         """Raise :class:`DatasetError` if no item has a class of the task; warn of classes that no item has."""
         if self.type == "single":
-            seen = np.bincount(values[present[:, 0], 0].astype(np.int64), minlength=self.size) > 0
+            counts = np.bincount(values[present[:, 0], 0].astype(np.int64), minlength=self.size)
         else:
-            seen = values.any(axis=0)
-        if not seen.any():
+            counts = values.astype(np.int64).sum(axis=0)
+        if not counts.any():
             raise DatasetError(
                 f"task {self.name}: no item of {where} has one of its classes ({_first(self.classes)}) in column "
                 f"{self.column!r}; its first label is {labelled[0]!r}{self._complaint(labelled[0])}."
             )
+        self.check_counts(counts, where)
+
+    def check_counts(self, counts: NDArray[np.int64], where: str, unit: str = "item") -> LabelTask:
+        """The task itself, with a warning of classes that nothing in the training split has.
+
+        Parameters
+        ----------
+        counts : int64 [C]
+            Items (or notes) of each class or tag in the training split.
+        where, unit : str
+            What holds them, and what they are, for messages.
+
+        Raises
+        ------
+        DatasetError
+            There are fewer than two classes, or nothing has any of them.
+        """
         if self.type == "single" and self.size < 2:
             raise DatasetError(f"task {self.name}: two classes or more can be learnt, not {self.classes[0]!r} alone.")
-        if not seen.all():
-            unseen = [name for name, found in zip(self.classes, seen, strict=True) if not found]
-            logger.warning("task %s: no item of %s has %s, so it cannot be learnt", self.name, where, _first(unseen))
+        if not counts.any():
+            raise DatasetError(
+                f"task {self.name}: no {unit} of {where} has one of its classes ({_first(self.classes)})."
+            )
+        if unseen := [name for name, count in zip(self.classes, counts.tolist(), strict=True) if not count]:
+            logger.warning(
+                "task %s: no %s of %s has %s, so it cannot be learnt", self.name, unit, where, _first(unseen)
+            )
+        return self
 
     def standardise(self, values: NDArray[np.float64]) -> NDArray[np.float64]:
         """Standardise numbers in their own units, [..., K]; labels of other types stay as they are."""

@@ -25,10 +25,10 @@ from omegaconf import II
 from torch import Tensor, nn
 
 from musicbert_plugin.codecs.octuple import FIELD_OFFSETS, FIELD_SIZES, VOCABULARY_SIZE
-from musicbert_plugin.errors import OptionError
+from musicbert_plugin.errors import CheckpointError, OptionError
 from musicbert_plugin.models.presets import LabelledEncoderConfig, Size, check_trainable_layers, register_sizes
 from musicbert_plugin.modules.heads import LanguageModelHead, group_fields, project_fields
-from musicbert_plugin.modules.octuple_encoder import FIELDS, OctupleEncoder
+from musicbert_plugin.modules.octuple_encoder import FIELDS, FIRST_POSITION, OctupleEncoder
 from musicbert_plugin.modules.packed_batch import PackedBatch
 from musicbert_plugin.modules.pooled_heads import FIRST, NONE, POOLINGS, ClassificationHead, PooledHeads
 
@@ -469,6 +469,8 @@ class MusicBERTModel(FairseqEncoderModel):
             elif new != key:
                 state_dict[new] = state_dict.pop(key)
         super().upgrade_state_dict_named(state_dict, name)
+        if self.head_sizes:
+            self._fit_positions(state_dict, f"{prefix}encoder.sentence_encoder.embed_positions.weight")
         self._fit_classification_heads(state_dict, f"{prefix}classification_heads.")
         own = {
             name: value
@@ -490,6 +492,25 @@ class MusicBERTModel(FairseqEncoderModel):
                 ", ".join(sorted(set(self.head_sizes) - new)) or "none",
                 ", ".join(sorted(new)) or "none",
             )
+
+    def _fit_positions(self, state_dict: dict[str, Tensor], key: str) -> None:
+        """Keep as many positions of a file as the model has; in place.
+
+        Raises
+        ------
+        CheckpointError
+            The file has fewer.
+        """
+        table, own = state_dict.get(key), self.encoder.sentence_encoder.embed_positions.weight
+        if table is None or table.shape[1:] != own.shape[1:]:
+            return
+        theirs, wanted = len(table) - FIRST_POSITION, len(own) - FIRST_POSITION
+        if theirs < wanted:
+            raise CheckpointError(
+                f"the checkpoint has {theirs} positions, but the model {wanted}; --max-positions {theirs} is accepted, "
+                "and rows of at most as many octuples"
+            )
+        state_dict[key] = table[: len(own)]
 
     def _fit_classification_heads(self, state_dict: dict[str, Tensor], prefix: str) -> None:
         for head in sorted({key[len(prefix) :].split(".")[0] for key in state_dict if key.startswith(prefix)}):
