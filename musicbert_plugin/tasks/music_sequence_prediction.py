@@ -35,7 +35,7 @@ from musicbert_plugin.data.indexed_dataset import IndexedDataset
 from musicbert_plugin.data.item_labels import ItemLabels
 from musicbert_plugin.data.labelled_octuple_dataset import LabelledOctuples
 from musicbert_plugin.data.labelled_octuples import LabelledItems, check_items, fold_parts, labels_path, read_labels
-from musicbert_plugin.data.labels import LabelTask, column_of, read_tasks
+from musicbert_plugin.data.labels import LabelTask, column_of, read_cells, read_tasks
 from musicbert_plugin.data.octuple_windows import OctupleWindows
 from musicbert_plugin.errors import DatasetError, OptionError
 from musicbert_plugin.tasks.music_task import MusicTask
@@ -175,6 +175,12 @@ class LabelledMusicTask(MusicTask):
         """Load the tasks of a checkpoint: its classes and units replace those of the data."""
         if "label_tasks" in state_dict:
             self.label_tasks = [LabelTask.of(settings) for settings in state_dict["label_tasks"]]
+
+    def training_labels(self, task: LabelTask) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+        """Labels of the training split and which are present, [N, K] each, in their own units."""
+        table, rows = self.part("train")
+        cells = column_of(task, table.labels, str(table.path))
+        return read_cells(task, [cells[row] for row in rows.tolist()], "", quiet=True)
 
     def load_dataset(self, split: str, epoch: int = 1, combine: bool = False, **unused: Any) -> None:
         """Open one split.

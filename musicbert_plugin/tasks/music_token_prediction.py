@@ -81,14 +81,23 @@ class MusicTokenPredictionTask(LabelledMusicTask):
                 f"{', '.join(known)}."
             )
         task = task if task.classes else replace(task, classes=known)
+        counts = self._counts(task)
+        return task.check_counts(counts, str(self.folder / "train"), "note").balance(counts)
+
+    def _counts(self, task: LabelTask) -> NDArray[np.int64]:
+        """Notes of each class in the training split, int64 [C]."""
         table, rows = self.part("train")
         labels = open_note_labels(self.folder, self.container("train"), task.column, table.notes)
-        numbers = self.class_numbers(task)
-        counts = np.zeros(task.size, np.int64)
+        numbers, counts = self.class_numbers(task), np.zeros(task.size, np.int64)
         for row in rows.tolist():
             found = numbers[labels.read(row)]
             counts += np.bincount(found[found >= 0], minlength=task.size)
-        return task.check_counts(counts, str(table.path), "note").balance(counts)
+        return counts
+
+    def training_labels(self, task: LabelTask) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+        """Labels of the notes of the training split in the order of classes, [N, 1], and that they are present."""
+        labels = np.repeat(np.arange(task.size, dtype=np.float64), self._counts(task))[:, None]
+        return labels, np.ones(labels.shape, bool)
 
     def _known_classes(self, task: LabelTask) -> tuple[str, ...]:
         if task.column not in self.note_classes:
