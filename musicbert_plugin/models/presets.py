@@ -7,6 +7,8 @@ from typing import Any
 from fairseq.dataclass import FairseqDataclass
 from fairseq.models import register_model_architecture
 
+from musicbert_plugin.errors import OptionError
+
 Size = tuple[int, int, int, int]
 """Layers, model dimensions, feed-forward dimensions, attention heads."""
 
@@ -29,6 +31,30 @@ class EncoderConfig(FairseqDataclass):
         default=False,
         metadata={"help": "recompute each layer in the backward pass: less memory, about a third more time"},
     )
+
+
+@dataclass
+class LabelledEncoderConfig(EncoderConfig):
+    """An encoder that is fine-tuned on labels, too."""
+
+    layer_mix: str = field(
+        default="last",
+        metadata={"help": "last, learned (a weighted mean of all layers), or a layer's number from 0 (fine-tuning)"},
+    )
+    trainable_layers: int = field(
+        default=-1,
+        metadata={"help": "-1 trains the whole encoder, 0 freezes it, k trains the last k layers (fine-tuning)"},
+    )
+    head_dim: int = field(default=0, metadata={"help": "hidden dimensions of the heads; 0: linear heads (fine-tuning)"})
+
+
+def check_trainable_layers(trainable: int, layers: int) -> None:
+    """Raise :class:`OptionError` if ``--trainable-layers`` is none of -1 to the number of layers."""
+    if not -1 <= trainable <= layers:
+        raise OptionError(
+            f"--trainable-layers {trainable}: the model has {layers} layers, so -1 (all of the encoder) to {layers} "
+            "is accepted"
+        )
 
 
 def register_sizes(model: str, stack: str, sizes: dict[str, Size]) -> None:
