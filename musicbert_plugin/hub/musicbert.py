@@ -32,7 +32,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from musicbert_plugin.arguments import checked_layers
+from musicbert_plugin.arguments import checked_layers, checked_seed
 from musicbert_plugin.codecs import octuple
 from musicbert_plugin.codecs.octuple import BAR, BARS, FIELD_OFFSETS, FIELD_SIZES, MASK
 from musicbert_plugin.codecs.reading_options import DEFAULT_READING
@@ -148,6 +148,17 @@ class MusicBERTHub:
         if isinstance(trained := hub.task_options.get("tokens_per_sample"), int):
             hub.label_window = min(notes_per_window(trained), hub.window)
         return hub
+
+    def untrained(self, seed: int) -> MusicBERTHub:
+        """A model of the same size with fresh weights and without heads, which serves as a baseline."""
+        torch.manual_seed(checked_seed(seed))
+        like = SimpleNamespace(source_dictionary=octuple_dictionary(), max_positions=lambda: 8 * LONGEST_ROW)
+        return MusicBERTHub(MusicBERTModel.build_model(self.model.args, like).to(self.device))
+
+    @property
+    def layers(self) -> int:
+        """The number of Transformer layers."""
+        return len(self.model.encoder.sentence_encoder.layers)
 
     @property
     def device(self) -> torch.device:

@@ -175,6 +175,11 @@ class MusiCoderHub:
             )
 
     @property
+    def layers(self) -> int:
+        """The number of layers of the encoder."""
+        return len(self.model.encoder.layers)
+
+    @property
     def device(self) -> torch.device:
         """The device of the model."""
         return self.model.feature_mean.device
