@@ -32,6 +32,7 @@ TASKS = {
     "attributes": "accuracy of requested attributes, with the accuracy by chance, validity and intervals",
     "pairs": "similarity of generated bars to the true ones: programs, pitches, rhythm, melody, bass, drums",
     "ranking": "MAP and HITS@k of scores of candidate phrases, against chance and against other scores",
+    "explain": "contributions of bars and fields to the prediction for a piece, checked by deleting bars",
     "infill": "redraw bars of a piece, compare them with the original, write MIDI files and a picture",
 }
 
