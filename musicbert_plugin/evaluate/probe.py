@@ -203,11 +203,13 @@ def _items_and_hub(options: argparse.Namespace) -> tuple[ProbeItems, Any]:
     """What is probed, and the hub of the checkpoint, whose kind the data decide."""
     from musicbert_plugin.hub import MusicBERTHub, MusiCoderHub
 
+    notes: Any
     if options.csv is not None:
-        notes: Any = MusicBERTHub.from_pretrained(options.path)
+        notes = MusicBERTHub.from_pretrained(options.path)
         return items_of_midi(options.data, options.csv, notes), notes
     if (check_folder(options.data, "spectrogram", "octuple") or {}).get("kind") == "octuple":
-        return items_of_notes(options.data), MusicBERTHub.from_pretrained(options.path)
+        notes = MusicBERTHub.from_pretrained(options.path)
+        return items_of_notes(options.data), notes
     sound: Any = MusiCoderHub.from_pretrained(options.path)
     return items_of_sound(options.data, sound), sound
 
