@@ -128,7 +128,7 @@ class Score:
         where no names are known: in scores that are no MIDI file's, and with ``channel_programs="use"`` in files where
         that changes programs, since their tracks are taken apart by channel.
     pedal : Pedal or None
-        The sustain pedal, if it was asked for.
+        The sustain pedal, if it was asked for; functions that change or generate music drop it.
     """
 
     resolution: int
@@ -520,10 +520,10 @@ def seconds_of(score: Score, tick: np.ndarray) -> np.ndarray:
     """
     change = np.concatenate(([0], score.tempo_tick))
     tempo = np.concatenate(([120.0], score.tempo_bpm)).clip(_SLOWEST, _FASTEST)
-    per_tick = 60.0 / tempo / score.resolution
-    start = np.concatenate(([0.0], np.cumsum(np.diff(change) * per_tick[:-1])))
+    quarter = 60.0 / score.resolution  # the order of operations decides how renderings round to samples
+    start = np.concatenate(([0.0], np.cumsum(np.diff(change) * quarter / tempo[:-1])))
     last = np.searchsorted(change, tick, side="right") - 1
-    return start[last] + (tick - change[last]) * per_tick[last]
+    return start[last] + (tick - change[last]) * quarter / tempo[last]
 
 
 def bar_line_from(score: Score, tick: int) -> int:
