@@ -23,7 +23,7 @@ from typing import Any, NamedTuple
 
 from musicbert_plugin.data.labels import LabelTask
 from musicbert_plugin.errors import MusicError, OptionError, ScoreError
-from musicbert_plugin.evaluate.label_report import THRESHOLD
+from musicbert_plugin.evaluate.label_metrics import THRESHOLD
 from musicbert_plugin.files import atomic_path, escaped
 from preprocess.engine.sources import ARCHIVE_SUFFIXES, Collection
 
