@@ -222,7 +222,7 @@ def measure_notes(hub: MusicBERTHub, options: argparse.Namespace) -> Report:
         measured.append(
             Measured(label_task, *meters[label_task.name].items(), constant_answer(label_task, seen, present))
         )
-    unit = "notes" if hub.per_note else "items"
+    unit = "notes" if hub.per_note else "pairs" if task.has_pairs else "items"
     return report_measured(measured, options, settled, unit, len(measured[0].outputs))
 
 
