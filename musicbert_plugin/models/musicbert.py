@@ -26,7 +26,13 @@ from torch import Tensor, nn
 
 from musicbert_plugin.codecs.octuple import FIELD_OFFSETS, FIELD_SIZES, VOCABULARY_SIZE
 from musicbert_plugin.errors import CheckpointError, OptionError
-from musicbert_plugin.models.presets import LabelledEncoderConfig, Size, check_trainable_layers, register_sizes
+from musicbert_plugin.models.presets import (
+    LabelledEncoderConfig,
+    Size,
+    check_trainable_layers,
+    learning_rate_factors,
+    register_sizes,
+)
 from musicbert_plugin.modules.heads import LanguageModelHead, group_fields, project_fields
 from musicbert_plugin.modules.octuple_encoder import FIELDS, FIRST_POSITION, OctupleEncoder
 from musicbert_plugin.modules.packed_batch import PackedBatch
@@ -284,6 +290,10 @@ class MusicBERTModel(FairseqEncoderModel):
             encoder.lm_head.requires_grad_(False)
             if pooling != FIRST or trainable_layers(args) == 0:
                 encoder.sentence_encoder.upsampling.requires_grad_(False)
+        embeddings = encoder.sentence_encoder.embeddings
+        self.learning_rate_factors = learning_rate_factors(
+            encoder.sentence_encoder.layers, embeddings, args.layer_lr_decay if heads else 1.0
+        )
         if heads and pooling == FIRST:
             for name, size in heads.items():
                 self.register_classification_head(name, size, args.head_dim or None)

@@ -32,7 +32,13 @@ from fairseq.models import BaseFairseqModel, register_model
 from torch import Tensor, nn
 
 from musicbert_plugin.errors import CheckpointError, OptionError
-from musicbert_plugin.models.presets import LabelledEncoderConfig, Size, check_trainable_layers, register_sizes
+from musicbert_plugin.models.presets import (
+    LabelledEncoderConfig,
+    Size,
+    check_trainable_layers,
+    learning_rate_factors,
+    register_sizes,
+)
 from musicbert_plugin.modules.frame_encoder import FrameEncoder
 from musicbert_plugin.modules.interpolation import interpolate_gaps
 from musicbert_plugin.modules.packed_batch import padding_mask
@@ -170,6 +176,9 @@ class MusiCoderModel(BaseFairseqModel):
                 hidden=cfg.head_dim,
             )
         self.apply(initialize)
+        self.learning_rate_factors = learning_rate_factors(
+            self.encoder.layers, self.encoder.embeddings, cfg.layer_lr_decay if heads is not None else 1.0
+        )
         if heads is not None:
             self._freeze()
 
