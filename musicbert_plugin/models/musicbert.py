@@ -29,11 +29,13 @@ from musicbert_plugin.errors import CheckpointError, OptionError
 from musicbert_plugin.models.presets import (
     LabelledEncoderConfig,
     Size,
+    check_adapters,
     check_trainable_layers,
     learning_rate_factors,
     register_sizes,
 )
 from musicbert_plugin.modules.heads import LanguageModelHead, group_fields, project_fields
+from musicbert_plugin.modules.low_rank import add_adapters, fit_adapters
 from musicbert_plugin.modules.octuple_encoder import FIELDS, FIRST_POSITION, OctupleEncoder
 from musicbert_plugin.modules.packed_batch import PackedBatch
 from musicbert_plugin.modules.pooled_heads import FIRST, NONE, POOLINGS, ClassificationHead, PooledHeads
@@ -290,9 +292,14 @@ class MusicBERTModel(FairseqEncoderModel):
             encoder.lm_head.requires_grad_(False)
             if pooling != FIRST or trainable_layers(args) == 0:
                 encoder.sentence_encoder.upsampling.requires_grad_(False)
-        embeddings = encoder.sentence_encoder.embeddings
+        if heads and args.adapter_rank:
+            check_adapters(args, trainable_layers(args))
+            encoder.sentence_encoder.requires_grad_(False)
+            add_adapters(encoder.sentence_encoder.layers, args.adapter_rank, args.adapter_alpha)
         self.learning_rate_factors = learning_rate_factors(
-            encoder.sentence_encoder.layers, embeddings, args.layer_lr_decay if heads else 1.0
+            encoder.sentence_encoder.layers,
+            encoder.sentence_encoder.embeddings,
+            args.layer_lr_decay if heads else 1.0,
         )
         if heads and pooling == FIRST:
             for name, size in heads.items():
@@ -479,6 +486,7 @@ class MusicBERTModel(FairseqEncoderModel):
             elif new != key:
                 state_dict[new] = state_dict.pop(key)
         super().upgrade_state_dict_named(state_dict, name)
+        fit_adapters(state_dict, prefix, self.state_dict())
         if self.head_sizes:
             self._fit_positions(state_dict, f"{prefix}encoder.sentence_encoder.embed_positions.weight")
         self._fit_classification_heads(state_dict, f"{prefix}classification_heads.")

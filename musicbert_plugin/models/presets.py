@@ -48,6 +48,16 @@ class LabelledEncoderConfig(EncoderConfig):
         metadata={"help": "-1 trains the whole encoder, 0 freezes it, k trains the last k layers (fine-tuning)"},
     )
     head_dim: int = field(default=0, metadata={"help": "hidden dimensions of the heads; 0: linear heads (fine-tuning)"})
+    adapter_rank: int = field(
+        default=0,
+        metadata={
+            "help": "rank of low-rank adapters of the layers' matrices, which with the heads are all that is trained; "
+            "0: no adapters (fine-tuning)"
+        },
+    )
+    adapter_alpha: float = field(
+        default=16.0, metadata={"help": "adapters are scaled by this number, divided by their rank (fine-tuning)"}
+    )
     layer_lr_decay: float = field(
         default=1.0,
         metadata={
@@ -63,6 +73,19 @@ def check_trainable_layers(trainable: int, layers: int) -> None:
         raise OptionError(
             f"--trainable-layers {trainable}: the model has {layers} layers, so -1 (all of the encoder) to {layers} "
             "is accepted"
+        )
+
+
+def check_adapters(cfg: LabelledEncoderConfig, trainable: int) -> None:
+    """Raise :class:`OptionError` for adapters of no rank, or beside layers that are trained or frozen by choice."""
+    if cfg.adapter_rank < 0:
+        raise OptionError(
+            f"--adapter-rank is {cfg.adapter_rank}, but a rank of at least 1, or 0 for none, is accepted."
+        )
+    if cfg.adapter_rank and trainable != -1:
+        raise OptionError(
+            f"--adapter-rank {cfg.adapter_rank} trains adapters in place of layers, but {trainable} layers are to be "
+            "trained; one of the two is accepted."
         )
 
 

@@ -47,7 +47,8 @@ def test_evaluation_the_hub_and_the_validation_give_one_number_for_pieces(
     from musicbert_plugin.hub import MusicBERTHub
     from musicbert_plugin.hub.__main__ import main as hub_command
 
-    line = last_of(fine_tune(fairseq_command, folder, tmp_path / "fine", "--max-epoch", 2))
+    options = ("--max-epoch", 2, "--adapter-rank", 2, "--layer-lr-decay", 0.9, "--pooling", "attention")
+    line = last_of(fine_tune(fairseq_command, folder, tmp_path / "fine", *options))
     checkpoint = tmp_path / "fine" / "checkpoint_last.pt"
     values = measured(capsys, "--path", checkpoint, folder)
     for task, metric in (("register", "accuracy"), ("tags", "roc_auc"), ("mean", "r2"), ("mean", "ccc")):
