@@ -15,6 +15,9 @@ A folder with pairs of phrases (``preprocess.labels phrases``) is learnt as one 
 (``data.octuple_pairs``), whose label is the column ``label``: 1 for phrases that belong together, else 0.  Without a
 ``tasks.yaml``, this is the one task, ``pair``.
 
+``--frozen`` trains the heads alone: windows are then end to end in training too, and their pooled states are computed
+once.
+
 Start from a pre-trained file, own or published, with ``--finetune-from-model`` and its ``--arch``.  Heads that the file
 has by the names of the tasks, in the same shape, are taken from it; others start fresh, and both are logged.  A
 checkpoint holds the tasks with their class names, so that it can be applied to new music without the data.
@@ -22,6 +25,7 @@ checkpoint holds the tasks with their class names, so that it can be applied to 
 
 # No "from __future__ import annotations": fairseq reads the types of a dataclass's fields, not their text.
 import logging
+from argparse import Namespace
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Optional
@@ -33,7 +37,7 @@ from fairseq.data.iterators import EpochBatchIterator
 from fairseq.dataclass import FairseqDataclass
 from fairseq.tasks import register_task
 from numpy.typing import NDArray
-from omegaconf import II, MISSING
+from omegaconf import II, MISSING, open_dict
 
 from musicbert_plugin.data.dataset_folder import check_octuple_folder, read_config
 from musicbert_plugin.data.indexed_dataset import IndexedDataset
@@ -103,6 +107,10 @@ class MusicSequencePredictionConfig(FairseqDataclass):
     )
     dev_share: float = field(
         default=0.1, metadata={"help": "with --fold: share of the other groups that is the validation set"}
+    )
+    frozen: bool = field(
+        default=False,
+        metadata={"help": "train the heads alone, on pooled states of windows end to end that are computed once"},
     )
     seed: int = II("common.seed")
 
@@ -194,6 +202,29 @@ class LabelledMusicTask(MusicTask):
         """The tasks, as plain values, for a checkpoint."""
         return {"label_tasks": [task.settings() for task in self.label_tasks], "per_note": self.per_note}
 
+    def build_model(self, cfg: Any, from_checkpoint: bool = False) -> Any:
+        """Make the model, with a frozen encoder for ``--frozen``.
+
+        Raises
+        ------
+        OptionError
+            The pooling cannot be computed once, because it is learnt or has a vector per note.
+        """
+        if not self.cfg.frozen:
+            return super().build_model(cfg, from_checkpoint)
+        if isinstance(cfg, Namespace):
+            cfg.trainable_layers = 0
+        else:
+            with open_dict(cfg):
+                cfg.trainable_layers = 0
+        model = super().build_model(cfg, from_checkpoint)
+        if self.per_note or (model.label_heads is not None and model.label_heads.learns):
+            raise OptionError(
+                "--frozen keeps one vector per window, which needs labels of pieces, --pooling first, mean or "
+                "mean+max, and no --layer-mix learned; --trainable-layers 0 freezes the encoder for the others."
+            )
+        return model
+
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Load the tasks of a checkpoint: its classes and units replace those of the data."""
         if "label_tasks" in state_dict:
@@ -221,13 +252,13 @@ class LabelledMusicTask(MusicTask):
             items,
             tokens_per_sample=self.cfg.tokens_per_sample,
             windows=check_octuple_folder(folder),
-            train=split.startswith("train"),
+            train=split.startswith("train") and not self.cfg.frozen,
             seed=self.cfg.seed,
             chosen=rows,
             pieces=np.unique([table.pieces[row] for row in rows.tolist()], return_inverse=True)[1],
             windows_per_piece=self.cfg.windows_per_piece,
         )
-        dataset = self.labelled(name, windows, table)
+        dataset = self.labelled(split, windows, table)
         logger.info(
             "%s: %s: %d items, %d windows of %d notes in %d rows, %.1f%% of each row in use",
             folder,
@@ -243,7 +274,17 @@ class LabelledMusicTask(MusicTask):
     def labelled(self, split: str, windows: OctupleWindows, table: LabelledItems) -> LabelledOctuples:
         """The windows of a split of the folder, with their labels."""
         labels = ItemLabels(self.label_tasks, table.labels, str(table.path), table.files)
-        return LabelledOctuples(windows, labels, tokens_per_sample=self.cfg.tokens_per_sample, pack=self.pack)
+        return self.rows_of(split, windows, labels)
+
+    def rows_of(self, split: str, windows: OctupleWindows | OctuplePairs, labels: ItemLabels) -> LabelledOctuples:
+        """Rows of labelled windows (or pairs)."""
+        return LabelledOctuples(
+            windows,
+            labels,
+            tokens_per_sample=self.cfg.tokens_per_sample,
+            pack=self.pack,
+            cached=split if self.cfg.frozen else "",
+        )
 
     def get_batch_iterator(
         self,
@@ -328,12 +369,10 @@ class MusicSequencePredictionTask(LabelledMusicTask):
             self.read_pairs(split),
             second_bar=second_bar(read_config(self.folder / "config.json")),
             tokens_per_sample=self.cfg.tokens_per_sample,
-            train=split.startswith("train"),
+            train=split.startswith("train") and not self.cfg.frozen,
             seed=self.cfg.seed,
         )
         names = [f"pair {number}" for number in range(len(pairs))]
         table = ItemLabels(self.label_tasks, self._pair_cells(split), str(pairs_path(self.folder, split)), names)
-        self.datasets[split] = LabelledOctuples(
-            pairs, table, tokens_per_sample=self.cfg.tokens_per_sample, pack=self.pack
-        )
+        self.datasets[split] = self.rows_of(split, pairs, table)
         logger.info("%s: %s: %d pairs in %d rows", self.folder, split, len(pairs), len(self.datasets[split]))
