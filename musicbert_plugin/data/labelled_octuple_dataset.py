@@ -11,6 +11,8 @@ net_input.src_tokens  int64 [B, T]     padded with ``<pad>`` on the right
 net_input.            int64 [B, S]     octuples of each segment, frame octuples included, padded with 0 on the right;
 segment_lengths                        absent without packing, where a row is one segment
 net_input.labels      True             that the model returns logits of the labelled tasks
+net_input.cached      (str, int64 [P]) the split, and ``window``, where a window is the same in every epoch and the
+                                       encoder is frozen; absent else
 window, item          int64 [P]        index of each window and of its item
 length                int64 [P]        notes of each window, which weigh its prediction in that of the item
 labels                dict of float64  [P, K] per task, see ``item_labels``
@@ -49,12 +51,20 @@ class LabelledOctuples(OctupleRows):
         Of all items of the split.
     tokens_per_sample, pack
         As in :class:`OctupleRows`.
+    cached : str
+        The split, if the model is to keep pooled states; else empty.
     """
 
     def __init__(
-        self, windows: OctupleWindows, table: ItemLabels | None, *, tokens_per_sample: int, pack: bool = True
+        self,
+        windows: OctupleWindows,
+        table: ItemLabels | None,
+        *,
+        tokens_per_sample: int,
+        pack: bool = True,
+        cached: str = "",
     ) -> None:
-        self.table = table
+        self.table, self.cached = table, cached
         super().__init__(windows, tokens_per_sample=tokens_per_sample, pack=pack)
 
     def __getitem__(self, index: int) -> dict[str, Any]:
@@ -80,12 +90,16 @@ class LabelledOctuples(OctupleRows):
             return {}
         pieces = [sample["piece_lengths"] for sample in samples]
         piece_lengths = np.concatenate(pieces)
+        labels = self.labels_in(samples, piece_lengths - FRAME)
+        net_input: dict[str, Any] = self.tokens_of([sample["source"] for sample in samples], pieces)
+        if self.cached:
+            net_input["cached"] = (self.cached, labels["window"])
         return {
             "id": torch.tensor([sample["id"] for sample in samples]),
-            "net_input": self.tokens_of([sample["source"] for sample in samples], pieces) | {"labels": True},
+            "net_input": net_input | {"labels": True},
             "nsentences": len(piece_lengths),
             "ntokens": int(piece_lengths.sum()) * WIDTH,
-            **self.labels_in(samples, piece_lengths - FRAME),
+            **labels,
         }
 
     def labels_in(self, samples: list[dict[str, Any]], notes: NDArray[np.int64]) -> dict[str, Any]:

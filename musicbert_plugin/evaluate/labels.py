@@ -1,18 +1,23 @@
 """Models that were fine-tuned on labels, of notes or of sound: metrics on a dataset, or predictions for other files.
 
     python -m musicbert_plugin.evaluate labels --path CKPT DATA [--gen-subset test] [--dest DIR]
+    python -m musicbert_plugin.evaluate labels --path CKPT PAIRS --gen-subset test --scores OUT.csv
     python -m musicbert_plugin.evaluate labels --path CKPT --predict FILE|FOLDER|ZIP... [--csv OUT]
 
 The windows are those of ``fairseq-validate``, with the checkpoint's options unless others are given
 (``task_options``), so that both give one number.  A split is measured with the majority baseline (for numbers, the
 mean) of the training split, and for each class, tag or quantity (``label_report``); with ``--dest`` confusions and
-scatter plots are drawn.  ``--predict`` applies heads for labels of pieces or recordings to other files instead: MIDI,
-or what ``audio`` takes, folders, archives and lists of them (``prediction``).  ``--head NAME`` is for one task only.
+scatter plots are drawn.  Of a folder of pairs of phrases, ``--scores`` writes a table for ``evaluate ranking``: a row
+per pair with ``first``, ``second`` and ``score``, the probability that they belong together.
+
+``--predict`` applies heads for labels of pieces or recordings to other files instead: MIDI, or what ``audio`` takes,
+folders, archives and lists of them (``prediction``).  ``--head NAME`` is for one task only.
 """
 
 from __future__ import annotations
 
 import argparse
+import csv
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -24,7 +29,7 @@ from musicbert_plugin.evaluate import Report, add_device, check_at_least, check_
 from musicbert_plugin.evaluate.prediction import check_csv, predict_files, write_csv
 from musicbert_plugin.evaluate.task_options import Settled, add_task_options, settle
 from musicbert_plugin.extras import require
-from musicbert_plugin.files import given_path
+from musicbert_plugin.files import atomic_path, given_path
 
 if TYPE_CHECKING:
     from musicbert_plugin.data.labels import LabelTask
@@ -59,6 +64,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_task_options(parser.add_argument_group("windows and splits of notes"), NOTE_OPTIONS)
     add_device(parser)
     parser.add_argument("--dest", type=Path, help="folder for pictures")
+    parser.add_argument("--scores", type=Path, metavar="CSV", help="write the scores of pairs, for evaluate ranking")
     add_label_options(parser, "files, folders, archives or lists to predict")
 
 
@@ -93,6 +99,8 @@ def evaluate(options: argparse.Namespace) -> Report:
     check_at_least(options, "max_frames", 0, "(whole recordings)")
     check_at_least(options, "min_frames", 1)
     check_label_options(options)
+    if options.scores:
+        check_csv(options.scores, "--scores")
     sound = model_of(options.path) == "musicoder"
     hub: Any = (MusiCoderHub if sound else MusicBERTHub).from_pretrained(options.path, device=device_of(options))
     if not hub.label_tasks:
@@ -109,6 +117,8 @@ def evaluate(options: argparse.Namespace) -> Report:
         return report_predictions(hub, options, "evaluate labels")
     if not options.data:
         raise OptionError("a dataset folder is needed, or --predict with files.")
+    if options.scores and sound:
+        raise OptionError("--scores is for pairs of phrases; a model of notes is needed.")
     return measure_sound(hub, options) if sound else measure_notes(hub, options)
 
 
@@ -222,8 +232,37 @@ def measure_notes(hub: MusicBERTHub, options: argparse.Namespace) -> Report:
         measured.append(
             Measured(label_task, *meters[label_task.name].items(), constant_answer(label_task, seen, present))
         )
-    unit = "notes" if hub.per_note else "items"
+    if options.scores:
+        write_scores(options.scores, task, options, measured)
+    unit = "notes" if hub.per_note else "pairs" if task.has_pairs else "items"
     return report_measured(measured, options, settled, unit, len(measured[0].outputs))
+
+
+def write_scores(path: Path, task: Any, options: argparse.Namespace, measured: list[Measured]) -> None:
+    """Write the probability that the phrases of each pair belong together; the file appears when it is complete.
+
+    Raises
+    ------
+    OptionError
+        The task has no pairs, or several heads, or the file cannot be written.
+    """
+    if not task.has_pairs or len(measured) != 1:
+        raise OptionError(
+            "--scores is for one head of a folder with pairs of phrases"
+            + (f"; --head names one of {', '.join(found.task.name for found in measured)}." if task.has_pairs else ".")
+        )
+    ((label_task, outputs, *_),) = measured
+    if "1" not in label_task.classes:
+        raise OptionError(f"--scores: the classes are {', '.join(label_task.classes)}, and none is 1, of true pairs.")
+    pairs = task.dataset(options.gen_subset).windows.pairs
+    scores = outputs[:, label_task.classes.index("1")].tolist()
+    try:
+        with atomic_path(path) as unfinished, unfinished.open("w", encoding="utf-8", newline="") as file:
+            writer = csv.writer(file, lineterminator="\n")
+            writer.writerow(["first", "second", "score"])
+            writer.writerows(zip(pairs.first.tolist(), pairs.second.tolist(), scores, strict=True))
+    except OSError as error:
+        raise OptionError(f"--scores {path}: cannot be written ({error.strerror or error}).") from None
 
 
 def report_measured(

@@ -46,6 +46,7 @@ from musicbert_plugin.generation import infilling
 from musicbert_plugin.hub.answers import WindowMean
 from musicbert_plugin.hub.checkpoints import fitting, load
 from musicbert_plugin.models.musicbert import MusicBERTModel
+from musicbert_plugin.modules.low_rank import merge_adapters
 from musicbert_plugin.tasks.octuple_masked_lm import octuple_dictionary
 from musicbert_plugin.tasks.published_tasks import MULTI_LABEL
 
@@ -139,6 +140,7 @@ class MusicBERTHub:
         model = MusicBERTModel.build_model(cfg, like)
         with fitting(path):
             model.load_state_dict(state, strict=True)
+        merge_adapters(model)
         names = task_state.get("label_names") or getattr(task, "label_names", None)
         if label_tasks and len(model.classification_heads):
             names = {label_task.name: label_task.classes for label_task in label_tasks}
@@ -318,7 +320,7 @@ class MusicBERTHub:
         OptionError
             The head does not exist.
         """
-        heads = list(self.model.classification_heads)
+        heads = list(dict.fromkeys([*self.model.classification_heads, *(task.name for task in self.label_tasks)]))
         if head is None and len(heads) == 1:
             head = heads[0]
         if head not in heads:

@@ -45,6 +45,7 @@ from musicbert_plugin.errors import CheckpointError, DatasetError, OptionError, 
 from musicbert_plugin.hub.answers import WindowMean
 from musicbert_plugin.hub.checkpoints import fitting, load
 from musicbert_plugin.models.musicoder import MusiCoderModel
+from musicbert_plugin.modules.low_rank import merge_adapters
 
 WINDOW = 1292
 """Default number of frames of a window: 30 seconds of 43 frames each."""
@@ -150,6 +151,7 @@ class MusiCoderHub:
         model = MusiCoderModel.build_model(cfg, like)
         with fitting(path):
             model.load_state_dict(state, strict=True)
+        merge_adapters(model)
         trained = vars(task) if sizes and window is None else {}
         hub = cls(
             model.float().to(device),

@@ -26,11 +26,20 @@ from torch import Tensor, nn
 
 from musicbert_plugin.codecs.octuple import FIELD_OFFSETS, FIELD_SIZES, VOCABULARY_SIZE
 from musicbert_plugin.errors import CheckpointError, OptionError
-from musicbert_plugin.models.presets import LabelledEncoderConfig, Size, check_trainable_layers, register_sizes
+from musicbert_plugin.models.presets import (
+    LabelledEncoderConfig,
+    Size,
+    check_adapters,
+    check_trainable_layers,
+    learning_rate_factors,
+    register_sizes,
+)
 from musicbert_plugin.modules.heads import LanguageModelHead, group_fields, project_fields
+from musicbert_plugin.modules.low_rank import add_adapters, fit_adapters
 from musicbert_plugin.modules.octuple_encoder import FIELDS, FIRST_POSITION, OctupleEncoder
 from musicbert_plugin.modules.packed_batch import PackedBatch
 from musicbert_plugin.modules.pooled_heads import FIRST, NONE, POOLINGS, ClassificationHead, PooledHeads
+from musicbert_plugin.modules.state_cache import StateCache
 
 logger = logging.getLogger(__name__)
 
@@ -265,6 +274,7 @@ class MusicBERTModel(FairseqEncoderModel):
         super().__init__(encoder)
         self.args = args
         self.head_sizes = dict(heads or {})
+        self._pooled: dict[str, StateCache] = {}
         pooling = pooling_of(args, per_note) if heads else FIRST
         self.label_heads = None
         if pooling != FIRST:
@@ -284,6 +294,15 @@ class MusicBERTModel(FairseqEncoderModel):
             encoder.lm_head.requires_grad_(False)
             if pooling != FIRST or trainable_layers(args) == 0:
                 encoder.sentence_encoder.upsampling.requires_grad_(False)
+        if heads and args.adapter_rank:
+            check_adapters(args, trainable_layers(args))
+            encoder.sentence_encoder.requires_grad_(False)
+            add_adapters(encoder.sentence_encoder.layers, args.adapter_rank, args.adapter_alpha)
+        self.learning_rate_factors = learning_rate_factors(
+            encoder.sentence_encoder.layers,
+            encoder.sentence_encoder.embeddings,
+            args.layer_lr_decay if heads else 1.0,
+        )
         if heads and pooling == FIRST:
             for name, size in heads.items():
                 self.register_classification_head(name, size, args.head_dim or None)
@@ -327,6 +346,7 @@ class MusicBERTModel(FairseqEncoderModel):
         masked_tokens: Tensor | None = None,
         segment_lengths: Tensor | None = None,
         labels: bool = False,
+        cached: tuple[str, Tensor] | None = None,
         **kwargs: Any,
     ) -> tuple[Any, dict[str, Any]]:
         """Run the model.
@@ -347,6 +367,8 @@ class MusicBERTModel(FairseqEncoderModel):
             Octuples of each segment packed into a row, zeros on the right; by default a row is one segment.
         labels : bool
             Return the logits of the labelled tasks.
+        cached : optional
+            See :meth:`label_logits`.
 
         Returns
         -------
@@ -359,7 +381,7 @@ class MusicBERTModel(FairseqEncoderModel):
             [B, L, D], or None where only a part was computed).  States are zero at padding.
         """
         if labels:
-            return self.label_logits(src_tokens, segment_lengths), {}
+            return self.label_logits(src_tokens, segment_lengths, cached), {}
         head = None if classification_head_name is None else self.classification_heads[classification_head_name]
         x, extra = self.encoder(
             src_tokens,
@@ -372,22 +394,49 @@ class MusicBERTModel(FairseqEncoderModel):
         )
         return (x if head is None else head(x)), extra
 
-    def label_logits(self, src_tokens: Tensor, segment_lengths: Tensor | None = None) -> dict[str, Tensor]:
+    def label_logits(
+        self,
+        src_tokens: Tensor,
+        segment_lengths: Tensor | None = None,
+        cached: tuple[str, Tensor] | None = None,
+    ) -> dict[str, Tensor]:
         """Logits of the labelled tasks, by name; see :meth:`forward`.
+
+        Parameters
+        ----------
+        src_tokens, segment_lengths
+            As in :meth:`forward`.
+        cached : (str, int64 Tensor [P]), optional
+            A split, and the number of each window in it, where the encoder is frozen and a window is the same in every
+            epoch: pooled states are then computed once.
 
         Raises
         ------
         ValueError
             A segment has no note between its frame octuples.
         """
+        pooled = None
+        if cached is not None:
+            split, number_P = cached[0], cached[1].cpu()
+            cache = self._pooled.setdefault(split, StateCache())
+            pooled = cache.get(number_P)
+        if pooled is None:
+            pooled = self._pooled_states(src_tokens, segment_lengths)
+            if cached is not None:
+                cache.put(number_P, pooled)
         if self.label_heads is None:
-            features = self.encoder.segment_features(src_tokens, segment_lengths).unsqueeze(1)
-            return {name: self.classification_heads[name](features) for name in self.head_sizes}
+            return {name: self.classification_heads[name](pooled.unsqueeze(1)) for name in self.head_sizes}
+        return self.label_heads.logits(pooled)
+
+    def _pooled_states(self, src_tokens: Tensor, segment_lengths: Tensor | None) -> Tensor:
+        """The input of the heads, a row per segment (or per note)."""
+        if self.label_heads is None:
+            return self.encoder.segment_features(src_tokens, segment_lengths)
         encoder, heads = self.encoder.sentence_encoder, self.label_heads
         x, packed, states = encoder(src_tokens, segment_lengths, keep_all=heads.needs_states)
         index_M = notes_of(packed)
         states = [state.index_select(0, index_M) for state in states]
-        return heads(x.index_select(0, index_M), states, [length - FRAME for length in packed.lengths])
+        return heads.pooled(x.index_select(0, index_M), states, [length - FRAME for length in packed.lengths])
 
     def get_normalized_probs(self, net_output: Any, log_probs: bool, sample: Any = None) -> Tensor:
         """Softmax (or its logarithm) of the logits, in float32."""
@@ -469,6 +518,8 @@ class MusicBERTModel(FairseqEncoderModel):
             elif new != key:
                 state_dict[new] = state_dict.pop(key)
         super().upgrade_state_dict_named(state_dict, name)
+        self._pooled.clear()
+        fit_adapters(state_dict, prefix, self.state_dict())
         if self.head_sizes:
             self._fit_positions(state_dict, f"{prefix}encoder.sentence_encoder.embed_positions.weight")
         self._fit_classification_heads(state_dict, f"{prefix}classification_heads.")

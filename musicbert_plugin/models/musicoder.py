@@ -32,9 +32,17 @@ from fairseq.models import BaseFairseqModel, register_model
 from torch import Tensor, nn
 
 from musicbert_plugin.errors import CheckpointError, OptionError
-from musicbert_plugin.models.presets import LabelledEncoderConfig, Size, check_trainable_layers, register_sizes
+from musicbert_plugin.models.presets import (
+    LabelledEncoderConfig,
+    Size,
+    check_adapters,
+    check_trainable_layers,
+    learning_rate_factors,
+    register_sizes,
+)
 from musicbert_plugin.modules.frame_encoder import FrameEncoder
 from musicbert_plugin.modules.interpolation import interpolate_gaps
+from musicbert_plugin.modules.low_rank import add_adapters, fit_adapters
 from musicbert_plugin.modules.packed_batch import padding_mask
 from musicbert_plugin.modules.pooled_heads import POOLINGS, PooledHeads
 from musicbert_plugin.modules.random_codes import RandomCodes
@@ -172,6 +180,13 @@ class MusiCoderModel(BaseFairseqModel):
         self.apply(initialize)
         if heads is not None:
             self._freeze()
+        if heads is not None and cfg.adapter_rank:
+            check_adapters(cfg, cfg.trainable_layers)
+            self.encoder.requires_grad_(False)
+            add_adapters(self.encoder.layers, cfg.adapter_rank, cfg.adapter_alpha)
+        self.learning_rate_factors = learning_rate_factors(
+            self.encoder.layers, self.encoder.embeddings, cfg.layer_lr_decay if heads is not None else 1.0
+        )
 
     @classmethod
     def build_model(cls, cfg: Any, task: Any) -> "MusiCoderModel":
@@ -364,6 +379,7 @@ class MusiCoderModel(BaseFairseqModel):
             )
         heads = ("reconstruction_head", "code_head", "quantizer", "clip_heads")
         own = self.state_dict()
+        fit_adapters(state_dict, prefix, own)
         unused = [
             key
             for key, value in state_dict.items()

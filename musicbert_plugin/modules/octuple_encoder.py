@@ -89,11 +89,15 @@ class OctupleEncoder(nn.Module):
         self.upsampling = nn.Sequential(nn.Linear(embed_dim, FIELDS * embed_dim))
         self.vocabularies = FieldVocabularies(field_offsets, field_sizes, vocabulary_size) if field_offsets else None
 
+    @property
+    def embeddings(self) -> list[nn.Module]:
+        """The modules before the first layer."""
+        return [self.embed_tokens, self.embed_positions, self.emb_layer_norm, self.downsampling]
+
     def freeze(self) -> None:
         """Switch off gradients of what ``trainable_layers`` leaves out."""
         if self.embeddings_frozen:
-            first = [self.embed_tokens, self.embed_positions, self.emb_layer_norm, self.downsampling]
-            for module in [*first, *self.layers[: self.frozen_layers]]:
+            for module in [*self.embeddings, *self.layers[: self.frozen_layers]]:
                 module.requires_grad_(False)
 
     def train(self, mode: bool = True) -> OctupleEncoder:

@@ -139,7 +139,15 @@ class PooledHeads(nn.Module):
         lengths : sequence of int [B]
             Positions of each item.
         """
-        pooled = self.dropout(self.pooling(self._mixed(last_ND, states), lengths))
+        return self.logits(self.pooled(last_ND, states, lengths))
+
+    def pooled(self, last_ND: Tensor, states: Sequence[Tensor], lengths: Sequence[int]) -> Tensor:
+        """The input of the heads, before dropout; the parameters are those of :meth:`forward`."""
+        return self.pooling(self._mixed(last_ND, states), lengths)
+
+    def logits(self, pooled: Tensor) -> dict[str, Tensor]:
+        """Logits of each task by name, of what :meth:`pooled` gives."""
+        pooled = self.dropout(pooled)
         return {name: head(pooled) for name, head in self.heads.items()}
 
     def of_rows(self, last_BSD: Tensor, states: Sequence[Tensor], positions: Sequence[int]) -> dict[str, Tensor]:
@@ -147,6 +155,11 @@ class PooledHeads(nn.Module):
         rows = pack_rows(positions, last_BSD.shape[1], last_BSD.device)
         states = [rows.flatten(state) for state in states] if self.needs_states else []
         return self(rows.flatten(last_BSD), states, rows.lengths)
+
+    @property
+    def learns(self) -> bool:
+        """Whether the mix or the pooling has weights of its own."""
+        return self.mix is not None or self.pooling.attention is not None
 
     @property
     def needs_states(self) -> bool:

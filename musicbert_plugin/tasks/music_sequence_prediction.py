@@ -11,6 +11,13 @@ share rows as in pre-training.
 In a folder built with ``--folds K``, ``--fold k`` takes fold k as ``test``, ``--dev-share`` of the other groups as
 ``valid`` and the rest as ``train``; they are the same for every seed of training.
 
+A folder with pairs of phrases (``preprocess.labels phrases``) is learnt as one sequence per pair
+(``data.octuple_pairs``), whose label is the column ``label``: 1 for phrases that belong together, else 0.  Without a
+``tasks.yaml``, this is the one task, ``pair``.
+
+``--frozen`` trains the heads alone: windows are then end to end in training too, and their pooled states are computed
+once.
+
 Start from a pre-trained file, own or published, with ``--finetune-from-model`` and its ``--arch``.  Heads that the file
 has by the names of the tasks, in the same shape, are taken from it; others start fresh, and both are logged.  A
 checkpoint holds the tasks with their class names, so that it can be applied to new music without the data.
@@ -18,7 +25,9 @@ checkpoint holds the tasks with their class names, so that it can be applied to 
 
 # No "from __future__ import annotations": fairseq reads the types of a dataclass's fields, not their text.
 import logging
+from argparse import Namespace
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Optional
 
 import numpy as np
@@ -28,14 +37,28 @@ from fairseq.data.iterators import EpochBatchIterator
 from fairseq.dataclass import FairseqDataclass
 from fairseq.tasks import register_task
 from numpy.typing import NDArray
-from omegaconf import II, MISSING
+from omegaconf import II, MISSING, open_dict
 
-from musicbert_plugin.data.dataset_folder import check_octuple_folder
+from musicbert_plugin.data.dataset_folder import check_octuple_folder, read_config
 from musicbert_plugin.data.indexed_dataset import IndexedDataset
 from musicbert_plugin.data.item_labels import ItemLabels
 from musicbert_plugin.data.labelled_octuple_dataset import LabelledOctuples
-from musicbert_plugin.data.labelled_octuples import LabelledItems, check_items, fold_parts, labels_path, read_labels
+from musicbert_plugin.data.labelled_octuples import (
+    TEST,
+    TRAIN,
+    VALID,
+    LabelledItems,
+    PhrasePairs,
+    check_items,
+    fold_parts,
+    labels_path,
+    pairs_path,
+    read_labels,
+    read_pairs,
+    second_bar,
+)
 from musicbert_plugin.data.labels import LabelTask, column_of, read_cells, read_tasks
+from musicbert_plugin.data.octuple_pairs import OctuplePairs
 from musicbert_plugin.data.octuple_windows import OctupleWindows
 from musicbert_plugin.errors import DatasetError, OptionError
 from musicbert_plugin.tasks.music_task import MusicTask
@@ -49,6 +72,8 @@ from musicbert_plugin.tasks.octuple_masked_lm import (
 logger = logging.getLogger(__name__)
 
 NO_FOLD = -1
+PAIR = "pair"
+"""Name of the task of pairs of phrases, unless a ``tasks.yaml`` names another."""
 FOLD_SEED = 1
 """Seed of the dev part of a fold: it must not change with the seed of a training, or runs could not be compared."""
 
@@ -83,6 +108,10 @@ class MusicSequencePredictionConfig(FairseqDataclass):
     dev_share: float = field(
         default=0.1, metadata={"help": "with --fold: share of the other groups that is the validation set"}
     )
+    frozen: bool = field(
+        default=False,
+        metadata={"help": "train the heads alone, on pooled states of windows end to end that are computed once"},
+    )
     seed: int = II("common.seed")
 
 
@@ -92,6 +121,8 @@ class LabelledMusicTask(MusicTask):
     accepted_models = ("musicbert",)
     per_note = False
     """Whether labels are of notes, not of windows."""
+    has_pairs = False
+    """Whether items are pairs of phrases."""
 
     def __init__(self, cfg: Any, label_tasks: list[LabelTask] | None = None) -> None:
         """Make the task; ``label_tasks`` are what a checkpoint has learnt (default: learn them from the folder)."""
@@ -171,6 +202,29 @@ class LabelledMusicTask(MusicTask):
         """The tasks, as plain values, for a checkpoint."""
         return {"label_tasks": [task.settings() for task in self.label_tasks], "per_note": self.per_note}
 
+    def build_model(self, cfg: Any, from_checkpoint: bool = False) -> Any:
+        """Make the model, with a frozen encoder for ``--frozen``.
+
+        Raises
+        ------
+        OptionError
+            The pooling cannot be computed once, because it is learnt or has a vector per note.
+        """
+        if not self.cfg.frozen:
+            return super().build_model(cfg, from_checkpoint)
+        if isinstance(cfg, Namespace):
+            cfg.trainable_layers = 0
+        else:
+            with open_dict(cfg):
+                cfg.trainable_layers = 0
+        model = super().build_model(cfg, from_checkpoint)
+        if self.per_note or (model.label_heads is not None and model.label_heads.learns):
+            raise OptionError(
+                "--frozen keeps one vector per window, which needs labels of pieces, --pooling first, mean or "
+                "mean+max, and no --layer-mix learned; --trainable-layers 0 freezes the encoder for the others."
+            )
+        return model
+
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Load the tasks of a checkpoint: its classes and units replace those of the data."""
         if "label_tasks" in state_dict:
@@ -198,13 +252,13 @@ class LabelledMusicTask(MusicTask):
             items,
             tokens_per_sample=self.cfg.tokens_per_sample,
             windows=check_octuple_folder(folder),
-            train=split.startswith("train"),
+            train=split.startswith("train") and not self.cfg.frozen,
             seed=self.cfg.seed,
             chosen=rows,
             pieces=np.unique([table.pieces[row] for row in rows.tolist()], return_inverse=True)[1],
             windows_per_piece=self.cfg.windows_per_piece,
         )
-        dataset = self.labelled(name, windows, table)
+        dataset = self.labelled(split, windows, table)
         logger.info(
             "%s: %s: %d items, %d windows of %d notes in %d rows, %.1f%% of each row in use",
             folder,
@@ -220,7 +274,17 @@ class LabelledMusicTask(MusicTask):
     def labelled(self, split: str, windows: OctupleWindows, table: LabelledItems) -> LabelledOctuples:
         """The windows of a split of the folder, with their labels."""
         labels = ItemLabels(self.label_tasks, table.labels, str(table.path), table.files)
-        return LabelledOctuples(windows, labels, tokens_per_sample=self.cfg.tokens_per_sample, pack=self.pack)
+        return self.rows_of(split, windows, labels)
+
+    def rows_of(self, split: str, windows: OctupleWindows | OctuplePairs, labels: ItemLabels) -> LabelledOctuples:
+        """Rows of labelled windows (or pairs)."""
+        return LabelledOctuples(
+            windows,
+            labels,
+            tokens_per_sample=self.cfg.tokens_per_sample,
+            pack=self.pack,
+            cached=split if self.cfg.frozen else "",
+        )
 
     def get_batch_iterator(
         self,
@@ -256,3 +320,59 @@ class MusicSequencePredictionTask(LabelledMusicTask):
     """Labels of pieces; see the module."""
 
     cfg: MusicSequencePredictionConfig
+
+    @property
+    def has_pairs(self) -> bool:  # type: ignore[override]
+        """Whether the folder has pairs of phrases."""
+        return any(pairs_path(self.folder, split).is_file() for split in (TRAIN, VALID, TEST))
+
+    def learn(self) -> list[LabelTask]:
+        if not self.has_pairs:
+            return super().learn()
+        where, cells = str(pairs_path(self.folder, TRAIN)), self._pair_cells(TRAIN)
+        path = Path(self.cfg.tasks_file or self.folder / "tasks.yaml")
+        tasks = [LabelTask(PAIR, "single", "label", ("0", "1"), "cross_entropy")]
+        if self.cfg.tasks_file or path.is_file():
+            tasks = read_tasks(path)
+        return [task.learn(column_of(task, cells, where), where) for task in tasks]
+
+    def read_pairs(self, split: str) -> PhrasePairs:
+        """The pairs of a split.
+
+        Raises
+        ------
+        DatasetError, OptionError
+            They cannot be read, there are none, or they are to be split by folds.
+        """
+        if self.has_folds:
+            raise OptionError(f"--fold is {self.cfg.fold}, but the pairs of {self.folder} have no folds.")
+        pairs = read_pairs(self.folder, split, len(IndexedDataset(self.folder / split)))
+        if not len(pairs):
+            raise DatasetError(f"{self.folder}: the split {split!r} has no pairs.")
+        return pairs
+
+    def _pair_cells(self, split: str) -> dict[str, list[str]]:
+        return {"label": [str(label) for label in self.read_pairs(split).label.tolist()]}
+
+    def training_labels(self, task: LabelTask) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+        if not self.has_pairs:
+            return super().training_labels(task)
+        return read_cells(task, column_of(task, self._pair_cells(TRAIN), str(self.folder)), "", quiet=True)
+
+    def load_dataset(self, split: str, epoch: int = 1, combine: bool = False, **unused: Any) -> None:
+        """Open one split, see :class:`LabelledMusicTask`."""
+        if not self.has_pairs:
+            super().load_dataset(split, epoch, combine, **unused)
+            return
+        pairs = OctuplePairs(
+            IndexedDataset(self.folder / split),
+            self.read_pairs(split),
+            second_bar=second_bar(read_config(self.folder / "config.json")),
+            tokens_per_sample=self.cfg.tokens_per_sample,
+            train=split.startswith("train") and not self.cfg.frozen,
+            seed=self.cfg.seed,
+        )
+        names = [f"pair {number}" for number in range(len(pairs))]
+        table = ItemLabels(self.label_tasks, self._pair_cells(split), str(pairs_path(self.folder, split)), names)
+        self.datasets[split] = self.rows_of(split, pairs, table)
+        logger.info("%s: %s: %d pairs in %d rows", self.folder, split, len(pairs), len(self.datasets[split]))

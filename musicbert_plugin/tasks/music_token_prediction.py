@@ -114,9 +114,13 @@ class MusicTokenPredictionTask(LabelledMusicTask):
         return np.array([-1, *(names.index(name) if name in names else -1 for name in known)])
 
     def labelled(self, split: str, windows: OctupleWindows, table: LabelledItems) -> LabelledNotes:
+        container = self.container(split)
         return LabelledNotes(
             windows,
-            {task.name: open_note_labels(self.folder, split, task.column, table.notes) for task in self.label_tasks},
+            {
+                task.name: open_note_labels(self.folder, container, task.column, table.notes)
+                for task in self.label_tasks
+            },
             {task.name: self.class_numbers(task) for task in self.label_tasks},
             weights_of(self.label_tasks, table.labels, str(table.path), table.files),
             tokens_per_sample=self.cfg.tokens_per_sample,

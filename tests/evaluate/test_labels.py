@@ -12,6 +12,7 @@ import pytest
 
 from musicbert_plugin.codecs import octuple
 from musicbert_plugin.codecs.score import write_midi
+from musicbert_plugin.data.labelled_octuples import pairs_path
 from musicbert_plugin.errors import CheckpointError
 from musicbert_plugin.evaluate.__main__ import main
 from tests.tasks.test_music_sequence_prediction import YAML, fine_tune
@@ -46,7 +47,8 @@ def test_evaluation_the_hub_and_the_validation_give_one_number_for_pieces(
     from musicbert_plugin.hub import MusicBERTHub
     from musicbert_plugin.hub.__main__ import main as hub_command
 
-    line = last_of(fine_tune(fairseq_command, folder, tmp_path / "fine", "--max-epoch", 2))
+    options = ("--max-epoch", 2, "--adapter-rank", 2, "--layer-lr-decay", 0.9, "--pooling", "attention")
+    line = last_of(fine_tune(fairseq_command, folder, tmp_path / "fine", *options))
     checkpoint = tmp_path / "fine" / "checkpoint_last.pt"
     values = measured(capsys, "--path", checkpoint, folder)
     for task, metric in (("register", "accuracy"), ("tags", "roc_auc"), ("mean", "r2"), ("mean", "ccc")):
@@ -110,3 +112,23 @@ def test_evaluation_the_hub_and_the_validation_give_one_number_for_notes(
         hub.predict(piece_of(folder, "valid", 0))
     assert main(["labels", "--path", str(checkpoint), str(folder), "--head", "chord"]) == 2
     assert "--head is 'chord'" in capsys.readouterr().err
+
+
+def test_scores_of_pairs_are_written_for_the_ranking(
+    fairseq_command: Callable[..., Any], folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (folder / "tasks.yaml").unlink()
+    for split, lines in (("train", "0,1,1,\n0,3,0,\n2,3,1,\n2,1,0,"), ("valid", "0,2,1,0\n0,1,0,0")):
+        pairs_path(folder, split).write_text(f"first,second,label,query\n{lines}\n")
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | {"phrases": {"second_bar": 4}}))
+    options = ("--max-epoch", 1, "--tokens-per-sample", 400, "--max-tokens", 400)
+    line = last_of(fine_tune(fairseq_command, folder, tmp_path / "fine", *options))
+    checkpoint = tmp_path / "fine" / "checkpoint_last.pt"
+    values = measured(capsys, "--path", checkpoint, folder, "--scores", tmp_path / "scores.csv")
+    assert values["pairs"] == 2
+    assert values["pair"]["model"]["accuracy"] == pytest.approx(float(line["valid_pair_accuracy"]))
+    rows = [row.split(",") for row in (tmp_path / "scores.csv").read_text().splitlines()]
+    assert rows[0] == ["first", "second", "score"] and [row[:2] for row in rows[1:]] == [["0", "2"], ["0", "1"]]
+    right = [float(rows[1][2]) >= 0.5, float(rows[2][2]) < 0.5]
+    assert np.mean(right) == values["pair"]["model"]["accuracy"]

@@ -550,3 +550,53 @@ def test_heads_are_restored_or_fresh_and_both_are_told(build, pooling, caplog):
     assert all(torch.equal(state[name], value) for name, value in mood.items() if value.shape[0] == 3)
     assert "heads from the checkpoint: composer; heads that start fresh: mood" in caplog.text
     build(**LITTLE).load_state_dict(donor.state_dict(), strict=True)  # pre-training goes on from a fine-tuned file
+
+
+# -------------------------------------------------------------------------------------------------- low-rank adapters
+
+
+def test_only_adapters_and_heads_are_trained_and_every_one_gets_a_gradient(build):
+    model = labelled(build, "mean", adapter_rank=2, dropout=0.0, attention_dropout=0.0)
+    plain, tokens = labelled(build, "mean", dropout=0.0, attention_dropout=0.0), music(9, 6)
+    plain.load_state_dict(model.state_dict(), strict=True)
+    torch.testing.assert_close(
+        model(tokens, labels=True)[0], plain(tokens, labels=True)[0], msg="they begin at nothing"
+    )
+    trained = {name: p for name, p in model.named_parameters() if p.requires_grad}
+    adapters = {name: p for name, p in trained.items() if "parametrizations" in name}
+    assert len(adapters) == 3 * 6 * 2 and all(name.startswith("label_heads.") for name in set(trained) - set(adapters))
+    optimizer = torch.optim.Adam(trained.values(), lr=0.1)
+    for _ in range(2):  # in the first step, A has no gradient since B is zero
+        optimizer.zero_grad()
+        sum((logits**2).sum() for logits in model(tokens, labels=True)[0].values()).backward()
+        optimizer.step()
+    assert all(p.grad.abs().sum() > 0 for p in adapters.values())
+
+
+def test_merging_adapters_changes_no_logit_in_a_model_or_in_a_file(build):
+    from musicbert_plugin.modules.low_rank import merge_adapters
+
+    model, tokens = labelled(build, "attention", adapter_rank=2).eval(), music(9, 6)
+    for name, parameter in model.named_parameters():
+        if name.endswith(".up"):
+            torch.nn.init.normal_(parameter, std=0.1)
+    expected, state = model(tokens, labels=True)[0], model.state_dict()
+    plain, again, other = (labelled(build, "attention", adapter_rank=rank).eval() for rank in (0, 2, 3))
+    for fresh in (plain, again, other):
+        fresh.load_state_dict(dict(state), strict=True)
+        torch.testing.assert_close(fresh(tokens, labels=True)[0], expected)
+    merge_adapters(model)
+    torch.testing.assert_close(model(tokens, labels=True)[0], expected)
+    assert model.state_dict().keys() == plain.state_dict().keys()
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"adapter_rank": -1}, "--adapter-rank is -1"),
+        ({"adapter_rank": 2, "trainable_layers": 1}, "but 1 layers are to"),
+    ],
+)
+def test_adapters_that_make_no_sense_are_refused(build, options, said):
+    with pytest.raises(OptionError, match=said):
+        labelled(build, "mean", **options)

@@ -84,6 +84,34 @@ def test_labels_of_notes_are_learnt(fairseq_command: Callable[..., Any], folder:
     assert state["task_state"]["per_note"] and state["task_state"]["label_tasks"][0]["classes"] == ["lower", "upper"]
 
 
+def test_frozen_states_are_computed_once_and_give_the_logits_that_the_encoder_gives(
+    fairseq_command: Callable[..., Any], folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from musicbert_plugin.hub import MusicBERTHub
+    from musicbert_plugin.modules.octuple_encoder import OctupleEncoder
+
+    calls, forward = [], OctupleEncoder.forward
+    monkeypatch.setattr(OctupleEncoder, "forward", lambda self, *a, **k: calls.append(1) or forward(self, *a, **k))
+    outcome = fine_tune(fairseq_command, folder, tmp_path / "probe", "--frozen", "--max-epoch", 3)
+    lines = [line for line in outcome.statistics if "valid_loss" in line]
+    assert float(lines[-1]["valid_loss"]) < float(lines[0]["valid_loss"])
+    task = task_of("sequence", folder, tokens_per_sample=160, frozen=True)
+    batches = 0
+    for split in ("train", "valid"):
+        task.load_dataset(split)
+        dataset = task.dataset(split)
+        batches += len(dataset.batch_by_size(dataset.ordered_indices(), max_tokens=320))
+    assert len(calls) == batches, "each batch of the first epoch, and none later"
+    hub = MusicBERTHub.from_pretrained(tmp_path / "probe" / "checkpoint_last.pt")
+    batch = batch_of(task.dataset("valid"))
+    first, again = (hub.model(**batch["net_input"])[0] for _ in range(2))
+    plain = hub.model(**{key: value for key, value in batch["net_input"].items() if key != "cached"})[0]
+    for name, logits in plain.items():
+        assert torch.equal(first[name], logits) and torch.equal(again[name], logits)
+    with pytest.raises(SystemExit):
+        fine_tune(fairseq_command, folder, tmp_path / "no", "--frozen", "--pooling", "attention")
+
+
 @pytest.mark.parametrize("name", ["sequence", "token"])
 def test_any_split_into_batches_and_rows_gives_the_same_gradient(folder: Path, name: str) -> None:
     from argparse import Namespace
