@@ -67,7 +67,7 @@ status=0
 # --ends all: every window teaches an end, since whole pieces are longer than what a model of 2 to 8 bars has seen.
 # One thread: matrices as small as these gain nothing from a second one, and lose ten times as much on a busy machine.
 export OMP_NUM_THREADS=1
-train_by_clock 2000 0.15 "$out/checkpoints" '' '' "$out/data" --user-dir musicbert_plugin --cpu \
+train_by_clock 6000 0.2 "$out/checkpoints" '' '' "$out/data" --user-dir musicbert_plugin --cpu \
     --task attribute_to_music --criterion cross_entropy --ends all \
     --arch linear_transformer_lm_std --decoder-layers 3 --decoder-embed-dim 128 --decoder-ffn-embed-dim 512 \
     --decoder-attention-heads 4 --dropout 0 \

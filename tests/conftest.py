@@ -213,6 +213,60 @@ def octuple_folder(registered: None, tmp_path: Path) -> Callable[..., Path]:
 
 
 @pytest.fixture
+def labelled_folder(registered: None, tmp_path: Path) -> Callable[..., Path]:
+    """``labelled_folder(train=[30, 9], valid=[12])``: a folder of labelled pieces with that many notes each.
+
+    The notes of a piece are high or low (column ``register``), and their velocity says so too; column ``tags`` has
+    ``even`` and ``long``, column ``mean`` the mean pitch (empty for every seventh piece), ``w`` a weight.  Each note
+    has the label ``voice`` (``upper``, ``lower``, every fifth unlabelled).  With ``folds``, pieces 0 and 1, 2 and 3,
+    ... are a group, and the groups lie in folds 0, 1, ..., 0, ...; with ``parts``, two items in a row are a piece.
+    """
+    import numpy as np
+
+    from musicbert_plugin.codecs import octuple
+    from musicbert_plugin.data import labelled_octuples as sidecars
+    from musicbert_plugin.data.indexed_dataset import IndexedDatasetWriter
+
+    def make(name: str = "labelled", folds: int = 0, parts: bool = False, seed: int = 1, **splits: list[int]) -> Path:
+        rng = np.random.default_rng(seed)
+        folder = tmp_path / name
+        folder.mkdir()
+        (folder / "dict.txt").write_text(octuple.dictionary_text())
+        entries = {"format": 1, "kind": "octuple", "windows": "drawn", "dictionary_sha256": octuple.DICTIONARY_SHA256}
+        entries["note_labels"] = {"voice": ["lower", "upper"]}
+        (folder / "config.json").write_text(json.dumps(entries))
+        for split, lengths in splits.items():
+            items = IndexedDatasetWriter(folder / split, "uint16")
+            voices = IndexedDatasetWriter(sidecars.note_labels_prefix(folder, split, "voice"), sidecars.NOTE_TYPE)
+            lines = [",".join([*sidecars.FIXED_COLUMNS, "register", "tags", "mean", "w"])]
+            for number, notes in enumerate(lengths):
+                high = number % 2
+                sizes = [max(notes // 8, 1), 64, 3, 24, 16, 4, 2, 2]
+                piece = rng.integers(0, np.minimum(sizes, octuple.FIELD_SIZES), (notes, 8))
+                piece[:, 3] += 40 + 30 * high
+                piece[:, 5] += 20 * high
+                piece = piece[np.lexsort(piece.T[::-1])]
+                items.add(octuple.frame(piece))
+                voice = 1 + (piece[:, 3] % 12 >= 6)
+                voice[4::5] = 0
+                voices.add(voice)
+                tags = "/".join(tag for tag, holds in (("even", not high), ("long", notes > 20)) if holds) or "/"
+                mean = "" if number % 7 == 6 else f"{piece[:, 3].mean():.3f}"
+                fold = (number // 2) % folds if folds else ""
+                file = f"{number // (1 + parts)}.mid"
+                lines.append(
+                    f"{file},{number},{notes},{file},g{number // 2},{fold},{'low high'.split()[high]},{tags},{mean},"
+                )
+                lines[-1] += "2" if number == 0 else ""
+            items.close()
+            voices.close()
+            sidecars.labels_path(folder, split).write_text("\n".join([*lines, ""]))
+        return folder
+
+    return make
+
+
+@pytest.fixture
 def spectrogram_folder(registered: None, tmp_path: Path) -> Callable[..., Path]:
     """``spectrogram_folder(train=[300, 20], valid=[50])``: a feature folder of smooth noise with that many frames each.
 

@@ -47,6 +47,7 @@ COMMANDS: dict[str, tuple[str, list[str]]] = {
     "infill": ("matplotlib", ["x.mid", "--path", "x.pt", "--dest", "OUT"]),
     "correlate": ("matplotlib", ["DATA", "--path", "x.pt", "--dest", "OUT"]),
     "audio": ("matplotlib", ["DATA", "--path", "x.pt", "--dest", "OUT", "--reconstruct", "1"]),
+    "explain": ("matplotlib", ["x.mid", "--path", "x.pt", "--dest", "OUT"]),
     "probe": ("sklearn", ["DATA", "--path", "x.pt", "--label", "a"]),
 }
 

@@ -3,5 +3,5 @@
 # isort: off
 from musicbert_plugin.criterions import octuple_masked_lm  # noqa: F401  (registration)
 from musicbert_plugin.criterions import spectrogram_reconstruction  # noqa: F401  (registration)
-from musicbert_plugin.criterions import audio_multitask  # noqa: F401  (registration)
+from musicbert_plugin.criterions import labels  # noqa: F401  (registration)
 from musicbert_plugin.criterions import published_criterions  # noqa: F401  (registration)

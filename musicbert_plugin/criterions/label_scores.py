@@ -34,13 +34,18 @@ def label_losses(logits: Tensor, label: Tensor, task: LabelTask) -> Tensor:
     """Loss of each label, float32 [B, K], of a head's output [B, C] and labels [B, K]; of absent ones any number."""
     logits = logits.float()
     if task.type == "single":
-        return F.cross_entropy(logits, label[:, 0].long(), reduction="none")[:, None]
+        target = label[:, 0].long()
+        losses = F.cross_entropy(logits, target, reduction="none", label_smoothing=task.label_smoothing)
+        if task.class_weights:
+            losses = losses * logits.new_tensor(task.class_weights)[target]
+        return losses[:, None]
     target = label.to(logits.dtype)
     if task.type == "multi":
+        target = target * (1 - task.label_smoothing) + task.label_smoothing / 2
         weight = logits.new_full((logits.shape[1],), task.pos_weight)
         return F.binary_cross_entropy_with_logits(logits, target, reduction="none", pos_weight=weight)
-    losses: dict[str, Callable[..., Tensor]] = {"mse": F.mse_loss, "huber": F.huber_loss, "l1": F.l1_loss}
-    return losses[task.loss](logits, target, reduction="none")
+    measures: dict[str, Callable[..., Tensor]] = {"mse": F.mse_loss, "huber": F.huber_loss, "l1": F.l1_loss}
+    return measures[task.loss](logits, target, reduction="none")
 
 
 def item_losses(losses: Tensor, present: Tensor) -> Tensor:
@@ -102,8 +107,7 @@ class LabelMeter(MetersDict._DerivedMeter):
 
     def reset(self) -> None:
         """Discard everything collected."""
-        self.windows: dict[int, tuple[int, int, np.ndarray]] = {}
-        self.truth: dict[int, tuple[np.ndarray, np.ndarray]] = {}
+        self._found: list[tuple[np.ndarray, ...]] = []
         self._scores: dict[str, float] | None = None
 
     def update(self, logging_outputs: list[dict[str, Any]]) -> None:
@@ -111,29 +115,19 @@ class LabelMeter(MetersDict._DerivedMeter):
         self._scores = None
         for output in logging_outputs:
             found, name = output["predictions"], self.task.name
-            rows = zip(
-                found["window"].tolist(),
-                found["item"].tolist(),
-                found["length"].tolist(),
-                found["outputs"][name],
-                found["labels"][name],
-                found["present"][name],
-                strict=True,
-            )
-            for window, item, length, values, labels, present in rows:
-                self.windows[window] = (item, length, values)
-                self.truth[item] = (labels, present)
+            columns = [found[key] for key in ("window", "item", "length")]
+            columns += [found[key][name] for key in ("outputs", "labels", "present")]
+            self._found.append(tuple(np.asarray(column) for column in columns))
 
     def items(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Outputs [N, C], labels [N, K] and presence [N, K] of the items, in ascending order."""
-        order = sorted(self.truth)
-        row = {item: number for number, item in enumerate(order)}
-        sums, weights = np.zeros((len(order), self.task.size)), np.zeros((len(order), 1))
-        for item, length, values in self.windows.values():
-            sums[row[item]] += length * values.astype(np.float64)
-            weights[row[item]] += length
-        labels, present = (np.array(column) for column in zip(*(self.truth[item] for item in order), strict=True))
-        return sums / weights, labels, present
+        columns = [np.concatenate(parts) for parts in zip(*self._found, strict=True)]
+        once = np.unique(columns[0], return_index=True)[1]
+        _, item, length, outputs, labels, present = (column[once] for column in columns)
+        _, first, row = np.unique(item, return_index=True, return_inverse=True)
+        weights = np.bincount(row, length)
+        sums = np.stack([np.bincount(row, length * values) for values in outputs.T.astype(np.float64)], 1)
+        return sums / weights[:, None], labels[first], present[first]
 
     def score(self, metric: str) -> float:
         """One of the task's metrics over everything collected."""
@@ -152,7 +146,7 @@ class LabelMeter(MetersDict._DerivedMeter):
     @property
     def smoothed_value(self) -> int:
         """Number of items collected."""
-        return len(self.truth)
+        return len(np.unique(np.concatenate([columns[1] for columns in self._found]))) if self._found else 0
 
 
 def score_of(key: str, metric: str) -> Callable[[metrics.MetersDict], float]:

@@ -25,7 +25,8 @@ A labelled folder is a dataset folder of kind ``octuple`` (``dataset_folder``) w
     names are under ``"note_conditions"``.
 ``{split}.pairs.csv``
     Pairs of phrases, see :data:`PAIR_COLUMNS`: indices of two items, 1 if they belong together and else 0, and the
-    number of the group of candidates among which the true one is to be found (empty in ``train``).
+    number of the group of candidates among which the true one is to be found (empty in ``train``).  ``config.json``
+    says, as ``"second_bar"`` under ``"phrases"``, at which bar the second one begins where a pair is one sequence.
 """
 
 from __future__ import annotations
@@ -39,7 +40,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from musicbert_plugin.codecs.octuple import FIELDS
+from musicbert_plugin.codecs.octuple import BARS, FIELDS
 from musicbert_plugin.data.indexed_dataset import IndexedDataset
 from musicbert_plugin.errors import DatasetError, OptionError
 from musicbert_plugin.parsing import shortened, whole_number
@@ -340,3 +341,21 @@ def read_pairs(folder: str | Path, split: str, items: int) -> PhrasePairs:
                 f"{_AGAIN}."
             )
     return PhrasePairs(first, second, label, query)
+
+
+def second_bar(config: dict[str, Any]) -> int:
+    """The bar at which the second phrase of a pair begins, of a ``config.json``.
+
+    Raises
+    ------
+    DatasetError
+        It does not say so.
+    """
+    phrases = config.get("phrases")
+    bar = phrases.get("second_bar") if isinstance(phrases, dict) else None
+    if not isinstance(bar, int) or isinstance(bar, bool) or not 0 <= bar < BARS:
+        raise DatasetError(
+            f'config.json says "phrases": {shortened(phrases)}, but a "second_bar" of 0 to {BARS - 1} is needed; '
+            f"{_AGAIN}."
+        )
+    return bar

@@ -11,6 +11,9 @@ net_input.lengths     tuple of B ints       frames of each window (on the host)
 labels                dict of float64       [B, K] per task: the class number (single, K = 1), 0 or 1 per tag, or the
                                             standardised numbers; 0 where unlabelled
 present               dict of bool          [B, K] per task: what is labelled
+weights               dict of float64       [B, K] per task with a ``weight_column``: weights of the loss
+window                int64 [B]             ``id``, by the name that all labelled batches have
+length                int64 [B]             frames of each window, which weigh its prediction in that of the item
 nsentences, ntokens   int                   windows, and frames that are not padding
 ====================  ====================  ============================================================================
 """
@@ -22,10 +25,10 @@ from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch.nn.utils.rnn import pad_sequence
 
-from musicbert_plugin.data.labels import LabelTask, column_of, read_cells
+from musicbert_plugin.data.item_labels import ItemLabels
+from musicbert_plugin.data.labels import LabelTask
 from musicbert_plugin.data.spectrogram_dataset import WindowDataset
 from musicbert_plugin.data.spectrogram_windows import SpectrogramWindows
 
@@ -44,15 +47,7 @@ class LabelledSpectrograms(WindowDataset):
 
     def __init__(self, windows: SpectrogramWindows, tasks: Sequence[LabelTask], where: str) -> None:
         super().__init__(windows)
-        self.tasks = list(tasks)
-        split = windows.split
-        self.labels: dict[str, NDArray[np.float64]] = {}
-        self.present: dict[str, NDArray[np.bool_]] = {}
-        for task in self.tasks:
-            cells = column_of(task, split.labels, where)
-            values, present = read_cells(task, cells, where, names=split.names)
-            self.labels[task.name] = np.where(present, task.standardise(values), 0.0)
-            self.present[task.name] = present
+        self.table = ItemLabels(tasks, windows.split.labels, where, windows.split.names)
 
     def __getitem__(self, index: int) -> dict[str, Any]:
         return {"id": int(index), "source": torch.from_numpy(self.windows[int(index)])}
@@ -71,8 +66,14 @@ class LabelledSpectrograms(WindowDataset):
                 "source": pad_sequence([sample["source"] for sample in samples], batch_first=True),
                 "lengths": lengths,
             },
-            "labels": {name: torch.from_numpy(table[item]) for name, table in self.labels.items()},
-            "present": {name: torch.from_numpy(table[item]) for name, table in self.present.items()},
+            **tensors_of(self.table.of(item)),
+            "window": torch.from_numpy(window),
+            "length": torch.tensor(lengths),
             "nsentences": len(samples),
             "ntokens": sum(lengths),
         }
+
+
+def tensors_of(entries: dict[str, dict[str, np.ndarray]]) -> dict[str, dict[str, torch.Tensor]]:
+    """The arrays of :meth:`ItemLabels.of` as tensors."""
+    return {key: {name: torch.from_numpy(table) for name, table in by_task.items()} for key, by_task in entries.items()}

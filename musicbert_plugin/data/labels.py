@@ -7,18 +7,26 @@ A ``tasks.yaml`` names the tasks that are learnt at once::
       mood:     {type: multi, classes: [calm, dark, happy], weight: 0.5}
       affect:   {type: regression, column: AV, names: [arousal, valence]}
 
-==============  ====================================================================================================
-key             meaning
-==============  ====================================================================================================
-``type``        ``single``: an item has one class; ``multi``: any number of tags; ``regression``: numbers
-``column``      column of the dataset's labels (default: the task's name)
-``classes``     class or tag names (default: those of the training split, sorted)
-``names``       regression: names of the numbers
-``separator``   multi, regression: what joins the tags or numbers of a cell (default ``/``), in quotes: ``"|"``
-``loss``        single: ``cross_entropy``; multi: ``bce``; regression: ``mse`` (default), ``huber`` or ``l1``
-``weight``      of the task's loss (default 1)
-``pos_weight``  multi: weight of a tag that is present against one that is absent (default 1)
-==============  ====================================================================================================
+===================  ===============================================================================================
+key                  meaning
+===================  ===============================================================================================
+``type``             ``single``: an item has one class; ``multi``: any number of tags; ``regression``: numbers
+``column``           column of the dataset's labels (default: the task's name)
+``classes``          class or tag names (default: those of the training split, sorted)
+``names``            regression: names of the numbers
+``separator``        multi, regression: what joins the tags or numbers of a cell (default ``/``), in quotes: ``"|"``
+``loss``             single: ``cross_entropy``; multi: ``bce``; regression: ``mse`` (default), ``huber`` or ``l1``
+``weight``           of the task's loss (default 1)
+``pos_weight``       multi: weight of a tag that is present against one that is absent (default 1)
+``class_weights``    single: weights of the loss by class, ``{bach: 2}`` (1 where none is given; needs ``classes``), or
+                     ``balanced``: N / (C n) for a class of n of the N labelled training items and C classes
+``label_smoothing``  single, multi: share of a label that is spread evenly over all classes, or over yes and no of a
+                     tag (default 0)
+``weight_column``    column of the dataset's labels that holds weights of the loss by item: a number of at least 0, or
+                     (multi, regression) one per tag or quantity, joined by the separator; an empty cell is 1
+===================  ===============================================================================================
+
+Weights change the loss, and neither the number of items by which it is divided nor any metric.
 
 A cell is a class name; tags joined by the separator, where the separator alone means that the item has none of them; or
 numbers joined by it.  An empty cell (or number), or ``nan``, is *unlabelled*: it is left out of losses and metrics and
@@ -81,6 +89,13 @@ class LabelTask:
         Regression: what standardised numbers are made with, one per quantity.
     separator : str
         What stands between the tags or numbers of a cell.
+    class_weights : tuple of float
+        One per class; empty for equal weights.
+    balanced : bool
+        Whether :meth:`learn` makes ``class_weights`` of the numbers of items.
+    label_smoothing : float
+    weight_column : str
+        Column of weights by item; empty for none.
     """
 
     name: str
@@ -93,6 +108,10 @@ class LabelTask:
     mean: tuple[float, ...] = ()
     deviation: tuple[float, ...] = ()
     separator: str = SEPARATOR
+    class_weights: tuple[float, ...] = ()
+    balanced: bool = False
+    label_smoothing: float = 0.0
+    weight_column: str = ""
 
     @property
     def size(self) -> int:
@@ -199,7 +218,32 @@ class LabelTask:
         values, present = read_cells(task, labelled, "", quiet=True)
         if self.classes:
             task._check_classes(values, present, labelled, where)
-        return task
+        return task.balance(np.bincount(values[present[:, 0], 0].astype(np.int64), minlength=task.size))
+
+    def balance(self, counts: NDArray[np.int64]) -> LabelTask:
+        """The task with class weights made of the numbers of its classes, int64 [C], if it asks for them."""
+        if not self.balanced:
+            return self
+        weights = counts.sum() / (self.size * np.maximum(counts, 1))
+        return replace(self, class_weights=tuple(weights.tolist()))
+
+    def parse_weights(self, cell: str) -> NDArray[np.float64]:
+        """Weights of a cell of :attr:`weight_column`, float64 [K].
+
+        Raises
+        ------
+        ValueError
+            If it holds no such numbers; its text says what is accepted.
+        """
+        if is_unlabelled(cell):
+            return np.ones(self.label_count)
+        parts = [cell] if self.type == "single" else cell.split(self.separator)
+        if len(parts) not in (1, self.label_count):
+            raise ValueError(f"one number, or {self.label_count} joined by '{self.separator}', are accepted")
+        weights = np.array([1.0 if is_unlabelled(part) else _number(part.strip()) for part in parts])
+        if (weights < 0).any():
+            raise ValueError("numbers of at least 0 are accepted")
+        return np.broadcast_to(weights, self.label_count).copy()
 
     def _with_names_of(self, labelled: Sequence[str], where: str) -> LabelTask:
         if self.type == "regression":
@@ -252,19 +296,42 @@ class LabelTask:
     ) -> None:
         """Raise :class:`DatasetError` if no item has a class of the task; warn of classes that no item has."""
         if self.type == "single":
-            seen = np.bincount(values[present[:, 0], 0].astype(np.int64), minlength=self.size) > 0
+            counts = np.bincount(values[present[:, 0], 0].astype(np.int64), minlength=self.size)
         else:
-            seen = values.any(axis=0)
-        if not seen.any():
+            counts = values.astype(np.int64).sum(axis=0)
+        if not counts.any():
             raise DatasetError(
                 f"task {self.name}: no item of {where} has one of its classes ({_first(self.classes)}) in column "
                 f"{self.column!r}; its first label is {labelled[0]!r}{self._complaint(labelled[0])}."
             )
+        self.check_counts(counts, where)
+
+    def check_counts(self, counts: NDArray[np.int64], where: str, unit: str = "item") -> LabelTask:
+        """The task itself, with a warning of classes that nothing in the training split has.
+
+        Parameters
+        ----------
+        counts : int64 [C]
+            Items (or notes) of each class or tag in the training split.
+        where, unit : str
+            What holds them, and what they are, for messages.
+
+        Raises
+        ------
+        DatasetError
+            There are fewer than two classes, or nothing has any of them.
+        """
         if self.type == "single" and self.size < 2:
             raise DatasetError(f"task {self.name}: two classes or more can be learnt, not {self.classes[0]!r} alone.")
-        if not seen.all():
-            unseen = [name for name, found in zip(self.classes, seen, strict=True) if not found]
-            logger.warning("task %s: no item of %s has %s, so it cannot be learnt", self.name, where, _first(unseen))
+        if not counts.any():
+            raise DatasetError(
+                f"task {self.name}: no {unit} of {where} has one of its classes ({_first(self.classes)})."
+            )
+        if unseen := [name for name, count in zip(self.classes, counts.tolist(), strict=True) if not count]:
+            logger.warning(
+                "task %s: no %s of %s has %s, so it cannot be learnt", self.name, unit, where, _first(unseen)
+            )
+        return self
 
     def standardise(self, values: NDArray[np.float64]) -> NDArray[np.float64]:
         """Standardise numbers in their own units, [..., K]; labels of other types stay as they are."""
@@ -400,8 +467,10 @@ def _read_task(path: str, given: Any, entry: Any) -> LabelTask:
     if not isinstance(kind, str) or kind not in LOSSES or not isinstance(entry, dict):
         raise OptionError(f"{where}: the type is {shortened(kind)}, but it is one of {', '.join(LOSSES)}.")
     names = "names" if kind == "regression" else "classes"
-    known = {"type", "column", "loss", "weight", names} | ({"pos_weight"} if kind == "multi" else set())
-    known |= {"separator"} if kind != "single" else set()
+    known = {"type", "column", "loss", "weight", "weight_column", names}
+    known |= {"separator"} if kind != "single" else {"class_weights"}
+    known |= {"label_smoothing"} if kind != "regression" else set()
+    known |= {"pos_weight"} if kind == "multi" else set()
     if unknown := sorted(str(key) for key in entry if key not in known):
         raise OptionError(f"{where}: {unknown[0]!r} is unknown; {', '.join(sorted(known))} are not.")
     loss = entry.get("loss", LOSSES[kind][0])
@@ -427,14 +496,41 @@ def _read_task(path: str, given: Any, entry: Any) -> LabelTask:
             raise OptionError(
                 f"{where}: the tag {label!r} contains the separator {separator!r}; another 'separator:' is needed."
             )
-    numbers = {}
-    for key in ("weight", "pos_weight"):
-        value = entry.get(key, 1.0)
-        value = value.value if isinstance(value, _NoString) else value
-        if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value <= sys.float_info.max:
-            raise OptionError(f"{where}: {key} is {shortened(value)}, but a number of at least 0 is accepted.")
-        numbers[key] = float(value)
-    return LabelTask(name, kind, column, tuple(classes), loss, **numbers, separator=separator)
+    numbers = {key: _at_least_0(where, key, entry.get(key, 1.0)) for key in ("weight", "pos_weight")}
+    smoothing = _at_least_0(where, "label_smoothing", entry.get("label_smoothing", 0.0))
+    if smoothing >= 1:
+        raise OptionError(f"{where}: label_smoothing is {smoothing:g}, but a share below 1 is accepted.")
+    weight_column = _string(where, "weight_column", entry["weight_column"]) if "weight_column" in entry else ""
+    balanced, class_weights = _read_class_weights(where, entry.get("class_weights"), classes)
+    return LabelTask(
+        name, kind, column, tuple(classes), loss, **numbers, separator=separator, class_weights=class_weights,
+        balanced=balanced, label_smoothing=smoothing, weight_column=weight_column,
+    )  # fmt: skip
+
+
+def _at_least_0(where: str, key: str, value: Any) -> float:
+    """A number of at least 0 in a ``tasks.yaml``."""
+    value = value.value if isinstance(value, _NoString) else value
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value <= sys.float_info.max:
+        raise OptionError(f"{where}: {key} is {shortened(value)}, but a number of at least 0 is accepted.")
+    return float(value)
+
+
+def _read_class_weights(where: str, given: Any, classes: Sequence[str]) -> tuple[bool, tuple[float, ...]]:
+    """Whether class weights are balanced, and those that are given by name."""
+    if given is None or given == "balanced":
+        return given == "balanced", ()
+    if not isinstance(given, dict):
+        raise OptionError(
+            f"{where}: class_weights is {shortened(given)}, but balanced or a number by class are accepted, as in "
+            "{bach: 2}."
+        )
+    if not classes:
+        raise OptionError(f"{where}: class_weights by name need 'classes:', which lists the names.")
+    weights = {_string(where, "the class of a weight", name): value for name, value in given.items()}
+    if foreign := [name for name in weights if name not in classes]:
+        raise OptionError(f"{where}: class_weights has {foreign[0]!r}, which is none of its {len(classes)} classes.")
+    return False, tuple(_at_least_0(where, f"the weight of {name}", weights.get(name, 1.0)) for name in classes)
 
 
 def check_separator(where: str, value: Any, kind: str) -> str:
@@ -497,6 +593,32 @@ def read_cells(
             where, items, len(cells), task.column, task.size, most,
         )  # fmt: skip
     return values, present
+
+
+def read_weights(
+    task: LabelTask, labels: dict[str, list[str]], where: str, names: Sequence[str] | None = None
+) -> NDArray[np.float64] | None:
+    """Weights of all items in the task's ``weight_column``, float64 [N, K]; None if it has none.
+
+    Raises
+    ------
+    DatasetError
+        There is no such column, or a cell holds no weights.
+    """
+    if not task.weight_column:
+        return None
+    cells = column_of(replace(task, column=task.weight_column), labels, where)
+    weights = np.ones((len(cells), task.label_count))
+    for index, cell in enumerate(cells):
+        try:
+            weights[index] = task.parse_weights(cell)
+        except ValueError as error:
+            name = names[index] if names else f"item {index}"
+            raise DatasetError(
+                f"{where}: {name} has the weight {cell!r} in column {task.weight_column!r} for task {task.name}, but "
+                f"{error}."
+            ) from None
+    return weights
 
 
 def column_of(task: LabelTask, labels: dict[str, list[str]], where: str) -> list[str]:

@@ -26,6 +26,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
@@ -36,13 +37,12 @@ from musicbert_plugin.data.octuple_windows import FRAME, MASK_STREAM, ROW_STREAM
 from musicbert_plugin.data.packing import plan_rows
 
 
-class MaskedOctuples(EpochDataset):
-    """Rows of masked windows.
+class OctupleRows(EpochDataset):
+    """Rows of windows; a subclass makes samples of them.
 
     Parameters
     ----------
     windows : OctupleWindows
-    masking : OctupleMasking
     tokens_per_sample : int
         Longest row, in sub-tokens.
     pack : bool
@@ -51,22 +51,28 @@ class MaskedOctuples(EpochDataset):
 
     ORDER = (1, ROW_STREAM)
 
-    def __init__(
-        self, windows: OctupleWindows, masking: OctupleMasking, *, tokens_per_sample: int, pack: bool = True
-    ) -> None:
+    def __init__(self, windows: OctupleWindows, *, tokens_per_sample: int, pack: bool = True) -> None:
         super().__init__(train=windows.train, seed=windows.seed)
         self.windows = windows
-        self.masking = masking
         self.pack = pack
         self.longest_row = tokens_per_sample // WIDTH
-        self.plan = plan_rows(windows.lengths, self.longest_row, pack)
-        self.sizes = self.plan.row_lengths.astype(np.int64) * WIDTH
+        self._plan()
         self.set_epoch(1)
+
+    def _plan(self) -> None:
+        self.plan = plan_rows(self.windows.lengths, self.longest_row, self.pack)
+        self.sizes = self.plan.row_lengths.astype(np.int64) * WIDTH
 
     def draw_epoch(self) -> None:
         """Draw the windows, and which of them share a row."""
         self.windows.set_epoch(self.epoch)
+        if self.windows.redrawn:
+            self._plan()
         self._in_slot = self.plan.assign(self.windows.lengths, self.rng(0, ROW_STREAM) if self.train else None)
+
+    def windows_of(self, row: int) -> list[int]:
+        """The windows of a row, in order."""
+        return self._in_slot[self.plan.first_slot[row] : self.plan.first_slot[row + 1]].tolist()
 
     @property
     def note_count(self) -> int:
@@ -78,10 +84,27 @@ class MaskedOctuples(EpochDataset):
         """Share of the longest row that the average row holds."""
         return float(self.plan.row_lengths.mean()) / self.longest_row
 
+    def tokens_of(self, sources: list[Tensor], pieces: list[NDArray[np.int64]]) -> dict[str, Tensor]:
+        """The model's input: rows of sub-tokens, and the octuples of the segments of each."""
+        net_input = {"src_tokens": pad_sequence(sources, batch_first=True, padding_value=PAD)}
+        if self.pack:
+            net_input["segment_lengths"] = pad_sequence([torch.from_numpy(row) for row in pieces], batch_first=True)
+        return net_input
+
+
+class MaskedOctuples(OctupleRows):
+    """Rows of masked windows; ``masking`` is an :class:`OctupleMasking`, the other parameters are those of rows."""
+
+    def __init__(
+        self, windows: OctupleWindows, masking: OctupleMasking, *, tokens_per_sample: int, pack: bool = True
+    ) -> None:
+        self.masking = masking
+        super().__init__(windows, tokens_per_sample=tokens_per_sample, pack=pack)
+
     def __getitem__(self, index: int) -> dict[str, Any]:
         row = int(index)
         sources, targets = [], []
-        for window in self._in_slot[self.plan.first_slot[row] : self.plan.first_slot[row + 1]].tolist():
+        for window in self.windows_of(row):
             source, target = self.masking(self.windows[window], self.rng(window, MASK_STREAM))
             sources.append(source)
             targets.append(target)
@@ -99,14 +122,9 @@ class MaskedOctuples(EpochDataset):
         pieces = [sample["piece_lengths"] for sample in samples]
         piece_lengths = np.concatenate(pieces)
         target = pad_sequence([sample["target"] for sample in samples], batch_first=True, padding_value=PAD)
-        net_input: dict[str, Tensor] = {
-            "src_tokens": pad_sequence([sample["source"] for sample in samples], batch_first=True, padding_value=PAD)
-        }
-        if self.pack:
-            net_input["segment_lengths"] = pad_sequence([torch.from_numpy(row) for row in pieces], batch_first=True)
         return {
             "id": torch.tensor([sample["id"] for sample in samples]),
-            "net_input": net_input,
+            "net_input": self.tokens_of([sample["source"] for sample in samples], pieces),
             "target": target,
             "nsentences": len(samples),
             "ntokens": int(piece_lengths.sum()) * WIDTH,

@@ -12,8 +12,12 @@ w = min(1000, tokens_per_sample / 8 - 2) consecutive notes of an item, framed by
 * Stored windows (the original's overlapping ones, written by ``--windows stored``, or a folder made by
   ``fairseq-preprocess``) are used unchanged.
 
+* With ``windows_per_piece``, training draws so many windows from each piece in every epoch, whatever its length: first
+  the item of each, with a probability in proportion to its notes, then the window as above.
+
 The draws depend on (seed, epoch, index of the window) only, so they are the same for any number of workers and in a
-resumed training.  The lengths of windows depend only on the sizes in the index, so no data is read to plan an epoch.
+resumed training.  The lengths of windows depend only on the sizes in the index (and, with ``windows_per_piece``, on the
+epoch), so no data is read to plan an epoch.
 """
 
 from __future__ import annotations
@@ -31,7 +35,7 @@ WIDTH = len(FIELDS)
 FRAME = 2  # octuples: <s> and </s>
 LOWEST, SIZES = np.array(FIELD_OFFSETS), np.array(FIELD_SIZES)  # ids of each field: LOWEST to LOWEST + SIZES - 1
 
-WINDOW_STREAM, MASK_STREAM, ROW_STREAM = range(3)
+WINDOW_STREAM, MASK_STREAM, ROW_STREAM, ITEM_STREAM = range(4)
 
 
 def notes_per_window(tokens_per_sample: int) -> int:
@@ -63,11 +67,20 @@ class OctupleWindows(EpochDataset):
     train : bool
         Whether windows are drawn in every epoch, or tile the items.
     seed : int
+    chosen : int64 [n], optional
+        The items that are read; by default all.
+    pieces : int64 [n], optional
+        Numbers of the pieces that these items belong to, for ``windows_per_piece``.
+    windows_per_piece : int
+        Windows that training draws from each piece; 0 for as many as its notes fill.
 
     Attributes
     ----------
     lengths : int32 [len]
-        Number of octuples of each window, including the two frame octuples; the same in every epoch.
+        Number of octuples of each window, including the two frame octuples; the same in every epoch, unless
+        :attr:`redrawn`.
+    redrawn : bool
+        Whether the items of windows, and so their lengths, are drawn in every epoch.
 
     Raises
     ------
@@ -83,9 +96,15 @@ class OctupleWindows(EpochDataset):
         windows: str = "drawn",
         train: bool = True,
         seed: int = 1,
+        chosen: NDArray[np.int64] | None = None,
+        pieces: NDArray[np.int64] | None = None,
+        windows_per_piece: int = 0,
     ) -> None:
         super().__init__(train=train, seed=seed)
         self.items = items
+        self.chosen, self._pieces = chosen, pieces
+        self.windows_per_piece = windows_per_piece
+        self.redrawn = bool(train and windows_per_piece and windows == "drawn")
         self.drawn = windows == "drawn"
         self.notes_per_window = notes_per_window(tokens_per_sample)
         self._check_sizes(tokens_per_sample)
@@ -112,8 +131,9 @@ class OctupleWindows(EpochDataset):
             )
 
     def _plan(self) -> None:
-        """Number the windows: those of item k are first[k] to first[k + 1] - 1."""
+        """Number the windows: those of the k-th item that is read are first[k] to first[k + 1] - 1."""
         notes = self.items.sizes // WIDTH - FRAME
+        notes = notes if self.chosen is None else notes[self.chosen]
         if not self.drawn:
             self._first = None
             self.lengths = notes + np.int32(FRAME)
@@ -127,6 +147,24 @@ class OctupleWindows(EpochDataset):
             last = self._first[1:][has_windows] - 1
             self.lengths[last] = (notes - (counts - 1) * full + FRAME)[has_windows]
 
+    def draw_epoch(self) -> None:
+        """Draw the item of each window, if every piece has the same number of windows."""
+        if not self.redrawn:
+            return
+        order = np.argsort(self._pieces, kind="stable")
+        item = np.arange(len(order))[order] if self.chosen is None else self.chosen[order]
+        notes = self.items.sizes[item].astype(np.int64) // WIDTH - FRAME
+        ends = np.cumsum(notes)
+        first = np.flatnonzero(np.diff(self._pieces[order], prepend=-1))
+        total = np.add.reduceat(notes, first)
+        begin, total = (ends - notes)[first][total > 0], total[total > 0]
+        share = self.rng(0, ITEM_STREAM).random((len(total), self.windows_per_piece))
+        # the item of a note that is drawn uniformly from the notes of the piece
+        note = begin[:, None] + np.minimum((share * total[:, None]).astype(np.int64), total[:, None] - 1)
+        drawn = np.searchsorted(ends, note.ravel(), side="right")
+        self._item = item[drawn]
+        self.lengths = np.minimum(notes[drawn], self.notes_per_window).astype(np.int32) + np.int32(FRAME)
+
     def __len__(self) -> int:
         return len(self.lengths)
 
@@ -136,19 +174,30 @@ class OctupleWindows(EpochDataset):
         return self.lengths.astype(np.int64) * WIDTH
 
     def __getitem__(self, index: int) -> NDArray[np.int64]:
+        return self.read(index)[0]
+
+    def read(self, index: int) -> tuple[NDArray[np.int64], int, int]:
+        """A window, its item, and the item's note that is its first."""
         index = int(index)
         notes = int(self.lengths[index]) - FRAME
         if self._first is None:
-            return self._read(index, 0, notes)[0]
-        item = int(np.searchsorted(self._first, index, side="right")) - 1
-        if not self.train:
-            return self._read(item, (index - int(self._first[item])) * self.notes_per_window, notes)[0]
+            item = index if self.chosen is None else int(self.chosen[index])
+            return self._read(item, 0, notes)[0], item, 0
+        if self.redrawn:
+            item = int(self._item[index])
+        else:
+            row = int(np.searchsorted(self._first, index, side="right")) - 1
+            item = row if self.chosen is None else int(self.chosen[row])
+            if not self.train:
+                start = (index - int(self._first[row])) * self.notes_per_window
+                return self._read(item, start, notes)[0], item, start
         rng = self.rng(index, WINDOW_STREAM)
         spare = int(self.items.sizes[item]) // WIDTH - FRAME - notes
         start = int(rng.integers(-(notes // 2), spare + notes // 2 + 1)) if spare else 0
-        window, first_bar, last_bar = self._read(item, min(max(start, 0), spare), notes)
+        start = min(max(start, 0), spare)
+        window, first_bar, last_bar = self._read(item, start, notes)
         window[WIDTH + BAR : -WIDTH : WIDTH] += rng.integers(-first_bar, BARS - last_bar)
-        return window
+        return window, item, start
 
     def _read(self, item: int, start: int, notes: int) -> tuple[NDArray[np.int64], int, int]:
         """Notes ``start`` to ``start + notes - 1`` of an item, framed, and their lowest and highest bar.

@@ -26,10 +26,13 @@ from musicbert_plugin.files import shown
 TASKS = {
     "octuple_masked_lm": "loss, and accuracy and perplexity per field of masked tokens, with the majority baseline",
     "audio": "errors of restored spectrograms with baselines, labels of a dataset, or labels of new recordings",
+    "labels": "labels of notes or sound: metrics on a dataset with baselines, or predictions for other files",
     "correlate": "correlation of hidden units with features of the sound, as a table and a heat map",
     "probe": "a linear probe on frozen layers, with raw features and a random encoder as baselines",
     "attributes": "accuracy of requested attributes, with the accuracy by chance, validity and intervals",
     "pairs": "similarity of generated bars to the true ones: programs, pitches, rhythm, melody, bass, drums",
+    "ranking": "MAP and HITS@k of scores of candidate phrases, against chance and against other scores",
+    "explain": "contributions of bars and fields to the prediction for a piece, checked by deleting bars",
     "infill": "redraw bars of a piece, compare them with the original, write MIDI files and a picture",
 }
 

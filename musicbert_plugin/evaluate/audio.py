@@ -16,7 +16,8 @@ over the training data.  ``--reconstruct N`` also writes N examples: ``K_input.n
 A fine-tuned model is measured on the labels of a split, with the majority baseline (for numbers, the mean) of the
 training split, and for each class, tag or quantity (``label_report``); with ``--dest`` confusions and scatter plots are
 drawn.  ``--predict`` applies it to other files instead: recordings, ``.npy`` features of the front-end that it was
-trained on, folders, archives and lists of them (``prediction``).  ``--head NAME`` is for one task only.
+trained on, folders, archives and lists of them (``prediction``).  ``--head NAME`` is for one task only.  All this is
+done by ``labels``, which takes models of notes and of sound.
 """
 
 from __future__ import annotations
@@ -28,19 +29,26 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from musicbert_plugin.errors import CheckpointError, DatasetError, OptionError
+from musicbert_plugin.errors import CheckpointError, OptionError
 from musicbert_plugin.evaluate import Report, add_device, check_at_least, check_not_empty, device_of
-from musicbert_plugin.evaluate.prediction import check_csv, predict_files, write_csv
+from musicbert_plugin.evaluate.labels import (
+    SOUND_OPTIONS,
+    add_label_options,
+    check_head,
+    check_label_options,
+    measure_sound,
+    report_predictions,
+)
 from musicbert_plugin.evaluate.task_options import add_task_options, settle
 from musicbert_plugin.extras import require
-from musicbert_plugin.files import atomic_path, given_path
+from musicbert_plugin.files import atomic_path
 
 if TYPE_CHECKING:
     from musicbert_plugin.hub import MusiCoderHub
 
 logger = logging.getLogger(__name__)
 
-TASK_OPTIONS = {"max_frames": int, "min_frames": int, "seed": int}
+TASK_OPTIONS = SOUND_OPTIONS | {"seed": int}
 """Options that the tasks ``spectrogram_reconstruction`` and ``audio_multitask`` have in common."""
 
 MASK_OPTIONS = {
@@ -75,16 +83,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     masks.add_argument("--reconstruct", type=int, default=0, metavar="N", help="write N examples to --dest")
     parser.add_argument("--dest", type=Path, help="folder for examples, or for pictures of labels")
     labels = parser.add_argument_group("labels of a fine-tuned model")
-    labels.add_argument(
-        "--predict",
-        nargs="+",
-        type=given_path,
-        metavar="FILE",
-        help="recordings, .npy features, folders, archives or lists to predict",
-    )
-    labels.add_argument("--csv", type=Path, metavar="OUT", help="with --predict, write a row per file to this CSV")
+    add_label_options(labels, "recordings, .npy features, folders, archives or lists to predict")
     labels.add_argument("--max-seconds", type=float, default=3600.0, help="refuse longer recordings (default: 3600)")
-    labels.add_argument("--head", help="one task of the model (default: all)")
 
 
 def evaluate(options: argparse.Namespace) -> Report:
@@ -98,56 +98,19 @@ def evaluate(options: argparse.Namespace) -> Report:
     if options.reconstruct:
         require("matplotlib", "--reconstruct")
     check_at_least(options, "max_frames", 0, "(whole recordings)")
-    if options.csv and not options.predict:
-        raise OptionError("--csv is for predictions; --predict with files is needed.")
-    if options.csv:
-        check_csv(options.csv)
-    if options.dest is not None:
-        require("matplotlib", "--dest")
+    check_label_options(options)
     check_at_least(options, "min_frames", 1)
     hub = MusiCoderHub.from_pretrained(options.path, device=device_of(options))
     hub.max_seconds = options.max_seconds
     names = [task.name for task in hub.label_tasks]
-    if options.head and options.head not in names:
-        raise OptionError(f"--head is {options.head!r}, but {options.path} has {', '.join(names) or 'no heads'}.")
+    check_head(options, names)
     if options.predict and not names:
         raise CheckpointError(f"{options.path} has no heads for labels; --predict needs a file of audio_multitask.")
     if options.predict:
-        return _predict(hub, options)
+        return report_predictions(hub, options, "evaluate audio")
     if not options.data:
         raise OptionError("a feature folder is needed, or --predict with recordings.")
-    return _measure_labels(hub, options) if names else _measure_reconstruction(hub, options)
-
-
-# --------------------------------------------------------------------------------------------------------- prediction
-
-
-def _predict(hub: MusiCoderHub, options: argparse.Namespace) -> Report:
-    """Predictions of the heads for each file; files that cannot be read are reported."""
-    tasks = [task for task in hub.label_tasks if options.head in (None, task.name)]
-    found, failed = predict_files(hub, options.predict, tasks)
-    if options.csv:
-        write_csv(options.csv, tasks, found, failed)
-    if not found:
-        raise DatasetError(f"none of the {len(failed)} recordings can be read.")
-    values: dict[str, Any] = {"predictions": found, "failed": failed}
-    if options.csv:
-        counts = [str(len(found)), str(len(failed))]
-        table = (str(options.csv), ["predicted", "failed"], [counts])
-        return Report(values | {"csv": str(options.csv)}, [table], bool(failed))
-    rows = [
-        [Path(name).name, task.name, _answer_text(task.type, answer[task.name])]
-        for name, answer in found.items()
-        for task in tasks
-    ]
-    return Report(values, [("labels", ["file", "task", "answer"], rows)], bool(failed))
-
-
-def _answer_text(kind: str, values: dict[str, float]) -> str:
-    if kind == "regression":
-        return ", ".join(f"{name} {value:.2f}" for name, value in values.items())
-    best = sorted(values.items(), key=lambda pair: -pair[1])[: 1 if kind == "single" else 3]
-    return ", ".join(f"{name} {100 * value:.0f} %" for name, value in best)
+    return measure_sound(hub, options) if names else _measure_reconstruction(hub, options)
 
 
 # ----------------------------------------------------------------------------------------------------- reconstruction
@@ -256,68 +219,3 @@ def _write_example(folder: Path, number: int, example: dict[str, np.ndarray]) ->
         "masked_cells": int(masked.sum()),
         "mean_absolute_error": float(np.abs(error_).mean()) if len(error_) else 0.0,
     }
-
-
-# ------------------------------------------------------------------------------------------------------------- labels
-
-
-def _measure_labels(hub: MusiCoderHub, options: argparse.Namespace) -> Report:
-    """The metrics of each task and of its baseline on a split."""
-    from musicbert_plugin.criterions.label_scores import METRICS, label_scores
-    from musicbert_plugin.data.labels import column_of, read_cells
-    from musicbert_plugin.data.spectrogram_folder import SpectrogramFolder
-    from musicbert_plugin.evaluate.label_report import report_labels
-    from musicbert_plugin.tasks.audio_multitask import AudioMultitaskConfig
-
-    folder = SpectrogramFolder(options.data)
-    hub.check_front_end(folder)
-    clips, train = folder.split(options.gen_subset), folder.split("train")
-    check_not_empty(clips, options)
-    names = {name: kind for name, kind in TASK_OPTIONS.items() if name != "seed"}  # nothing is drawn
-    settled = settle(AudioMultitaskConfig, hub.task_options, options, names, options.path)
-    hub.max_frames = settled.values["max_frames"] or int(clips.frames.max())
-    hub.min_frames = settled.values["min_frames"]
-    answers = [hub.predict(clips.read(clip)) for clip in range(len(clips))]
-    values: dict[str, Any] = {
-        "path": str(options.path),
-        "data": options.data,
-        "split": options.gen_subset,
-        "task_options": settled.values,
-        "clips": len(clips),
-    }
-    rows, details, pictures = [], [], []
-    for task in hub.label_tasks:
-        if options.head not in (None, task.name):
-            continue
-        source = str(folder.path / options.gen_subset)
-        labels, present = read_cells(task, column_of(task, clips.labels, source), source, names=clips.names)
-        labels = np.where(present, task.standardise(labels), 0.0)
-        outputs = np.array([list(answer[task.name].values()) for answer in answers])
-        outputs = task.standardise(outputs)
-        seen, seen_present = read_cells(task, column_of(task, train.labels, "train"), "", quiet=True)
-        constant = np.tile(_constant_answer(task, seen, seen_present), (len(clips), 1))
-        scores = {
-            "model": label_scores(outputs, labels, present, task),
-            "baseline": label_scores(constant, labels, present, task),
-        }
-        report = report_labels(task, outputs, labels, present, options.gen_subset, options.dest)
-        details.append(report.table)
-        pictures += [report.picture] if report.picture else []
-        values[task.name] = {"type": task.type, "labelled": int(present.any(1).sum()), **scores, **report.values}
-        for metric in METRICS[task.type]:
-            rows.append([task.name, metric, *(f"{scores[who][metric]:.3f}" for who in ("model", "baseline"))])
-    baseline = "majority or mean"
-    if pictures:
-        values["pictures"] = pictures
-    title = f"{options.gen_subset}: {len(clips)} clips"
-    return Report(values, [settled.table(), *details, (title, ["task", "metric", "model", baseline], rows)])
-
-
-def _constant_answer(task: Any, labels: np.ndarray, present: np.ndarray) -> np.ndarray:
-    """The output of a task's baseline: the majority class, the share of each tag, or the mean of the training split."""
-    if task.type == "single":
-        counts = np.bincount(labels[present[:, 0], 0].astype(np.int64), minlength=task.size)
-        return (np.arange(task.size) == counts.argmax()).astype(float)
-    if task.type == "multi":
-        return labels[present.all(1)].mean(axis=0) if present.all(1).any() else np.zeros(task.size)
-    return np.zeros(task.size)  # the mean of standardised numbers

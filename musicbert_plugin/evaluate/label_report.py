@@ -2,7 +2,8 @@
 
 A mean over classes can hide one that is never found; so every class is listed with its precision, recall, F1 and number
 of items, and classes of which nothing is found are named in a warning.  A tag counts as predicted from a probability of
-0.5 on.  Quantities have R2, CCC and the root of the mean squared error, in their own units.
+0.5 on.  Quantities have R2, CCC and the root of the mean squared error, in their own units.  The values also have all
+metrics of ``label_metrics``.
 """
 
 from __future__ import annotations
@@ -16,14 +17,13 @@ from numpy.typing import NDArray
 
 from musicbert_plugin.data.labels import LabelTask
 from musicbert_plugin.evaluate import make_folder
+from musicbert_plugin.evaluate.label_metrics import THRESHOLD, label_metrics
 from musicbert_plugin.metrics import classification, regression
 from musicbert_plugin.plots.heat_map import draw_confusion
 from musicbert_plugin.plots.scatter import draw_scatter
 
 logger = logging.getLogger(__name__)
 
-THRESHOLD = 0.5
-"""Smallest probability of a predicted tag."""
 _MAX_NAMES = 8
 
 
@@ -60,7 +60,8 @@ def report_labels(
     Returns
     -------
     LabelReport
-        The values have ``classes`` (``tags``, ``quantities``), from name to scores; for classes and tags also
+        The values have ``metrics`` (see ``label_metrics``) and ``classes`` (``tags``, ``quantities``), from name to
+        scores; for classes and tags also
         ``confusion``, the number of items of each class (rows) that are predicted as each class (columns), and
         ``not_found``, the names whose recall is 0.
 
@@ -71,8 +72,10 @@ def report_labels(
     """
     if dest is not None:
         make_folder(dest)
+    metrics = {"metrics": label_metrics(task, outputs, labels, present)}
     if task.type == "regression":
-        return _report_numbers(task, outputs, labels, present, where, dest)
+        report = _report_numbers(task, outputs, labels, present, where, dest)
+        return report._replace(values=metrics | report.values)
     here = present.all(axis=1)
     truth, found = labels[here], outputs[here]
     if task.type == "single":
@@ -102,7 +105,7 @@ def report_labels(
         picture = str(dest / f"confusion_{task.name}.png")
         title = f"{where}: {task.name}" + ("" if areas is None else f", tags from a probability of {THRESHOLD:g} on")
         draw_confusion(counts, scores.support, task.classes, picture, title)
-    values = {"classes" if kind == "class" else "tags": _by_name(task.classes, columns)}
+    values = metrics | {"classes" if kind == "class" else "tags": _by_name(task.classes, columns)}
     values |= {"confusion": counts.tolist(), "not_found": not_found}
     return LabelReport(values, _table(f"{where}: each {kind} of {task.name}", kind, task.classes, columns), picture)
 

@@ -23,7 +23,7 @@ from typing import Any, NamedTuple
 
 from musicbert_plugin.data.labels import LabelTask
 from musicbert_plugin.errors import MusicError, OptionError, ScoreError
-from musicbert_plugin.evaluate.label_report import THRESHOLD
+from musicbert_plugin.evaluate.label_metrics import THRESHOLD
 from musicbert_plugin.files import atomic_path, escaped
 from preprocess.engine.sources import ARCHIVE_SUFFIXES, Collection
 
@@ -102,11 +102,11 @@ def header_of(tasks: Sequence[LabelTask]) -> list[str]:
     return ["file", *(name for names in columns for name in names), "error"]
 
 
-def check_csv(path: Path) -> None:
-    """Raise :class:`OptionError` if a CSV cannot be written to a path."""
+def check_csv(path: Path, option: str = "--csv") -> None:
+    """Raise :class:`OptionError` if a CSV cannot be written to the path that an option gives."""
     if path.is_dir() or not path.parent.is_dir() or not os.access(path.parent, os.W_OK):
         what = "is a folder" if path.is_dir() else "its folder does not exist or cannot be written to"
-        raise OptionError(f"--csv {path}: {what}; the path of a file is needed.")
+        raise OptionError(f"{option} {path}: {what}; the path of a file is needed.")
 
 
 def write_csv(path: Path, tasks: Sequence[LabelTask], found: Mapping[str, Answer], failed: Mapping[str, str]) -> None:

@@ -1,11 +1,15 @@
-"""A linear probe: how well frozen features predict a label, layer by layer.
+"""A linear probe: how well frozen features predict a label, layer by layer, of sound or of notes.
 
     python -m musicbert_plugin.evaluate probe --path CKPT DATA --label composer [--group album] [--folds 5]
+    python -m musicbert_plugin.evaluate probe --path CKPT FOLDER|ZIP --csv TABLE --label composer [--group album]
 
-The vector of an item is the mean and the standard deviation over time of a layer's states.  A linear model is trained
-and tested by cross-validation over groups of items (such as recording sessions, ``--group COLUMN``); its regularisation
-is chosen by an inner cross-validation over groups.  All splits of the folder are used, and an item with an empty cell
-in that column is a group of its own.
+``DATA`` is a feature folder for a model of sound, and a labelled folder of notes for one of notes; or MIDI files are
+probed, whose labels are in a table with a column ``file``.  The vector of an item is the mean and the standard
+deviation over time, or over notes, of a layer's states.  A linear model is trained and tested by cross-validation over
+groups of items (such as recording sessions, ``--group COLUMN``); its regularisation is chosen by an inner
+cross-validation over groups.  All splits of the folder are used, and an item with an empty cell in that column is a
+group of its own.  Of a labelled folder of notes, the groups are its units and the folds its own, if it has folds,
+unless ``--group`` and ``--folds`` say otherwise.
 
 ==============  ==========================================  =========================================  ================
 a cell holds    probe                                       score                                      gain in
@@ -20,10 +24,12 @@ numbers         ``--regression``: ridge regression          R2 and CCC, mean ove
 Cells are read as in training (``data.labels``): tags and numbers are joined by ``--separator``.  Items that lack one of
 the numbers are left out.
 
-Of classes, the recall of each is reported too, and those of which the best layer finds nothing are named in a warning.
+Of classes, macro-F1 and the recall of each are reported too, and those of which the best layer finds nothing are named
+in a warning.
 
-Two baselines are pooled and probed in the same way: the raw features, and an encoder of the same size with fresh
-weights (mean over ``--random-encoders`` encoders).  Differences from both have a 95 % interval from a paired bootstrap
+Two baselines are probed in the same way: the raw features (of sound pooled alike; of notes the descriptors of
+``codecs.descriptors``), and an encoder of the same size with fresh weights (mean over ``--random-encoders`` encoders).
+Differences from both have a 95 % interval from a paired bootstrap
 over groups; a difference is not significant if its interval contains 0.
 """
 
@@ -33,23 +39,22 @@ import argparse
 import logging
 import warnings
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from musicbert_plugin.arguments import checked_layers
-from musicbert_plugin.data.labels import SEPARATOR, LabelTask, check_separator, column_of, is_unlabelled, read_cells
+from musicbert_plugin.data.dataset_folder import check_folder
+from musicbert_plugin.data.labels import SEPARATOR, LabelTask, check_separator, is_unlabelled, read_cells
 from musicbert_plugin.errors import DatasetError, OptionError
 from musicbert_plugin.evaluate import Report, check_at_least
+from musicbert_plugin.evaluate.probe_items import ProbeItems, items_of_midi, items_of_notes, items_of_sound
 from musicbert_plugin.extras import require
 from musicbert_plugin.metrics import classification, regression
 from musicbert_plugin.metrics.bootstrap import bootstrap_interval
 from musicbert_plugin.metrics.means import mean_of_defined
 from musicbert_plugin.tables import normal_text
-
-if TYPE_CHECKING:
-    from musicbert_plugin.data.spectrogram_folder import SpectrogramFolder
 
 logger = logging.getLogger(__name__)
 
@@ -67,24 +72,21 @@ _UNLIKELY = 1e-3  # smallest probability of a tag, or of its absence, in the log
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("data", help="labelled feature folder")
+    parser.add_argument("data", help="labelled feature folder or folder of notes, or MIDI files with --csv")
     parser.add_argument("--path", required=True, help="checkpoint (.pt)")
     parser.add_argument("--label", required=True, help="column of the label")
-    parser.add_argument("--group", help="column of groups that are not split (default: every item its own)")
+    parser.add_argument("--csv", metavar="TABLE", help="labels of MIDI files, by their names in the column file")
+    parser.add_argument(
+        "--group", help="column of groups that are not split (default: every item its own; of notes, the dataset's)"
+    )
     kinds = parser.add_mutually_exclusive_group()
     kinds.add_argument("--regression", action="store_true", help="the label is a number, or several")
     kinds.add_argument("--multi", action="store_true", help="the label is any number of tags")
     parser.add_argument("--separator", default=SEPARATOR, help="what joins tags or numbers (default: /)")
-    parser.add_argument("--folds", type=int, default=5)
+    parser.add_argument("--folds", type=int, help="default: 5, or those of the dataset")
     parser.add_argument("--layers", nargs="*", type=int, help="layers to probe, 0 the input (default: all)")
     parser.add_argument("--random-encoders", type=int, default=1, metavar="N", help="number of random encoders")
     parser.add_argument("--seed", type=int, default=1)
-
-
-def clip_vector(states: NDArray[np.floating[Any]]) -> NDArray[np.float64]:
-    """Mean and standard deviation over time, [S, D] to [2 D]."""
-    x = np.asarray(states, dtype=np.float64)
-    return np.concatenate([x.mean(axis=0), x.std(axis=0)])
 
 
 def fold_of_groups(groups: NDArray[Any], labels: NDArray[Any], folds: int, seed: int) -> NDArray[np.int64]:
@@ -197,42 +199,41 @@ def _goodness(labels: NDArray[Any], answer: NDArray[Any], kind: str) -> NDArray[
     return np.log(likelihood).mean(axis=1)
 
 
-def evaluate(options: argparse.Namespace) -> Report:
-    from musicbert_plugin.data.spectrogram_folder import SpectrogramFolder
-    from musicbert_plugin.hub import MusiCoderHub
+def _items_and_hub(options: argparse.Namespace) -> tuple[ProbeItems, Any]:
+    """What is probed, and the hub of the checkpoint, whose kind the data decide."""
+    from musicbert_plugin.hub import MusicBERTHub, MusiCoderHub
 
+    notes: Any
+    if options.csv is not None:
+        notes = MusicBERTHub.from_pretrained(options.path)
+        return items_of_midi(options.data, options.csv, notes), notes
+    if (check_folder(options.data, "spectrogram", "octuple") or {}).get("kind") == "octuple":
+        notes = MusicBERTHub.from_pretrained(options.path)
+        return items_of_notes(options.data), notes
+    sound: Any = MusiCoderHub.from_pretrained(options.path)
+    return items_of_sound(options.data, sound), sound
+
+
+def evaluate(options: argparse.Namespace) -> Report:
     require("sklearn", "the probe")
     check_at_least(options, "random_encoders", 0, "(none)")
-    folder = SpectrogramFolder(options.data)
-    hub = MusiCoderHub.from_pretrained(options.path)
-    hub.check_front_end(folder)
-    items, labels, groups, classes = _labelled(folder, options)
-    last = len(hub.model.encoder.layers)
+    items, hub = _items_and_hub(options)
+    rows, labels, groups, classes = _labelled(items, options)
+    last = hub.layers
     layers = list(range(last + 1)) if options.layers is None else checked_layers(options.layers, 0, last, "--layers")
-    count = len(np.unique(groups))
-    if not 2 <= options.folds <= count:
-        raise OptionError(f"--folds is {options.folds}, but with {count} groups 2 to {count} is accepted.")
     kind = _kind(options)
-    strata = _strata(labels, kind)
-    if not _foldable(strata, options.folds):
-        most = int(np.unique(strata, return_counts=True)[1].max())
-        raise OptionError(
-            f"--folds is {options.folds}, but no class in column {options.label!r} has more than {most} items; "
-            "fewer folds or more items are needed."
-        )
-    fold = fold_of_groups(groups, strata, options.folds, options.seed)
+    fold = _folds(items, rows, labels, groups, options)
+    count, folds = len(np.unique(groups)), len(np.unique(fold))
 
-    vectors: dict[str, Any] = {"raw features": [clip_vector(clips.read(clip)) for clips, clip in items]}
+    vectors: dict[str, Any] = {items.raw_name: items.raw(rows)}
     untrained = [hub.untrained(options.seed + number) for number in range(options.random_encoders)]
     encoders = {"layer": [hub], "random encoder, layer": untrained}
     for name, hubs in encoders.items():
         for number, encoder in enumerate(hubs):
-            for clips, clip in items:
-                states = encoder.extract_all_layers(clips.read(clip))
-                for layer in layers:
-                    vectors.setdefault(f"{name} {layer}#{number}", []).append(clip_vector(states[layer]))
+            for layer, of_layer in zip(layers, items.vectors(encoder, layers, rows), strict=True):
+                vectors[f"{name} {layer}#{number}"] = of_layer
 
-    answers = {name: probe(np.array(rows), labels, groups, fold, kind, options.seed) for name, rows in vectors.items()}
+    answers = {name: probe(of_layer, labels, groups, fold, kind, options.seed) for name, of_layer in vectors.items()}
     of_name: dict[str, list[Any]] = {}
     for key, answer in answers.items():
         of_name.setdefault(key.partition("#")[0], []).append(answer)
@@ -250,7 +251,7 @@ def evaluate(options: argparse.Namespace) -> Report:
         "label": options.label,
         "clips": len(labels),
         "groups": count,
-        "folds": options.folds,
+        "folds": folds,
         "metric": metric,
         "classes": classes,
         constant: _score(labels, _constant(labels, fold, kind), fold, kind),
@@ -259,37 +260,39 @@ def evaluate(options: argparse.Namespace) -> Report:
         "gain_over_random": {},
     }
     header = ["features", metric, "against raw", "against random"]
-    rows = [[constant, f"{values[constant]:.3f}", "", ""]]
+    lines = [[constant, f"{values[constant]:.3f}", "", ""]]
     for name, score in scores.items():
         cells = ["", ""]
         if name.startswith("layer"):
             for column, (key, other) in enumerate(
-                (("gain_over_raw", "raw features"), ("gain_over_random", f"random encoder, {name}"))
+                (("gain_over_raw", items.raw_name), ("gain_over_random", f"random encoder, {name}"))
             ):
                 if other in goodness:
                     gains = goodness[name] - goodness[other]
                     gain = (float(gains.mean()), *bootstrap_interval(gains, groups=groups, seed=options.seed))
                     values[key][name] = dict(zip(("mean", "low", "high"), gain, strict=True))
                     cells[column] = f"{gain[0]:+.3f} [{gain[1]:+.3f}, {gain[2]:+.3f}]"
-        rows.append([name, f"{score:.3f}", *cells])
-    if kind == "regression":
-        values["ccc"] = over_encoders(lambda answer: mean_of_defined(regression.ccc(labels, answer)))
-        header.insert(2, "ccc")
-        for row in rows:
-            row.insert(2, f"{values['ccc'][row[0]]:.3f}" if row[0] in values["ccc"] else "")
+        lines.append([name, f"{score:.3f}", *cells])
+    second = {"regression": "ccc", "single": "macro_f1"}.get(kind)
+    if second is not None:
+        measure = regression.ccc if kind == "regression" else classification.macro_f1
+        values[second] = over_encoders(lambda answer: mean_of_defined(measure(labels, answer)))
+        header.insert(2, second)
+        for line in lines:
+            line.insert(2, f"{values[second][line[0]]:.3f}" if line[0] in values[second] else "")
     tables = []
     if kind == "single":
         recall = over_encoders(lambda answer: classification.class_scores(labels, answer, len(classes)).recall)
         values["recall"] = {name: dict(zip(classes, row.tolist(), strict=True)) for name, row in recall.items()}
         best = max((name for name in scores if name.startswith("layer")), key=scores.__getitem__)
-        tables.append(_recall_table(classes, labels, {name: recall[name] for name in ("raw features", best)}))
+        tables.append(_recall_table(classes, labels, {name: recall[name] for name in (items.raw_name, best)}))
         if missed := [name for name, value in values["recall"][best].items() if value == 0]:
             logger.warning("%s: no item of these classes is found (recall 0): %s", best, ", ".join(map(repr, missed)))
     title = (
-        f"{options.label}: {len(labels)} items of {count} groups, {options.folds} folds; "
+        f"{options.label}: {len(labels)} items of {count} groups, {folds} folds; "
         f"gains in {GAINS[kind]} with 95 % intervals"
     )
-    return Report(values, [*tables, (title, header, rows)])
+    return Report(values, [*tables, (title, header, lines)], failed=items.failed > 0)
 
 
 def _recall_table(
@@ -317,46 +320,53 @@ def _constant(labels: NDArray[Any], fold: NDArray[np.int64], kind: str) -> NDArr
     return answer
 
 
+def _folds(
+    items: ProbeItems, rows: list[int], labels: NDArray[Any], groups: NDArray[Any], options: argparse.Namespace
+) -> NDArray[np.int64]:
+    """The fold of each labelled item, int64 [n]: those of the dataset, or new ones."""
+    if items.folds is not None and options.folds is None and options.group is None:
+        fold = items.folds[rows]
+        if len(np.unique(fold)) < 2:
+            raise OptionError(f"{items.where}: all labelled items lie in one fold; --folds makes new ones.")
+        return fold
+    count, folds = len(np.unique(groups)), 5 if options.folds is None else options.folds
+    if not 2 <= folds <= count:
+        raise OptionError(f"--folds is {folds}, but with {count} groups 2 to {count} is accepted.")
+    strata = _strata(labels, _kind(options))
+    if not _foldable(strata, folds):
+        most = int(np.unique(strata, return_counts=True)[1].max())
+        raise OptionError(
+            f"--folds is {folds}, but no class in column {options.label!r} has more than {most} items; "
+            "fewer folds or more items are needed."
+        )
+    return fold_of_groups(groups, strata, folds, options.seed)
+
+
 def _labelled(
-    folder: SpectrogramFolder, options: argparse.Namespace
-) -> tuple[list[tuple[Any, int]], NDArray[Any], NDArray[Any], list[str]]:
-    """The labelled items of all splits (reader, number), their labels and groups, and the class names."""
+    items: ProbeItems, options: argparse.Namespace
+) -> tuple[list[int], NDArray[Any], NDArray[Any], list[str]]:
+    """The numbers of the labelled items, their labels and groups, and the class names."""
     kind = _kind(options)
     separator = check_separator("--separator", options.separator, kind)
-    items, cells, groups, names = [], [], [], []
-    for name in ("train", "valid", "test"):
-        if not (folder.path / f"{name}.clips.csv").is_file():
-            continue
-        clips = folder.split(name)
-        asked, grouped = (_column(clips, column, folder.path / name) for column in (options.label, options.group or ""))
-        for clip in range(len(clips)):
-            if not is_unlabelled(asked[clip]) and clips.frames[clip] > 0:
-                items.append((clips, clip))
-                cells.append(asked[clip])
-                names.append(clips.names[clip])
-                group = grouped[clip]
-                groups.append(f"{name} {clip}" if is_unlabelled(group) else f"group {normal_text(group)}")
-    if not cells:
-        raise DatasetError(f"{folder.path}: no item has a label in column {options.label!r}.")
+    cells = items.column(options.label)
+    units = items.column(options.group) if options.group else items.units
+    rows = [number for number, cell in enumerate(cells) if not is_unlabelled(cell)]
+    if not rows:
+        raise DatasetError(f"{items.where}: no item has a label in column {options.label!r}.")
+    cells, names = [cells[row] for row in rows], [items.names[row] for row in rows]
+    groups = [f"item {row}" if is_unlabelled(units[row]) else f"group {normal_text(units[row])}" for row in rows]
     task = LabelTask(options.label, kind, options.label, separator=separator)
     try:
-        task = task.learn(cells, str(folder.path))
+        task = task.learn(cells, items.where)
     except DatasetError:
         if kind == "single":
             raise
         raise OptionError(
             f"--{kind}: no label in column {options.label!r} is a {'number' if options.regression else 'tag'}."
         ) from None
-    labels, present = read_cells(task, cells, str(folder.path), names=names)
+    labels, present = read_cells(task, cells, items.where, names=names)
     whole = np.flatnonzero(present.all(axis=1))
     if not len(whole):
-        raise DatasetError(f"{folder.path}: no item has all {task.size} numbers in column {options.label!r}.")
+        raise DatasetError(f"{items.where}: no item has all {task.size} numbers in column {options.label!r}.")
     labels = labels[whole, 0].astype(np.int64) if kind == "single" else labels[whole]
-    return [items[clip] for clip in whole], labels, np.array(groups)[whole], list(task.classes)
-
-
-def _column(clips: Any, column: str, where: Any) -> list[str]:
-    """The cells of a column of labels; empty ones if no column is asked for, or there are no items."""
-    if not column or not len(clips):
-        return [""] * len(clips)
-    return column_of(LabelTask(column, "single", column), clips.labels, str(where))
+    return [rows[number] for number in whole], labels, np.array(groups)[whole], list(task.classes)

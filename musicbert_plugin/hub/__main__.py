@@ -1,7 +1,7 @@
 """Write smaller checkpoints, single heads, or Hugging Face folders.
 
 python -m musicbert_plugin.hub strip IN.pt OUT.pt [--dtype bf16]           # weights and configuration only
-python -m musicbert_plugin.hub export-head IN.pt OUT.pt --head composer    # one head of audio_multitask
+python -m musicbert_plugin.hub export-head IN.pt OUT.pt --head composer    # one head of labels
 python -m musicbert_plugin.hub hugging-face IN.pt FOLDER                   # for a MuseCoco model
 """
 
@@ -29,7 +29,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     strip.add_argument("source", type=Path)
     strip.add_argument("target", type=Path)
     strip.add_argument("--dtype", choices=DTYPES, help="type of the weights (default: unchanged)")
-    head = commands.add_parser("export-head", help="write the encoder and one head of an audio_multitask checkpoint")
+    head = commands.add_parser("export-head", help="write the encoder and one head of a checkpoint with labels")
     head.add_argument("source", type=Path)
     head.add_argument("target", type=Path)
     head.add_argument("--head", required=True, metavar="NAME", help="task of the head to keep")

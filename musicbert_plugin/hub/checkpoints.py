@@ -21,8 +21,8 @@ from musicbert_plugin.compat.safe_loading import checked_content, is_zipped, loa
 from musicbert_plugin.errors import CheckpointError, OptionError
 from musicbert_plugin.files import atomic_path
 
-HEADS = "clip_heads.heads"
-"""Module of a model of labelled recordings that holds its heads."""
+HEADS = ("clip_heads.heads", "label_heads.heads", "classification_heads")
+"""Modules of models of labelled recordings and of labelled notes that hold a head by task."""
 
 
 class Configuration(NamedTuple):
@@ -70,6 +70,20 @@ def load(path: str | Path, model: str) -> tuple[Configuration, dict[str, Tensor]
         raise CheckpointError(f"{path} holds a model of the architecture {name!r}, but one of {known} is expected.")
     ARCH_CONFIG_REGISTRY[name](options)
     return Configuration(options, _namespace(task)), checkpoint["model"], checkpoint.get("task_state") or {}
+
+
+def model_of(path: str | Path) -> str | None:
+    """Registered name of the model of a checkpoint, such as ``"musicbert"``; None for one that is not registered.
+
+    Raises
+    ------
+    CheckpointError
+        The file is missing, or has other content than weights.
+    """
+    checkpoint = load_mapped(path)
+    options = checkpoint["args"] if checkpoint.get("args") is not None else (checkpoint.get("cfg") or {}).get("model")
+    options = _namespace(options)
+    return ARCH_MODEL_NAME_REGISTRY.get(getattr(options, "_name", None) or getattr(options, "arch", None))
 
 
 def _namespace(options: Any) -> Namespace:
@@ -128,7 +142,7 @@ def strip_checkpoint(source: str | Path, target: str | Path, dtype: torch.dtype 
 
 
 def export_head(source: str | Path, target: str | Path, head: str) -> None:
-    """Write only the encoder, one head and its classes from a checkpoint of ``audio_multitask``.
+    """Write only the encoder, one head and its classes from a checkpoint that was fine-tuned on labels.
 
     The shared parts (mix of layers, pooling, mean and standard deviation, front-end) are kept, so the predictions of
     the head are identical.  The source is mapped into memory.
@@ -150,11 +164,14 @@ def export_head(source: str | Path, target: str | Path, head: str) -> None:
     state = load_mapped(source)
     tasks = (state.get("task_state") or {}).get("label_tasks") or []
     if not tasks:
-        raise CheckpointError(f"{source} has no heads for labels; a checkpoint of audio_multitask is expected.")
+        raise CheckpointError(
+            f"{source} has no heads for labels; a checkpoint of audio_multitask, music_sequence_prediction or "
+            "music_token_prediction is expected."
+        )
     kept = [task for task in tasks if task["name"] == head]
     if not kept:
         raise OptionError(f"head is {head!r}, but {source} has {', '.join(task['name'] for task in tasks)}.")
-    others = tuple(f"{HEADS}.{task['name']}." for task in tasks if task["name"] != head)
+    others = tuple(f"{heads}.{task['name']}." for heads in HEADS for task in tasks if task["name"] != head)
     weights = {name: value for name, value in state["model"].items() if not name.startswith(others)}
     _save_stripped(state | {"task_state": state["task_state"] | {"label_tasks": kept}}, weights, target)
 

@@ -4,6 +4,7 @@
     hub = MusicBERTHub.from_pretrained("checkpoint_best.pt")
     states = hub.extract_features("piece.mid")           # [notes, dimensions], the last layer
     vector = hub.sentence_vector("piece.mid")            # [dimensions], the mean of the states
+    labels = hub.predict("piece.mid")                    # {"composer": {"bach": 0.91, ...}}, of a fine-tuned model
     filled = hub.infill(read_midi("piece.mid"), bars=[4, 5])
     write_midi(filled, "filled.mid")
 
@@ -11,7 +12,8 @@ No other file is needed: the dictionary is the octuple codec's.  Music is given 
 ``Score``, as octuples [N, 8] (``codecs.octuple.encode``), or as framed token ids.
 
 The input of a model is limited (1,022 notes for the published models).  Longer pieces are processed in windows that
-overlap by half; the state of a note comes from the window that has it in its middle half.
+overlap by half; the state of a note comes from the window that has it in its middle half.  Labels are predicted from
+consecutive windows, as in validation: of parts of at most 256 bars, in windows of the notes that training had.
 
 Shapes: N notes of a piece, T = 8 (N + 2) framed token ids, L layers, D model dimensions, C classes, M masked fields.
 """
@@ -19,7 +21,7 @@ Shapes: N notes of a piece, T = 8 (N + 2) framed token ids, L layers, D model di
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from os import PathLike
 from pathlib import Path
 from types import SimpleNamespace
@@ -30,16 +32,21 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from musicbert_plugin.arguments import checked_layers
+from musicbert_plugin.arguments import checked_layers, checked_seed
 from musicbert_plugin.codecs import octuple
 from musicbert_plugin.codecs.octuple import BAR, BARS, FIELD_OFFSETS, FIELD_SIZES, MASK
 from musicbert_plugin.codecs.reading_options import DEFAULT_READING
 from musicbert_plugin.codecs.score import Score
 from musicbert_plugin.compat.devices import checked_device
+from musicbert_plugin.criterions.label_scores import outputs_of
+from musicbert_plugin.data.labels import LabelTask
+from musicbert_plugin.data.octuple_windows import FRAME, notes_per_window
 from musicbert_plugin.errors import CheckpointError, OptionError, ScoreError
 from musicbert_plugin.generation import infilling
+from musicbert_plugin.hub.answers import WindowMean
 from musicbert_plugin.hub.checkpoints import fitting, load
 from musicbert_plugin.models.musicbert import MusicBERTModel
+from musicbert_plugin.modules.low_rank import merge_adapters
 from musicbert_plugin.tasks.octuple_masked_lm import octuple_dictionary
 from musicbert_plugin.tasks.published_tasks import MULTI_LABEL
 
@@ -77,6 +84,12 @@ class MusicBERTHub:
         Largest number of notes in its input.
     labels : dict
         Known class names by classification head.
+    label_tasks : list of LabelTask
+        The tasks of a model that was fine-tuned on labels, else empty.
+    per_note : bool
+        Whether these are labels of notes.
+    label_window : int
+        Largest number of notes of a window for labels.
     task_options : dict
         The options of the task that it was trained for, by name; empty if they are unknown.
     reading : ReadingOptions
@@ -92,6 +105,9 @@ class MusicBERTHub:
         if self.window < 1:
             raise CheckpointError(f"the model has {model.max_positions()} positions, too few for a single note.")
         self.labels = {head: list(names) for head, names in (labels or {}).items()}
+        self.label_tasks: list[LabelTask] = []
+        self.per_note = False
+        self.label_window = self.window
 
     @classmethod
     def from_pretrained(cls, path: str | PathLike[str], *, device: str | torch.device = "cpu") -> MusicBERTHub:
@@ -113,17 +129,38 @@ class MusicBERTHub:
         if path.is_file():
             _check_dictionary(path.with_name("dict.txt"))
         (cfg, task), state, task_state = load(path, "musicbert")
-        cfg.load_checkpoint_heads, cfg.freeze_encoder_layers = True, 0
+        cfg.load_checkpoint_heads, cfg.freeze_encoder_layers, cfg.trainable_layers = True, 0, -1
         cfg.checkpoint_activations = cfg.compile_layers = False
         # the attributes of a task that build_model uses
         like = SimpleNamespace(source_dictionary=octuple_dictionary(), cfg=task, max_positions=lambda: 8 * LONGEST_ROW)
+        label_tasks = [LabelTask.of(settings) for settings in task_state.get("label_tasks", ())]
+        if label_tasks:
+            like.head_sizes = {label_task.name: label_task.size for label_task in label_tasks}
+            like.per_note = bool(task_state.get("per_note"))
         model = MusicBERTModel.build_model(cfg, like)
         with fitting(path):
             model.load_state_dict(state, strict=True)
+        merge_adapters(model)
         names = task_state.get("label_names") or getattr(task, "label_names", None)
+        if label_tasks and len(model.classification_heads):
+            names = {label_task.name: label_task.classes for label_task in label_tasks}
         hub = cls(model.to(device), _label_names(path, names, model))
         hub.task_options = vars(task)
+        hub.label_tasks, hub.per_note = label_tasks, bool(task_state.get("per_note"))
+        if isinstance(trained := hub.task_options.get("tokens_per_sample"), int):
+            hub.label_window = min(notes_per_window(trained), hub.window)
         return hub
+
+    def untrained(self, seed: int) -> MusicBERTHub:
+        """A model of the same size with fresh weights and without heads, which serves as a baseline."""
+        torch.manual_seed(checked_seed(seed))
+        like = SimpleNamespace(source_dictionary=octuple_dictionary(), max_positions=lambda: 8 * LONGEST_ROW)
+        return MusicBERTHub(MusicBERTModel.build_model(self.model.args, like).to(self.device))
+
+    @property
+    def layers(self) -> int:
+        """The number of Transformer layers."""
+        return len(self.model.encoder.sentence_encoder.layers)
 
     @property
     def device(self) -> torch.device:
@@ -269,7 +306,8 @@ class MusicBERTHub:
 
         Probabilities have the sum 1; those of a file of the task ``sentence_prediction_multilabel``, such as genres,
         are independent of each other.
-        For a piece longer than the model's window, logits are averaged over windows.
+        For a piece longer than the model's window, logits are averaged over windows.  Heads of this plugin's tasks
+        answer as in :meth:`predict`.
 
         Parameters
         ----------
@@ -282,17 +320,98 @@ class MusicBERTHub:
         OptionError
             The head does not exist.
         """
-        heads = list(self.model.classification_heads)
+        heads = list(dict.fromkeys([*self.model.classification_heads, *(task.name for task in self.label_tasks)]))
         if head is None and len(heads) == 1:
             head = heads[0]
         if head not in heads:
             raise OptionError(f"the classification head is {head!r}, but the model has {heads or 'none'}.")
+        if head in [task.name for task in self.label_tasks]:
+            return dict(sorted(self.predict(music)[head].items(), key=lambda item: -item[1]))
         logits = [self.model(ids, classification_head_name=head)[0][0] for ids in self._rows(music)]
         mean = torch.stack(logits).float().mean(0)
         names_of_task = {self.task_options.get("_name"), self.task_options.get("task")}
         probabilities = (mean.sigmoid() if MULTI_LABEL in names_of_task else F.softmax(mean, -1)).tolist()
         names = self.labels.get(head) or [str(number) for number in range(len(probabilities))]
         return dict(sorted(zip(names, probabilities, strict=True), key=lambda item: -item[1]))
+
+    # -------------------------------------------------------------------------------------------------------- labels
+
+    @property
+    def suffixes(self) -> tuple[str, ...]:
+        """Suffixes of the files that it takes."""
+        from preprocess.engine.sources import MIDI_SUFFIXES
+
+        return MIDI_SUFFIXES
+
+    def excerpts(self, file: str | PathLike[str] | bytes, name: str = "") -> list[np.ndarray]:
+        """The piece in a MIDI file, or in its content, as the one element of a list: octuples, int64 [N, 8].
+
+        Raises
+        ------
+        ScoreError
+            It cannot be read; the text names it as ``name``, by default the path.
+        """
+        octuples = self.octuples(self.reading.read(file, name))
+        if not len(octuples):
+            raise ScoreError("no notes", f"{name or file}: there is no note in it.")
+        return [octuples]
+
+    def predict(self, music: Music) -> dict[str, dict[str, float]]:
+        """Predictions of each task's head for a piece: probabilities or numbers by name.
+
+        Windows are averaged, weighted by their notes, as in validation.
+
+        Raises
+        ------
+        CheckpointError
+            The model has no heads for labels of pieces.
+        """
+        self._check_labels(per_note=False)
+        mean = WindowMean(self.label_tasks)
+        for logits, notes in self._label_logits(music):
+            mean.add(logits, notes)
+        return mean.answer()
+
+    def predict_notes(self, music: Music) -> dict[str, np.ndarray]:
+        """Probabilities of the classes of each note, float32 [N, C] by task, in the order of :meth:`octuples`.
+
+        Raises
+        ------
+        CheckpointError
+            The model has no heads for labels of notes.
+        """
+        self._check_labels(per_note=True)
+        found = [logits for logits, _ in self._label_logits(music)]
+        return {
+            task.name: np.concatenate([outputs_of(logits[task.name], task).cpu().numpy() for logits in found])
+            for task in self.label_tasks
+        }
+
+    def _check_labels(self, per_note: bool) -> None:
+        if not self.label_tasks:
+            raise CheckpointError(
+                "the model has no heads for labels; a checkpoint of music_sequence_prediction or "
+                "music_token_prediction is expected (classify() applies published heads)."
+            )
+        if self.per_note != per_note:
+            kind, method = ("notes", "predict_notes()") if self.per_note else ("pieces", "predict()")
+            raise CheckpointError(f"the model has labels of {kind}, which {method} gives.")
+
+    @torch.inference_mode()
+    def _label_logits(self, music: Music) -> Iterator[tuple[dict[str, Tensor], list[int]]]:
+        """Logits by task, and the notes of each window, of windows end to end, some of them at a time."""
+        windows = [
+            part[start : start + self.label_window]
+            for part in octuple.split_bars(self.octuples(music))
+            for start in range(0, len(part), self.label_window)
+        ]
+        together = max(LONGEST_ROW // self.label_window, 1)
+        for first in range(0, len(windows), together):
+            group = windows[first : first + together]
+            row = np.concatenate([octuple.frame(window) for window in group]).astype(np.int64)
+            lengths = torch.tensor([[len(window) + FRAME for window in group]], device=self.device)
+            logits = self.model.label_logits(torch.from_numpy(row)[None].to(self.device), lengths)
+            yield logits, [len(window) for window in group]
 
     def _rows(self, music: Music) -> list[Tensor]:
         return [ids for ids, _ in self._windows(self.octuples(music))]

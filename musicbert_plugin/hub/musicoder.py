@@ -38,13 +38,14 @@ from torch import Tensor
 
 from musicbert_plugin.arguments import checked_layers, checked_seed
 from musicbert_plugin.compat.devices import checked_device
-from musicbert_plugin.criterions.label_scores import outputs_of
 from musicbert_plugin.data.labels import LabelTask
 from musicbert_plugin.data.spectrogram_folder import SpectrogramFolder
 from musicbert_plugin.data.spectrogram_windows import MIN_FRAMES, count_end_to_end
 from musicbert_plugin.errors import CheckpointError, DatasetError, OptionError, RecordingError
+from musicbert_plugin.hub.answers import WindowMean
 from musicbert_plugin.hub.checkpoints import fitting, load
 from musicbert_plugin.models.musicoder import MusiCoderModel
+from musicbert_plugin.modules.low_rank import merge_adapters
 
 WINDOW = 1292
 """Default number of frames of a window: 30 seconds of 43 frames each."""
@@ -150,6 +151,7 @@ class MusiCoderHub:
         model = MusiCoderModel.build_model(cfg, like)
         with fitting(path):
             model.load_state_dict(state, strict=True)
+        merge_adapters(model)
         trained = vars(task) if sizes and window is None else {}
         hub = cls(
             model.float().to(device),
@@ -173,6 +175,11 @@ class MusiCoderHub:
             raise DatasetError(
                 f"{folder.path} was made with another front-end than the checkpoint's: {self.front_end}."
             )
+
+    @property
+    def layers(self) -> int:
+        """The number of layers of the encoder."""
+        return len(self.model.encoder.layers)
 
     @property
     def device(self) -> torch.device:
@@ -324,21 +331,13 @@ class MusiCoderHub:
         if not self.label_tasks:
             raise CheckpointError("the model has no heads for labels; a checkpoint of audio_multitask is expected.")
         features = torch.from_numpy(self.spectrogram(recording))
-        sums: dict[str, Any] = dict.fromkeys((task.name for task in self.label_tasks), 0.0)
-        longest, frames = self.max_frames or self.window, 0
+        mean = WindowMean(self.label_tasks)
+        longest = self.max_frames or self.window
         count = int(count_end_to_end(np.array(len(features)), longest, self.min_frames))
         for start in range(0, count * longest, longest):
             part = features[start : start + longest]
-            frames += len(part)
-            logits = self.model(part[None].to(self.device))[0]
-            for task in self.label_tasks:
-                sums[task.name] += len(part) * outputs_of(logits[task.name], task)[0].cpu().double().numpy()
-        found = {}
-        for task in self.label_tasks:
-            values = sums[task.name] / frames
-            values = task.restore_units(values) if task.type == "regression" else values
-            found[task.name] = dict(zip(task.classes, values.tolist(), strict=True))
-        return found
+            mean.add(self.model(part[None].to(self.device))[0], [len(part)])
+        return mean.answer()
 
     @torch.inference_mode()
     def restore(self, spectrogram: np.ndarray, hidden: np.ndarray) -> np.ndarray:

@@ -8,12 +8,13 @@ Conventions
 -----------
 Rows are drawn with replacement, as many as there are; the interval lies between two percentiles of the statistic over
 the draws.  Rows that depend on each other (bars of a piece, recordings of a song) belong to one *group*, and groups are
-drawn instead, each with all its rows.  To compare two systems on the same rows, give the differences, or give both
-arrays and a statistic of both: rows of all arrays are drawn together.
+drawn instead, each with all its rows.  To compare two systems on the same rows, rows of all arrays are drawn together:
+:func:`paired_interval`, or differences of rows where the statistic is a mean.
 
 Metrics
 -------
 * :func:`bootstrap_interval`: percentile interval of a mean, or of any other statistic.
+* :func:`paired_interval`: percentile interval of the difference in a metric between two predictions of one reference.
 
 References
 ----------
@@ -37,6 +38,7 @@ def bootstrap_interval(
     statistic: Callable[..., float] | None = None,
     weights: ArrayLike | None = None,
     groups: ArrayLike | None = None,
+    keep_missing: bool = False,
     confidence: float = 0.95,
     draws: int = 10_000,
     seed: int = 0,
@@ -46,7 +48,7 @@ def bootstrap_interval(
     Parameters
     ----------
     values : array_like [N] or [N, ...]
-        With the default statistic float [N]; rows with NaN are left out of every array.
+        With the default statistic float [N]; rows with NaN are left out of every array, unless ``keep_missing``.
     *others : array_like [N, ...]
         Further arguments of ``statistic``, drawn together with ``values``.
     statistic : callable, optional
@@ -55,6 +57,8 @@ def bootstrap_interval(
         Makes the default statistic a weighted mean: of all bars, where values are means over the bars of a piece.
     groups : array_like [N], optional
         Rows with equal entries are drawn together.
+    keep_missing : bool
+        Whether the statistic gets rows with NaN, of which it ignores what is missing (one of several labels, say).
     confidence : float
         Between 0 and 1.
     draws, seed : int
@@ -62,12 +66,13 @@ def bootstrap_interval(
     Returns
     -------
     (float, float)
-        NaN twice where no row is left.
+        NaN twice where no row is left.  Draws for which the statistic is NaN (no excerpt has a tag, say) are left out.
 
     Raises
     ------
     ValueError
-        If lengths differ, ``confidence`` is not between 0 and 1, or ``weights`` come with a statistic.
+        If lengths differ, ``confidence`` is not between 0 and 1, or ``weights`` come with a statistic or
+        ``keep_missing`` without one.
 
     Examples
     --------
@@ -80,6 +85,8 @@ def bootstrap_interval(
         raise ValueError(f"confidence is {confidence}; a number between 0 and 1 is expected.")
     if statistic is not None and weights is not None:
         raise ValueError("weights are those of the default statistic, the mean; give them to the statistic itself.")
+    if statistic is None and keep_missing:
+        raise ValueError("the mean of rows with NaN is NaN; give a statistic that ignores what is missing.")
     arrays = [np.asarray(values), *map(np.asarray, others)]
     weight = np.ones(len(arrays[0])) if weights is None else np.asarray(weights, np.float64)
     group = np.arange(len(arrays[0])) if groups is None else np.unique(np.asarray(groups), return_inverse=True)[1]
@@ -89,7 +96,7 @@ def bootstrap_interval(
         )
     known = np.ones(len(arrays[0]), bool)
     for array in arrays:
-        if array.dtype.kind == "f":
+        if array.dtype.kind == "f" and not keep_missing:
             known &= ~np.isnan(array).any(axis=tuple(range(1, array.ndim)))
     if not known.any():
         return float("nan"), float("nan")
@@ -108,8 +115,63 @@ def bootstrap_interval(
             for rows in _draw(len(members), draws, seed)
         ]
     tail = (1 - confidence) / 2
-    low, high = np.quantile(np.concatenate(found), [tail, 1 - tail])
+    defined = np.concatenate(found)
+    defined = defined[~np.isnan(defined)]
+    if not len(defined):
+        return float("nan"), float("nan")
+    low, high = np.quantile(defined, [tail, 1 - tail])
     return float(low), float(high)
+
+
+def paired_interval(
+    metric: Callable[[NDArray, NDArray], float],
+    reference: ArrayLike,
+    first: ArrayLike,
+    second: ArrayLike,
+    *,
+    groups: ArrayLike | None = None,
+    keep_missing: bool = False,
+    confidence: float = 0.95,
+    draws: int = 10_000,
+    seed: int = 0,
+) -> tuple[float, float]:
+    """Percentile interval of metric(reference, second) - metric(reference, first).
+
+    Both are computed on the same drawn rows, so that what is hard or easy for both cancels out.  The difference is not
+    shown where the interval contains 0.
+
+    Parameters
+    ----------
+    metric : callable
+        Of a reference and an estimate, as those of ``classification`` and ``regression``; returns a number.
+    reference, first, second : array_like [N, ...]
+    groups, keep_missing, confidence, draws, seed
+        As in :func:`bootstrap_interval`.
+
+    Returns
+    -------
+    (float, float)
+
+    Examples
+    --------
+    >>> paired_interval(lambda truth, guess: float((truth == guess).mean()), [0, 1, 1], [1, 0, 0], [0, 1, 1], draws=10)
+    (1.0, 1.0)
+    """
+
+    def difference(truth: NDArray, one: NDArray, other: NDArray) -> float:
+        return metric(truth, other) - metric(truth, one)
+
+    return bootstrap_interval(
+        reference,
+        first,
+        second,
+        statistic=difference,
+        groups=groups,
+        keep_missing=keep_missing,
+        confidence=confidence,
+        draws=draws,
+        seed=seed,
+    )
 
 
 def _draw(count: int, draws: int, seed: int) -> Iterator[NDArray[np.int64]]:

@@ -9,14 +9,18 @@ should come first.
 Conventions
 -----------
 Classes are numbered from 0.  ``reference`` and ``estimate`` are integers [N].  Tags are ``reference`` bool [N, C] and
-``score`` float [N, C], of which only the order within a column matters.  Undefined
-numbers are NaN: the ROC area of a tag that all excerpts or none have.  Means leave NaN out.
+``score`` float [N, C], of which only the order within a column matters, or ``estimate`` bool [N, C], those that are
+predicted.  Undefined numbers are NaN: the ROC area of a tag that all excerpts or none have, the F1 of a class that
+occurs in neither array.  Means leave NaN out.
 
 Metrics
 -------
 * :func:`accuracy`: share of correct predictions.
 * :func:`macro_f1`: mean over classes of the harmonic mean of precision and recall [1]_; over the classes that occur in
-  the reference or the estimate.
+  the reference or the estimate.  :func:`weighted_f1` weights them by how often they occur in the reference, and
+  :func:`micro_f1` is that of all decisions together (of classes, the accuracy).  All take classes or sets of tags.
+* :func:`samples_f1`: mean over excerpts of the F1 of their sets of tags.
+* :func:`balanced_accuracy`: mean over the classes of the reference of the share of them that is found (recall).
 * :func:`roc_auc`: probability that an excerpt with the tag is ranked above one without, ties counting half [2]_.
 * :func:`pr_auc`: average precision, the area under the step function of precision over recall [3]_.
 * :func:`majority_class`: the majority baseline.
@@ -39,20 +43,24 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from musicbert_plugin.metrics.means import mean_of_defined
+from musicbert_plugin.metrics.means import mean_of_defined, mean_ranks
 
 __all__ = [
     "ClassScores",
     "accuracy",
+    "balanced_accuracy",
     "class_scores",
     "confusion",
     "macro_f1",
     "majority_class",
     "mean_of_defined",
+    "micro_f1",
     "pr_auc",
     "roc_auc",
+    "samples_f1",
     "tag_confusion",
     "tag_scores",
+    "weighted_f1",
 ]
 
 
@@ -146,8 +154,8 @@ def accuracy(reference: ArrayLike, estimate: ArrayLike) -> float:
     return float((truth == guess).mean()) if len(truth) else float("nan")
 
 
-def macro_f1(reference: ArrayLike, estimate: ArrayLike) -> float:
-    """Mean over classes of 2 TP / (2 TP + FP + FN), over the classes that occur in either array.
+def balanced_accuracy(reference: ArrayLike, estimate: ArrayLike) -> float:
+    """Mean over the classes of the reference of the share of their excerpts that are predicted as such.
 
     Parameters
     ----------
@@ -156,12 +164,91 @@ def macro_f1(reference: ArrayLike, estimate: ArrayLike) -> float:
     Returns
     -------
     float, 0 to 1, NaN without excerpts
+
+    Examples
+    --------
+    >>> balanced_accuracy([0, 0, 0, 1], [0, 0, 0, 0])
+    0.5
     """
-    truth, guess = validate_classes(reference, estimate)
-    if not len(truth):
-        return float("nan")
-    f1 = class_scores(truth, guess, int(max(truth.max(), guess.max())) + 1).f1
-    return mean_of_defined(f1)
+    return mean_of_defined(_scores_of(reference, estimate)[0].recall)
+
+
+def macro_f1(reference: ArrayLike, estimate: ArrayLike) -> float:
+    """Mean over classes of 2 TP / (2 TP + FP + FN), over the classes that occur in either array.
+
+    Parameters
+    ----------
+    reference, estimate : int [N], or bool [N, C]
+
+    Returns
+    -------
+    float, 0 to 1, NaN where no class occurs
+    """
+    return mean_of_defined(_scores_of(reference, estimate)[0].f1)
+
+
+def weighted_f1(reference: ArrayLike, estimate: ArrayLike) -> float:
+    """Mean over classes of 2 TP / (2 TP + FP + FN), weighted by the number of excerpts that have the class.
+
+    Parameters
+    ----------
+    reference, estimate : int [N], or bool [N, C]
+
+    Returns
+    -------
+    float, 0 to 1, NaN if no excerpt has a class
+    """
+    scores, _ = _scores_of(reference, estimate)
+    had = scores.support > 0
+    return float(np.average(scores.f1[had], weights=scores.support[had])) if had.any() else float("nan")
+
+
+def micro_f1(reference: ArrayLike, estimate: ArrayLike) -> float:
+    """2 TP / (2 TP + FP + FN) of all classes together; of classes [N] this is the accuracy.
+
+    Parameters
+    ----------
+    reference, estimate : int [N], or bool [N, C]
+
+    Returns
+    -------
+    float, 0 to 1, NaN where no class occurs
+
+    Examples
+    --------
+    >>> micro_f1([[1, 0], [1, 1]], [[1, 1], [0, 1]])
+    0.6666666666666666
+    """
+    scores, right = _scores_of(reference, estimate)
+    decisions = int((scores.support + scores.predicted).sum())
+    return 2 * int(right.sum()) / decisions if decisions else float("nan")
+
+
+def samples_f1(reference: ArrayLike, estimate: ArrayLike) -> float:
+    """Mean over excerpts of 2 TP / (2 TP + FP + FN) of their tags, over those that have a tag or get one.
+
+    Parameters
+    ----------
+    reference, estimate : bool [N, C]
+
+    Returns
+    -------
+    float, 0 to 1, NaN without tags
+    """
+    truth, guess = _validate_tag_sets(reference, estimate)
+    with np.errstate(invalid="ignore"):  # 0 / 0 is NaN
+        return mean_of_defined(2 * (truth & guess).sum(axis=1) / (truth.sum(axis=1) + guess.sum(axis=1)))
+
+
+def _scores_of(reference: ArrayLike, estimate: ArrayLike) -> tuple[ClassScores, NDArray[np.int64]]:
+    """The scores of classes [N] or tags [N, C], and the number of correct predictions of each."""
+    if np.ndim(reference) == 2:
+        truth, guess = _validate_tag_sets(reference, estimate)
+        right = (truth & guess).sum(axis=0)
+        return ClassScores.of_counts(right, truth.sum(axis=0), guess.sum(axis=0)), right
+    first, second = validate_classes(reference, estimate)
+    table = confusion(first, second, int(np.concatenate([first, second]).max(initial=0)) + 1)
+    return ClassScores.of_counts(table.diagonal(), table.sum(axis=1), table.sum(axis=0)), table.diagonal()
 
 
 def confusion(reference: ArrayLike, estimate: ArrayLike, classes: int) -> NDArray[np.int64]:
@@ -257,13 +344,6 @@ def _validate_tag_sets(reference: ArrayLike, estimate: ArrayLike) -> tuple[NDArr
     return truth, guess.astype(bool)
 
 
-def _mean_rank(values: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Rank from 1 of each value of [N]; equal values share their mean rank."""
-    _, place, counts = np.unique(values, return_inverse=True, return_counts=True)
-    last = np.cumsum(counts)
-    return (last - (counts - 1) / 2)[place.ravel()]
-
-
 def roc_auc(reference: ArrayLike, score: ArrayLike) -> NDArray[np.float64]:
     """Area under the receiver operating characteristic of each tag.
 
@@ -287,7 +367,7 @@ def roc_auc(reference: ArrayLike, score: ArrayLike) -> NDArray[np.float64]:
         with_tag = truth[:, tag]
         positives, negatives = int(with_tag.sum()), int((~with_tag).sum())
         if positives and negatives:
-            rank_sum = _mean_rank(values[:, tag])[with_tag].sum()
+            rank_sum = mean_ranks(values[:, tag])[with_tag].sum()
             areas[tag] = (rank_sum - positives * (positives + 1) / 2) / (positives * negatives)
     return areas
 

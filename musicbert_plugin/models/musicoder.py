@@ -32,9 +32,17 @@ from fairseq.models import BaseFairseqModel, register_model
 from torch import Tensor, nn
 
 from musicbert_plugin.errors import CheckpointError, OptionError
-from musicbert_plugin.models.presets import EncoderConfig, Size, register_sizes
+from musicbert_plugin.models.presets import (
+    LabelledEncoderConfig,
+    Size,
+    check_adapters,
+    check_trainable_layers,
+    learning_rate_factors,
+    register_sizes,
+)
 from musicbert_plugin.modules.frame_encoder import FrameEncoder
 from musicbert_plugin.modules.interpolation import interpolate_gaps
+from musicbert_plugin.modules.low_rank import add_adapters, fit_adapters
 from musicbert_plugin.modules.packed_batch import padding_mask
 from musicbert_plugin.modules.pooled_heads import POOLINGS, PooledHeads
 from musicbert_plugin.modules.random_codes import RandomCodes
@@ -60,7 +68,7 @@ POOLING_CHOICES = ChoiceEnum(POOLINGS)
 
 
 @dataclass
-class MusiCoderConfig(EncoderConfig):
+class MusiCoderConfig(LabelledEncoderConfig):
     """Sizes, regularisation and heads; the defaults are the base size."""
 
     encoder_layers: int = field(default=4, metadata={"help": "number of Transformer layers"})
@@ -85,16 +93,7 @@ class MusiCoderConfig(EncoderConfig):
     pooling: POOLING_CHOICES = field(
         default="mean", metadata={"help": "how the frames of a window become one vector (fine-tuning)"}
     )
-    layer_mix: str = field(
-        default="last",
-        metadata={"help": "last, learned (a weighted mean of all layers), or a layer's number from 0 (fine-tuning)"},
-    )
-    trainable_layers: int = field(
-        default=-1,
-        metadata={"help": "-1 trains the whole encoder, 0 freezes it, k trains the last k layers (fine-tuning)"},
-    )
     head_dropout: float = field(default=0.1, metadata={"help": "dropout before the heads (fine-tuning)"})
-    head_dim: int = field(default=0, metadata={"help": "hidden dimensions of the heads; 0: linear heads (fine-tuning)"})
 
 
 class ReconstructionHead(nn.Module):
@@ -181,6 +180,13 @@ class MusiCoderModel(BaseFairseqModel):
         self.apply(initialize)
         if heads is not None:
             self._freeze()
+        if heads is not None and cfg.adapter_rank:
+            check_adapters(cfg, cfg.trainable_layers)
+            self.encoder.requires_grad_(False)
+            add_adapters(self.encoder.layers, cfg.adapter_rank, cfg.adapter_alpha)
+        self.learning_rate_factors = learning_rate_factors(
+            self.encoder.layers, self.encoder.embeddings, cfg.layer_lr_decay if heads is not None else 1.0
+        )
 
     @classmethod
     def build_model(cls, cfg: Any, task: Any) -> "MusiCoderModel":
@@ -215,11 +221,7 @@ class MusiCoderModel(BaseFairseqModel):
             raise OptionError(
                 f"--encoder-embed-dim {cfg.encoder_embed_dim} is not a multiple of {cfg.encoder_attention_heads} heads"
             )
-        if not -1 <= cfg.trainable_layers <= cfg.encoder_layers:
-            raise OptionError(
-                f"--trainable-layers {cfg.trainable_layers}: the model has {cfg.encoder_layers} layers, so -1 (all of "
-                f"the encoder) to {cfg.encoder_layers} is accepted"
-            )
+        check_trainable_layers(cfg.trainable_layers, cfg.encoder_layers)
         mean, std = (torch.as_tensor(values, dtype=torch.float32) for values in (task.feature_mean, task.feature_std))
         return cls(cfg, mean, std, getattr(task, "head_sizes", None), getattr(task, "front_end_hash", 0))
 
@@ -287,7 +289,7 @@ class MusiCoderModel(BaseFairseqModel):
         if features_only:
             return x_BSD, extra
         if self.clip_heads is not None:
-            return self.clip_heads(x_BSD, states, positions), extra
+            return self.clip_heads.of_rows(x_BSD, states, positions), extra
         out = self.reconstruction_head(x_BSD)
         if self.correction:
             shown = torch.ones_like(x, dtype=torch.bool) if input_mask is None else ~input_mask
@@ -377,6 +379,7 @@ class MusiCoderModel(BaseFairseqModel):
             )
         heads = ("reconstruction_head", "code_head", "quantizer", "clip_heads")
         own = self.state_dict()
+        fit_adapters(state_dict, prefix, own)
         unused = [
             key
             for key, value in state_dict.items()

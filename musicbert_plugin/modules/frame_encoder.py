@@ -107,6 +107,12 @@ class FrameEncoder(nn.Module):
         # After the last layer (pre-LN), or on the input (post-LN, whose layers end in a LayerNorm).
         self.layer_norm = nn.LayerNorm(embed_dim, eps=eps)
 
+    @property
+    def embeddings(self) -> list[nn.Module]:
+        """The modules before the first layer."""
+        modules = [self.input, self.positions, None if self.norm_first else self.layer_norm]
+        return [module for module in modules if module is not None]
+
     def forward(self, x_BTF: Tensor, lengths: Sequence[int]) -> tuple[Tensor, list[Tensor]]:
         """Run the encoder.
 

@@ -1,10 +1,10 @@
-"""Heads of the octuple encoder: up-projection to sub-tokens, language-model head, classification head.
+"""The language-model head of the octuple encoder, and its up-projection to sub-tokens.
 
 The encoder gives one vector per octuple.  The up-projection, a D -> 8D matrix, turns it into eight, one per field, from
 which the language-model head predicts the field's token.  A loss over masked fields needs the block of the matrix that
 belongs to the masked field, for that octuple alone: :func:`project_fields` computes no more than that.
 
-Shapes: N octuples, F = 8 fields, D model dimensions, V vocabulary, M masked fields, B rows, C classes.
+Shapes: N octuples, F = 8 fields, D model dimensions, V vocabulary, M masked fields.
 """
 
 from __future__ import annotations
@@ -71,18 +71,3 @@ class LanguageModelHead(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """[..., D] to logits [..., V]."""
         return F.linear(self.layer_norm(F.gelu(self.dense(x))), self.weight, self.bias)
-
-
-class ClassificationHead(nn.Module):
-    """RoBERTa's sentence head on the first sub-token: dropout, dense, tanh, dropout, linear."""
-
-    def __init__(self, embed_dim: int, inner_dim: int, classes: int, dropout: float) -> None:
-        super().__init__()
-        self.dropout = nn.Dropout(dropout)
-        self.dense = nn.Linear(embed_dim, inner_dim)
-        self.out_proj = nn.Linear(inner_dim, classes)
-
-    def forward(self, features: Tensor) -> Tensor:
-        """[B, any, D] to [B, C]; only ``features[:, 0]`` is used."""
-        x = torch.tanh(self.dense(self.dropout(features[:, 0])))
-        return self.out_proj(self.dropout(x))

@@ -44,9 +44,9 @@ class OctupleEncoder(nn.Module):
         Probability of leaving out a layer in training (Fan et al. 2020).
     checkpoint_activations : bool
         Whether each layer is recomputed in the backward pass instead of keeping its intermediate results.
-    frozen_layers : int
-        0 trains everything; n > 0 freezes the embeddings (tokens, down-projection, positions, their LayerNorm) and the
-        first n layers, which then also run without dropout.
+    trainable_layers : int
+        -1 trains everything; k from 0 on trains the last k layers and freezes the embeddings (tokens, down-projection,
+        positions, their LayerNorm) and the first layers, which then also run without dropout.
     field_offsets, field_sizes : sequence of int
         First id and number of ids of each field, or empty for another vocabulary (the embedding is then never folded).
     """
@@ -66,7 +66,7 @@ class OctupleEncoder(nn.Module):
         activation_dropout: float = 0.0,
         layerdrop: float = 0.0,
         checkpoint_activations: bool = False,
-        frozen_layers: int = 0,
+        trainable_layers: int = -1,
         field_offsets: Sequence[int] = (),
         field_sizes: Sequence[int] = (),
     ) -> None:
@@ -76,7 +76,8 @@ class OctupleEncoder(nn.Module):
         self.dropout = dropout
         self.layerdrop = layerdrop
         self.checkpoint_activations = checkpoint_activations
-        self.frozen_layers = frozen_layers
+        self.embeddings_frozen = trainable_layers >= 0
+        self.frozen_layers = layers - trainable_layers if self.embeddings_frozen else 0
         self.embed_tokens = nn.Embedding(vocabulary_size, embed_dim, padding_idx=pad)
         self.embed_positions = nn.Embedding(max_positions + FIRST_POSITION, embed_dim, padding_idx=pad)
         self.emb_layer_norm = nn.LayerNorm(embed_dim)
@@ -88,11 +89,15 @@ class OctupleEncoder(nn.Module):
         self.upsampling = nn.Sequential(nn.Linear(embed_dim, FIELDS * embed_dim))
         self.vocabularies = FieldVocabularies(field_offsets, field_sizes, vocabulary_size) if field_offsets else None
 
+    @property
+    def embeddings(self) -> list[nn.Module]:
+        """The modules before the first layer."""
+        return [self.embed_tokens, self.embed_positions, self.emb_layer_norm, self.downsampling]
+
     def freeze(self) -> None:
-        """Switch off gradients of what ``frozen_layers`` names."""
-        if self.frozen_layers:
-            first = [self.embed_tokens, self.embed_positions, self.emb_layer_norm, self.downsampling]
-            for module in [*first, *self.layers[: self.frozen_layers]]:
+        """Switch off gradients of what ``trainable_layers`` leaves out."""
+        if self.embeddings_frozen:
+            for module in [*self.embeddings, *self.layers[: self.frozen_layers]]:
                 module.requires_grad_(False)
 
     def train(self, mode: bool = True) -> OctupleEncoder:
@@ -110,7 +115,7 @@ class OctupleEncoder(nn.Module):
         else:
             x = embed_directly(tokens_NF, self.embed_tokens, projection)
         x = self.emb_layer_norm(x + self.embed_positions(position_N + FIRST_POSITION))
-        return dropout(x, self.dropout, self.training and not self.frozen_layers)
+        return dropout(x, self.dropout, self.training and not self.embeddings_frozen)
 
     def forward(
         self,

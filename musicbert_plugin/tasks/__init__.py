@@ -7,4 +7,6 @@ from musicbert_plugin.tasks import octuple_masked_lm  # noqa: F401  (registratio
 from musicbert_plugin.tasks import published_tasks  # noqa: F401  (registration)
 from musicbert_plugin.tasks import spectrogram_reconstruction  # noqa: F401  (registration)
 from musicbert_plugin.tasks import audio_multitask  # noqa: F401  (registration)
+from musicbert_plugin.tasks import music_sequence_prediction  # noqa: F401  (registration)
+from musicbert_plugin.tasks import music_token_prediction  # noqa: F401  (registration)
 from musicbert_plugin.tasks import attribute_to_music  # noqa: F401  (registration)

@@ -13,6 +13,7 @@ from fairseq.data.iterators import EpochBatchIterator
 from fairseq.tasks import FairseqTask
 
 from musicbert_plugin import __version__
+from musicbert_plugin.compat.layer_learning_rates import scaled_steps
 from musicbert_plugin.data.loader_processes import end_loader_processes
 from musicbert_plugin.errors import OptionError
 
@@ -63,6 +64,11 @@ class MusicTask(FairseqTask):
         end_loader_processes(self._training_epoch)
         self._training_epoch = super().get_batch_iterator(dataset, *arguments, **options)
         return self._training_epoch
+
+    def optimizer_step(self, optimizer: Any, model: Any, update_num: int) -> None:
+        """A step of the optimizer, with the learning rates by layer that the model asks for."""
+        with scaled_steps(optimizer, getattr(model, "learning_rate_factors", {})):
+            super().optimizer_step(optimizer, model, update_num)
 
     def get_checkpoint_dict(self) -> dict[str, str]:
         """Entries that fairseq adds to the ``extra_state`` of a checkpoint."""

@@ -31,7 +31,7 @@ from omegaconf import II, MISSING
 from musicbert_plugin.codecs.octuple import MASK, dictionary_lines
 from musicbert_plugin.data.dataset_folder import WINDOWS, check_octuple_folder
 from musicbert_plugin.data.indexed_dataset import open_indexed_dataset
-from musicbert_plugin.data.octuple_dataset import MaskedOctuples
+from musicbert_plugin.data.octuple_dataset import MaskedOctuples, OctupleRows
 from musicbert_plugin.data.octuple_masking import MASK_UNITS, MaskingProbabilities, OctupleMasking, parse_strategies
 from musicbert_plugin.data.octuple_windows import OctupleWindows
 from musicbert_plugin.errors import OptionError
@@ -118,6 +118,19 @@ def octuple_dataset_for_inference(src_tokens: list[Any], src_lengths: list[int],
     return SortDataset(batches, sort_order=[tokens.sizes])
 
 
+def check_row_lengths(
+    dataset: FairseqDataset, max_tokens: int | None, max_positions: int | None, tokens_per_sample: int
+) -> None:
+    """Raise :class:`OptionError` if rows are too long for a batch or for the model; fairseq would leave them out."""
+    longest = int(dataset.sizes.max(initial=0)) if isinstance(dataset, OctupleRows) else 0
+    for option, limit in (("--max-tokens", max_tokens), ("the model's --max-positions", max_positions)):
+        if limit is not None and longest > limit:
+            raise OptionError(
+                f"{option} is {limit}, but rows have up to {longest} sub-tokens; raise it, or lower "
+                f"--tokens-per-sample, which is {tokens_per_sample}."
+            )
+
+
 @register_task("octuple_masked_lm", dataclass=OctupleMaskedLmTaskConfig)
 class OctupleMaskedLmTask(MusicTask):
     """Masked language modelling of octuples; see the module."""
@@ -180,13 +193,7 @@ class OctupleMaskedLmTask(MusicTask):
         OptionError
             If rows are too long for a batch or for the model: fairseq would leave them out of training.
         """
-        longest = int(dataset.sizes.max(initial=0)) if isinstance(dataset, MaskedOctuples) else 0
-        for option, limit in (("--max-tokens", max_tokens), ("the model's --max-positions", max_positions)):
-            if limit is not None and longest > limit:
-                raise OptionError(
-                    f"{option} is {limit}, but rows have up to {longest} sub-tokens; raise it, or lower "
-                    f"--tokens-per-sample, which is {self.cfg.tokens_per_sample}."
-                )
+        check_row_lengths(dataset, max_tokens, max_positions, self.cfg.tokens_per_sample)
         return super().get_batch_iterator(dataset, max_tokens, max_sentences, max_positions, **options)
 
     def build_dataset_for_inference(

@@ -260,3 +260,43 @@ def test_lists_and_mappings_where_a_name_belongs_are_refused(tmp_path):
         (tmp_path / "tasks.yaml").write_text(f"tasks:\n  mood: {entry}\n")
         with pytest.raises(OptionError, match=sentence):
             read_tasks(tmp_path / "tasks.yaml")
+
+
+def test_class_weights_smoothing_and_weights_by_item(tasks):
+    from musicbert_plugin.data.labels import LabelTask, read_weights
+
+    found = tasks(
+        "tasks:\n  a: {type: single, class_weights: balanced, label_smoothing: 0.1, weight_column: w}\n"
+        "  b: {type: single, classes: [x, y], class_weights: {y: 3}}\n"
+        "  c: {type: regression, names: [p, q], separator: '|', weight_column: w}\n"
+    )
+    learnt = found["a"].learn(["u", "v", "v", "", "v"])
+    assert learnt.class_weights == (2.0, pytest.approx(2 / 3)) and learnt.label_smoothing == 0.1
+    assert LabelTask.of(learnt.settings()) == learnt
+    assert found["b"].class_weights == (1.0, 3.0) and found["b"].learn(["x", "y"]).class_weights == (1.0, 3.0)
+    assert read_weights(learnt, {"w": ["0.5", ""]}, "train").tolist() == [[0.5], [1]]
+    assert read_weights(found["c"], {"w": ["0.5|2", "3"]}, "train").tolist() == [[0.5, 2], [3, 3]]
+    assert read_weights(found["b"], {}, "train") is None
+    for cell, words in (("-1", "at least 0"), ("high", "is no number"), ("1|2|3", "one number, or 2 joined by")):
+        with pytest.raises(DatasetError, match=rf"train: song has the weight .* column 'w' for task c, but .*{words}"):
+            read_weights(found["c"], {"w": [cell]}, "train", ["song"])
+    with pytest.raises(DatasetError, match="no label column 'w'"):
+        read_weights(learnt, {"v": []}, "train")
+
+
+@pytest.mark.parametrize(
+    "entry, words",
+    [
+        ("type: single, class_weights: equal", "but balanced or a number by class are accepted"),
+        ("type: single, class_weights: {a: 1}", "need 'classes:'"),
+        ("type: single, classes: [a, b], class_weights: {c: 1}", "'c', which is none of its 2 classes"),
+        ("type: single, classes: [a, b], class_weights: {a: -1}", "the weight of a is -1"),
+        ("type: single, label_smoothing: 1", "a share below 1"),
+        ("type: regression, label_smoothing: 0.1", "'label_smoothing' is unknown"),
+        ("type: multi, class_weights: balanced", "'class_weights' is unknown"),
+        ("type: single, weight_column: 3", "weight_column 3 is no string"),
+    ],
+)
+def test_weights_that_a_file_may_not_ask_for(tasks, entry, words):
+    with pytest.raises(OptionError, match=words):
+        tasks("tasks:\n  t: {" + entry + "}\n")

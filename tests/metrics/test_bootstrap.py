@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 
-from musicbert_plugin.metrics.bootstrap import bootstrap_interval
+from musicbert_plugin.metrics.bootstrap import bootstrap_interval, paired_interval
 from musicbert_plugin.metrics.means import mean_of_defined
 
 
@@ -75,3 +75,35 @@ def test_wrong_arguments_are_named() -> None:
 def test_a_mean_leaves_out_what_is_not_defined() -> None:
     assert mean_of_defined([1, np.nan, 3]) == 2
     assert math.isnan(mean_of_defined([np.nan])) and math.isnan(mean_of_defined([]))
+
+
+def test_a_paired_interval_is_that_of_a_loop_over_drawn_groups() -> None:
+    """Of any metric, here the median error, with rows that lie in the same group of each draw."""
+    random = np.random.default_rng(6)
+    truth, groups = random.normal(size=40), random.integers(0, 8, 40)
+    first, second = truth + random.normal(size=(2, 40))
+
+    def error(reference: np.ndarray, estimate: np.ndarray) -> float:
+        return float(np.median(np.abs(reference - estimate)))
+
+    found = paired_interval(error, truth, first, second, groups=groups, draws=50, seed=3)
+    rows = [np.flatnonzero(groups == group) for group in np.unique(groups)]
+    differences = []
+    for drawn in np.random.default_rng(3).integers(0, len(rows), (50, len(rows))):
+        row = np.concatenate([rows[group] for group in drawn])
+        differences.append(error(truth[row], second[row]) - error(truth[row], first[row]))
+    assert found == pytest.approx(np.quantile(differences, [0.025, 0.975]))
+
+
+def test_rows_with_missing_labels_reach_a_statistic_that_ignores_them() -> None:
+    values = np.array([[1.0, np.nan], [1.0, 5.0], [1.0, 5.0]])
+
+    def mean_of_columns(rows: np.ndarray) -> float:
+        return mean_of_defined([mean_of_defined(column) for column in rows.T])
+
+    kept = bootstrap_interval(values, statistic=mean_of_columns, keep_missing=True, draws=200)
+    assert kept == (1.0, 3.0)  # a draw of the first row alone has no second column
+    assert bootstrap_interval(values, statistic=mean_of_columns, draws=200) == (3.0, 3.0)
+    assert all(map(math.isnan, bootstrap_interval(values, statistic=lambda _: float("nan"), draws=5)))
+    with pytest.raises(ValueError, match="ignores what is missing"):
+        bootstrap_interval(values[:, 0], keep_missing=True)

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn import metrics as reference
 
@@ -108,3 +108,31 @@ def test_the_majority_is_the_most_frequent_and_of_several_the_smallest():
 def test_what_is_no_answer_is_refused(call):
     with pytest.raises(ValueError):
         call()
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.integers(1, 60), st.integers(1, 6), st.integers(0, 10_000))
+def test_averages_of_f1_and_recall_are_scikit_learns(clips, classes, seed):
+    rng = np.random.default_rng(seed)
+    truth, guess = rng.integers(0, classes, (2, clips))
+    for name in ("micro", "weighted"):
+        expected = reference.f1_score(truth, guess, average=name, zero_division=0)
+        assert getattr(classification, f"{name}_f1")(truth, guess) == pytest.approx(expected)
+    expected = reference.recall_score(truth, guess, labels=np.unique(truth), average="macro")
+    assert classification.balanced_accuracy(truth, guess) == pytest.approx(expected)
+    tags, found = rng.random((2, clips, classes + 1)) < 0.4  # scikit-learn takes one column for classes
+    for name in ("micro", "macro", "weighted", "samples"):
+        expected = reference.f1_score(tags, found, average=name, zero_division=np.nan)
+        if name == "weighted" and not tags.any() or name == "micro" and not (tags | found).any():
+            expected = np.nan
+        assert getattr(classification, f"{name}_f1")(tags, found) == pytest.approx(expected, nan_ok=True)
+
+
+def test_averages_without_excerpts_or_tags_are_undefined():
+    for name in ("macro", "micro", "weighted"):
+        score = getattr(classification, f"{name}_f1")
+        assert np.isnan(score([], [])) and np.isnan(score(np.zeros((3, 2), bool), np.zeros((3, 2), bool)))
+    assert np.isnan(classification.samples_f1(np.zeros((3, 2)), np.zeros((3, 2))))
+    assert np.isnan(classification.balanced_accuracy([], []))
+    with pytest.raises(ValueError, match="estimate holds other values"):
+        classification.micro_f1([[1, 0]], [[0.5, 0]])

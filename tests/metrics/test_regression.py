@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from scipy.stats import pearsonr, spearmanr
 from sklearn.metrics import r2_score, root_mean_squared_error
 
 from musicbert_plugin.metrics import regression
@@ -44,3 +45,28 @@ def test_what_is_no_number_is_refused():
     for truth, guess in (([1.0], [1.0, 2.0]), ([np.nan], [1.0]), ([[[1.0]]], [[[1.0]]])):
         with pytest.raises(ValueError):
             regression.r2(truth, guess)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_correlations_and_pooled_r2_are_scipys_and_scikit_learns(seed):
+    rng = np.random.default_rng(seed)
+    truth, guess = rng.integers(0, 9, (2, 30, 3)) * [1.0, 10.0, 0.1]  # with ties
+    pearson, spearman = (
+        [measure(truth[:, quantity], guess[:, quantity])[0] for quantity in range(3)]
+        for measure in (pearsonr, spearmanr)
+    )
+    np.testing.assert_allclose(regression.pearson(truth, guess), pearson)
+    np.testing.assert_allclose(regression.spearman(truth, guess), spearman)
+    assert regression.pooled_r2(truth, guess) == pytest.approx(r2_score(truth.ravel(), guess.ravel()))
+
+
+def test_predicting_the_mean_of_each_quantity_has_pooled_r2_above_zero():
+    truth = np.array([[0.0, 10.0], [1.0, 11.0]])
+    guess = np.tile(truth.mean(axis=0), (2, 1))
+    assert regression.r2(truth, guess).tolist() == [0, 0] and regression.pooled_r2(truth, guess) > 0.98
+
+
+def test_correlations_with_a_constant_are_undefined():
+    for measure in (regression.pearson, regression.spearman):
+        assert np.isnan(measure([0.1, 0.1, 0.1], [1.0, 2.0, 3.0])).all() and np.isnan(measure([], [])).all()
+    assert np.isnan(regression.pooled_r2([], []))

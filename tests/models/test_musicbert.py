@@ -41,12 +41,17 @@ def dictionary(registered):
 
 @pytest.fixture
 def build(dictionary):
-    def build(arch="musicbert", **options):
+    def build(arch="musicbert", heads=None, per_note=False, **options):
         from fairseq.models import ARCH_CONFIG_REGISTRY, ARCH_MODEL_REGISTRY
 
         args = Namespace(**options)
         ARCH_CONFIG_REGISTRY[arch](args)
-        task = SimpleNamespace(source_dictionary=dictionary, cfg=SimpleNamespace(tokens_per_sample=8192))
+        task = SimpleNamespace(
+            source_dictionary=dictionary,
+            cfg=SimpleNamespace(tokens_per_sample=8192),
+            head_sizes=heads,
+            per_note=per_note,
+        )
         return ARCH_MODEL_REGISTRY[arch].build_model(args, task)
 
     return build
@@ -442,3 +447,156 @@ def test_a_head_that_only_the_model_has_survives_loading(build):
     model.register_classification_head("style", num_classes=25)
     model.load_state_dict(donor.state_dict(), strict=True)
     assert model.classification_heads["style"].out_proj.out_features == 25
+
+
+# ---------------------------------------------------------------------------------------------------------- label heads
+
+
+HEADS = {"composer": 4, "mood": 2}
+POOLED = ["first", "mean", "attention", "mean+max", "none"]
+
+
+def labelled(build, pooling, **options):
+    torch.manual_seed(0)
+    return build(**LITTLE, heads=HEADS, per_note=pooling == "none", pooling=pooling, pooler_dropout=0.0, **options)
+
+
+@pytest.mark.parametrize(
+    "pooling, mix", [*((pooling, "last") for pooling in POOLED), ("none", "learned"), ("mean", "1")]
+)
+def test_label_logits_of_a_piece_are_the_same_alone_padded_and_packed(build, pooling, mix):
+    model = labelled(build, pooling, layer_mix=mix).eval()
+    pieces = [[music(n, seed=10 * row + n)[0] for n in lengths] for row, lengths in enumerate([(9, 3, 14), (20, 5)])]
+    packed = torch.nn.utils.rnn.pad_sequence([torch.cat(row) for row in pieces], batch_first=True, padding_value=PAD)
+    together = model(packed, segment_lengths=torch.tensor([[9, 3, 14], [20, 5, 0]]), labels=True)[0]
+    every = [piece for row in pieces for piece in row]
+    padded = torch.nn.utils.rnn.pad_sequence(every, batch_first=True, padding_value=PAD)
+    separate = model(padded, labels=True)[0]
+    for name, size in HEADS.items():
+        alone = torch.cat([model(piece[None], labels=True)[0][name] for piece in every])
+        assert alone.shape == (41 if pooling == "none" else 5, size)
+        assert (together[name] - alone).abs().max() < 1e-5
+        assert (separate[name] - alone).abs().max() < 1e-5
+
+
+def test_pooling_is_over_the_states_of_notes(build):
+    model = labelled(build, "mean").eval()
+    tokens = music(9)
+    states = model(tokens, return_all_hiddens=True)[1]["octuple_states"][0, 1:-1]
+    expected = model.label_heads.heads["mood"](states.mean(0))
+    torch.testing.assert_close(model(tokens, labels=True)[0]["mood"][0], expected)
+    per_note = labelled(build, "none").eval()
+    states = per_note(tokens, return_all_hiddens=True)[1]["octuple_states"][0, 1:-1]
+    torch.testing.assert_close(per_note(tokens, labels=True)[0]["mood"], per_note.label_heads.heads["mood"](states))
+
+
+def test_the_pooling_first_is_the_published_head_under_its_published_name(build):
+    model = labelled(build, "first").eval()
+    tokens = music(9, 4)
+    torch.testing.assert_close(
+        model(tokens, labels=True)[0]["mood"], model(tokens, classification_head_name="mood")[0], atol=1e-6, rtol=0
+    )
+    assert "classification_heads.mood.out_proj.weight" in model.state_dict()
+
+
+@pytest.mark.parametrize("pooling", POOLED)
+def test_what_the_loss_does_not_use_is_frozen_and_the_rest_has_gradients(build, pooling):
+    model = labelled(build, pooling).train()
+    sum(logits.sum() for logits in model(music(9, 6), labels=True)[0].values()).backward()
+    frozen = {
+        name.split(".")[2 if "upsampling" in name else 1] for name, p in model.named_parameters() if not p.requires_grad
+    }
+    assert frozen == ({"lm_head"} if pooling == "first" else {"lm_head", "upsampling"})
+    assert all(p.grad is not None for p in model.parameters() if p.requires_grad)
+
+
+@pytest.mark.parametrize("trainable", [0, 1, 3])
+def test_trainable_layers_are_counted_from_the_end(build, trainable):
+    model = labelled(build, "mean", trainable_layers=trainable)
+    start = "encoder.sentence_encoder."
+    moving = {name for name, p in model.named_parameters() if p.requires_grad}
+    expected = ("label_heads.", *(f"{start}layers.{layer}." for layer in range(3 - trainable, 3)))
+    assert moving == {name for name, _ in model.named_parameters() if name.startswith(expected)}
+    same = {name for name, p in labelled(build, "mean", freeze_encoder_layers=3 - trainable).named_parameters()
+            if p.requires_grad}  # fmt: skip
+    assert trainable == 3 or same == moving
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"trainable_layers": 4}, "--trainable-layers 4: the model has 3 layers"),
+        ({"trainable_layers": 1, "freeze_encoder_layers": 1}, "leaves 2, but --trainable-layers is 1"),
+        ({"pooling": "none"}, "--pooling is none, but for labels of windows: first, mean"),
+        ({"pooling": "first", "layer_mix": "learned"}, "--layer-mix is learned, but --pooling first"),
+    ],
+)
+def test_options_of_heads_that_contradict_are_refused(build, options, said):
+    with pytest.raises(OptionError, match=said):
+        build(**LITTLE, heads=HEADS, **options)
+
+
+@pytest.mark.parametrize("pooling", ["first", "attention"])
+def test_heads_are_restored_or_fresh_and_both_are_told(build, pooling, caplog):
+    caplog.set_level("INFO")
+    donor = labelled(build, pooling)
+    torch.manual_seed(5)
+    options = {**LITTLE, "pooling": pooling, "heads": {"composer": 4, "mood": 3}}
+    model = build(**options)
+    mood = {name: p.clone() for name, p in model.named_parameters() if "mood" in name}
+    model.load_state_dict(donor.state_dict(), strict=True)
+    state = model.state_dict()
+    assert all(torch.equal(state[name], value) for name, value in donor.state_dict().items() if "mood" not in name)
+    assert all(torch.equal(state[name], value) for name, value in mood.items() if value.shape[0] == 3)
+    assert "heads from the checkpoint: composer; heads that start fresh: mood" in caplog.text
+    build(**LITTLE).load_state_dict(donor.state_dict(), strict=True)  # pre-training goes on from a fine-tuned file
+
+
+# -------------------------------------------------------------------------------------------------- low-rank adapters
+
+
+def test_only_adapters_and_heads_are_trained_and_every_one_gets_a_gradient(build):
+    model = labelled(build, "mean", adapter_rank=2, dropout=0.0, attention_dropout=0.0)
+    plain, tokens = labelled(build, "mean", dropout=0.0, attention_dropout=0.0), music(9, 6)
+    plain.load_state_dict(model.state_dict(), strict=True)
+    torch.testing.assert_close(
+        model(tokens, labels=True)[0], plain(tokens, labels=True)[0], msg="they begin at nothing"
+    )
+    trained = {name: p for name, p in model.named_parameters() if p.requires_grad}
+    adapters = {name: p for name, p in trained.items() if "parametrizations" in name}
+    assert len(adapters) == 3 * 6 * 2 and all(name.startswith("label_heads.") for name in set(trained) - set(adapters))
+    optimizer = torch.optim.Adam(trained.values(), lr=0.1)
+    for _ in range(2):  # in the first step, A has no gradient since B is zero
+        optimizer.zero_grad()
+        sum((logits**2).sum() for logits in model(tokens, labels=True)[0].values()).backward()
+        optimizer.step()
+    assert all(p.grad.abs().sum() > 0 for p in adapters.values())
+
+
+def test_merging_adapters_changes_no_logit_in_a_model_or_in_a_file(build):
+    from musicbert_plugin.modules.low_rank import merge_adapters
+
+    model, tokens = labelled(build, "attention", adapter_rank=2).eval(), music(9, 6)
+    for name, parameter in model.named_parameters():
+        if name.endswith(".up"):
+            torch.nn.init.normal_(parameter, std=0.1)
+    expected, state = model(tokens, labels=True)[0], model.state_dict()
+    plain, again, other = (labelled(build, "attention", adapter_rank=rank).eval() for rank in (0, 2, 3))
+    for fresh in (plain, again, other):
+        fresh.load_state_dict(dict(state), strict=True)
+        torch.testing.assert_close(fresh(tokens, labels=True)[0], expected)
+    merge_adapters(model)
+    torch.testing.assert_close(model(tokens, labels=True)[0], expected)
+    assert model.state_dict().keys() == plain.state_dict().keys()
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"adapter_rank": -1}, "--adapter-rank is -1"),
+        ({"adapter_rank": 2, "trainable_layers": 1}, "but 1 layers are to"),
+    ],
+)
+def test_adapters_that_make_no_sense_are_refused(build, options, said):
+    with pytest.raises(OptionError, match=said):
+        labelled(build, "mean", **options)

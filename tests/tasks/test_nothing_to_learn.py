@@ -69,17 +69,17 @@ def test_spectrogram_masks_of_nothing_are_refused_and_all_others_mask(spectrogra
 
 
 def test_tasks_without_weight_are_refused() -> None:
-    from musicbert_plugin.criterions.audio_multitask import AudioMultitaskCriterion
+    from musicbert_plugin.criterions.labels import LabelsCriterion
     from musicbert_plugin.data.labels import LabelTask
 
     labels = [LabelTask("a", "single", "a", ("x", "y"), "cross_entropy", weight=0.0)]
     task: Any = SimpleNamespace(label_tasks=labels)
     for weighting in ("fixed", "uncertainty"):
         with pytest.raises(OptionError, match="every task of tasks.yaml has the weight 0"):
-            AudioMultitaskCriterion(task, weighting)
-    AudioMultitaskCriterion(task, "equal")
+            LabelsCriterion(task, weighting)
+    LabelsCriterion(task, "equal")
     labels.append(LabelTask("b", "single", "b", ("x", "y"), "cross_entropy"))
-    AudioMultitaskCriterion(task, "fixed")
+    LabelsCriterion(task, "fixed")
 
 
 @pytest.mark.parametrize("value", [1.0, 1, 2.5, -0.1, float("nan")])

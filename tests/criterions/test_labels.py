@@ -31,9 +31,9 @@ class Heads(torch.nn.Module):
 
 
 def make_criterion(weighting="fixed"):
-    from musicbert_plugin.criterions.audio_multitask import AudioMultitaskCriterion
+    from musicbert_plugin.criterions.labels import LabelsCriterion
 
-    return AudioMultitaskCriterion(SimpleNamespace(label_tasks=TASKS), weighting)
+    return LabelsCriterion(SimpleNamespace(label_tasks=TASKS), weighting)
 
 
 def make_batch(rows):
@@ -51,7 +51,8 @@ def make_batch(rows):
     }
     clips = torch.tensor(rows)
     return {
-        "id": clips, "item": clips, "labels": labels, "present": present, "nsentences": len(rows), "ntokens": 5,
+        "window": clips, "item": clips, "length": torch.full((len(rows),), 5),
+        "labels": labels, "present": present, "nsentences": len(rows), "ntokens": 5,
         "net_input": {"source": source, "lengths": (5,) * len(rows)},
     }  # fmt: skip
 
@@ -131,3 +132,36 @@ def test_learned_weights_are_kendalls():
         for task, loss, s in zip(TASKS, losses, (0.5, -0.2, 1.0), strict=True)
     )
     assert float(criterion(model, batch)[0]) == pytest.approx(expected, rel=1e-5)
+
+
+def test_weights_and_smoothing_are_their_definitions_and_change_no_sample_size():
+    from musicbert_plugin.criterions.label_scores import label_losses
+
+    torch.manual_seed(0)
+    out, label = torch.randn(5, 3), torch.tensor([[0.0], [2], [1], [2], [2]])
+    task = LabelTask(
+        "g", "single", "g", ("a", "b", "c"), "cross_entropy", class_weights=(1.0, 0.5, 3.0), label_smoothing=0.2
+    )
+    found = label_losses(out, label, task)
+    for row, k in enumerate(label[:, 0].long().tolist()):
+        log = out[row].log_softmax(-1)
+        expected = task.class_weights[k] * -(0.8 * log[k] + 0.2 * log.mean())
+        assert float(found[row, 0]) == pytest.approx(float(expected), rel=1e-5)
+    tags = LabelTask("m", "multi", "m", ("x", "y", "z"), "bce", label_smoothing=0.2)
+    yes = label_losses(out, torch.ones(5, 3), tags)
+    torch.testing.assert_close(yes, -(0.9 * out.sigmoid().log() + 0.1 * (-out).sigmoid().log()))
+
+    model, batch = Heads(), make_batch(list(range(6)))
+    plain = float(make_criterion()(model, batch)[0])
+    weights = torch.tensor([2.0, 0.0, 1.0, 1.0, 1.0, 1.0]).double()[:, None]
+    batch["weights"] = {"genre": weights}
+    loss, sample_size, log = make_criterion()(model, batch)
+    losses = label_losses(model(**batch["net_input"])[0]["genre"], batch["labels"]["genre"], GENRE)[:2, 0]
+    assert float(loss) == pytest.approx(plain + GENRE.weight * float(losses[0] - losses[1]), rel=1e-5)
+    assert sample_size == 6 and int(log["labelled_genre"]) == 3
+
+
+def test_the_former_name_of_the_criterion_is_the_same():
+    from fairseq.criterions import CRITERION_REGISTRY
+
+    assert issubclass(CRITERION_REGISTRY["audio_multitask"], CRITERION_REGISTRY["labels"])

@@ -1,9 +1,11 @@
-"""Loss over several labelled tasks at once, and each task's metrics over the whole validation set.
+"""Criterion ``labels``: the loss over several labelled tasks, and each task's metrics over the whole validation set.
 
-The loss of a window is the weighted sum over tasks of the mean over the task's labels that are present (0 if none is):
-the cross-entropy of the class, the binary cross-entropy of each tag, or the error of each standardised number.  The
-loss of a batch is the sum over its windows, and the denominator (``sample_size``) their number, so that the gradient
-does not depend on how windows are split into batches.
+Labels are of windows, of sound or of notes, or of the notes in them.  The loss of a window (or note) is the weighted
+sum over tasks of the mean over the task's labels that are present (0 if none is): the cross-entropy of the class, the
+binary cross-entropy of each tag, or the error of each standardised number, times the weights of ``tasks.yaml``
+(``class_weights``, ``weight_column``).  The loss of a batch is the sum over its windows, and the denominator
+(``sample_size``) their number, or for labels of notes the number of notes that have a label, so that the gradient does
+not depend on how windows are split into batches.
 
 ``--weighting``:
 
@@ -13,8 +15,8 @@ does not depend on how windows are split into batches.
   / 2 + s / 2) for labelled windows.  The weights of ``tasks.yaml`` multiply it.  (``fairseq-validate`` does not load
   parameters of criterions, so its ``loss`` is that of equal variances.)
 
-Logged: ``loss`` (nats per window), ``loss_<task>`` (mean over labelled windows), and in validation ``<task>_<metric>``
-over whole items, see ``label_scores``.
+Logged: ``loss`` (nats per window or labelled note), ``loss_<task>`` (mean over labelled windows), and in validation
+``<task>_<metric>`` over whole items, see ``label_scores``.  ``audio_multitask`` is its former name.
 """
 
 # No "from __future__ import annotations": fairseq reads the types of a dataclass's fields, not their text.
@@ -44,19 +46,22 @@ WEIGHTING_CHOICES = ChoiceEnum(("fixed", "equal", "uncertainty"))
 
 
 @dataclass
-class AudioMultitaskCriterionConfig(FairseqDataclass):
+class LabelsCriterionConfig(FairseqDataclass):
+    """Options of the criterion."""
+
     weighting: WEIGHTING_CHOICES = field(
         default="fixed", metadata={"help": "weights of tasks: those of tasks.yaml, equal, or learned from uncertainty"}
     )
 
 
-@register_criterion("audio_multitask", dataclass=AudioMultitaskCriterionConfig)
-class AudioMultitaskCriterion(FairseqCriterion):
+@register_criterion("labels", dataclass=LabelsCriterionConfig)
+class LabelsCriterion(FairseqCriterion):
     """Weighted losses of several tasks; see the module."""
 
     def __init__(self, task: Any, weighting: str) -> None:
         super().__init__(task)
         self.label_tasks: list[LabelTask] = task.label_tasks
+        self.per_note: bool = getattr(task, "per_note", False)
         self.weighting = str(weighting)
         if self.weighting != "equal" and not any(label_task.weight for label_task in task.label_tasks):
             raise OptionError("every task of tasks.yaml has the weight 0, so that there is nothing to learn.")
@@ -66,27 +71,29 @@ class AudioMultitaskCriterion(FairseqCriterion):
     def forward(
         self, model: nn.Module, sample: dict[str, Any], reduce: bool = True
     ) -> tuple[Tensor, int, dict[str, Any]]:
-        """Loss (a scalar, summed over windows), number of windows, and what to log."""
+        """Loss (a scalar, summed over windows or notes), the number of them, and what to log."""
         logits = model(**sample["net_input"])[0]
         per_task = {}
         loss: Any = 0.0
         for number, task in enumerate(self.label_tasks):
-            present = sample["present"][task.name]
-            loss_B = item_losses(label_losses(logits[task.name], sample["labels"][task.name], task), present)
+            present, weights = sample["present"][task.name], sample.get("weights", {}).get(task.name)
+            losses = label_losses(logits[task.name], sample["labels"][task.name], task)
+            loss_B = item_losses(losses if weights is None else losses * weights.to(losses.dtype), present)
             labelled = present.any(1).sum()
             loss = loss + self._weighted(number, task, loss_B.sum(), labelled)
             per_task |= {f"loss_{task.name}": loss_B.detach().sum(), f"labelled_{task.name}": labelled}
+        sample_size = sample["n_labelled"] if self.per_note else sample["nsentences"]
         logging_output = {
             "loss": loss.detach(),
             "ntokens": sample["ntokens"],
             "nsentences": sample["nsentences"],
-            "sample_size": sample["nsentences"],
+            "sample_size": sample_size,
             **per_task,
         }
         if not self.training:
             logging_output["predictions"] = self._predictions(logits, sample)
             logging_output["label_tasks"] = self.label_tasks
-        return loss, sample["nsentences"], logging_output
+        return loss, sample_size, logging_output
 
     def load_state_dict(self, state_dict: Any, strict: bool = True, **options: Any) -> Any:
         """Load the learned weights of a checkpoint; if it has none (pre-training), they keep their initial values."""
@@ -107,9 +114,7 @@ class AudioMultitaskCriterion(FairseqCriterion):
     def _predictions(self, logits: dict[str, Tensor], sample: dict[str, Any]) -> dict[str, Any]:
         """Arrays on the host from which :class:`LabelMeter` computes the metrics of whole items."""
         return {
-            "item": sample["item"].cpu().numpy(),
-            "window": sample["id"].cpu().numpy(),
-            "length": np.array(sample["net_input"]["lengths"]),
+            **{key: sample[key].cpu().numpy() for key in ("item", "window", "length")},
             "outputs": {
                 task.name: outputs_of(logits[task.name], task).cpu().numpy().astype(np.float32)
                 for task in self.label_tasks
@@ -122,7 +127,7 @@ class AudioMultitaskCriterion(FairseqCriterion):
     def reduce_metrics(cls, logging_outputs: list[dict[str, Any]]) -> None:
         """Sum what batches and workers logged, and collect the predictions of a validation."""
         log_mean("loss", total(logging_outputs, "loss"), total(logging_outputs, "sample_size"))
-        metrics.log_speed("clips/s", total(logging_outputs, "nsentences"), priority=90, round=1)
+        metrics.log_speed("windows/s", total(logging_outputs, "nsentences"), priority=90, round=1)
         for key in sorted({key for output in logging_outputs for key in output if key.startswith("labelled_")}):
             loss = key.replace("labelled", "loss", 1)
             log_mean(loss, total(logging_outputs, loss), total(logging_outputs, key), priority=40)
@@ -135,3 +140,9 @@ class AudioMultitaskCriterion(FairseqCriterion):
     def logging_outputs_can_be_summed(self) -> bool:
         """True in training; a validation gathers the predictions of all workers."""
         return self.training
+
+
+# fairseq refuses two names of one class
+@register_criterion("audio_multitask", dataclass=LabelsCriterionConfig)
+class AudioMultitaskCriterion(LabelsCriterion):
+    """:class:`LabelsCriterion` by its former name."""
