@@ -49,7 +49,7 @@ def device_of(options: argparse.Namespace) -> str:
 
 def check_common(options: argparse.Namespace) -> None:
     """Check the options that many tasks have, where they have them; raises :class:`OptionError`."""
-    if getattr(options, "seed", None) is not None:  # None: the seed of the checkpoint
+    if getattr(options, "seed", None) is not None:  # None: that of the checkpoint
         checked_seed(options.seed, "--seed")
     if hasattr(options, "device"):
         device_of(options)
