@@ -27,7 +27,7 @@ number of notes that have a label of any task.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -38,7 +38,7 @@ from musicbert_plugin.data.indexed_dataset import IndexedDataset
 from musicbert_plugin.data.item_labels import ItemLabels
 from musicbert_plugin.data.labelled_spectrograms import tensors_of
 from musicbert_plugin.data.octuple_dataset import OctupleRows
-from musicbert_plugin.data.octuple_windows import FRAME, WIDTH, OctupleWindows
+from musicbert_plugin.data.octuple_windows import FRAME, WIDTH, OctupleWindows, hide_fields
 
 
 class LabelledOctuples(OctupleRows):
@@ -53,6 +53,8 @@ class LabelledOctuples(OctupleRows):
         As in :class:`OctupleRows`.
     cached : str
         The split, if the model is to keep pooled states; else empty.
+    hidden : sequence of int
+        Fields that the model does not see.
     """
 
     def __init__(
@@ -63,8 +65,9 @@ class LabelledOctuples(OctupleRows):
         tokens_per_sample: int,
         pack: bool = True,
         cached: str = "",
+        hidden: Sequence[int] = (),
     ) -> None:
-        self.table, self.cached = table, cached
+        self.table, self.cached, self.hidden = table, cached, tuple(hidden)
         super().__init__(windows, tokens_per_sample=tokens_per_sample, pack=pack)
 
     def __getitem__(self, index: int) -> dict[str, Any]:
@@ -73,7 +76,7 @@ class LabelledOctuples(OctupleRows):
         read = [self.windows.read(window) for window in windows]
         return {
             "id": row,
-            "source": torch.from_numpy(np.concatenate([ids for ids, _, _ in read])),
+            "source": torch.from_numpy(np.concatenate([hide_fields(ids, self.hidden) for ids, _, _ in read])),
             "piece_lengths": np.array([len(ids) // WIDTH for ids, _, _ in read]),
             **self.labels_of(np.array(windows), read),
         }
@@ -125,8 +128,8 @@ class LabelledNotes(LabelledOctuples):
         By task: the class of the task for each value, -1 for unlabelled notes.
     weights : dict of str to float64 [N, 1]
         By task: weights of the items of the split, for all of their notes.
-    tokens_per_sample, pack
-        As in :class:`OctupleRows`.
+    tokens_per_sample, pack, hidden
+        As in :class:`LabelledOctuples`.
     """
 
     def __init__(
@@ -138,11 +141,12 @@ class LabelledNotes(LabelledOctuples):
         *,
         tokens_per_sample: int,
         pack: bool = True,
+        hidden: Sequence[int] = (),
     ) -> None:
         self.note_labels, self.class_numbers, self.weights = dict(note_labels), dict(class_numbers), dict(weights)
         notes = windows.items.sizes.astype(np.int64) // WIDTH - FRAME
         self._first_note = np.cumsum(notes) - notes
-        super().__init__(windows, None, tokens_per_sample=tokens_per_sample, pack=pack)
+        super().__init__(windows, None, tokens_per_sample=tokens_per_sample, pack=pack, hidden=hidden)
 
     def labels_of(self, windows: NDArray[np.int64], read: list[tuple[NDArray[np.int64], int, int]]) -> dict[str, Any]:
         spans = [(item, start, len(ids) // WIDTH - FRAME) for ids, item, start in read]

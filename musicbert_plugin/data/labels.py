@@ -24,6 +24,8 @@ key                  meaning
                      tag (default 0)
 ``weight_column``    column of the dataset's labels that holds weights of the loss by item: a number of at least 0, or
                      (multi, regression) one per tag or quantity, joined by the separator; an empty cell is 1
+``hide``             notes: fields that the model does not see, such as ``[velocity]`` where it is the label; those
+                     of all tasks of the file are hidden
 ===================  ===============================================================================================
 
 Weights change the loss, and neither the number of items by which it is divided nor any metric.
@@ -56,6 +58,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from musicbert_plugin.codecs.octuple import FIELDS
 from musicbert_plugin.errors import DatasetError, OptionError
 from musicbert_plugin.parsing import parse_yaml, shortened
 from musicbert_plugin.tables import normal_text
@@ -96,6 +99,8 @@ class LabelTask:
     label_smoothing : float
     weight_column : str
         Column of weights by item; empty for none.
+    hide : tuple of str
+        Fields of notes that the model does not see.
     """
 
     name: str
@@ -112,6 +117,7 @@ class LabelTask:
     balanced: bool = False
     label_smoothing: float = 0.0
     weight_column: str = ""
+    hide: tuple[str, ...] = ()
 
     @property
     def size(self) -> int:
@@ -467,7 +473,7 @@ def _read_task(path: str, given: Any, entry: Any) -> LabelTask:
     if not isinstance(kind, str) or kind not in LOSSES or not isinstance(entry, dict):
         raise OptionError(f"{where}: the type is {shortened(kind)}, but it is one of {', '.join(LOSSES)}.")
     names = "names" if kind == "regression" else "classes"
-    known = {"type", "column", "loss", "weight", "weight_column", names}
+    known = {"type", "column", "loss", "weight", "weight_column", "hide", names}
     known |= {"separator"} if kind != "single" else {"class_weights"}
     known |= {"label_smoothing"} if kind != "regression" else set()
     known |= {"pos_weight"} if kind == "multi" else set()
@@ -504,8 +510,22 @@ def _read_task(path: str, given: Any, entry: Any) -> LabelTask:
     balanced, class_weights = _read_class_weights(where, entry.get("class_weights"), classes)
     return LabelTask(
         name, kind, column, tuple(classes), loss, **numbers, separator=separator, class_weights=class_weights,
-        balanced=balanced, label_smoothing=smoothing, weight_column=weight_column,
+        balanced=balanced, label_smoothing=smoothing, weight_column=weight_column, hide=_read_hide(where, entry),
     )  # fmt: skip
+
+
+def _read_hide(where: str, entry: dict[str, Any]) -> tuple[str, ...]:
+    """The fields that an entry hides."""
+    hidden = entry.get("hide", [])
+    names = hidden if isinstance(hidden, list) else [hidden]
+    if bad := [name for name in names if not isinstance(name, str) or name not in FIELDS]:
+        raise OptionError(f"{where}: hide has {shortened(bad[0])}, but of {', '.join(FIELDS)} some are accepted.")
+    return tuple(names)
+
+
+def hidden_fields(tasks: Iterable[LabelTask]) -> list[int]:
+    """Indices of the fields of notes that any of the tasks hides, ascending."""
+    return sorted({FIELDS.index(name) for task in tasks for name in task.hide})
 
 
 def _at_least_0(where: str, key: str, value: Any) -> float:

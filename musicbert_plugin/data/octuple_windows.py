@@ -22,6 +22,8 @@ epoch), so no data is read to plan an epoch.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -52,6 +54,12 @@ def notes_per_window(tokens_per_sample: int) -> int:
             f"tokens_per_sample is {tokens_per_sample}, but one framed note takes {WIDTH * (FRAME + 1)} sub-tokens."
         )
     return notes
+
+
+def hide_fields(window: NDArray[np.int64], fields: Sequence[int]) -> NDArray[np.int64]:
+    """Mask some fields of all notes of a framed window, int64 [8 (m + 2)], in place."""
+    window.reshape(-1, WIDTH)[1:-1, list(fields)] = MASK
+    return window
 
 
 class OctupleWindows(EpochDataset):

@@ -171,6 +171,8 @@ def export_head(source: str | Path, target: str | Path, head: str) -> None:
     kept = [task for task in tasks if task["name"] == head]
     if not kept:
         raise OptionError(f"head is {head!r}, but {source} has {', '.join(task['name'] for task in tasks)}.")
+    if hidden := {field for task in tasks for field in task.get("hide", ())}:
+        kept = [task | {"hide": sorted(hidden)} for task in kept]  # the model has never seen them
     others = tuple(f"{heads}.{task['name']}." for heads in HEADS for task in tasks if task["name"] != head)
     weights = {name: value for name, value in state["model"].items() if not name.startswith(others)}
     _save_stripped(state | {"task_state": state["task_state"] | {"label_tasks": kept}}, weights, target)

@@ -39,8 +39,8 @@ from musicbert_plugin.codecs.reading_options import DEFAULT_READING
 from musicbert_plugin.codecs.score import Score
 from musicbert_plugin.compat.devices import checked_device
 from musicbert_plugin.criterions.label_scores import outputs_of
-from musicbert_plugin.data.labels import LabelTask
-from musicbert_plugin.data.octuple_windows import FRAME, notes_per_window
+from musicbert_plugin.data.labels import LabelTask, hidden_fields
+from musicbert_plugin.data.octuple_windows import FRAME, hide_fields, notes_per_window
 from musicbert_plugin.errors import CheckpointError, OptionError, ScoreError
 from musicbert_plugin.generation import infilling
 from musicbert_plugin.hub.answers import WindowMean
@@ -405,10 +405,11 @@ class MusicBERTHub:
             for part in octuple.split_bars(self.octuples(music))
             for start in range(0, len(part), self.label_window)
         ]
-        together = max(LONGEST_ROW // self.label_window, 1)
+        together, hidden = max(LONGEST_ROW // self.label_window, 1), hidden_fields(self.label_tasks)
         for first in range(0, len(windows), together):
             group = windows[first : first + together]
-            row = np.concatenate([octuple.frame(window) for window in group]).astype(np.int64)
+            framed = [octuple.frame(window).astype(np.int64) for window in group]
+            row = np.concatenate([hide_fields(ids, hidden) for ids in framed])
             lengths = torch.tensor([[len(window) + FRAME for window in group]], device=self.device)
             logits = self.model.label_logits(torch.from_numpy(row)[None].to(self.device), lengths)
             yield logits, [len(window) for window in group]

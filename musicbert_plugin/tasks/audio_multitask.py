@@ -19,6 +19,7 @@ from omegaconf import II, MISSING
 from musicbert_plugin.data.labelled_spectrograms import LabelledSpectrograms
 from musicbert_plugin.data.labels import LabelTask, column_of, read_tasks
 from musicbert_plugin.data.spectrogram_windows import MIN_FRAMES
+from musicbert_plugin.errors import OptionError
 from musicbert_plugin.tasks.spectrogram_reconstruction import SpectrogramTask
 
 
@@ -52,7 +53,10 @@ class AudioMultitaskTask(SpectrogramTask):
         path = cfg.tasks_file or self.folder.path / "tasks.yaml"
         train = self.folder.split("train")
         where = str(self.folder.path / "train")
-        self.label_tasks = [task.learn(column_of(task, train.labels, where)) for task in read_tasks(path)]
+        tasks = read_tasks(path)
+        if hiding := [task.name for task in tasks if task.hide]:
+            raise OptionError(f"{path}, task {hiding[0]}: 'hide' is for fields of notes, which recordings have not.")
+        self.label_tasks = [task.learn(column_of(task, train.labels, where)) for task in tasks]
 
     @property
     def head_sizes(self) -> dict[str, int]:

@@ -57,7 +57,7 @@ from musicbert_plugin.data.labelled_octuples import (
     read_pairs,
     second_bar,
 )
-from musicbert_plugin.data.labels import LabelTask, column_of, read_cells, read_tasks
+from musicbert_plugin.data.labels import LabelTask, column_of, hidden_fields, read_cells, read_tasks
 from musicbert_plugin.data.octuple_pairs import OctuplePairs
 from musicbert_plugin.data.octuple_windows import OctupleWindows
 from musicbert_plugin.errors import DatasetError, OptionError
@@ -284,6 +284,7 @@ class LabelledMusicTask(MusicTask):
             tokens_per_sample=self.cfg.tokens_per_sample,
             pack=self.pack,
             cached=split if self.cfg.frozen else "",
+            hidden=hidden_fields(self.label_tasks),
         )
 
     def get_batch_iterator(

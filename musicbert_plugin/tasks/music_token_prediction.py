@@ -22,7 +22,7 @@ from musicbert_plugin.data.dataset_folder import read_config
 from musicbert_plugin.data.item_labels import weights_of
 from musicbert_plugin.data.labelled_octuple_dataset import LabelledNotes
 from musicbert_plugin.data.labelled_octuples import LabelledItems, note_classes, open_note_labels
-from musicbert_plugin.data.labels import LabelTask, read_tasks
+from musicbert_plugin.data.labels import LabelTask, hidden_fields, read_tasks
 from musicbert_plugin.data.octuple_windows import OctupleWindows
 from musicbert_plugin.errors import DatasetError, OptionError
 from musicbert_plugin.tables import normal_text
@@ -125,4 +125,5 @@ class MusicTokenPredictionTask(LabelledMusicTask):
             weights_of(self.label_tasks, table.labels, str(table.path), table.files),
             tokens_per_sample=self.cfg.tokens_per_sample,
             pack=self.pack,
+            hidden=hidden_fields(self.label_tasks),
         )

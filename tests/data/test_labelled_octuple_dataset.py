@@ -97,3 +97,25 @@ def test_labels_of_notes_stay_with_their_notes(folder: Path) -> None:
         assert np.array_equal(present, inside % 5 != 4)
         assert np.array_equal(batch["weights"]["v"][:, 0].numpy() == 2, note < starts[1])
     assert sorted(task.dataset("valid")[0]) and batch_of(task.dataset("valid"))["window"].unique().numel() == 42
+
+
+@pytest.mark.parametrize("name", ["sequence", "token"])
+def test_fields_that_any_task_hides_are_masked_in_every_note(folder: Path, name: str) -> None:
+    from musicbert_plugin.codecs.octuple import MASK
+
+    column = "voice" if name == "token" else "register"
+    (folder / "tasks.yaml").write_text(
+        f"tasks:\n  a: {{type: single, column: {column}, hide: [velocity]}}\n  b: {{type: single, column: {column}}}\n"
+    )
+    rows = {}
+    for hide in (True, False):
+        task = task_of(name, folder)
+        if not hide:
+            (folder / "tasks.yaml").write_text(f"tasks:\n  a: {{type: single, column: {column}}}\n")
+            task = task_of(name, folder)
+        task.load_dataset("valid")
+        ids = batch_of(task.dataset("valid"))["net_input"]["src_tokens"].view(-1, 8)
+        rows[hide] = ids[ids[:, 0] > 3]
+    assert (rows[True][:, 5] == MASK).all() and (rows[False][:, 5] != MASK).all()
+    others = [0, 1, 2, 3, 4, 6, 7]
+    assert rows[True][:, others].equal(rows[False][:, others])

@@ -294,6 +294,7 @@ def test_class_weights_smoothing_and_weights_by_item(tasks):
         ("type: single, label_smoothing: 1", "a share below 1"),
         ("type: regression, label_smoothing: 0.1", "'label_smoothing' is unknown"),
         ("type: multi, class_weights: balanced", "'class_weights' is unknown"),
+        ("type: single, hide: [loudness]", "hide has 'loudness', but of bar, position"),
         ("type: single, weight_column: 3", "weight_column 3 is no string"),
     ],
 )

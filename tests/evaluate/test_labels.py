@@ -92,13 +92,16 @@ def test_evaluation_the_hub_and_the_validation_give_one_number_for_notes(
 ) -> None:
     from musicbert_plugin.hub import MusicBERTHub
 
-    (folder / "tasks.yaml").unlink()
+    (folder / "tasks.yaml").write_text("tasks:\n  voice: {type: single, hide: [velocity]}\n")
     line = last_of(fine_tune(fairseq_command, folder, tmp_path / "fine", "--max-epoch", 2, task="token"))
     checkpoint = tmp_path / "fine" / "checkpoint_last.pt"
     values = measured(capsys, "--path", checkpoint, folder, "--batch-size", 2)
     assert float(line["valid_voice_accuracy"]) == pytest.approx(values["voice"]["model"]["accuracy"], abs=1e-4)
     assert values["notes"] == 103 and values["voice"]["labelled"] == 103 - 2 - 5 - 1 - 12
     hub = MusicBERTHub.from_pretrained(checkpoint)
+    quieter = piece_of(folder, "valid", 1)
+    quieter[:, 5] = 3
+    assert np.array_equal(hub.predict_notes(quieter)["voice"], hub.predict_notes(piece_of(folder, "valid", 1))["voice"])
     right = count = 0
     for item in range(4):
         piece = piece_of(folder, "valid", item)

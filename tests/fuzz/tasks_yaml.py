@@ -24,10 +24,14 @@ def seeds() -> list[bytes]:
         b"  mood: {type: multi, classes: [calm, dark, happy], weight: 0.5, pos_weight: 2}\n"
         b"  affect: {type: regression, column: AV, names: [arousal, valence], loss: huber}\n",
         b"tasks:\n  composer:\n    type: single\n  tempo:\n    type: regression\n    weight: 1\n",
+        b"tasks:\n  a: {type: single, classes: [x, y], class_weights: {x: 2}, label_smoothing: 0.1, weight_column: w}\n"
+        b"  b: {type: single, class_weights: balanced}\n  c: {type: multi, label_smoothing: 0.1}\n",
     ]
 
 
 KEPT = {
+    "class weights in a list": b"tasks: {a: {type: single, classes: [x, y], class_weights: [1, 2]}}",
+    "a mapping as a weight of a class": b"tasks: {a: {type: single, classes: [x, y], class_weights: {x: {y: 1}}}}",
     "a list as a type": b"tasks: {a: {type: [single]}}",
     "a mapping as a type": b"tasks: {a: {type: {a: 1}}}",
     "a list as a name": b"tasks: {a: {type: single, classes: [[a, b], [c]]}}",

@@ -510,6 +510,21 @@ def test_what_the_loss_does_not_use_is_frozen_and_the_rest_has_gradients(build, 
     assert all(p.grad is not None for p in model.parameters() if p.requires_grad)
 
 
+@pytest.mark.parametrize("precision", ["bfloat16", "float16", "autocast"])
+@pytest.mark.parametrize("pooling", ["first", "attention", "mean+max", "none"])
+def test_heads_compute_in_half_precision(build, pooling, precision):
+    model, tokens = labelled(build, pooling, dropout=0.0, attention_dropout=0.0), music(9, 6)
+    exact = model(tokens, labels=True)[0]
+    if precision != "autocast":
+        model.to(getattr(torch, precision))
+    with torch.autocast("cpu", torch.bfloat16, enabled=precision == "autocast"):
+        half = model(tokens, labels=True)[0]
+    for name, logits in half.items():
+        torch.testing.assert_close(logits.float(), exact[name], atol=0.05, rtol=0.05)
+    sum(logits.float().sum() for logits in half.values()).backward()
+    assert all(torch.isfinite(p.grad).all() for p in model.parameters() if p.grad is not None)
+
+
 @pytest.mark.parametrize("trainable", [0, 1, 3])
 def test_trainable_layers_are_counted_from_the_end(build, trainable):
     model = labelled(build, "mean", trainable_layers=trainable)
