@@ -51,7 +51,15 @@ import soxr
 from numpy.typing import NDArray
 
 from musicbert_plugin.audio import ffmpeg
-from musicbert_plugin.audio.file_headers import View, Window, endless, missing_share, next_mp3, ogg_streams
+from musicbert_plugin.audio.file_headers import (
+    View,
+    Window,
+    endless,
+    missing_share,
+    next_mp3,
+    ogg_streams,
+    samples_of_mp3,
+)
 from musicbert_plugin.errors import RecordingError
 
 logger = logging.getLogger(__name__)
@@ -77,6 +85,8 @@ _WIDTHS |= {"PCM_32": 4, "FLOAT": 4, "DOUBLE": 8}
 """Bytes of a sample, for encodings of a fixed size."""
 _SMALL_BLOCK = 1 << 12
 _BLOCK = 1 << 18  # samples that are decoded at a time: the channels of a long file are never in memory at once
+_PADDING = 1 << 13  # samples that an mp3's encoder adds, at both ends together; fewer than 4,096 at each
+_MISCOUNTED = 4  # frames by which the header of a whole mp3 may be wrong
 _BEHIND_MP3 = 1 << 11  # bytes behind the last frame that libsndfile may leave unread
 
 Source = str | Path | bytes
@@ -628,7 +638,8 @@ class Sound:
     def _missing(self, file: Any, position: int, stated: int, unread: bool = False) -> float:
         """How many samples should follow, by the header, at the end of the file; negative if an unknown number should.
 
-        If it was not read to its end (``unread``), an mp3 has about as many more as its bytes tell.
+        An mp3 whose header counts no frames and that was not read to its end (``unread``) has about as many more as its
+        bytes tell.
         """
         if not position:
             return 0.0
@@ -637,6 +648,10 @@ class Sound:
         with contextlib.ExitStack() as opened:
             data = file.view.original if isinstance(file, _Viewed) else opened.enter_context(_binary(self._source))
             share = 0.0 if self._goes_on else missing_share(data)
+            counted, frame = samples_of_mp3(data) if _is_mpeg(file) and not self._goes_on else (0, 0)
+            if counted:  # libsndfile states the same without the encoder's padding, if it reads this kind of header
+                missing = (stated if counted - _PADDING < stated <= counted else counted) - position
+                return float(missing) if unread or missing > _MISCOUNTED * frame else 0.0
             if unread and _is_mpeg(file):
                 read = max(file.view.tell(), 1)
                 return position * max(file.view.end / read * (1 + max(share, 0.0)) - 1, 0.0)

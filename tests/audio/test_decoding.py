@@ -234,6 +234,46 @@ def test_what_can_be_decoded_before_damage_is_kept_and_the_rest_is_counted(forma
         np.testing.assert_allclose(decode(bad, 22050, start, stop), found[start:stop], atol=3e-7)
 
 
+def uneven_mp3(header: str) -> bytes:
+    """Six seconds, two of noise and then hardly any sound, so that bytes tell nothing of time."""
+    sound, file = np.random.default_rng(0).normal(size=6 * 22050) / 5, io.BytesIO()
+    sound[44100:] = tones(22050, 4.0) / 1000
+    soundfile.write(file, sound, 22050, format="MP3", bitrate_mode="VARIABLE", compression_level=0.5)
+    data = bytearray(file.getvalue())
+    at = data.index(b"Xing")
+    if header == "VBRI":
+        frames = data[at + 8 : at + 12]
+        data[at : at + 120] = bytes(120)
+        data[36:54] = b"VBRI" + bytes([0, 1, 0, 0, 0, 0]) + struct.pack(">I", len(data)) + frames
+    elif header == "Info":
+        data[at : at + 4] = b"Info"
+    return bytes(data)
+
+
+@pytest.mark.parametrize("header", ["Xing", "Info", "VBRI"])
+def test_how_much_of_an_mp3_is_lost_is_told_by_the_frames_that_its_header_counts(header):
+    data = uneven_mp3(header)
+    sound = Sound(data, 22050)
+    assert sum(map(len, sound)) == pytest.approx(6 * 22050, abs=0 if header != "VBRI" else 2304)
+    assert sound.damage is None
+    middle = len(data) // 2
+    noise = np.random.default_rng(1).bytes(3000)
+    for bad in (data[:middle] + noise + data[middle + 3000 :], data[:middle]):
+        sound = Sound(bad, 22050)
+        kept = sum(map(len, sound)) / 22050
+        assert sound.damage is not None and kept < 2.5, "half of the bytes are not half of the time"
+        assert kept + sound.damage.lost == pytest.approx(6.0, abs=0.09)
+
+
+def test_frames_that_are_skipped_in_an_mp3_are_counted_as_lost():
+    data = uneven_mp3("Xing")
+    middle = len(data) // 2
+    sound = Sound(data[:middle] + bytes(900) + data[middle + 900 :], 22050)
+    kept = sum(map(len, sound)) / 22050
+    assert sound.damage is not None and 5 < kept < 5.95
+    assert kept + sound.damage.lost == pytest.approx(6.0, abs=0.01)
+
+
 def test_no_damage_is_found_in_whole_recordings(music_data):
     for format in ("FLAC", "MP3", "WAV", "AIFF", "AU", "CAF", "W64", "RF64", "OGG"):
         sound = Sound(written(format, seconds=0.5), 44100)
