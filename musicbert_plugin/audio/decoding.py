@@ -1,8 +1,8 @@
 """Decoding: audio files to one channel of samples at a wanted rate, whole or in part.
 
-libsndfile (by ``soundfile``) reads wav, w64, flac, ogg (Vorbis and Opus), mp3, mp2, aiff, au and caf; m4a, aac, wma and
-a few others are read through ``ffmpeg`` (see there).  Channels are averaged, and soxr changes the rate with its VHQ
-recipe (linear phase, 28 bits), which computes in float64.
+libsndfile (by ``soundfile``) reads wav, w64, rf64, flac, ogg (Vorbis and Opus), mp3, mp2, aiff, au, caf, voc, sph, sf
+and avr; m4a, aac, wma and a few others are read through ``ffmpeg`` (see there).  Channels are averaged, and soxr
+changes the rate with its VHQ recipe (linear phase, 28 bits), which computes in float64.
 
 Samples are float32, full scale is -1 to 1, and sample k lies at k / rate seconds, so that the first of a file stays the
 first.  A file of S samples at rate r gives round(S * rate / r) samples at ``rate``.
@@ -30,7 +30,8 @@ section at its own rate.  A sample rate below 1 kHz or above 768 kHz, or more th
 
 Any number of threads may decode at once.  libmpg123, inside libsndfile, writes comments on damaged mp3 files to file
 descriptor 2 and has no switch for it.  Redirecting that descriptor would lose the messages of all other threads, so
-only the builders' worker processes do it, once, before they start (see ``preprocess.engine.workers``).
+only the builders' worker processes do it, once, before they start (see ``preprocess.engine.workers``); other commands
+show those comments.
 """
 
 from __future__ import annotations
@@ -61,15 +62,22 @@ from musicbert_plugin.audio.file_headers import (
     samples_of_mp3,
 )
 from musicbert_plugin.errors import RecordingError
+from musicbert_plugin.files import check_regular, open_regular
 
 logger = logging.getLogger(__name__)
 
 SUFFIXES = (
     *(".wav", ".wave", ".w64", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".mp2"),
     *(".aif", ".aiff", ".aifc", ".au", ".snd", ".caf"),
+    *(".rf64", ".bwf", ".voc", ".sph", ".nist", ".sf", ".ircam", ".avr"),
     *ffmpeg.SUFFIXES,
 )
-"""Of all files that :func:`decode` takes: what every command looks for in a folder of recordings."""
+"""Of all files that :func:`decode` takes: what every command looks for in a folder of recordings.
+
+Of the kinds that libsndfile reads, these are left out: sounds without a header (raw); matrices and features, which
+need not be sounds (mat, htk); Sound Designer II, whose header is in another file; instruments and sample dumps (xi,
+sds); and those of a few devices of the past (8svx, paf, pvf, wve).
+"""
 
 QUALITY = "VHQ"  # of soxr
 REACH = 0.05  # seconds around a part that the resampler may look at; its filter is shorter from 4 kHz on
@@ -248,7 +256,7 @@ class _Content(io.BytesIO):
 
 
 def _binary(source: Source) -> BinaryIO:
-    return _Content(source) if isinstance(source, bytes) else open(source, "rb", buffering=1 << 16)
+    return _Content(source) if isinstance(source, bytes) else open_regular(source, 1 << 16)
 
 
 def _reason(error: BaseException) -> str:
@@ -261,11 +269,14 @@ def _reason(error: BaseException) -> str:
 def _check_exists(source: Source, name: str) -> None:
     if isinstance(source, bytes):
         return
-    if not Path(source).exists():
-        where = "" if name == str(source) else f" ({name})"
-        raise RecordingError("undecodable", f"{source}{where}: there is no such file.")
+    try:
+        check_regular(source)
+    except FileNotFoundError:
+        raise RecordingError("undecodable", f"{name}: there is no such file.") from None
+    except OSError as error:
+        raise RecordingError("undecodable", f"{name}: cannot be read ({error.strerror or error}).") from None
     if Path(source).is_dir():
-        raise RecordingError("undecodable", f"{source} is a folder; a recording is needed.")
+        raise RecordingError("undecodable", f"{name} is a folder; a recording is needed.")
 
 
 def _open(source: Source, name: str) -> soundfile.SoundFile:
@@ -418,6 +429,7 @@ class Sound:
 
     def __iter__(self) -> Iterator[Block]:
         self._reset()
+        _check_exists(self._source, self._name)
         if _uses_ffmpeg(self._source, self._name):
             return _cut(self._through_ffmpeg(), self._start, self._stop)
         streams = self._ogg_streams()

@@ -27,12 +27,13 @@ An mp3 header that states too few frames and no number of bytes is believed.  Th
 to a page of sound, so a wrong trim of that size is not noticed.  Less than 64 KiB behind the sound of a wav file are
 taken for what programs leave there.  Lengths from 0x7FFF0000 on are those of streams, in which nothing is missing.
 Less than 4 KiB do not count as missing, since some programs count a header as sound.  Of an mp3 without a Xing or
-VBRI header it is unknown whether something is missing.
+VBRI header, and of an IRCAM file, it is unknown whether something is missing.
 """
 
 from __future__ import annotations
 
 import io
+import math
 import re
 from collections.abc import Iterator
 from typing import BinaryIO
@@ -200,6 +201,12 @@ def missing_share(file: BinaryIO) -> float:
             begin, stated = _sound_of_w64(file)
         elif magic == b"RF64":  # the length is in the first chunk, ds64
             begin, stated = _chunk_of_sound(file, *_CHUNKS[b"RIFF"])[0], int.from_bytes(_at(file, 28, 8), "little")
+        elif magic == b"NIST":
+            begin, stated = _sound_of_sphere(file)
+        elif magic == b"2BIT":
+            begin, stated = 128, _bytes_of_avr(_at(file, 0, 30))
+        elif magic == b"Crea":
+            begin, stated = _sound_of_voc(file, size)
         else:
             begin, stated = start, _bytes_of_mp3(file, start)
         there, missing = size - begin, stated - (size - begin)
@@ -244,6 +251,9 @@ _CHUNKS = {  # begin of the first chunk, bytes of a length, their order, the chu
 }
 
 
+_SPHERE = (b"sample_count", b"sample_n_bytes", b"channel_count")
+
+
 def _chunks(file: BinaryIO, size: int, offset: int, width: int, order: str, sound: bytes) -> View | None:
     while len(head := _at(file, offset, 4 + width)) == 4 + width:
         length = int.from_bytes(head[4:], order)  # type: ignore[arg-type]
@@ -280,6 +290,27 @@ def _sound_of_w64(file: BinaryIO) -> tuple[int, int]:
             break
         offset += length + -length % 8
     return 0, 0
+
+
+def _sound_of_sphere(file: BinaryIO) -> tuple[int, int]:
+    """As :func:`_chunk_of_sound`, of a NIST Sphere file, whose head of 1,024 bytes is lines of text."""
+    head = _at(file, 0, 1024)
+    found = [re.search(rb"\n%s -i (\d{1,12})\s" % key, head) for key in _SPHERE]
+    return 1024, math.prod(int(match[1]) for match in found if match) if found[0] and found[1] else 0
+
+
+def _bytes_of_avr(head: bytes) -> int:
+    """How many bytes of sound an AVR file states: samples of a channel, one channel or two, and bits of a sample."""
+    samples, bits = int.from_bytes(head[26:30], "big"), int.from_bytes(head[14:16], "big")
+    return samples * (2 if any(head[12:14]) else 1) * bits // 8
+
+
+def _sound_of_voc(file: BinaryIO, size: int) -> tuple[int, int]:
+    """As :func:`_chunk_of_sound`, of a Creative Voice file: from its first block to the end of its last."""
+    begin = offset = int.from_bytes(_at(file, 20, 2), "little")
+    while offset < size and len(head := _at(file, offset, 4)) == 4 and head[0]:  # a block of type 0 is the end
+        offset += 4 + int.from_bytes(head[1:], "little")
+    return begin, offset - begin
 
 
 def _is_cut(file: BinaryIO, offset: int, size: int, length: int, width: int, order: str) -> bool:

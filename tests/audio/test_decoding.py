@@ -210,6 +210,7 @@ def damaged(data: bytes) -> bytes:
     ("format", "way", "lost"),
     [
         *((format, "cut", 1.5) for format in ("FLAC", "MP3", "WAV", "AIFF", "AU", "CAF", "W64", "RF64")),
+        *((format, "cut", 1.5) for format in ("VOC", "NIST", "AVR")),
         ("OGG", "cut", 0.0),  # nothing tells how much
         *((format, "damaged", 1.5) for format in ("FLAC", "MP3")),
         ("OGG", "damaged", 0.5),
@@ -275,7 +276,7 @@ def test_frames_that_are_skipped_in_an_mp3_are_counted_as_lost():
 
 
 def test_no_damage_is_found_in_whole_recordings(music_data):
-    for format in ("FLAC", "MP3", "WAV", "AIFF", "AU", "CAF", "W64", "RF64", "OGG"):
+    for format in ("FLAC", "MP3", "WAV", "AIFF", "AU", "CAF", "W64", "RF64", "OGG", "VOC", "NIST", "AVR"):
         sound = Sound(written(format, seconds=0.5), 44100)
         assert len(np.concatenate(list(sound))) == 22050 and sound.damage is None
     for path in sorted((music_data / "audio").glob("*.*[3cg]"))[::5]:  # mp3, flac, ogg
@@ -311,14 +312,23 @@ def test_a_file_of_several_sections_is_read_whole(name, kinds, rate, tmp_path):
     np.testing.assert_array_equal(decode(path.read_bytes(), rate), whole)
 
 
-@pytest.mark.parametrize("name", ["x.aifc", "x.w64", "x.snd", "x.opus", "x.mp2", "x.wave", "X.OGA"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("x.aifc", "x.w64", "x.snd", "x.opus", "x.mp2", "x.wave", "X.OGA"),
+        *("x.rf64", "x.bwf", "x.voc", "x.sph", "x.nist", "x.sf", "x.ircam", "x.avr"),
+    ],
+)
 def test_every_suffix_that_libsndfile_reads_is_accepted(name, tmp_path):
     assert name.lower()[name.index(".") :] in SUFFIXES
     if name == "x.mp2":
         return  # libsndfile reads it, and writes none
     kinds = {"x.aifc": "AIFF", "x.w64": "W64", "x.snd": "AU", "x.opus": "OGG", "x.wave": "WAV", "X.OGA": "OGG"}
+    kinds |= {"x.bwf": "WAV", "x.sph": "NIST", "x.sf": "IRCAM"}
+    kinds |= {f"x.{kind.lower()}": kind for kind in ("RF64", "VOC", "NIST", "IRCAM", "AVR")}
+    sound = Sound((tmp_path / name), 16000)
     (tmp_path / name).write_bytes(written(kinds[name], 48000, subtype="OPUS" if name == "x.opus" else None))
-    assert len(decode(tmp_path / name, 16000)) == pytest.approx(48000, abs=9000)
+    assert sum(map(len, sound)) == pytest.approx(48000, abs=9000) and sound.damage is None
 
 
 @pytest.mark.parametrize(("rate", "expected"), [(1, "of 1 Hz"), (999, "of 999 Hz"), (1 << 20, "of 1048576 Hz")])
@@ -328,6 +338,15 @@ def test_rates_that_nobody_records_at_are_refused_before_anything_is_decoded(rat
     monkeypatch.setattr("musicbert_plugin.audio.decoding._read", None)
     for use in (lambda: decode(bytes(data), 22050), lambda: probe(bytes(data))):
         with pytest.raises(RecordingError, match=f"states a sample rate {expected}; 1,000 to 768,000 is accepted"):
+            use()
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="there are no named pipes")
+@pytest.mark.parametrize("name", ["x.wav", "x.m4a"])
+def test_a_named_pipe_is_refused_at_once(name, tmp_path):
+    os.mkfifo(tmp_path / name)
+    for use in (lambda: decode(tmp_path / name, 22050), lambda: probe(tmp_path / name)):
+        with pytest.raises(RecordingError, match=f"{name}: cannot be read .not a regular file"):
             use()
 
 
