@@ -22,6 +22,11 @@ A letter with an accent can be one character or a letter and a combining mark (U
 macOS writes the one, most tables hold the other, and they look the same.  :func:`match_names` finds a file whichever of
 the two a table has.
 
+Reading
+-------
+A name in a folder may be that of a named pipe or a device, which keeps whoever reads it waiting for ever.  Files that
+users name, or that are found in their folders, are opened by :func:`open_regular`, which refuses those at once.
+
 Pure Python: every layer may import this module.
 """
 
@@ -29,11 +34,14 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import io
 import os
 import re
+import stat
 import unicodedata
 from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import BinaryIO
 
 UNFINISHED = ".unfinished"
 """Suffix of files that are being written, or that a killed process left behind."""
@@ -69,6 +77,37 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
         if isinstance(error, OSError) and error.filename is None and error.errno is not None:
             error.filename = str(final)
         raise
+
+
+def check_regular(path: str | os.PathLike[str]) -> None:
+    """Raise an OSError for what is neither a file nor a folder: a named pipe, a socket or a device.
+
+    What does not exist raises FileNotFoundError.
+    """
+    try:
+        mode = os.stat(path).st_mode
+    except ValueError:  # of a zero byte in the name
+        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), os.fspath(path)) from None
+    if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):
+        raise OSError(errno.EINVAL, "not a regular file", os.fspath(path))
+
+
+def open_regular(path: str | os.PathLike[str], buffering: int = -1) -> BinaryIO:
+    """Open a file to read its bytes; an OSError of :func:`check_regular` if that could wait for ever."""
+    check_regular(path)
+    return open(path, "rb", buffering)  # type: ignore[return-value]
+
+
+def read_regular(path: str | os.PathLike[str]) -> bytes:
+    """The content of a file, see :func:`open_regular`."""
+    with open_regular(path) as file:
+        return file.read()
+
+
+def read_regular_text(path: str | os.PathLike[str], encoding: str = "utf-8", errors: str = "strict") -> str:
+    r"""The text of a file, see :func:`open_regular`; every line end is ``\n``."""
+    with io.TextIOWrapper(open_regular(path), encoding, errors) as file:
+        return file.read()
 
 
 _FULL = {getattr(errno, name) for name in ("ENOSPC", "EDQUOT", "EFBIG", "EROFS") if hasattr(errno, name)}

@@ -21,6 +21,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from musicbert_plugin.files import open_regular, read_regular_text
+
 _WHOLE_NUMBER = re.compile("[0-9]{1,18}")
 _DAMAGE = (ValueError, TypeError, KeyError, IndexError, AttributeError, OverflowError, RecursionError, MemoryError)
 NPY_MAGIC = b"\x93NUMPY"
@@ -47,7 +49,7 @@ def parse_json(text: str | bytes) -> Any:
 def read_json(path: str | Path) -> Any:
     """The value of a JSON file in UTF-8.  Raises ValueError, also if the file cannot be read."""
     try:
-        return parse_json(Path(path).read_text(encoding="utf-8"))
+        return parse_json(read_regular_text(path))
     except OSError as error:
         raise ValueError(error.strerror or _one_line(error)) from None
 
@@ -90,7 +92,7 @@ def read_npy(source: str | Path | bytes, *, memory_map: bool = False) -> NDArray
         It is damaged, or cannot be read.
     """
     try:
-        with io.BytesIO(source) if isinstance(source, bytes) else open(source, "rb") as file:
+        with io.BytesIO(source) if isinstance(source, bytes) else open_regular(source) as file:
             if file.read(len(NPY_MAGIC)) != NPY_MAGIC:  # numpy would report a pickle, and how to load it
                 raise ValueError("it does not begin as a .npy file does")
             file.seek(0)

@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from musicbert_plugin.errors import OptionError
+from musicbert_plugin.files import read_regular
 
 DELIMITERS = (",", "\t", ";")
 _SEPARATOR_LINE = re.compile(r"sep=(.)\r?\n")  # Excel's first line
@@ -68,7 +69,7 @@ def read_table(path: str | Path, delimiter: str = ",", errors: str = "strict", *
     """
     path = Path(path)
     try:
-        text = _decoded(path.read_bytes(), errors)
+        text = _decoded(read_regular(path), errors)
         skipped = 0
         if first := _SEPARATOR_LINE.match(text):
             delimiter, text, skipped = first[1], text[first.end() :], 1

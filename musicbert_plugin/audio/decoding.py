@@ -1,8 +1,8 @@
 """Decoding: audio files to one channel of samples at a wanted rate, whole or in part.
 
-libsndfile (by ``soundfile``) reads wav, w64, flac, ogg (Vorbis and Opus), mp3, mp2, aiff, au and caf; m4a, aac, wma and
-a few others are read through ``ffmpeg`` (see there).  Channels are averaged, and soxr changes the rate with its VHQ
-recipe (linear phase, 28 bits), which computes in float64.
+libsndfile (by ``soundfile``) reads wav, w64, rf64, flac, ogg (Vorbis and Opus), mp3, mp2, aiff, au, caf, voc, sph, sf
+and avr; m4a, aac, wma and a few others are read through ``ffmpeg`` (see there).  Channels are averaged, and soxr
+changes the rate with its VHQ recipe (linear phase, 28 bits), which computes in float64.
 
 Samples are float32, full scale is -1 to 1, and sample k lies at k / rate seconds, so that the first of a file stays the
 first.  A file of S samples at rate r gives round(S * rate / r) samples at ``rate``.
@@ -30,7 +30,8 @@ section at its own rate.  A sample rate below 1 kHz or above 768 kHz, or more th
 
 Any number of threads may decode at once.  libmpg123, inside libsndfile, writes comments on damaged mp3 files to file
 descriptor 2 and has no switch for it.  Redirecting that descriptor would lose the messages of all other threads, so
-only the builders' worker processes do it, once, before they start (see ``preprocess.engine.workers``).
+only the builders' worker processes do it, once, before they start (see ``preprocess.engine.workers``); other commands
+show those comments.
 """
 
 from __future__ import annotations
@@ -51,17 +52,32 @@ import soxr
 from numpy.typing import NDArray
 
 from musicbert_plugin.audio import ffmpeg
-from musicbert_plugin.audio.file_headers import View, Window, endless, missing_share, next_mp3, ogg_streams
+from musicbert_plugin.audio.file_headers import (
+    View,
+    Window,
+    endless,
+    missing_share,
+    next_mp3,
+    ogg_streams,
+    samples_of_mp3,
+)
 from musicbert_plugin.errors import RecordingError
+from musicbert_plugin.files import check_regular, open_regular
 
 logger = logging.getLogger(__name__)
 
 SUFFIXES = (
     *(".wav", ".wave", ".w64", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".mp2"),
     *(".aif", ".aiff", ".aifc", ".au", ".snd", ".caf"),
+    *(".rf64", ".bwf", ".voc", ".sph", ".nist", ".sf", ".ircam", ".avr"),
     *ffmpeg.SUFFIXES,
 )
-"""Of all files that :func:`decode` takes: what every command looks for in a folder of recordings."""
+"""Of all files that :func:`decode` takes: what every command looks for in a folder of recordings.
+
+Of the kinds that libsndfile reads, these are left out: sounds without a header (raw); matrices and features, which
+need not be sounds (mat, htk); Sound Designer II, whose header is in another file; instruments and sample dumps (xi,
+sds); and those of a few devices of the past (8svx, paf, pvf, wve).
+"""
 
 QUALITY = "VHQ"  # of soxr
 REACH = 0.05  # seconds around a part that the resampler may look at; its filter is shorter from 4 kHz on
@@ -77,6 +93,8 @@ _WIDTHS |= {"PCM_32": 4, "FLOAT": 4, "DOUBLE": 8}
 """Bytes of a sample, for encodings of a fixed size."""
 _SMALL_BLOCK = 1 << 12
 _BLOCK = 1 << 18  # samples that are decoded at a time: the channels of a long file are never in memory at once
+_PADDING = 1 << 13  # samples that an mp3's encoder adds, at both ends together; fewer than 4,096 at each
+_MISCOUNTED = 4  # frames by which the header of a whole mp3 may be wrong
 _BEHIND_MP3 = 1 << 11  # bytes behind the last frame that libsndfile may leave unread
 
 Source = str | Path | bytes
@@ -238,7 +256,7 @@ class _Content(io.BytesIO):
 
 
 def _binary(source: Source) -> BinaryIO:
-    return _Content(source) if isinstance(source, bytes) else open(source, "rb", buffering=1 << 16)
+    return _Content(source) if isinstance(source, bytes) else open_regular(source, 1 << 16)
 
 
 def _reason(error: BaseException) -> str:
@@ -251,11 +269,14 @@ def _reason(error: BaseException) -> str:
 def _check_exists(source: Source, name: str) -> None:
     if isinstance(source, bytes):
         return
-    if not Path(source).exists():
-        where = "" if name == str(source) else f" ({name})"
-        raise RecordingError("undecodable", f"{source}{where}: there is no such file.")
+    try:
+        check_regular(source)
+    except FileNotFoundError:
+        raise RecordingError("undecodable", f"{name}: there is no such file.") from None
+    except OSError as error:
+        raise RecordingError("undecodable", f"{name}: cannot be read ({error.strerror or error}).") from None
     if Path(source).is_dir():
-        raise RecordingError("undecodable", f"{source} is a folder; a recording is needed.")
+        raise RecordingError("undecodable", f"{name} is a folder; a recording is needed.")
 
 
 def _open(source: Source, name: str) -> soundfile.SoundFile:
@@ -408,6 +429,7 @@ class Sound:
 
     def __iter__(self) -> Iterator[Block]:
         self._reset()
+        _check_exists(self._source, self._name)
         if _uses_ffmpeg(self._source, self._name):
             return _cut(self._through_ffmpeg(), self._start, self._stop)
         streams = self._ogg_streams()
@@ -628,7 +650,8 @@ class Sound:
     def _missing(self, file: Any, position: int, stated: int, unread: bool = False) -> float:
         """How many samples should follow, by the header, at the end of the file; negative if an unknown number should.
 
-        If it was not read to its end (``unread``), an mp3 has about as many more as its bytes tell.
+        An mp3 whose header counts no frames and that was not read to its end (``unread``) has about as many more as its
+        bytes tell.
         """
         if not position:
             return 0.0
@@ -637,6 +660,10 @@ class Sound:
         with contextlib.ExitStack() as opened:
             data = file.view.original if isinstance(file, _Viewed) else opened.enter_context(_binary(self._source))
             share = 0.0 if self._goes_on else missing_share(data)
+            counted, frame = samples_of_mp3(data) if _is_mpeg(file) and not self._goes_on else (0, 0)
+            if counted:  # libsndfile states the same without the encoder's padding, if it reads this kind of header
+                missing = (stated if counted - _PADDING < stated <= counted else counted) - position
+                return float(missing) if unread or missing > _MISCOUNTED * frame else 0.0
             if unread and _is_mpeg(file):
                 read = max(file.view.tell(), 1)
                 return position * max(file.view.end / read * (1 + max(share, 0.0)) - 1, 0.0)

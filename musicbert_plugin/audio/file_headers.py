@@ -11,27 +11,29 @@ that reading ends where the sound ends.  What is changed:
 FLAC                    STREAMINFO's number of samples becomes 0, "unknown": always, since nothing else states it.
                         It serves to read on behind those samples, where there usually is nothing, or a tag
 Ogg Vorbis, Ogg Opus    the position of the last page, if it is missing, 0, or below the position of a page before
-mp3                     without a Xing or VBRI header the file is shown as a longer one; a header with no frames, with
-                        too few for its bytes, or with fewer bytes than there are, states many frames
+mp3                     without a Xing header the file is shown as a longer one, also with a VBRI header, which
+                        libmpg123 does not read; a Xing header with no frames, with too few for its bytes, or with fewer
+                        bytes than there are, states many frames
 wav, aiff, caf, au      the length of the sound, if it is 0 or unknown, or if it is followed by more than 64 KiB that
                         are no chunk
 ======================  ===========================================================================================
 
 Headers that state more than there is need no change: reading ends with the file, and :func:`missing_share` tells how
-much is missing.
+much is missing, or for an mp3 whose header counts frames, :func:`samples_of_mp3`.
 
 Notes
 -----
 An mp3 header that states too few frames and no number of bytes is believed.  The last page of an ogg file may trim up
 to a page of sound, so a wrong trim of that size is not noticed.  Less than 64 KiB behind the sound of a wav file are
 taken for what programs leave there.  Lengths from 0x7FFF0000 on are those of streams, in which nothing is missing.
-Less than 4 KiB do not count as missing, since some programs count a header as sound.  Of an mp3 without a Xing header
-it is unknown whether something is missing.
+Less than 4 KiB do not count as missing, since some programs count a header as sound.  Of an mp3 without a Xing or
+VBRI header, and of an IRCAM file, it is unknown whether something is missing.
 """
 
 from __future__ import annotations
 
 import io
+import math
 import re
 from collections.abc import Iterator
 from typing import BinaryIO
@@ -199,6 +201,12 @@ def missing_share(file: BinaryIO) -> float:
             begin, stated = _sound_of_w64(file)
         elif magic == b"RF64":  # the length is in the first chunk, ds64
             begin, stated = _chunk_of_sound(file, *_CHUNKS[b"RIFF"])[0], int.from_bytes(_at(file, 28, 8), "little")
+        elif magic == b"NIST":
+            begin, stated = _sound_of_sphere(file)
+        elif magic == b"2BIT":
+            begin, stated = 128, _bytes_of_avr(_at(file, 0, 30))
+        elif magic == b"Crea":
+            begin, stated = _sound_of_voc(file, size)
         else:
             begin, stated = start, _bytes_of_mp3(file, start)
         there, missing = size - begin, stated - (size - begin)
@@ -243,6 +251,9 @@ _CHUNKS = {  # begin of the first chunk, bytes of a length, their order, the chu
 }
 
 
+_SPHERE = (b"sample_count", b"sample_n_bytes", b"channel_count")
+
+
 def _chunks(file: BinaryIO, size: int, offset: int, width: int, order: str, sound: bytes) -> View | None:
     while len(head := _at(file, offset, 4 + width)) == 4 + width:
         length = int.from_bytes(head[4:], order)  # type: ignore[arg-type]
@@ -279,6 +290,27 @@ def _sound_of_w64(file: BinaryIO) -> tuple[int, int]:
             break
         offset += length + -length % 8
     return 0, 0
+
+
+def _sound_of_sphere(file: BinaryIO) -> tuple[int, int]:
+    """As :func:`_chunk_of_sound`, of a NIST Sphere file, whose head of 1,024 bytes is lines of text."""
+    head = _at(file, 0, 1024)
+    found = [re.search(rb"\n%s -i (\d{1,12})\s" % key, head) for key in _SPHERE]
+    return 1024, math.prod(int(match[1]) for match in found if match) if found[0] and found[1] else 0
+
+
+def _bytes_of_avr(head: bytes) -> int:
+    """How many bytes of sound an AVR file states: samples of a channel, one channel or two, and bits of a sample."""
+    samples, bits = int.from_bytes(head[26:30], "big"), int.from_bytes(head[14:16], "big")
+    return samples * (2 if any(head[12:14]) else 1) * bits // 8
+
+
+def _sound_of_voc(file: BinaryIO, size: int) -> tuple[int, int]:
+    """As :func:`_chunk_of_sound`, of a Creative Voice file: from its first block to the end of its last."""
+    begin = offset = int.from_bytes(_at(file, 20, 2), "little")
+    while offset < size and len(head := _at(file, offset, 4)) == 4 and head[0]:  # a block of type 0 is the end
+        offset += 4 + int.from_bytes(head[1:], "little")
+    return begin, offset - begin
 
 
 def _is_cut(file: BinaryIO, offset: int, size: int, length: int, width: int, order: str) -> bool:
@@ -386,16 +418,22 @@ _CRC = tuple(_crc_table())
 # ---------------------------------------------------------------------------------------------------------------- mp3
 
 
+_TAGS = (13, 15, 21, 23, 36, 38)  # bytes of the first frame, with or without a checksum, before a Xing header
+
+
 def _mp3(file: BinaryIO, start: int, size: int) -> View | None:
+    changes = _changes_of_mp3(file, start, size)
+    return None if changes is None else View(file, *changes)
+
+
+def _changes_of_mp3(file: BinaryIO, start: int, size: int) -> tuple[int, bytes, int, int] | None:
+    """How a :class:`View` shows an mp3 without an end: offset, instead, end, length; None if there is no need."""
     head = _at(file, start, 256)
     if len(head) < 256 or head[0] != 0xFF or head[1] & 0xE0 != 0xE0:
         return None
     newer, mono, unprotected = head[1] >> 3 & 1, head[3] >> 6 == 3, head[1] & 1
     offset = 4 + ((17 if mono else 32) if newer else (9 if mono else 17))
     end = size - _TAG if _at(file, size - _TAG, 3) == b"TAG" else size
-    length = end * _TIMES_LONGER
-    if head[36:40] == b"VBRI":
-        return None
     for at in (offset, offset + 2 * (not unprotected)):
         if head[at : at + 4] in (b"Xing", b"Info"):
             flags = int.from_bytes(head[at + 4 : at + 8], "big")
@@ -407,14 +445,41 @@ def _mp3(file: BinaryIO, start: int, size: int) -> View | None:
             most = min(stated + _LEFTOVER, frames * _LARGEST_FRAME + _SMALL_LEFTOVER)
             if frames and end - start <= most:
                 return None
-            return View(file, start + at + 8, _MANY_FRAMES, end)
-    return View(file, end=end, length=length)
+            return start + at + 8, _MANY_FRAMES, end, end
+    return 0, b"", end, end * _TIMES_LONGER
+
+
+def samples_of_mp3(file: BinaryIO) -> tuple[int, int]:
+    """How many samples of each channel the Xing, Info or VBRI header of an mp3 states, and how many a frame has.
+
+    The samples that the encoder added at both ends are counted too.  (0, 0) if there is no such header, it counts no
+    frames, or the file is longer than it states, as when several files were joined.  The position in the file stays.
+    """
+    position = file.tell()
+    try:
+        size = file.seek(0, io.SEEK_END)
+        start = _behind_id3(file)
+        head = _at(file, start, 256)
+        if not _length_of_frame(head[:4]):
+            return 0, 0
+        frame, count = 1152 if head[1] & 8 else 576, 0
+        if head[36:40] == b"VBRI":
+            stated, count = int.from_bytes(head[46:50], "big"), int.from_bytes(head[50:54], "big")
+            count = count if size - start <= stated + _LEFTOVER else 0
+        elif _changes_of_mp3(file, start, size) is None:
+            tags = (head[at : at + 12] for at in _TAGS if head[at : at + 4] in (b"Xing", b"Info"))
+            count = next((int.from_bytes(tag[8:], "big") for tag in tags if tag[7] & 1), 0)
+        return (frame * count, frame) if count else (0, 0)
+    finally:
+        file.seek(position)
 
 
 def _bytes_of_mp3(file: BinaryIO, start: int) -> int:
-    """How many bytes of frames the Xing header states; 0 without one."""
+    """How many bytes of frames the Xing or VBRI header states; 0 without one."""
     head = _at(file, start, 256)
-    for at in (13, 15, 21, 23, 36, 38):
+    if head[36:40] == b"VBRI":
+        return int.from_bytes(head[46:50], "big")
+    for at in _TAGS:
         if head[at : at + 4] in (b"Xing", b"Info") and head[at + 7] & 2:
             numbers = head[at + 8 + (4 if head[at + 7] & 1 else 0) :]
             return int.from_bytes(numbers[:4], "big")

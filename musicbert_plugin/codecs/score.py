@@ -70,7 +70,7 @@ from musicbert_plugin.codecs.midi_bytes import (
 )
 from musicbert_plugin.compression import GZIP, unpack
 from musicbert_plugin.errors import ScoreError
-from musicbert_plugin.files import atomic_path
+from musicbert_plugin.files import atomic_path, open_regular
 
 logger = logging.getLogger(__name__)
 CAN_BE_RAISED = "the budget can be raised"
@@ -343,7 +343,7 @@ def read_midi(
         path = Path(source)
         name = name or str(path)
         try:
-            with path.open("rb") as file:
+            with open_regular(path) as file:
                 data = file.read(budget.bytes + 1)
         except OSError as error:
             raise ScoreError("unreadable", f"{name}: {error.strerror or error}.") from None

@@ -60,6 +60,7 @@ from numpy.typing import NDArray
 
 from musicbert_plugin.codecs.octuple import FIELDS
 from musicbert_plugin.errors import DatasetError, OptionError
+from musicbert_plugin.files import read_regular_text
 from musicbert_plugin.parsing import parse_yaml, shortened
 from musicbert_plugin.tables import normal_text
 
@@ -438,7 +439,7 @@ def read_tasks(path: str | Path) -> list[LabelTask]:
         If the file cannot be read or holds something that is not in this module's table.
     """
     try:
-        content = _read_yaml(Path(path).read_text(encoding="utf-8-sig"))
+        content = _read_yaml(read_regular_text(path, "utf-8-sig"))
     except FileNotFoundError:
         raise OptionError(f"{path}: no such file; a YAML file that names the labels to learn is needed.") from None
     except (OSError, ValueError) as error:

@@ -128,12 +128,15 @@ def evaluate(options: argparse.Namespace) -> Report:
 def report_predictions(hub: Any, options: argparse.Namespace, command: str) -> Report:
     """Predictions of the heads for each file; files that cannot be read are reported."""
     tasks = [task for task in hub.label_tasks if options.head in (None, task.name)]
-    found, failed = predict_files(hub, options.predict, tasks, command)
+    predictions = predict_files(hub, options.predict, tasks, command)
+    found, failed, notes, passed_over = predictions
     if options.csv:
-        write_csv(options.csv, tasks, found, failed)
+        write_csv(options.csv, tasks, predictions)
     if not found:
         raise DatasetError(f"none of the {len(failed)} files can be read.")
-    values: dict[str, Any] = {"predictions": found, "failed": failed}
+    values: dict[str, Any] = {"predictions": found, "failed": failed, "notes": notes}
+    if passed_over:
+        values["passed_over"] = dict(sorted(passed_over.items()))
     if options.csv:
         counts = [str(len(found)), str(len(failed))]
         table = (str(options.csv), ["predicted", "failed"], [counts])

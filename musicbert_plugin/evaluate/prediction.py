@@ -2,9 +2,13 @@
 
 One row per file, in JSON and as a CSV::
 
-    file,composer,composer_probability,mood,mood_probability,AV,error
-    a.flac,bach,0.910000,calm/slow,0.800000/0.700000,0.25/-0.5,
-    b.mp3,,,,,,b.mp3: never louder than -80 dB.
+    file,composer,composer_probability,mood,mood_probability,AV,note,error
+    a.flac,bach,0.910000,calm/slow,0.800000/0.700000,0.25/-0.5,,
+    b.mp3,,,,,,,b.mp3: never louder than -80 dB.
+    c.mp3,bach,0.620000,calm,0.900000,0.5/0.25,c.mp3: is cut off; 2.22 seconds are kept ...,
+
+``error`` says why a file has no prediction, and ``note`` that a recording is damaged and its prediction is that of the
+part before.  Messages call a file by its name in the first column.
 
 A class has its probability; tags are those of a probability of 0.5 or more, the most probable first, with theirs (the
 separator alone if there are none); numbers have no probability.  Several tags, probabilities or numbers are joined by
@@ -17,6 +21,7 @@ from __future__ import annotations
 import csv
 import os
 import sys
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -25,7 +30,7 @@ from musicbert_plugin.data.labels import LabelTask
 from musicbert_plugin.errors import MusicError, OptionError, ScoreError
 from musicbert_plugin.evaluate.label_metrics import THRESHOLD
 from musicbert_plugin.files import atomic_path, escaped
-from preprocess.engine.sources import ARCHIVE_SUFFIXES, Collection
+from preprocess.engine.sources import ARCHIVE_SUFFIXES, Collection, suffix_counts
 
 LIST_SUFFIXES = (*ARCHIVE_SUFFIXES, ".txt", ".tsv", ".csv")
 LARGEST_MEMBER = 2**30
@@ -41,7 +46,30 @@ class Given(NamedTuple):
     content: str | bytes | MusicError
 
 
-def given_files(paths: Sequence[str], suffixes: tuple[str, ...]) -> Iterator[Given]:
+class Predictions(NamedTuple):
+    """What becomes of the files.
+
+    Attributes
+    ----------
+    answers : dict
+        From name to the answers of the tasks.
+    failed : dict
+        From name to the reason of a failure.
+    notes : dict
+        From the names of answers to what is missing of a damaged recording.
+    passed_over : Counter of str
+        Number of files in folders and archives that are no recordings, by suffix.
+    """
+
+    answers: dict[str, dict[str, dict[str, float]]]
+    failed: dict[str, str]
+    notes: dict[str, str]
+    passed_over: Counter[str]
+
+
+def given_files(
+    paths: Sequence[str], suffixes: tuple[str, ...], passed_over: Counter[str] | None = None
+) -> Iterator[Given]:
     """The files that paths name.
 
     Parameters
@@ -51,6 +79,8 @@ def given_files(paths: Sequence[str], suffixes: tuple[str, ...]) -> Iterator[Giv
         it, one of a list as it is listed; with several paths, by their paths, so that no two have one name.
     suffixes : tuple of str
         Of the files in folders and archives.
+    passed_over : Counter of str, optional
+        To which the number of files of other suffixes is added, by suffix.
 
     Yields
     ------
@@ -63,6 +93,8 @@ def given_files(paths: Sequence[str], suffixes: tuple[str, ...]) -> Iterator[Giv
             continue
         try:
             collection = Collection([path], suffixes)
+            if passed_over is not None:
+                passed_over.update(collection.others)
             if not len(collection):
                 raise OptionError(f"{path}: no files in it that end with {', '.join(suffixes)}.")
             for _, number, inner, place in collection.tasks([True] * len(collection), LARGEST_MEMBER):
@@ -99,7 +131,7 @@ def answer_cells(task: LabelTask, values: Mapping[str, float]) -> list[str]:
 def header_of(tasks: Sequence[LabelTask]) -> list[str]:
     """The columns of the CSV."""
     columns = [[task.name, *([f"{task.name}_probability"] if task.type != "regression" else [])] for task in tasks]
-    return ["file", *(name for names in columns for name in names), "error"]
+    return ["file", *(name for names in columns for name in names), "note", "error"]
 
 
 def check_csv(path: Path, option: str = "--csv") -> None:
@@ -109,15 +141,15 @@ def check_csv(path: Path, option: str = "--csv") -> None:
         raise OptionError(f"{option} {path}: {what}; the path of a file is needed.")
 
 
-def write_csv(path: Path, tasks: Sequence[LabelTask], found: Mapping[str, Answer], failed: Mapping[str, str]) -> None:
-    """Write the predictions and the errors, in the order of names; the file appears when it is complete.
+def write_csv(path: Path, tasks: Sequence[LabelTask], predictions: Predictions) -> None:
+    """Write the predictions, the notes and the errors, in the order of names; the file appears when it is complete.
 
     Raises
     ------
     OptionError
         It cannot be written.
     """
-    header = header_of(tasks)
+    header, (found, failed, notes, _) = header_of(tasks), predictions
     try:
         with atomic_path(path) as unfinished, unfinished.open("w", encoding="utf-8", newline="") as file:
             writer = csv.writer(file, lineterminator="\n")
@@ -127,21 +159,21 @@ def write_csv(path: Path, tasks: Sequence[LabelTask], found: Mapping[str, Answer
                     writer.writerow([name, *[""] * (len(header) - 2), failed[name]])
                 else:
                     cells = [cell for task in tasks for cell in answer_cells(task, found[name][task.name])]
-                    writer.writerow([name, *cells, ""])
+                    writer.writerow([name, *cells, notes.get(name, ""), ""])
     except OSError as error:
         raise OptionError(f"--csv {path}: cannot be written ({error.strerror or error}).") from None
 
 
 def predict_files(
     hub: Any, paths: Sequence[str], tasks: Sequence[LabelTask], command: str = "evaluate audio"
-) -> tuple[dict[str, dict[str, dict[str, float]]], dict[str, str]]:
-    """Predict the labels of files; what fails is also told on stderr.
+) -> Predictions:
+    """Predict the labels of files; what fails or is passed over is also told on stderr.
 
     Parameters
     ----------
     hub
         A model with ``suffixes``, the suffixes of the files that it takes; ``excerpts(content, name)``, which reads
-        the excerpts of a file; and ``predict(excerpt)``.
+        the excerpts of a file; ``damage`` (recordings), what is wrong with the file that was read last; and ``predict(excerpt)``.
     paths : sequence of str
     tasks : sequence of LabelTask
     command : str
@@ -149,21 +181,27 @@ def predict_files(
 
     Returns
     -------
-    dict, dict
-        From name to the answers of its tasks, and from name to the reason of a failure.
+    Predictions
     """
-    found: dict[str, dict[str, dict[str, float]]] = {}
-    failed: dict[str, str] = {}
-    for given in given_files(paths, hub.suffixes):
+    found, failed, notes, passed_over = predictions = Predictions({}, {}, {}, Counter())
+    for given in given_files(paths, hub.suffixes, passed_over):
         try:
             if isinstance(given.content, MusicError):
                 raise given.content
             excerpts = hub.excerpts(given.content, given.name)
+            damage = getattr(hub, "damage", None)
             for number, excerpt in enumerate(excerpts):
                 answer = hub.predict(excerpt)
                 name = f"{given.name}#{number}" if len(excerpts) > 1 else given.name
                 found[name] = {task.name: answer[task.name] for task in tasks}
+                if damage is not None:
+                    notes[name] = damage.sentence(given.name)
         except MusicError as error:
             failed[given.name] = str(error)
             print(f"{command}: {error}", file=sys.stderr)
-    return found, failed
+    if passed_over:
+        print(
+            f"{command}: passed over, since their suffixes are not those that the model takes: {suffix_counts(passed_over)}.",
+            file=sys.stderr,
+        )
+    return predictions

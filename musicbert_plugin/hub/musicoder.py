@@ -30,7 +30,7 @@ from collections.abc import Iterator
 from os import PathLike
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import torch
@@ -42,10 +42,14 @@ from musicbert_plugin.data.labels import LabelTask
 from musicbert_plugin.data.spectrogram_folder import SpectrogramFolder
 from musicbert_plugin.data.spectrogram_windows import MIN_FRAMES, count_end_to_end
 from musicbert_plugin.errors import CheckpointError, DatasetError, OptionError, RecordingError
+from musicbert_plugin.files import read_regular
 from musicbert_plugin.hub.answers import WindowMean
 from musicbert_plugin.hub.checkpoints import fitting, load
 from musicbert_plugin.models.musicoder import MusiCoderModel
 from musicbert_plugin.modules.low_rank import merge_adapters
+
+if TYPE_CHECKING:
+    from musicbert_plugin.audio.decoding import Damage
 
 WINDOW = 1292
 """Default number of frames of a window: 30 seconds of 43 frames each."""
@@ -115,6 +119,7 @@ class MusiCoderHub:
         self.max_frames = window if max_frames is None else max_frames
         self.min_frames = min_frames
         self.max_seconds = MAX_SECONDS
+        self.damage: Damage | None = None  # of the recording that was read last
 
     @classmethod
     def from_pretrained(
@@ -200,7 +205,7 @@ class MusiCoderHub:
         ----------
         recording : path, content of a file, Samples or float [T, F]
         name : str
-            What messages call the content of a file.
+            What messages call a file; by default its path.
 
         Raises
         ------
@@ -240,10 +245,11 @@ class MusiCoderHub:
             samples = np.ascontiguousarray(recording.samples, dtype=np.float32)
             require_sound(samples, front_end.sample_rate, "the samples", longest=self.max_seconds)
             return front_end.extract(samples)
-        name = name if isinstance(recording, bytes) else str(recording)
+        name = name or ("recording" if isinstance(recording, bytes) else str(recording))
         source = recording if isinstance(recording, bytes) else Path(recording)
         sound = Sound(source, front_end.sample_rate, name=name)
         features = list(front_end.feature_blocks(lambda: sound.checked(longest=self.max_seconds)))
+        self.damage = sound.damage
         if sound.damage:
             logger.warning("%s", sound.damage.sentence(name))
         return np.concatenate(features)
@@ -272,14 +278,15 @@ class MusiCoderHub:
         CheckpointError
             A recording, and the checkpoint does not contain the settings of its front-end.
         """
-        name = name or str(file)
+        name = name or ("recording" if isinstance(file, bytes) else str(file))
+        self.damage = None
         if not name.lower().endswith(FEATURES_SUFFIX):
             return [self.spectrogram(file, name)]
         from musicbert_plugin.audio.decoding import SHORTEST
         from preprocess.audio import read_features, require_music
 
         try:
-            data = file if isinstance(file, bytes) else Path(file).read_bytes()
+            data = file if isinstance(file, bytes) else read_regular(file)
         except OSError as error:
             raise RecordingError("undecodable", f"{name}: cannot be read ({error.strerror or error}).") from None
         found = read_features(data, self.model.feature_count, name)

@@ -27,7 +27,7 @@ from typing import Any, BinaryIO, NamedTuple
 
 from musicbert_plugin.compression import Unpacked, compression_of, unpack_raw
 from musicbert_plugin.errors import OptionError, ScoreError
-from musicbert_plugin.files import escaped
+from musicbert_plugin.files import escaped, open_regular
 from preprocess.engine.cli import Heartbeat, option
 from preprocess.engine.entries import Entry, Failure, count_other, is_music
 
@@ -205,7 +205,7 @@ class Zip:
         self.others.clear()
         progress = _Progress(self.path, self.limits)
         try:
-            with open(self.path, "rb") as file:
+            with open_regular(self.path) as file:
                 for member in _zip_members(file):
                     music = not member.name.endswith("/") and is_music(member.name, self.suffixes)
                     progress.count(member.name or "/", member.size if music else 0)
@@ -233,7 +233,7 @@ class Zip:
         try:
             file = self.__dict__.get("_file")
             if file is None:
-                file = self.__dict__["_file"] = open(self.path, "rb")
+                file = self.__dict__["_file"] = open_regular(self.path)
             if offset > os.fstat(file.fileno()).st_size:
                 raise OSError("the archive is damaged here")
             file.seek(offset)
@@ -360,7 +360,7 @@ class Tar:
 
     def _members(self, progress: _Progress) -> Iterator[tuple[Any, Any, str]]:
         """The archive, its members that are music, and their names; raises an OSError where it is damaged."""
-        with open(self.path, "rb") as file:
+        with open_regular(self.path) as file:
             for archive, member in _tar_members(_Forwards(file, progress)):
                 progress.count(member.name or "/")
                 name = member.name.removeprefix("./")

@@ -54,7 +54,7 @@ from musicbert_plugin.codecs.score import repair_sentence
 from musicbert_plugin.data.dataset_folder import read_config, write_config
 from musicbert_plugin.data.indexed_dataset import WRITERS
 from musicbert_plugin.errors import DatasetError, OptionError, ScoreError
-from musicbert_plugin.files import escaped
+from musicbert_plugin.files import escaped, read_regular
 from musicbert_plugin.parsing import parse_json
 from preprocess.engine.archives import ArchiveOptions
 from preprocess.engine.cli import DONE, SOME_FAILED, ProgressBar, option, say
@@ -120,7 +120,7 @@ def check(options: BuildOptions) -> None:
 
 
 def _digest_of_file(path: str) -> str:
-    return hashlib.sha256(Path(path).read_bytes()).hexdigest()[:32] if path else ""
+    return hashlib.sha256(read_regular(path)).hexdigest()[:32] if path else ""
 
 
 class Assembly:

@@ -31,6 +31,7 @@ from musicbert_plugin.codecs.remi_grammar import RemiGrammar
 from musicbert_plugin.data.dataset_folder import write_config
 from musicbert_plugin.data.indexed_dataset import WRITERS, IndexedDatasetWriter, ItemWriter, TextWriter
 from musicbert_plugin.errors import OptionError
+from musicbert_plugin.files import read_regular_text
 from preprocess.engine.cli import DONE, say
 from preprocess.engine.dataset_spec import Item
 from preprocess.engine.destination import Destination
@@ -142,7 +143,7 @@ def renamed_dictionary(rows: list[str], renames: Renames, name: str) -> list[str
 def _read_lines(path: Path) -> list[list[str]]:
     try:
         # A byte order mark and the line ends of other systems are read; splitlines would also end lines at other marks.
-        lines = path.read_text(encoding="utf-8-sig").split("\n")
+        lines = read_regular_text(path, "utf-8-sig").split("\n")
         return [line.split() for line in lines[: None if lines[-1] else -1]]
     except (OSError, UnicodeDecodeError) as error:
         reason = getattr(error, "strerror", None) or "not a text file"

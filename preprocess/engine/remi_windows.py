@@ -16,7 +16,7 @@ from musicbert_plugin.codecs import remi
 from musicbert_plugin.codecs.attributes import class_vector, extract, read_given, with_given
 from musicbert_plugin.codecs.chords import brightness
 from musicbert_plugin.errors import OptionError, ScoreError
-from musicbert_plugin.files import escaped
+from musicbert_plugin.files import escaped, read_regular
 from preprocess.engine.cli import say
 from preprocess.engine.dataset_spec import Item, Piece
 from preprocess.engine.midi import MidiSpec
@@ -252,7 +252,7 @@ class AttributesWriter(BarsSidecarWriter):
 
     def description(self) -> dict[str, Any]:
         """Name and content of the CSV."""
-        digest = hashlib.sha256(Path(self._labels).read_bytes()).hexdigest()[:32] if self._labels else ""
+        digest = hashlib.sha256(read_regular(self._labels)).hexdigest()[:32] if self._labels else ""
         return {"labels": escaped(self._labels), "labels_sha256": digest}
 
     def check(self, collection: Collection) -> None:

@@ -13,7 +13,8 @@ lines and lines that begin with ``#`` are ignored), relative to the folder of th
 a tab.  A ``.csv`` source is a table with a column ``file_path`` (or ``file``), relative to its own folder.
 
 What cannot be listed (a loop of symbolic links, a folder without permission, the rest of a damaged archive) is an entry
-too, with its failure instead of a place: it gets its line in the manifest, and the rest is read.
+too, with its failure instead of a place: it gets its line in the manifest, and the rest is read.  So does a named pipe
+or a device that has the name of a music file, and it is not opened.
 
 Limits: links to folders are followed, each folder once; of equal names in an archive the first is used; an archive
 inside an archive is not opened.
@@ -37,7 +38,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from musicbert_plugin.errors import OptionError, ScoreError
-from musicbert_plugin.files import as_listed, escaped, given_path, match_names, unescaped
+from musicbert_plugin.files import (
+    as_listed,
+    escaped,
+    given_path,
+    match_names,
+    open_regular,
+    read_regular_text,
+    unescaped,
+)
 from musicbert_plugin.tables import check_columns, read_table
 from preprocess.engine.archives import ARCHIVE_SUFFIXES, ArchiveLimits, Tar, Zip, too_large
 from preprocess.engine.entries import Entry, Failure, Unreadable, count_other, is_music
@@ -54,7 +63,7 @@ def _stamp(status: os.stat_result) -> int:
 
 def _read(path: str, name: str, limit: int) -> bytes:
     try:
-        with open(path, "rb", buffering=0) as file:
+        with open_regular(path, buffering=0) as file:
             # Reading no more than the file's size avoids a buffer as large as the limit.
             data = file.read(min(os.fstat(file.fileno()).st_size, limit) + 1)
     except OSError as error:
@@ -141,7 +150,7 @@ class Files:
         for name in self.names:
             try:
                 yield Entry(name, _stamp(os.stat(self.path_of(name))))
-            except OSError:
+            except (OSError, ValueError):  # the latter of a zero byte in the name
                 yield Entry(name, 0)
 
     def path_of(self, name: str) -> str:
@@ -172,7 +181,7 @@ def content_hash(source: Source, name: str, place: bytes, limit: int, algorithm:
         return digest.hexdigest()[:32]
     size = 0
     try:
-        with open(source.path_of(name), "rb", buffering=0) as file:
+        with open_regular(source.path_of(name), buffering=0) as file:
             while block := file.read(_HASHED):
                 size += len(block)
                 if size > limit:
@@ -208,7 +217,7 @@ def open_source(given: str, suffixes: tuple[str, ...] = MIDI_SUFFIXES, limits: A
         return _table(path)
     if lower.endswith((".txt", ".tsv")):
         try:
-            lines = path.read_text(encoding="utf-8-sig", errors="surrogateescape").split("\n")
+            lines = read_regular_text(path, "utf-8-sig", "surrogateescape").split("\n")
         except OSError as error:
             raise OptionError(f"{given}: cannot be read ({error.strerror or error}).") from None
         return _paths(path, lines) if lower.endswith(".txt") else _wav2vec_manifest(path, lines)

@@ -210,6 +210,7 @@ def damaged(data: bytes) -> bytes:
     ("format", "way", "lost"),
     [
         *((format, "cut", 1.5) for format in ("FLAC", "MP3", "WAV", "AIFF", "AU", "CAF", "W64", "RF64")),
+        *((format, "cut", 1.5) for format in ("VOC", "NIST", "AVR")),
         ("OGG", "cut", 0.0),  # nothing tells how much
         *((format, "damaged", 1.5) for format in ("FLAC", "MP3")),
         ("OGG", "damaged", 0.5),
@@ -234,8 +235,48 @@ def test_what_can_be_decoded_before_damage_is_kept_and_the_rest_is_counted(forma
         np.testing.assert_allclose(decode(bad, 22050, start, stop), found[start:stop], atol=3e-7)
 
 
+def uneven_mp3(header: str) -> bytes:
+    """Six seconds, two of noise and then hardly any sound, so that bytes tell nothing of time."""
+    sound, file = np.random.default_rng(0).normal(size=6 * 22050) / 5, io.BytesIO()
+    sound[44100:] = tones(22050, 4.0) / 1000
+    soundfile.write(file, sound, 22050, format="MP3", bitrate_mode="VARIABLE", compression_level=0.5)
+    data = bytearray(file.getvalue())
+    at = data.index(b"Xing")
+    if header == "VBRI":
+        frames = data[at + 8 : at + 12]
+        data[at : at + 120] = bytes(120)
+        data[36:54] = b"VBRI" + bytes([0, 1, 0, 0, 0, 0]) + struct.pack(">I", len(data)) + frames
+    elif header == "Info":
+        data[at : at + 4] = b"Info"
+    return bytes(data)
+
+
+@pytest.mark.parametrize("header", ["Xing", "Info", "VBRI"])
+def test_how_much_of_an_mp3_is_lost_is_told_by_the_frames_that_its_header_counts(header):
+    data = uneven_mp3(header)
+    sound = Sound(data, 22050)
+    assert sum(map(len, sound)) == pytest.approx(6 * 22050, abs=0 if header != "VBRI" else 2304)
+    assert sound.damage is None
+    middle = len(data) // 2
+    noise = np.random.default_rng(1).bytes(3000)
+    for bad in (data[:middle] + noise + data[middle + 3000 :], data[:middle]):
+        sound = Sound(bad, 22050)
+        kept = sum(map(len, sound)) / 22050
+        assert sound.damage is not None and kept < 2.5, "half of the bytes are not half of the time"
+        assert kept + sound.damage.lost == pytest.approx(6.0, abs=0.09)
+
+
+def test_frames_that_are_skipped_in_an_mp3_are_counted_as_lost():
+    data = uneven_mp3("Xing")
+    middle = len(data) // 2
+    sound = Sound(data[:middle] + bytes(900) + data[middle + 900 :], 22050)
+    kept = sum(map(len, sound)) / 22050
+    assert sound.damage is not None and 5 < kept < 5.95
+    assert kept + sound.damage.lost == pytest.approx(6.0, abs=0.01)
+
+
 def test_no_damage_is_found_in_whole_recordings(music_data):
-    for format in ("FLAC", "MP3", "WAV", "AIFF", "AU", "CAF", "W64", "RF64", "OGG"):
+    for format in ("FLAC", "MP3", "WAV", "AIFF", "AU", "CAF", "W64", "RF64", "OGG", "VOC", "NIST", "AVR"):
         sound = Sound(written(format, seconds=0.5), 44100)
         assert len(np.concatenate(list(sound))) == 22050 and sound.damage is None
     for path in sorted((music_data / "audio").glob("*.*[3cg]"))[::5]:  # mp3, flac, ogg
@@ -271,14 +312,23 @@ def test_a_file_of_several_sections_is_read_whole(name, kinds, rate, tmp_path):
     np.testing.assert_array_equal(decode(path.read_bytes(), rate), whole)
 
 
-@pytest.mark.parametrize("name", ["x.aifc", "x.w64", "x.snd", "x.opus", "x.mp2", "x.wave", "X.OGA"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("x.aifc", "x.w64", "x.snd", "x.opus", "x.mp2", "x.wave", "X.OGA"),
+        *("x.rf64", "x.bwf", "x.voc", "x.sph", "x.nist", "x.sf", "x.ircam", "x.avr"),
+    ],
+)
 def test_every_suffix_that_libsndfile_reads_is_accepted(name, tmp_path):
     assert name.lower()[name.index(".") :] in SUFFIXES
     if name == "x.mp2":
         return  # libsndfile reads it, and writes none
     kinds = {"x.aifc": "AIFF", "x.w64": "W64", "x.snd": "AU", "x.opus": "OGG", "x.wave": "WAV", "X.OGA": "OGG"}
+    kinds |= {"x.bwf": "WAV", "x.sph": "NIST", "x.sf": "IRCAM"}
+    kinds |= {f"x.{kind.lower()}": kind for kind in ("RF64", "VOC", "NIST", "IRCAM", "AVR")}
+    sound = Sound((tmp_path / name), 16000)
     (tmp_path / name).write_bytes(written(kinds[name], 48000, subtype="OPUS" if name == "x.opus" else None))
-    assert len(decode(tmp_path / name, 16000)) == pytest.approx(48000, abs=9000)
+    assert sum(map(len, sound)) == pytest.approx(48000, abs=9000) and sound.damage is None
 
 
 @pytest.mark.parametrize(("rate", "expected"), [(1, "of 1 Hz"), (999, "of 999 Hz"), (1 << 20, "of 1048576 Hz")])
@@ -288,6 +338,15 @@ def test_rates_that_nobody_records_at_are_refused_before_anything_is_decoded(rat
     monkeypatch.setattr("musicbert_plugin.audio.decoding._read", None)
     for use in (lambda: decode(bytes(data), 22050), lambda: probe(bytes(data))):
         with pytest.raises(RecordingError, match=f"states a sample rate {expected}; 1,000 to 768,000 is accepted"):
+            use()
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="there are no named pipes")
+@pytest.mark.parametrize("name", ["x.wav", "x.m4a"])
+def test_a_named_pipe_is_refused_at_once(name, tmp_path):
+    os.mkfifo(tmp_path / name)
+    for use in (lambda: decode(tmp_path / name, 22050), lambda: probe(tmp_path / name)):
+        with pytest.raises(RecordingError, match=f"{name}: cannot be read .not a regular file"):
             use()
 
 

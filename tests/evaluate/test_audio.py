@@ -1,5 +1,6 @@
 """Evaluation of models of sound, and the hub: numbers, examples, predictions, long recordings, sentences."""
 
+import io
 import json
 import os
 import zipfile
@@ -146,6 +147,30 @@ def test_one_head_is_asked_about_new_recordings_and_bad_ones_are_told(checkpoint
     assert status == 2 and "head is 'key'" in said
 
 
+def test_files_of_a_folder_have_one_name_in_messages_and_a_damaged_one_has_a_note(checkpoint, tmp_path, capsys):
+    soundfile = pytest.importorskip("soundfile")
+    path, *_ = checkpoint(labels=True)
+    source, data = tmp_path / "music", io.BytesIO()
+    source.mkdir()
+    soundfile.write(data, np.random.default_rng(0).normal(size=32000) / 9, 16000, format="WAV")
+    (source / "cut.wav").write_bytes(data.getvalue()[:32000])
+    (source / "hz1.wav").write_bytes(data.getvalue()[:24] + bytes([1, 0, 0, 0]) + data.getvalue()[28:])
+    (source / "bad.npy").write_bytes(b"no array")
+    (source / "text.docx").write_bytes(b"no sound")
+    if hasattr(os, "mkfifo"):
+        os.mkfifo(source / "pipe.wav")
+        os.mkfifo(source / "pipe.npy")
+    status, values, said = run(capsys, "audio", "--path", path, "--predict", source, "--csv", tmp_path / "out.csv")
+    assert status == 1 and list(values["predictions"]) == ["cut.wav"] and values["passed_over"] == {".docx": 1}
+    for name, sentence in values["failed"].items():
+        assert sentence.startswith(f"{name}: ") and f"evaluate audio: {sentence}" in said
+    if hasattr(os, "mkfifo"):
+        assert values["failed"]["pipe.wav"] == "pipe.wav: cannot be read (not a regular file)."
+        assert values["failed"]["pipe.npy"] == "pipe.npy: cannot be read (not a regular file)."
+    assert values["notes"]["cut.wav"].startswith("cut.wav: is cut off")
+    assert f",{values['notes']['cut.wav']}" in (tmp_path / "out.csv").read_text().replace('"', "")
+
+
 def test_features_are_predicted_as_the_arrays_that_they_hold_and_a_csv_has_every_file(checkpoint, tmp_path, capsys):
     from musicbert_plugin.hub import MusiCoderHub
 
@@ -168,7 +193,7 @@ def test_features_are_predicted_as_the_arrays_that_they_hold_and_a_csv_has_every
     words = {"narrow": "holds no 8 features", "short": "0.08 seconds", "still": "frames are equal", "no": "be read"}
     assert {name: word for name, word in words.items() if word in values["failed"][f"{name}.npy"]} == words
     lines = (tmp_path / "out.csv").read_text().splitlines()
-    assert lines[0] == "file,level,level_probability,mean,error" and len(lines) == 1 + 3 + 4
+    assert lines[0] == "file,level,level_probability,mean,note,error" and len(lines) == 1 + 3 + 4
     assert hub.predict(source / "song.npy") == values["predictions"]["song.npy"]
     with pytest.raises(DatasetError, match="holds 2 excerpts"):
         hub.predict(source / "inner" / "pair.npy")

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import pytest
 
-from musicbert_plugin.evaluate.__main__ import main, table_text, to_json
+from musicbert_plugin.codecs import remi
+from musicbert_plugin.codecs.score import Score, write_midi
+from musicbert_plugin.evaluate.__main__ import TASKS, main, table_text, to_json
 
 
 def test_numbers_that_are_not_finite_become_null() -> None:
@@ -26,6 +30,43 @@ def test_a_missing_checkpoint_is_one_sentence_and_status_2(capsys: pytest.Captur
     said = capsys.readouterr()
     assert said.out == ""
     assert "nowhere.pt" in said.err and len(said.err.strip().splitlines()) == 1
+
+
+README_ARGUMENTS = {
+    "octuple_masked_lm": "--path gone.pt data/mine",
+    "infill": "--path gone.pt song.mid --bars 1:2 --dest out",
+    "attributes": "--path gone.pt --requests requests.txt",
+    "pairs": "--path gone.pt data/pairs",
+    "audio": "--path gone.pt features --dest out",
+    "probe": "--path gone.pt features --label instrument --group piece",
+    "correlate": "--path gone.pt features --dest out",
+}
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_no_default_of_a_task_is_refused(
+    task: str,
+    spectrogram_folder: Callable[..., Path],
+    write_items: Callable[..., None],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """With nothing but the arguments of the README, the checkpoint that is missing is the only complaint."""
+    pytest.importorskip("matplotlib")
+    monkeypatch.chdir(tmp_path)
+    column = {name: lambda clip: "piano" for name in ("instrument", "piece")}
+    spectrogram_folder("features", train=[40], valid=[40], test=[40], labels=column)
+    (tmp_path / "requests.txt").write_text("piano bars=8\n")
+    write_midi(Score.of(480, [0], [480], [60], 80, [0]), tmp_path / "song.mid")
+    pairs = tmp_path / "data" / "pairs"
+    pairs.mkdir(parents=True)
+    (pairs / "dict.txt").write_text("".join(f"{word} 1\n" for word in remi.dictionary_words()))
+    for stem in ("test", "test_input"):
+        write_items(pairs / stem, [[4, 5, remi.EOS]])
+    assert main([task, *README_ARGUMENTS[task].split()]) == 2
+    said = capsys.readouterr().err.splitlines()
+    assert len(said) == 1 and said[0].startswith(f"evaluate {task}: ") and "gone.pt" in said[0], said
 
 
 def test_results_that_cannot_be_written_end_with_a_sentence_and_status_2(

@@ -42,7 +42,7 @@ def hub():
             "AV": {"arousal": value, "valence": -2.0},
         }
 
-    return SimpleNamespace(suffixes=(".wav", ".npy"), excerpts=excerpts, predict=predict)
+    return SimpleNamespace(suffixes=(".wav", ".npy"), excerpts=excerpts, predict=predict, damage=None)
 
 
 @pytest.fixture
@@ -52,17 +52,20 @@ def sounds(tmp_path):
     (folder / "a.wav").write_text("0.75")
     (folder / "deep" / "er" / "b.NPY").write_text("0.25 1")
     (folder / "deep" / "broken.wav").write_text("broken")
-    (folder / "notes.txt").write_text("no sound")
+    for name in ("notes.txt", "a.docx", "deep/b.DOCX"):
+        (folder / name).write_text("no sound")
     return folder
 
 
 def test_a_folder_is_read_to_its_depth_and_broken_files_are_named(hub, tasks, sounds, capsys):
     from musicbert_plugin.evaluate.prediction import predict_files
 
-    found, failed = predict_files(hub, [str(sounds)], tasks)
+    found, failed, _, passed_over = predict_files(hub, [str(sounds)], tasks)
     assert sorted(found) == ["a.wav", "deep/er/b.NPY#0", "deep/er/b.NPY#1"]
     assert failed == {"deep/broken.wav": "deep/broken.wav: cannot be decoded."}
-    assert "deep/broken.wav: cannot be decoded" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert "evaluate audio: deep/broken.wav: cannot be decoded" in said and passed_over == {".docx": 2, ".txt": 1}
+    assert "passed over, since their suffixes are not those of recordings: 2 .docx, 1 .txt." in said
     assert found["a.wav"]["composer"]["bach"] == 0.75
 
 
@@ -76,13 +79,15 @@ def test_archives_lists_and_files_of_any_suffix_may_be_named_together(hub, tasks
     (tmp_path / "empty").mkdir()
     names = ["all.zip", "list.txt", "song.weird", "empty", "none.zip", "sounds/"]
     hub.excerpts = _told_missing(hub.excerpts)
-    found, failed = predict_files(hub, [str(tmp_path / name) + "/" * name.endswith("/") for name in names], tasks[:1])
+    found, failed, *_ = predict_files(
+        hub, [str(tmp_path / name) + "/" * name.endswith("/") for name in names], tasks[:1]
+    )
     at = str(tmp_path)
     assert {f"{at}/all.zip/in/c.wav", f"{at}/song.weird", f"{at}/sounds/a.wav"} <= set(found)
     assert set(failed) == {f"{at}/sounds/gone.wav", f"{at}/empty", f"{at}/none.zip", f"{at}/sounds/deep/broken.wav"}
     assert "no files in it that end with .wav, .npy" in failed[f"{at}/empty"]
     assert "no such file" in failed[f"{at}/none.zip"] and set(found[f"{at}/sounds/a.wav"]) == {"composer"}
-    assert predict_files(hub, [f"{at}/list.txt"], tasks[:1])[0].keys() == {"sounds/a.wav"}
+    assert predict_files(hub, [f"{at}/list.txt"], tasks[:1]).answers.keys() == {"sounds/a.wav"}
 
 
 def _told_missing(excerpts):
@@ -96,22 +101,24 @@ def _told_missing(excerpts):
 
 
 def test_the_csv_has_a_row_per_file_and_can_be_read_as_labels(hub, tasks, sounds, tmp_path):
+    from musicbert_plugin.audio.decoding import Damage
     from musicbert_plugin.data.labels import read_cells
     from musicbert_plugin.evaluate.prediction import predict_files, write_csv
     from preprocess.engine.label_tables import read_labels
 
-    found, failed = predict_files(hub, [str(sounds)], tasks)
-    write_csv(tmp_path / "out.csv", tasks, found, failed)
+    hub.damage = Damage("is cut off, or parts of it are damaged", 2.0, 3.5)
+    write_csv(tmp_path / "out.csv", tasks, predict_files(hub, [str(sounds)], tasks))
     with (tmp_path / "out.csv").open(newline="") as file:
         rows = {row["file"]: row for row in csv.DictReader(file)}
     assert list(rows) == ["a.wav", "deep/broken.wav", "deep/er/b.NPY#0", "deep/er/b.NPY#1"]
     assert rows["a.wav"] == {
         "file": "a.wav", "composer": "bach", "composer_probability": "0.750000",
         "mood": "calm|dark", "mood_probability": "0.750000|0.500000", "AV": "0.75/-2", "error": "",
+        "note": "a.wav: is cut off, or parts of it are damaged; 2.00 seconds are kept, about 3.50 seconds are lost.",
     }  # fmt: skip
     assert (rows["deep/er/b.NPY#0"]["composer"], rows["deep/er/b.NPY#0"]["mood"]) == ("chopin", "|")
     assert rows["deep/broken.wav"]["error"] == "deep/broken.wav: cannot be decoded."
-    assert rows["deep/broken.wav"]["composer"] == ""
+    assert rows["deep/broken.wav"]["composer"] == rows["deep/broken.wav"]["note"] == ""
     table = read_labels(str(tmp_path / "out.csv"))
     moods = [cells[table.columns.index("mood")] for cells in table.labels.values()]
     values, present = read_cells(tasks[1], moods, "out.csv")

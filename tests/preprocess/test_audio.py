@@ -688,7 +688,7 @@ def test_a_damaged_recording_is_kept_in_part_and_counted_as_repaired(recordings,
     assert lines["cut.ogg"]["repaired"] == 1 and "lost" not in lines["cut.ogg"]
     assert "how much is lost is unknown" in lines["cut.ogg"]["detail"]
     assert said.count("repaired: cut.flac: cannot be decoded") == 1 and said.count("repaired: cut.ogg: ") == 1
-    assert "repaired: damaged, kept in part" in said and "lost: damaged" in said and "Traceback" not in said
+    assert "repaired: damaged recording" in said and "lost: damaged" in said and "Traceback" not in said
     assert len(clips_of(tmp_path / "data")["cut.flac"]) == flac["frames"]
 
 
@@ -750,7 +750,7 @@ def test_a_recording_is_read_where_it_is_and_in_pieces(recordings, tmp_path, mon
     monkeypatch.setattr("musicbert_plugin.audio.row_store.IN_MEMORY", 0)
     monkeypatch.setattr(audio, "_ROWS", 7)
     pieces = kind.read_piece(str(path), "x.wav")
-    assert (pieces.exact, pieces.notes, pieces.lost, pieces.repaired) == (whole.exact, 90, {}, 0)
+    assert (pieces.exact, pieces.notes, pieces.lost, pieces.repairs) == (whole.exact, 90, {}, {})
     np.testing.assert_array_equal(pieces.items[0], whole.items[0])
     np.testing.assert_array_equal(pieces.sidecars["moments"], whole.sidecars["moments"])
     assert pieces.fingerprint.sequence == whole.fingerprint.sequence

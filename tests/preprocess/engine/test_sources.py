@@ -52,6 +52,41 @@ def test_linked_folders_are_followed_once_and_never_in_circles(tmp_path: Path) -
     assert list(read(Collection([str(tmp_path / "music")]))) == ["b.mid", "link/a.mid"]
 
 
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="there are no named pipes")
+def test_a_named_pipe_is_no_music_file_no_list_and_no_table_and_nobody_waits_for_it(tmp_path: Path) -> None:
+    from musicbert_plugin.codecs.score import read_midi
+    from musicbert_plugin.parsing import read_json, read_npy
+    from musicbert_plugin.tables import read_table
+    from preprocess.engine.sources import content_hash
+
+    folder = tmp_path / "music"
+    folder.mkdir()
+    (folder / "a.mid").write_bytes(b"a")
+    os.mkfifo(folder / "b.mid")
+    os.symlink("b.mid", folder / "link.mid")
+    os.symlink("/dev/zero", folder / "zeros.mid")
+    collection = Collection([str(folder)])
+    sentences = {name: f"{name}: not a regular file." for name in ("b.mid", "link.mid", "zeros.mid")}
+    assert outcomes(collection) == {"a.mid": b"a", **sentences}
+    (tmp_path / "list.txt").write_text("music/b.mid\nmusic/a.mid\nmusic/\0.mid\n")
+    listed = outcomes(Collection([str(tmp_path / "list.txt")]))
+    assert listed.pop("music/\\x00.mid") == "music/\\x00.mid: No such file or directory."
+    assert listed == {"music/a.mid": b"a", "music/b.mid": "music/b.mid: not a regular file."}
+    for read_it in (
+        lambda: content_hash(collection.sources[0], "b.mid", b"", 10**6),
+        lambda: read_midi(folder / "b.mid"),
+        lambda: read_json(folder / "b.mid"),
+        lambda: read_npy(folder / "b.mid"),
+        lambda: read_table(folder / "b.mid"),
+    ):
+        with pytest.raises((ScoreError, OptionError, ValueError), match="not a regular file"):
+            read_it()
+    for name in ("list.txt", "list.tsv", "list.csv", "all.zip", "all.tar.gz"):
+        os.mkfifo(folder / name)
+        with pytest.raises(OptionError, match="not a regular file"):
+            Collection([str(folder / name)])
+
+
 def test_a_loop_of_links_is_named_and_the_rest_is_read(tmp_path: Path) -> None:
     folder = tmp_path / "music"
     folder.mkdir()
