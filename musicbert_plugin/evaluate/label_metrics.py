@@ -27,6 +27,8 @@ from musicbert_plugin.metrics.means import mean_of_defined
 THRESHOLD = 0.5
 """Smallest probability of a predicted tag."""
 
+_MOST_DRAWN = 50_000_000
+
 Array = NDArray[Any]
 Metric = Callable[[Array, Array], float]
 
@@ -93,7 +95,7 @@ def label_metrics(
     labels: NDArray[np.float64],
     present: NDArray[np.bool_],
     *,
-    groups: Sequence[str] | None = None,
+    groups: Sequence[str] | NDArray[Any] | None = None,
     draws: int = 0,
     seed: int = 1,
 ) -> dict[str, dict[str, Any]]:
@@ -109,7 +111,8 @@ def label_metrics(
     groups : sequence of str [N], optional
         Items that depend on each other, for intervals (default: every item its own).
     draws : int
-        Bootstrap resamples of the intervals; 0 for none, since each computes every metric.
+        Bootstrap resamples of the intervals; 0 for none, since each computes every metric.  Of many items fewer are
+        drawn (at least 100), so that no more than 50 million labels are.
     seed : int
 
     Returns
@@ -117,6 +120,8 @@ def label_metrics(
     dict
         From metric to ``value`` and, with draws, ``interval`` (95 %); NaN where it is undefined.
     """
+    if draws:
+        draws = min(draws, max(_MOST_DRAWN // max(labels.size, 1), 100))
     here = present.any(axis=1) if task.type == "regression" else present.all(axis=1)
     outputs = np.asarray(outputs, np.float64)[here]
     truth = np.where(present, labels, np.nan)[here]
@@ -134,3 +139,13 @@ def label_metrics(
             )
             found[name]["interval"] = list(interval)
     return found
+
+
+def metrics_table(title: str, found: dict[str, dict[str, Any]]) -> tuple[str, list[str], list[list[str]]]:
+    """The metrics of a head with their intervals, as a table (title, header, rows)."""
+    rows = []
+    for name, values in found.items():
+        low, high = values.get("interval", (float("nan"), float("nan")))
+        cells = ["-" if np.isnan(value) else f"{value:.3f}" for value in (values["value"], low, high)]
+        rows.append([name.replace("_", " "), cells[0], f"[{cells[1]}, {cells[2]}]"])
+    return f"{title}, 95 % intervals", ["metric", "value", "interval"], rows

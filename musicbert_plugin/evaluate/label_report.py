@@ -42,6 +42,9 @@ def report_labels(
     present: NDArray[np.bool_],
     where: str,
     dest: Path | None = None,
+    *,
+    groups: NDArray[Any] | None = None,
+    draws: int = 0,
 ) -> LabelReport:
     """Report each class, tag or quantity of a task.
 
@@ -56,6 +59,8 @@ def report_labels(
         What the items are of, for messages.
     dest : Path, optional
         Folder to which a picture is written: ``confusion_TASK.png``, or ``scatter_TASK.png`` of numbers.
+    groups, draws
+        As in :func:`~musicbert_plugin.evaluate.label_metrics.label_metrics`.
 
     Returns
     -------
@@ -72,7 +77,7 @@ def report_labels(
     """
     if dest is not None:
         make_folder(dest)
-    metrics = {"metrics": label_metrics(task, outputs, labels, present)}
+    metrics = {"metrics": label_metrics(task, outputs, labels, present, groups=groups, draws=draws)}
     if task.type == "regression":
         report = _report_numbers(task, outputs, labels, present, where, dest)
         return report._replace(values=metrics | report.values)

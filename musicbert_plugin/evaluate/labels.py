@@ -6,7 +6,8 @@
 
 The windows are those of ``fairseq-validate``, with the checkpoint's options unless others are given
 (``task_options``), so that both give one number.  A split is measured with the majority baseline (for numbers, the
-mean) of the training split, and for each class, tag or quantity (``label_report``); with ``--dest`` confusions and
+mean) of the training split, for each class, tag or quantity (``label_report``), and by all metrics with 95 % intervals
+(``label_metrics``: from ``--draws`` draws of the dataset's groups, or of recordings); with ``--dest`` confusions and
 scatter plots are drawn.  Of a folder of pairs of phrases, ``--scores`` writes a table for ``evaluate ranking``: a row
 per pair with ``first``, ``second`` and ``score``, the probability that they belong together.
 
@@ -53,6 +54,8 @@ class Measured(NamedTuple):
     """[N, K]"""
     constant: NDArray[np.float64]
     """[C]: the output of the baseline, see :func:`constant_answer`."""
+    groups: NDArray[Any] | None = None
+    """[N]: groups of items that depend on each other, for intervals; None for independent items."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -60,6 +63,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--path", required=True, help="checkpoint (.pt)")
     parser.add_argument("--gen-subset", default="valid", help="split to measure on (default: valid)")
     parser.add_argument("--batch-size", type=int, default=8, help="rows per batch of notes")
+    parser.add_argument("--draws", type=int, default=1000, help="bootstrap draws of the intervals (default: 1000)")
     add_task_options(parser.add_argument_group("windows of sound"), SOUND_OPTIONS)
     add_task_options(parser.add_argument_group("windows and splits of notes"), NOTE_OPTIONS)
     add_device(parser)
@@ -96,6 +100,7 @@ def evaluate(options: argparse.Namespace) -> Report:
     from musicbert_plugin.hub.checkpoints import model_of
 
     check_at_least(options, "batch_size", 1)
+    check_at_least(options, "draws", 0, "(no intervals)")
     check_at_least(options, "max_frames", 0, "(whole recordings)")
     check_at_least(options, "min_frames", 1)
     check_label_options(options)
@@ -220,20 +225,33 @@ def measure_notes(hub: MusicBERTHub, options: argparse.Namespace) -> Report:
         )
     tasks = [label_task for label_task in hub.label_tasks if options.head in (None, label_task.name)]
     meters = {label_task.name: LabelMeter(label_task) for label_task in tasks}
+    numbers: list[NDArray[np.int64]] = []
     with torch.inference_mode():
         for rows in dataset.batch_by_size(dataset.ordered_indices(), max_sentences=options.batch_size):
             batch = dataset.collater([dataset[row] for row in rows])
             logits = hub.model(**utils.apply_to_sample(lambda x: x.to(hub.device), batch["net_input"]))[0]
             found = {key: batch[key].numpy() for key in ("window", "item", "length")}
+            numbers.append(found["item"])
             for name, meter in meters.items():
                 outputs = {name: outputs_of(logits[name], meter.task).cpu().numpy()}
                 labels = {key: {name: batch[key][name].numpy()} for key in ("labels", "present")}
                 meter.update([{"predictions": found | labels | {"outputs": outputs}}])
+    table = task.part(options.gen_subset)[0]
+    groups = np.array(table.groups)
+    if hub.per_note:
+        groups = np.repeat(groups, table.notes)
+    elif task.has_pairs:
+        groups = groups[dataset.windows.pairs.first]
     measured = []
     for label_task in tasks:
         seen, present = task.training_labels(label_task)
         measured.append(
-            Measured(label_task, *meters[label_task.name].items(), constant_answer(label_task, seen, present))
+            Measured(
+                label_task,
+                *meters[label_task.name].items(),
+                constant_answer(label_task, seen, present),
+                groups[np.unique(np.concatenate(numbers))],  # in the order of LabelMeter.items
+            )
         )
     if options.scores:
         write_scores(options.scores, task, options, measured)
@@ -273,6 +291,7 @@ def report_measured(
 ) -> Report:
     """Metrics of heads and baselines; ``unit`` names the ``count`` items that are measured."""
     from musicbert_plugin.criterions.label_scores import METRICS, label_scores
+    from musicbert_plugin.evaluate.label_metrics import metrics_table
     from musicbert_plugin.evaluate.label_report import report_labels
 
     values: dict[str, Any] = {
@@ -283,14 +302,19 @@ def report_measured(
         unit: count,
     }
     rows, details, pictures = [], [], []
-    for task, outputs, labels, present, answer in measured:
+    draws = getattr(options, "draws", 0)  # evaluate audio has no intervals
+    for task, outputs, labels, present, answer, groups in measured:
         constant = np.tile(answer, (len(outputs), 1))
         scores = {
             "model": label_scores(outputs, labels, present, task),
             "baseline": label_scores(constant, labels, present, task),
         }
-        report = report_labels(task, outputs, labels, present, options.gen_subset, options.dest)
+        report = report_labels(
+            task, outputs, labels, present, options.gen_subset, options.dest, groups=groups, draws=draws
+        )
         details.append(report.table)
+        if draws:
+            details.append(metrics_table(f"{options.gen_subset}: {task.name}", report.values["metrics"]))
         pictures += [report.picture] if report.picture else []
         values[task.name] = {"type": task.type, "labelled": int(present.any(1).sum()), **scores, **report.values}
         for metric in METRICS[task.type]:

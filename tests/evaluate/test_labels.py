@@ -31,7 +31,7 @@ def last_of(outcome: Any) -> dict[str, Any]:
 
 def measured(capsys: pytest.CaptureFixture[str], *words: object) -> dict[str, Any]:
     capsys.readouterr()
-    assert main(["labels", *map(str, words)]) == 0
+    assert main(["labels", "--draws", "20", *map(str, words)]) == 0
     return json.loads(capsys.readouterr().out)
 
 
@@ -54,6 +54,9 @@ def test_evaluation_the_hub_and_the_validation_give_one_number_for_pieces(
     for task, metric in (("register", "accuracy"), ("tags", "roc_auc"), ("mean", "r2"), ("mean", "ccc")):
         assert float(line[f"valid_{task}_{metric}"]) == pytest.approx(values[task]["model"][metric], abs=1e-4)
     assert values["items"] == 4 and values["register"]["baseline"]["accuracy"] == 0.5
+    found = values["register"]["metrics"]["accuracy"]
+    assert found["value"] == values["register"]["model"]["accuracy"]
+    assert found["interval"][0] <= found["value"] <= found["interval"][1]
 
     hub = MusicBERTHub.from_pretrained(checkpoint)
     assert hub.label_window == 18  # --tokens-per-sample 160
