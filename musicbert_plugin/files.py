@@ -3,7 +3,8 @@ r"""Files: writing them so that a name always stands for a whole file, and their
 Writing
 -------
 A process may be killed at any moment.  :func:`atomic_path` gives a path of another name in the same folder and moves
-the file to its own name when it is complete; moving replaces an older file in one step.
+the file to its own name when it is complete; moving replaces an older file in one step.  A :class:`FolderLock` keeps
+two processes from writing to one folder.
 
 Names
 -----
@@ -32,8 +33,10 @@ import errno
 import os
 import re
 import unicodedata
+import weakref
 from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import IO
 
 UNFINISHED = ".unfinished"
 """Suffix of files that are being written, or that a killed process left behind."""
@@ -69,6 +72,76 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
         if isinstance(error, OSError) and error.filename is None and error.errno is not None:
             error.filename = str(final)
         raise
+
+
+class FolderLock:
+    """A lock on a folder, which one process at a time holds: a file that the system has locked.
+
+    The system unlocks the file when its process ends, in whatever way, so that a file that a killed process has left
+    locks nothing.
+
+    Parameters
+    ----------
+    path : path
+        The file; its folder must exist.
+
+    Raises
+    ------
+    BlockingIOError
+        Another process, or another object of this class, holds the lock.
+    OSError
+        The file cannot be made or locked.
+    """
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        while True:
+            file = open(path, "a")
+            try:
+                _lock(file)
+                if _is_at(file, path):
+                    break
+            except BaseException:
+                file.close()
+                raise
+            file.close()  # its holder has removed it meanwhile
+        self.release = weakref.finalize(self, _remove, file, Path(path))
+        """Unlock the folder and remove the file; so does the end of this object, and that of the process."""
+
+    def __enter__(self) -> FolderLock:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.release()
+
+
+def _is_at(file: IO[str], path: str | os.PathLike[str]) -> bool:
+    """Whether an open file is the one that has this name."""
+    try:
+        return os.path.samestat(os.fstat(file.fileno()), os.stat(path))
+    except FileNotFoundError:
+        return False
+
+
+def _remove(file: IO[str], path: Path) -> None:
+    """Remove an open file, where the system can do that, and close it."""
+    with contextlib.suppress(OSError):
+        path.unlink()
+    file.close()
+
+
+def _lock(file: IO[str]) -> None:
+    """Lock an open file; raises BlockingIOError if it is locked by another."""
+    try:
+        import fcntl
+    except ImportError:  # Windows
+        import msvcrt
+
+        try:
+            msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)  # type: ignore[attr-defined]
+        except PermissionError as error:
+            raise BlockingIOError(*error.args) from None
+    else:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 
 _FULL = {getattr(errno, name) for name in ("ENOSPC", "EDQUOT", "EFBIG", "EROFS") if hasattr(errno, name)}
