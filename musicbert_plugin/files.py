@@ -54,7 +54,8 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
     Yields
     ------
     Path
-        A name in the same folder, ending in :data:`UNFINISHED`; deleted if the block raises.
+        A name in the same folder, ending in :data:`UNFINISHED`; deleted if the block raises.  The file gets the
+        permissions of every new file (the umask's), also where a library makes files that their owner alone can read.
 
     Raises
     ------
@@ -65,6 +66,7 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
     unfinished = final.with_name(final.name + UNFINISHED)
     try:
         yield unfinished
+        _make_readable(unfinished)
         os.replace(unfinished, final)
     except BaseException as error:
         with contextlib.suppress(OSError):
@@ -72,6 +74,19 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
         if isinstance(error, OSError) and error.filename is None and error.errno is not None:
             error.filename = str(final)
         raise
+
+
+def _make_readable(path: Path) -> None:
+    """Give a file that its owner alone can read the permissions of a new file."""
+    if os.name == "nt" or path.stat().st_mode & 0o077:
+        return
+    probe = path.with_name(path.name + ".mode")  # the umask itself can only be read by setting it, for all threads
+    with contextlib.suppress(OSError):
+        os.close(os.open(probe, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
+        try:
+            path.chmod(probe.stat().st_mode & 0o777)
+        finally:
+            probe.unlink()
 
 
 class FolderLock:

@@ -18,6 +18,7 @@ from musicbert_plugin.errors import MusicError, RecordingError
 from musicbert_plugin.files import (
     FolderLock,
     as_listed,
+    atomic_path,
     escaped,
     given_path,
     match_names,
@@ -99,6 +100,19 @@ def test_a_word_of_the_command_line_names_a_file_in_any_of_its_forms(name: bytes
 def test_sentences_about_files_can_be_written_anywhere(error: MusicError) -> None:
     assert str(error) == r"caf\xe9.wav: x." == shown("caf\udce9.wav: x.")
     assert str(pickle.loads(pickle.dumps(error))) == str(error)
+
+
+@pytest.mark.parametrize(("umask", "mode"), [(0o022, 0o644), (0o007, 0o660), (0o077, 0o600)])
+def test_a_file_has_the_permissions_of_new_files_whatever_made_it(tmp_path: Path, umask: int, mode: int) -> None:
+    before = os.umask(umask)
+    try:
+        with atomic_path(tmp_path / "a") as unfinished:
+            unfinished.touch(0o600)
+        with atomic_path(tmp_path / "b") as unfinished:
+            unfinished.write_text("b")
+    finally:
+        os.umask(before)
+    assert {path.name: path.stat().st_mode & 0o777 for path in tmp_path.iterdir()} == {"a": mode, "b": mode}
 
 
 def test_a_folder_is_locked_by_one_run_at_a_time(tmp_path: Path) -> None:

@@ -336,6 +336,8 @@ def test_safetensors_are_written_as_the_format_has_it(tmp_path):
     tensors = {"a": torch.arange(6.0).view(2, 3), "b": torch.tensor([1, 2], dtype=torch.int64), "c": torch.ones(0)}
     tensors["d"] = torch.randn(3).bfloat16()
     write_safetensors(tmp_path / "x.safetensors", tensors)
+    (tmp_path / "other").touch()
+    assert (tmp_path / "x.safetensors").stat().st_mode == (tmp_path / "other").stat().st_mode, "safetensors makes 0600"
     raw = (tmp_path / "x.safetensors").read_bytes()
     length = int.from_bytes(raw[:8], "little")
     header = json.loads(raw[8 : 8 + length])
