@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import zipfile
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -15,10 +16,10 @@ from musicbert_plugin.codecs.attributes import command_ids
 from musicbert_plugin.codecs.octuple import TEMPO_VALUES, positions
 from musicbert_plugin.codecs.remi_grammar import transpose
 from musicbert_plugin.codecs.requests import parse_request
-from musicbert_plugin.codecs.score import DRUMS, Score, bar_line_from, midi_bytes, read_midi
+from musicbert_plugin.codecs.score import DRUMS, Score, bar_line_from, midi_bytes, read_midi, write_midi
 from musicbert_plugin.errors import ScoreError
 from musicbert_plugin.generation.continuation import prompt_bars
-from musicbert_plugin.generation.prompts import Prompt, prompt_of
+from musicbert_plugin.generation.prompts import Prompt, prompt_of, read_prompt
 
 NEW = {  # two bars of C major, the second longer and slower
     "bar-tempo": "s-9 t-32 o-0 i-0 p-60 d-12 v-20 o-24 i-0 p-64 d-12 v-20 i-128 p-164 d-3 v-20 b-1 "
@@ -26,6 +27,7 @@ NEW = {  # two bars of C major, the second longer and slower
     "position-tempo": "s-9 o-0 t-32 i-0 p-60 d-12 v-20 o-24 t-32 i-0 p-64 d-12 v-20 i-128 p-164 d-3 v-20 b-1 "
     "s-10 o-6 t-30 i-73 p-67 d-60 v-31 b-1 </s>",
     "notes": "o-0 i-0 p-60 d-12 o-24 i-0 p-64 d-12 i-128 p-164 d-3 b-1 o-6 i-73 p-67 d-60 b-1 </s>",
+    "notes-by-program": "i-0 o-0 p-60 d-12 o-24 p-64 d-12 i-128 o-24 p-164 d-3 b-1 i-73 o-6 p-67 d-60 b-1 </s>",
 }
 
 
@@ -77,14 +79,14 @@ def test_the_prompt_stays_note_for_note_and_the_music_goes_on_at_the_next_bar(la
     result = read_midi(midi_bytes(finished(prompt_of(score, layout), layout, NEW[layout])))
     end = Fraction(9)  # the last onset is in the third bar
     assert events(result, end) == events(score, end)
-    length = 4 if layout != "notes" else 3
+    length = 3 if layout in remi.NOTES_ALONE else 4
     onsets = sorted((result.onset[result.onset >= 9 * result.resolution] / result.resolution).tolist())
     expected = [9, 11, 11, 9 + length + 0.5]
     np.testing.assert_allclose(onsets, expected, atol=1 / result.resolution)
     late = result.pitch[result.onset >= 9 * result.resolution]
     assert sorted(late.tolist()) == sorted([36, *(np.array([60, 64, 67]) - prompt_of(score, layout).shift)])
     tempi = [(tick / result.resolution, bpm) for tick, bpm in zip(result.tempo_tick, result.tempo_bpm, strict=True)]
-    if layout == "notes":
+    if layout in remi.NOTES_ALONE:
         assert len(tempi) == 2, "there are no words for a tempo"
     else:
         slower = pytest.approx(13.0 if layout == "bar-tempo" else 13.5, abs=1e-3)
@@ -105,7 +107,7 @@ def test_a_tempo_that_rounds_to_one_of_the_prompts_is_the_prompts() -> None:
 def test_bars_before_the_first_note_count_as_bars_of_the_prompt(layout: str) -> None:
     prompt = prompt_of(own_piece(), layout)
     assert (prompt.ids == remi.BAR_END).sum() + prompt.silent_bars == 3
-    assert prompt.silent_bars == (0 if layout == "notes" else 1)
+    assert prompt.silent_bars == (0 if layout in remi.NOTES_ALONE else 1)
 
 
 def test_new_notes_are_in_the_tracks_of_their_programs() -> None:
@@ -116,8 +118,6 @@ def test_new_notes_are_in_the_tracks_of_their_programs() -> None:
 
 
 def test_words_continue_at_the_end_of_their_bars(tmp_path: Path) -> None:
-    from musicbert_plugin.generation.prompts import read_prompt
-
     line = "s-9 t-32 b-1 s-9 t-32 o-0 i-0 p-62 d-12 v-20 b-1 s-9 t-32 b-1"
     (tmp_path / "prompt.txt").write_text(line + "\n")
     result = finished(read_prompt(tmp_path / "prompt.txt", "bar-tempo"), "bar-tempo", NEW["bar-tempo"])
@@ -140,10 +140,22 @@ def test_a_piece_ends_with_its_last_bar_even_if_that_is_empty() -> None:
 def test_the_key_of_a_piece_is_known_where_its_request_names_the_mode() -> None:
     prompt = prompt_of(own_piece(), "bar-tempo")
     assert prompt.shift == -2, "D major"
-    for request, new, prompted in (("key=major", (0, False), (2, False)), ("key=minor", (9, True), (11, True))):
-        assert finished(Prompt(), "bar-tempo", NEW["bar-tempo"], request).key == new
-        assert finished(prompt, "bar-tempo", NEW["bar-tempo"], request).key == prompted
-    assert finished(Prompt(), "bar-tempo", NEW["bar-tempo"], "piano").key is None
+    for request, minor in (("key=major", False), ("key=minor", True)):
+        assert finished(Prompt(), "bar-tempo", NEW["bar-tempo"], request).keys == ((0, 0, minor),)
+        assert finished(prompt, "bar-tempo", NEW["bar-tempo"], request).keys == ((0, 2, minor),), "D major or B minor"
+    assert finished(Prompt(), "bar-tempo", NEW["bar-tempo"], "piano").keys == ()
+    sharps = {-1: 7 - 12, 1: -7 + 12, 6: 6, -6: 6, -5: -1, 5: 1, -2: 2}  # D flat rather than C sharp
+    for shift, number in sharps.items():
+        assert finished(replace(prompt, shift=shift), "bar-tempo", "", "key=major").keys == ((0, number, False),)
+
+
+@pytest.mark.parametrize("request_", [None, "key=minor"])
+def test_the_key_signatures_of_a_prompt_stay(request_: str | None, tmp_path: Path) -> None:
+    keys = ((0, 7, False), (700, -7, True))
+    write_midi(replace(own_piece(100), keys=(*keys, (90_000, 0, False))), tmp_path / "prompt.mid")
+    prompt = read_prompt(tmp_path / "prompt.mid", "bar-tempo")
+    result = read_midi(midi_bytes(finished(prompt, "bar-tempo", NEW["bar-tempo"], request_)))
+    assert result.resolution == 300 and result.keys == ((0, 7, False), (3 * 700, -7, True)), "not C and A minor"
 
 
 def test_new_notes_strike_no_key_that_sounds_and_the_prompts_stay() -> None:
