@@ -8,6 +8,7 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
+import mido
 import numpy as np
 import pytest
 
@@ -158,12 +159,26 @@ def test_the_key_signatures_of_a_prompt_stay(request_: str | None, tmp_path: Pat
     assert result.resolution == 300 and result.keys == ((0, 7, False), (3 * 700, -7, True)), "not C and A minor"
 
 
-def test_new_notes_strike_no_key_that_sounds_and_the_prompts_stay() -> None:
-    words = "s-9 t-32 o-0 i-0 p-60 d-24 v-20 p-60 d-12 v-20 o-12 i-0 p-60 d-12 v-20 b-1 </s>"
-    prompt = Score.of(480, [0, 0, 960], [9000, 9000, 9000], [60, 60, 64])
+def test_new_notes_strike_no_key_that_sounds_and_the_prompts_stay(tmp_path: Path) -> None:
+    words = (
+        "s-9 t-32 o-0 i-0 p-62 d-24 v-20 p-60 d-24 v-20 p-60 d-12 v-20 o-12 i-0 p-64 d-24 v-20 p-62 d-36 v-20 b-1 </s>"
+    )
+    prompt = Score.of(480, [0, 0, 960, 960], [9000, 9000, 2300, 3000], [60, 60, 64, 62])
     result = finished(prompt_of(prompt, "bar-tempo"), "bar-tempo", words)
     notes = np.stack([result.onset, result.end, result.pitch], 1).tolist()
-    assert notes == [[0, 9000, 60], [0, 9000, 60], [960, 9000, 64], [1920, 2400, 60], [2400, 2880, 60]]
+    assert notes[:4] == [[0, 9000, 60], [0, 9000, 60], [960, 2300, 64], [960, 3000, 62]], "the prompt as it was"
+    assert sorted(notes[4:]) == [[2400, 3840, 64], [3000, 3840, 62]], "no 60; a 62 when the prompt's has ended"
+    write_midi(
+        finished(prompt_of(prompt.select(prompt.pitch > 60), "bar-tempo"), "bar-tempo", words), tmp_path / "a.mid"
+    )
+    sounding = set()
+    for message in mido.MidiFile(tmp_path / "a.mid").tracks[1]:
+        if message.type == "note_on":
+            assert message.note not in sounding, "no key is struck while it sounds"
+            sounding.add(message.note)
+        elif message.type == "note_off":
+            sounding.remove(message.note)
+    assert not sounding
 
 
 @pytest.mark.parametrize("layout", remi.LAYOUTS)
