@@ -3,7 +3,8 @@ r"""Files: writing them so that a name always stands for a whole file, and their
 Writing
 -------
 A process may be killed at any moment.  :func:`atomic_path` gives a path of another name in the same folder and moves
-the file to its own name when it is complete; moving replaces an older file in one step.
+the file to its own name when it is complete; moving replaces an older file in one step.  A :class:`FolderLock` keeps
+two processes from writing to one folder.
 
 Names
 -----
@@ -39,9 +40,10 @@ import os
 import re
 import stat
 import unicodedata
+import weakref
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import BinaryIO
+from typing import IO, BinaryIO
 
 UNFINISHED = ".unfinished"
 """Suffix of files that are being written, or that a killed process left behind."""
@@ -59,7 +61,8 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
     Yields
     ------
     Path
-        A name in the same folder, ending in :data:`UNFINISHED`; deleted if the block raises.
+        A name in the same folder, ending in :data:`UNFINISHED`; deleted if the block raises.  The file gets the
+        permissions of every new file (the umask's), also where a library makes files that their owner alone can read.
 
     Raises
     ------
@@ -70,6 +73,7 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
     unfinished = final.with_name(final.name + UNFINISHED)
     try:
         yield unfinished
+        _make_readable(unfinished)
         os.replace(unfinished, final)
     except BaseException as error:
         with contextlib.suppress(OSError):
@@ -108,6 +112,89 @@ def read_regular_text(path: str | os.PathLike[str], encoding: str = "utf-8", err
     r"""The text of a file, see :func:`open_regular`; every line end is ``\n``."""
     with io.TextIOWrapper(open_regular(path), encoding, errors) as file:
         return file.read()
+
+
+def _make_readable(path: Path) -> None:
+    """Give a file that its owner alone can read the permissions of a new file."""
+    if os.name == "nt" or path.stat().st_mode & 0o077:
+        return
+    probe = path.with_name(path.name + ".mode")  # the umask itself can only be read by setting it, for all threads
+    with contextlib.suppress(OSError):
+        os.close(os.open(probe, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
+        try:
+            path.chmod(probe.stat().st_mode & 0o777)
+        finally:
+            probe.unlink()
+
+
+class FolderLock:
+    """A lock on a folder, which one process at a time holds: a file that the system has locked.
+
+    The system unlocks the file when its process ends, in whatever way, so that a file that a killed process has left
+    locks nothing.
+
+    Parameters
+    ----------
+    path : path
+        The file; its folder must exist.
+
+    Raises
+    ------
+    BlockingIOError
+        Another process, or another object of this class, holds the lock.
+    OSError
+        The file cannot be made or locked.
+    """
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        while True:
+            file = open(path, "a")
+            try:
+                _lock(file)
+                if _is_at(file, path):
+                    break
+            except BaseException:
+                file.close()
+                raise
+            file.close()  # its holder has removed it meanwhile
+        self.release = weakref.finalize(self, _remove, file, Path(path))
+        """Unlock the folder and remove the file; so does the end of this object, and that of the process."""
+
+    def __enter__(self) -> FolderLock:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.release()
+
+
+def _is_at(file: IO[str], path: str | os.PathLike[str]) -> bool:
+    """Whether an open file is the one that has this name."""
+    try:
+        return os.path.samestat(os.fstat(file.fileno()), os.stat(path))
+    except FileNotFoundError:
+        return False
+
+
+def _remove(file: IO[str], path: Path) -> None:
+    """Remove an open file, where the system can do that, and close it."""
+    with contextlib.suppress(OSError):
+        path.unlink()
+    file.close()
+
+
+def _lock(file: IO[str]) -> None:
+    """Lock an open file; raises BlockingIOError if it is locked by another."""
+    try:
+        import fcntl
+    except ImportError:  # Windows
+        import msvcrt
+
+        try:
+            msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)  # type: ignore[attr-defined]
+        except PermissionError as error:
+            raise BlockingIOError(*error.args) from None
+    else:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 
 _FULL = {getattr(errno, name) for name in ("ENOSPC", "EDQUOT", "EFBIG", "EROFS") if hasattr(errno, name)}

@@ -44,6 +44,7 @@ Limits: controllers, pedals and bends are not rendered, see ``codecs.score``.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import csv
 import functools
 import hashlib
@@ -73,7 +74,7 @@ from musicbert_plugin.codecs.reading_options import (
 )
 from musicbert_plugin.codecs.score import Score, repair_sentence, seconds_of, write_midi
 from musicbert_plugin.errors import OptionError, ScoreError
-from musicbert_plugin.files import UNFINISHED, atomic_path, is_disk_full
+from musicbert_plugin.files import UNFINISHED, FolderLock, atomic_path, is_disk_full
 from musicbert_plugin.parsing import parse_json, whole_number
 from preprocess.engine.archives import ArchiveOptions
 from preprocess.engine.cli import CANNOT_START, DONE, SOME_FAILED, add_options, option, options_of, run_command, say
@@ -99,6 +100,7 @@ TICKS_PER_SECOND = 960  # of the MIDI files for fluidsynth: 480 per quarter note
 SLOWEST, FASTEST = 10.0, 400.0
 LOUDEST = 0.99  # of full scale
 UNFINISHED_SUFFIXES = (UNFINISHED, ".partial")  # .partial was used before version 0.2.0
+LOCK = ".lock"
 
 
 @dataclass
@@ -501,8 +503,8 @@ def hashes_in(dest: Path) -> dict[str, str]:
         return {}
 
 
-def begin(dest: Path, plan: Plan) -> None:
-    """Make the folder, or check that it was made with the same settings.
+def begin(dest: Path, plan: Plan) -> FolderLock:
+    """Make and lock the folder, or check that it was made with the same settings.
 
     Raises
     ------
@@ -516,18 +518,26 @@ def begin(dest: Path, plan: Plan) -> None:
     file = dest / "render.json"
     try:
         dest.mkdir(parents=True, exist_ok=True)
-        if not file.exists():
-            if any(path.suffix not in UNFINISHED_SUFFIXES for path in dest.iterdir()):
-                raise OptionError(f"--dest {dest}: holds other files; an empty or new folder is needed.")
-            with atomic_path(file) as unfinished:
-                unfinished.write_text(text, encoding="utf-8")
-        elif file.read_text(encoding="utf-8") != text:
-            raise OptionError(
-                f"--dest {dest}: its recordings were made with other options or another synthesiser (see render.json); "
-                "an empty or new folder is needed."
-            )
+        with contextlib.ExitStack() as stack:
+            lock = stack.enter_context(FolderLock(dest / LOCK))
+            if not file.exists():
+                if any(path.suffix not in UNFINISHED_SUFFIXES and path.name != LOCK for path in dest.iterdir()):
+                    raise OptionError(f"--dest {dest}: holds other files; an empty or new folder is needed.")
+                with atomic_path(file) as unfinished:
+                    unfinished.write_text(text, encoding="utf-8")
+            elif file.read_text(encoding="utf-8") != text:
+                raise OptionError(
+                    f"--dest {dest}: its recordings were made with other options or another synthesiser (see "
+                    "render.json); an empty or new folder is needed."
+                )
+            stack.pop_all()
+    except BlockingIOError:
+        raise OptionError(
+            f"--dest {dest}: another run writes there; wait for its end or name another folder."
+        ) from None
     except OSError as error:
         raise OptionError(f"--dest {dest}: cannot be written ({error.strerror or error}).") from None
+    return lock
 
 
 def check(options: RenderOptions) -> None:
@@ -591,10 +601,16 @@ def main(arguments: list[str]) -> int:
         options.seed,
         reading_options_of(namespace),
     )
-    begin(namespace.dest, plan)
+    with begin(namespace.dest, plan):
+        return render_all(plan, collection, options.jobs, table)
+
+
+def render_all(plan: Plan, collection: Collection, jobs: int, table: LabelTable) -> int:
+    """Render all files of a collection; returns the status of the command."""
+    dest, names = Path(plan.dest), list(collection.names)
     stems = stems_of(names)
     found: list[dict[str, Any]] = [{"reason": "unreadable", "detail": f"{name}: not in the archive."} for name in names]
-    known = hashes_in(namespace.dest)
+    known = hashes_in(dest)
     present: list[int] = []  # the file of each call
 
     def calls() -> Iterator[tuple[Any, ...]]:
@@ -602,7 +618,7 @@ def main(arguments: list[str]) -> int:
             present.append(index)
             yield number, inner, place, names[index], stems[index], known.get(names[index], "")
 
-    rendered, lost = call_all(functools.partial(render_piece, plan), calls(), options.jobs, total=len(names))
+    rendered, lost = call_all(functools.partial(render_piece, plan), calls(), jobs, total=len(names))
     for call, index in enumerate(present):
         found[index] = rendered.get(call) or {
             "reason": lost[call],
@@ -614,7 +630,7 @@ def main(arguments: list[str]) -> int:
     if len(failed) == len(found):
         say(f"none of the {len(found)} files could be rendered.")
         return CANNOT_START
-    write_tables(namespace.dest, names, found, table)
+    write_tables(dest, names, found, table)
     for name, about in zip(names, found, strict=True):
         if repairs := repairs_in(about):
             say(repair_sentence(name, repairs))
@@ -622,7 +638,7 @@ def main(arguments: list[str]) -> int:
         say(sentence)
     clips = sum(len(about.get("clips", ())) for about in found)
     how = "fluidsynth" if plan.synthesiser.program else "the synthesiser in numpy"
-    say(f"{clips:,} excerpts of {len(found) - len(failed):,} pieces in {namespace.dest}, rendered by {how}")
+    say(f"{clips:,} excerpts of {len(found) - len(failed):,} pieces in {dest}, rendered by {how}")
     return SOME_FAILED if failed else DONE
 
 

@@ -40,15 +40,13 @@ if [ -f "$folder/dict.txt" ]; then data=$folder; fi
 if [ -e "$dest/generated.txt" ] && [ ! -e "$dest/answers.jsonl" ]; then
     stop "$dest/generated.txt is not of an earlier run: move it, or name another folder."
 fi
+printed=$dest/generated.$$.unfinished # of this process: another run that writes there is refused by the command
+trap 'rm -f "$printed"' EXIT
 # One buffer holds all requests, so that all are read first; the last line may lack its newline.
 lines=$(($(wc -l <"$requests") + 16))
 
 "$python" -m fairseq_cli.interactive ${data:+"$data"} --user-dir "$here/musicbert_plugin" --task attribute_to_music \
     --path "$checkpoint" --input "$requests" --sampling --sampling-topk 15 --temperature 0.8 --beam 1 --max-len-b 2560 \
-    --buffer-size "$lines" --batch-size 16 --seed 1 --dest "$dest" ${1+"$@"} >"$dest/generated.unfinished" || {
-    status=$?
-    rm -f "$dest/generated.unfinished"
-    exit "$status"
-}
-mv "$dest/generated.unfinished" "$dest/generated.txt"
+    --buffer-size "$lines" --batch-size 16 --seed 1 --dest "$dest" ${1+"$@"} >"$printed" || exit
+mv "$printed" "$dest/generated.txt"
 printf '%s\n' "generate_music.sh: $dest/0.mid, 1.mid, ... answer the lines of $requests in their order" >&2

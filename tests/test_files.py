@@ -1,17 +1,30 @@
-"""Names of any bytes become text that every file can hold, and come back."""
+"""Names of any bytes become text that every file can hold, and come back; files are whole, and folders locked."""
 
 from __future__ import annotations
 
 import json
 import os
 import pickle
+import signal
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from musicbert_plugin.errors import MusicError, RecordingError
-from musicbert_plugin.files import as_listed, escaped, given_path, match_names, shown, unescaped
+from musicbert_plugin.files import (
+    FolderLock,
+    as_listed,
+    atomic_path,
+    escaped,
+    given_path,
+    match_names,
+    shown,
+    unescaped,
+)
 
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="names are text there")
 NAMES = st.binary(max_size=12).map(os.fsdecode) | st.text(alphabet=[*r"\xe9a5c/.", "\udce9", "\n", "é"], max_size=12)
@@ -87,3 +100,36 @@ def test_a_word_of_the_command_line_names_a_file_in_any_of_its_forms(name: bytes
 def test_sentences_about_files_can_be_written_anywhere(error: MusicError) -> None:
     assert str(error) == r"caf\xe9.wav: x." == shown("caf\udce9.wav: x.")
     assert str(pickle.loads(pickle.dumps(error))) == str(error)
+
+
+@pytest.mark.parametrize(("umask", "mode"), [(0o022, 0o644), (0o007, 0o660), (0o077, 0o600)])
+def test_a_file_has_the_permissions_of_new_files_whatever_made_it(tmp_path: Path, umask: int, mode: int) -> None:
+    before = os.umask(umask)
+    try:
+        with atomic_path(tmp_path / "a") as unfinished:
+            unfinished.touch(0o600)
+        with atomic_path(tmp_path / "b") as unfinished:
+            unfinished.write_text("b")
+    finally:
+        os.umask(before)
+    assert {path.name: path.stat().st_mode & 0o777 for path in tmp_path.iterdir()} == {"a": mode, "b": mode}
+
+
+def test_a_folder_is_locked_by_one_run_at_a_time(tmp_path: Path) -> None:
+    with FolderLock(tmp_path / ".lock") as lock:
+        with pytest.raises(BlockingIOError):
+            FolderLock(tmp_path / ".lock")
+        os.rename(tmp_path / ".lock", tmp_path / "moved")
+        other = FolderLock(tmp_path / ".lock")
+        lock.release()
+        del other
+    assert [path.name for path in tmp_path.iterdir()] == ["moved"]
+
+
+def test_a_killed_process_leaves_no_folder_locked(tmp_path: Path) -> None:
+    code = "import os, sys; from musicbert_plugin.files import FolderLock; lock = FolderLock(sys.argv[1]); "
+    done = subprocess.run([sys.executable, "-c", code + "os.kill(os.getpid(), 9)", tmp_path / ".lock"])
+    assert done.returncode == -signal.SIGKILL and (tmp_path / ".lock").exists()
+    with FolderLock(tmp_path / ".lock"):
+        pass
+    assert not (tmp_path / ".lock").exists()

@@ -25,7 +25,7 @@ program (see ``channel_programs``), and ``channel_programs="use"`` reads these.
 Writing
 -------
 Format 1 at ``score.resolution`` ticks per quarter note.  The first track, ``conductor``, has the tempi, the time
-signatures and the key signature, and no notes; one track per (track, program) of the score follows, named after the
+signatures and the key signatures, and no notes; one track per (track, program) of the score follows, named after the
 program.  Every track ends at the bar line after the last note (or at ``score.end_tick``, if that is later), so that a
 file can be looped as it is; tempi and time signatures beyond it are written, and the conductor track then ends later.
 
@@ -34,8 +34,8 @@ tracks of one program share a channel, and with more than fifteen programs diffe
 repeats its program change before every note.  So readers that keep programs per track, readers that keep them per
 channel, and synthesizers find the same program for every note.
 
-Limits: lyrics, controllers but the sustain pedal (which is read where it is asked for), pitch bends, markers and key
-signatures are not read.
+Limits: lyrics, controllers but the sustain pedal (which is read where it is asked for), pitch bends and markers are not
+read, nor are key signatures that no music has.
 """
 
 from __future__ import annotations
@@ -122,14 +122,15 @@ class Score:
         ``channel_programs="use"``: that were therefore given another program than their track has.
     end_tick : int
         First tick after the last bar of the piece, where it is known to end later than the bar of its last note.
-    key : (int, bool) or None
-        Pitch class of the tonic, 0 to 11, and whether the key is minor, if it is known.  Readers do not set it.
     track_names : tuple of str
         The name of each track of the source, where ``track`` is an index; empty for a track without a name.  Empty
         where no names are known: in scores that are no MIDI file's, and with ``channel_programs="use"`` in files where
         that changes programs, since their tracks are taken apart by channel.
     pedal : Pedal or None
         The sustain pedal, if it was asked for; functions that change or generate music drop it.
+    keys : tuple of (int, int, bool)
+        Key signatures, where they are known: tick, number of sharps (negative: of flats) from -7 to 7, and whether the
+        key is minor; sorted by tick.
     """
 
     resolution: int
@@ -147,9 +148,9 @@ class Score:
     repairs: Mapping[str, int] = field(default_factory=dict)
     other_program: int = 0
     end_tick: int = 0
-    key: tuple[int, bool] | None = None
     track_names: tuple[str, ...] = ()
     pedal: Pedal | None = None
+    keys: tuple[tuple[int, int, bool], ...] = ()
 
     @property
     def repaired(self) -> int:
@@ -232,6 +233,15 @@ class Score:
         """The score with only the notes that ``keep`` (bool [N] or indices) selects; tempi and time signatures stay."""
         columns = ("onset", "end", "program", "pitch", "velocity", "track")
         return replace(self, **{name: getattr(self, name)[keep] for name in columns})
+
+    def finer(self, factor: int) -> Score:
+        """The same music with ``factor`` times as many ticks per quarter note."""
+        columns = ("resolution", "onset", "end", "tempo_tick", "meter_tick", "end_tick")
+        return replace(
+            self,
+            keys=tuple((factor * tick, sharps, minor) for tick, sharps, minor in self.keys),
+            **{name: factor * getattr(self, name) for name in columns},
+        )
 
 
 @dataclass(frozen=True)
@@ -475,6 +485,7 @@ def _score_of(
         dict(repairs),
         differing,
         track_names=names,
+        keys=_keys_of(parsed),
     )
 
 
@@ -490,6 +501,20 @@ def _pedal_of(parsed: Any, known_tracks: bool) -> Pedal:
     tick, value, owner = (np.concatenate(column) for column in (ticks, values, tracks))
     order = np.argsort(tick, kind="stable")
     return Pedal(tick[order], value[order], owner[order])
+
+
+def _keys_of(parsed: Any) -> tuple[tuple[int, int, bool], ...]:
+    """The key signatures of a parsed file, of several at a tick the last, without repetitions of the one in effect."""
+    if not len(parsed.key_signatures):
+        return ()
+    columns = parsed.key_signatures.numpy()
+    rows = zip(*(columns[name].tolist() for name in ("time", "key", "tonality")), strict=True)
+    valid = {tick: (sharps, minor == 1) for tick, sharps, minor in rows if abs(sharps) <= 7 and minor in (0, 1)}
+    keys: list[tuple[int, int, bool]] = []
+    for tick, (sharps, minor) in sorted(valid.items()):
+        if tick >= 0 and (not keys or keys[-1][1:] != (sharps, minor)):
+            keys.append((tick, sharps, minor))
+    return tuple(keys)
 
 
 def _layers(score: Score, end: np.ndarray) -> np.ndarray:
@@ -597,13 +622,11 @@ def _track_chunk(name: str, tick: np.ndarray, message: np.ndarray, size: np.ndar
 
 
 def _conductor_chunk(score: Score, end: int) -> bytes:
-    """The track of time signatures, tempi and the key signature."""
-    meters, tempi, keys = len(score.meter_tick), len(score.tempo_tick), int(score.key is not None)
+    """The track of time signatures, tempi and key signatures."""
+    meters, tempi, keys = len(score.meter_tick), len(score.tempo_tick), len(score.keys)
     message = np.zeros((keys + meters + tempi, 7), np.uint8)
-    if score.key is not None:
-        tonic, minor = score.key
-        sharps = (7 * (tonic + 3 * minor) + 5) % 12 - 5
-        message[0, :5] = [0xFF, 0x59, 2, sharps & 255, minor]
+    for row, (_, sharps, minor) in zip(message, score.keys, strict=False):
+        row[:5] = [0xFF, 0x59, 2, sharps & 255, minor]
     rows = message[keys : keys + meters]
     rows[:, :3], rows[:, 5:] = [0xFF, 0x58, 4], [24, 8]  # 24 MIDI clocks to a beat, 8 thirty-seconds to a quarter
     rows[:, 3] = score.meter_numerator
@@ -612,7 +635,8 @@ def _conductor_chunk(score: Score, end: int) -> bytes:
     rows = message[keys + meters :]
     rows[:, :3] = [0xFF, 0x51, 3]
     rows[:, 3:6] = mspq[:, None] >> np.array([16, 8, 0]) & 255
-    tick = np.concatenate([np.zeros(keys, np.int64), score.meter_tick, score.tempo_tick])
+    key_tick = np.array([tick for tick, _, _ in score.keys], np.int64)
+    tick = np.concatenate([key_tick, score.meter_tick, score.tempo_tick])
     size = np.repeat([5, 7, 6], [keys, meters, tempi])
     order = np.argsort(tick, kind="stable")
     return _track_chunk("conductor", tick[order], message[order], size[order], end)
@@ -641,7 +665,9 @@ def _check_writable(score: Score) -> None:
             f"the time signature {meter} cannot be written as MIDI: a numerator of 1 to 255 and a denominator of 1, 2, "
             "4, ... 128 are accepted.",
         )
-    for what, tick in (("tempo", score.tempo_tick), ("time signature", score.meter_tick)):
+    key_tick = np.array([tick for tick, _, _ in score.keys], np.int64)
+    changes = (("tempo", score.tempo_tick), ("time signature", score.meter_tick), ("key signature", key_tick))
+    for what, tick in changes:
         if len(tick) and not (0 <= tick.min() and tick.max() <= LAST_TICK):
             beyond = int(tick.min() if tick.min() < 0 else tick.max())
             raise ScoreError("unwritable", f"a {what} is at tick {beyond}; accepted is 0 to {LAST_TICK}.")
@@ -658,7 +684,7 @@ def midi_bytes(score: Score) -> bytes:
     ------
     ScoreError
         Reason ``"unwritable"``: a time signature with a numerator above 255 or a denominator other than 1, 2, 4, ...
-        128; a tempo or a time signature outside 31 bits of ticks.
+        128; a tempo, a time or a key signature outside 31 bits of ticks.
     """
     _check_writable(score)
     note_end = score.onset + np.maximum(score.end - score.onset, 1)

@@ -42,7 +42,7 @@ from musicbert_plugin.arguments import checked_seed
 from musicbert_plugin.commands import occupy_standard_streams, silence
 from musicbert_plugin.compat.checkpoint_configuration import BUILT
 from musicbert_plugin.compat.error_messages import UNWRITTEN, one_sentence, report_hydra_job
-from musicbert_plugin.compat.model_folder import read_model_folder
+from musicbert_plugin.compat.model_folder import position_mode_is_given, read_model_folder
 from musicbert_plugin.compat.newest_checkpoint import LAST_CHECKPOINT, is_whole, newest_whole_checkpoint
 from musicbert_plugin.compat.safe_loading import (
     allow_checkpoint_types,
@@ -148,7 +148,7 @@ def load_checkpoints_safely() -> None:
 
         @functools.wraps(module.load_checkpoint_to_cpu)
         def load_weights(*args: Any, **options: Any) -> Any:
-            with weights_alone_are_used():
+            with weights_alone_are_used(), position_mode_is_given("that of the training"):
                 return module.load_checkpoint_to_cpu(*args, **options)
 
         trainer.checkpoint_utils = _View(module, load_checkpoint_to_cpu=load_weights)
@@ -173,11 +173,18 @@ def load_model_folders() -> None:
     def load_checkpoint_to_cpu(original: Any, path: str, arg_overrides: Any = None, *args: Any, **options: Any) -> Any:
         if not os.path.isdir(path):
             return original(path, arg_overrides, *args, **options)
-        state = checked_content(read_model_folder(path), path, BUILT)
+        with position_mode_is_given((arg_overrides or {}).get("position_mode")):
+            state = checked_content(read_model_folder(path), path, BUILT)
         if state["cfg"] is not None:
             state["cfg"] = OmegaConf.create(state["cfg"], flags={"allow_objects": True})
             fairseq.checkpoint_utils.overwrite_args_by_name(state["cfg"], arg_overrides or {})
         return fairseq.checkpoint_utils._upgrade_state_dict(state)
+
+    @_in_place_of(fairseq.checkpoint_utils.load_model_ensemble_and_task)
+    def load_for_task(original: Any, *args: Any, **options: Any) -> Any:
+        task = args[2] if len(args) > 2 else options.get("task")
+        with position_mode_is_given(getattr(getattr(task, "cfg", None), "position_mode", None)):
+            return original(*args, **options)
 
     trainer: Any = fairseq.trainer
     if not issubclass(trainer.PathManager, _CheckpointFiles):

@@ -12,11 +12,14 @@ name the mode has ``all``.
 
 from __future__ import annotations
 
+import contextlib
+import contextvars
 import dataclasses
 import logging
 import os
 import re
 from argparse import Namespace
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -55,6 +58,20 @@ _SHAPES = {
 """Tensors that tell the sizes, and their numbers of dimensions."""
 
 
+_mode_is_given: contextvars.ContextVar[bool] = contextvars.ContextVar("mode_is_given", default=False)
+"""Whether the position mode of a folder that is read is not used, since the user gave one."""
+
+
+@contextlib.contextmanager
+def position_mode_is_given(mode: Any) -> Iterator[None]:
+    """Within this context, folders that do not name their mode bring no warning, unless ``mode`` is None or auto."""
+    token = _mode_is_given.set(_mode_is_given.get() or str(mode) not in ("None", "auto"))
+    try:
+        yield
+    finally:
+        _mode_is_given.reset(token)
+
+
 def read_model_folder(path: str | os.PathLike[str]) -> dict[str, Any]:
     """The content of the fairseq checkpoint that a Hugging Face folder stands for.
 
@@ -90,12 +107,13 @@ def read_model_folder(path: str | os.PathLike[str]) -> dict[str, Any]:
         raise CheckpointError(f"{path / 'config.json'}: seen_attributes is not text; command words are accepted.")
     if model["position_mode"] == "auto":
         model["position_mode"] = POSITIONS_OF_FORK
-        logger.warning(
-            "%s does not name its position mode: the whole row has positions (%s), as in the fine-tuning fork; "
-            "--position-mode, or position_mode= of the hub, chooses another",
-            path,
-            POSITIONS_OF_FORK,
-        )
+        if not _mode_is_given.get():
+            logger.warning(
+                "%s does not name its position mode: the whole row has positions (%s), as in the fine-tuning fork; "
+                "--position-mode, or position_mode= of the hub, chooses another",
+                path,
+                POSITIONS_OF_FORK,
+            )
     # every option of the task, since fairseq's commands override only those that a file has
     options = {field.name: field.default for field in dataclasses.fields(TASK_DATACLASS_REGISTRY[TASK])}
     task = {**options, "_name": TASK, "position_mode": model["position_mode"], "seed": 1}

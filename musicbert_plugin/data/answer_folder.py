@@ -17,7 +17,7 @@ file that the journal does not know.  A later run into the folder
   goes on, and the result is that of a run which was never stopped;
 * with another description removes all earlier answers;
 * is refused if the folder holds answers of another kind, or a file of the same name as an answer that is not in the
-  journal or was changed since.
+  journal or was changed since, or if another run writes there at the time.
 
 Pure Python.
 """
@@ -33,9 +33,11 @@ from pathlib import Path
 from typing import Any
 
 from musicbert_plugin.errors import OptionError
-from musicbert_plugin.files import UNFINISHED, atomic_path
+from musicbert_plugin.files import UNFINISHED, FolderLock, atomic_path
 
 JOURNAL = "answers.jsonl"
+LOCK = ".lock"
+"""The file that is locked while a run writes to the folder; see :class:`~.files.FolderLock`."""
 FORMAT = 1
 _NUMBERED = re.compile(r"\d+(\.\d+)?\.mid")
 
@@ -54,7 +56,7 @@ def _is_answer(answer: Any) -> bool:
 
 
 class AnswerFolder:
-    """A folder with the answers to requests.
+    """A folder with the answers to requests, which is locked until :meth:`close`, or the end of the object.
 
     Parameters
     ----------
@@ -74,7 +76,7 @@ class AnswerFolder:
     Raises
     ------
     OptionError
-        The folder cannot be written, or holds something that would be lost.
+        The folder cannot be written, holds something that would be lost, or is that of another run at the time.
     """
 
     def __init__(
@@ -92,6 +94,14 @@ class AnswerFolder:
         header = {"format": FORMAT, "kind": kind, **json.loads(json.dumps(description, default=str))}
         try:
             self.path.mkdir(parents=True, exist_ok=True)
+            self._lock = FolderLock(self.path / LOCK)
+        except BlockingIOError:
+            raise OptionError(
+                f"{self.path}: another run writes there; wait for its end or name another folder."
+            ) from None
+        except OSError as error:
+            raise OptionError(f"{self.path}: cannot be written ({error.strerror or error}).") from None
+        try:
             before, answers = self._read(kind)
             self._check_own({name: digest for answer in answers for name, digest in answer["files"].items()}, names)
             self.answers: dict[int, dict[str, Any]] = {}
@@ -106,8 +116,15 @@ class AnswerFolder:
                 (self.path / name).unlink(missing_ok=True)
             with atomic_path(self._journal) as unfinished:
                 unfinished.write_text("".join(json.dumps(line) + "\n" for line in [header, *self.answers.values()]))
-        except OSError as error:
-            raise OptionError(f"{self.path}: cannot be written ({error.strerror or error}).") from None
+        except BaseException as error:
+            self.close()
+            if isinstance(error, OSError):
+                raise OptionError(f"{self.path}: cannot be written ({error.strerror or error}).") from None
+            raise
+
+    def close(self) -> None:
+        """Let other runs write to the folder; nothing may be added after this."""
+        self._lock.release()
 
     def _read(self, kind: str) -> tuple[dict[str, Any] | None, list[dict[str, Any]]]:
         """The first line of the journal and its answers; None and nothing without a journal."""

@@ -71,10 +71,13 @@ def seed_of(options: argparse.Namespace) -> int:
 
 
 def load_hub(options: argparse.Namespace) -> MuseCocoHub:
-    """The model of ``--path``, on ``--device``."""
+    """The model of ``--path``, on ``--device``, with the position mode of ``--position-mode``, if that is given."""
     from musicbert_plugin.hub import MuseCocoHub
+    from musicbert_plugin.tasks.attribute_to_music import AUTO
 
-    return MuseCocoHub.from_pretrained(options.path, device=device_of(options))
+    mode = getattr(options, "position_mode", None)
+    mode = None if mode == AUTO else mode
+    return MuseCocoHub.from_pretrained(options.path, device=device_of(options), position_mode=mode)
 
 
 def compose(

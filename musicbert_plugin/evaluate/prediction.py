@@ -173,7 +173,8 @@ def predict_files(
     ----------
     hub
         A model with ``suffixes``, the suffixes of the files that it takes; ``excerpts(content, name)``, which reads
-        the excerpts of a file; ``damage`` (recordings), what is wrong with the file that was read last; and ``predict(excerpt)``.
+        the excerpts of a file; ``damage``, if any, what is wrong with the file that was read last; and
+        ``predict(excerpt)``.
     paths : sequence of str
     tasks : sequence of LabelTask
     command : str
@@ -201,7 +202,7 @@ def predict_files(
             print(f"{command}: {error}", file=sys.stderr)
     if passed_over:
         print(
-            f"{command}: passed over, since their suffixes are not those that the model takes: {suffix_counts(passed_over)}.",
+            f"{command}: passed over, since the model takes no files of these suffixes: {suffix_counts(passed_over)}.",
             file=sys.stderr,
         )
     return predictions

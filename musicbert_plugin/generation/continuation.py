@@ -22,7 +22,7 @@ Events = list[tuple[int, Any]]
 
 
 def prompt_bars(score: Score, end_tick: int) -> Score:
-    """The music of a score before a bar line: notes that begin, and tempi and time signatures that lie before it."""
+    """The music of a score before a bar line: notes that begin, and changes that lie before it."""
     tempi, meters = score.tempo_tick < end_tick, score.meter_tick < end_tick
     return replace(
         score.select(score.onset < end_tick),
@@ -31,6 +31,7 @@ def prompt_bars(score: Score, end_tick: int) -> Score:
         meter_tick=score.meter_tick[meters],
         meter_numerator=score.meter_numerator[meters],
         meter_denominator=score.meter_denominator[meters],
+        keys=tuple(key for key in score.keys if key[0] < end_tick),
         end_tick=end_tick,
     )
 
@@ -56,12 +57,13 @@ def continued(prompt: Score, music: Score, begin: int, *, tempi: bool) -> tuple[
     Returns
     -------
     Score, bool [N]
-        The notes of the prompt, which are unchanged, and those of the continuation; and which are of the latter.  New
-        notes are in the track of the prompt's first note of their program, or in a track for their program.
+        The notes and key signatures of the prompt, which are unchanged, and the notes of the continuation; and which
+        notes are of the latter.  New notes are in the track of the prompt's first note of their program, or in a track
+        for their program.
     """
     factor = POSITIONS_PER_QUARTER // gcd(prompt.resolution, POSITIONS_PER_QUARTER)
-    factor = 1 if factor * prompt.resolution > 32767 else factor
-    resolution, start = factor * prompt.resolution, factor * prompt.end_tick
+    prompt = prompt.finer(1 if factor * prompt.resolution > 32767 else factor)
+    resolution, start = prompt.resolution, prompt.end_tick
 
     def moved(ticks: Any) -> Any:
         return start + np.rint((ticks - begin) * (resolution / music.resolution)).astype(np.int64)
@@ -70,14 +72,13 @@ def continued(prompt: Score, music: Score, begin: int, *, tempi: bool) -> tuple[
     values = [120.0, *prompt.tempo_bpm.tolist()]
     exact = dict(zip(TEMPO_VALUES[tempo_code(np.array(values))].tolist(), values, strict=True))  # of a code, the latest
     written = [(tick, exact.get(value, value)) for tick, value in _from(begin, _tempi(music), 120.0)]
-    tempo = _joined(_tempi(prompt), written if tempi else [], 120.0, factor, moved)
-    meter = _joined(_meters(prompt), _from(begin, _meters(music), (4, 4)), (4, 4), factor, moved)
+    tempo = _joined(_tempi(prompt), written if tempi else [], 120.0, moved)
+    meter = _joined(_meters(prompt), _from(begin, _meters(music), (4, 4)), (4, 4), moved)
     columns = {name: np.concatenate([getattr(prompt, name), getattr(new, name)]) for name in ("pitch", "velocity")}
     joined = replace(
         prompt,
-        resolution=resolution,
-        onset=np.concatenate([factor * prompt.onset, moved(new.onset)]),
-        end=np.concatenate([factor * prompt.end, np.maximum(moved(new.end), moved(new.onset) + 1)]),
+        onset=np.concatenate([prompt.onset, moved(new.onset)]),
+        end=np.concatenate([prompt.end, np.maximum(moved(new.end), moved(new.onset) + 1)]),
         program=np.concatenate([prompt.program, new.program]),
         track=np.concatenate([prompt.track, _tracks(prompt, new.program)]),
         tempo_tick=np.array([tick for tick, _ in tempo], np.int64),
@@ -108,9 +109,9 @@ def _from(begin: int, events: Events, default: Any) -> Events:
     return [(begin, before[-1] if before else default), *(event for event in events if event[0] > begin)]
 
 
-def _joined(before: Events, after: Events, default: Any, factor: int, moved: Any) -> Events:
+def _joined(before: Events, after: Events, default: Any, moved: Any) -> Events:
     """The events of the prompt as they are, and those after it that change the value in effect."""
-    events = [(factor * tick, value) for tick, value in before]
+    events = list(before)
     for tick, value in after:
         if value != (events[-1][1] if events else default):
             events.append((int(moved(tick)), value))

@@ -386,12 +386,13 @@ class ConditionalGenerator:
     def finished(self, piece: Piece, prefix: Ids | None = None) -> Score:
         """The music of a piece as it is written to files.
 
-        It has the notes, tempi and time signatures of the prompt, if there is one, and at the bar line after it the new
-        notes, a track per program, without doubles and overlaps.  It ends with the last bar, even if that is empty, and
-        so do new notes that would sound beyond it.
+        It has the notes, tempi, time and key signatures of the prompt, if there is one, and at the bar line after it
+        the new notes, a track per program, without doubles and overlaps.  It ends with the last bar, even if that is
+        empty, and so do new notes that would sound beyond it.
 
-        If the request (``prefix``, without ``</s>`` and ``<sep>``) names a mode, the key is known: models write in C
-        major and A minor, and a prompt's key is that to which its music is transposed.
+        The key signatures are those of the prompt.  If it has none and the request (``prefix``, without ``</s>`` and
+        ``<sep>``) names a mode, the key is known: models write in C major and A minor, and a prompt's key is that to
+        which its music is transposed.
         """
         music, _ = remi.decode_with_repairs(piece.ids, self.prompt.meter, self.layout)
         new = None
@@ -401,22 +402,22 @@ class ConditionalGenerator:
             music, new = continued(self.prompt.score, music, begin, tempi=self.layout not in remi.NOTES_ALONE)
         inside = np.maximum(np.minimum(music.end, music.end_tick), music.onset + 1)
         music = replace(music, end=inside if new is None else np.where(new, inside, music.end))
-        return replace(without_overlaps(music, new), key=self._key(prefix))
+        return replace(without_overlaps(music, new), keys=music.keys or self._keys(prefix))
 
     def repairs(self, piece: Piece) -> Counter[str]:
         """The number of repairs that decoding a piece needs, by kind; none of what the grammar admits."""
         return remi.decode_with_repairs(piece.ids, self.prompt.meter, self.layout)[1]
 
-    def _key(self, prefix: Ids | None) -> tuple[int, bool] | None:
-        """The tonic and mode of pieces of a request; None if it does not name a mode."""
+    def _keys(self, prefix: Ids | None) -> tuple[tuple[int, int, bool], ...]:
+        """The key signature of pieces of a request; none if it does not name a mode."""
         try:
             mode = None if prefix is None else int(classes_of_ids(prefix)[SLOT_OF["K1"]])
         except ValueError:  # a condition
-            return None
+            return ()
         if mode is None or mode >= len(MODES):
-            return None
-        minor = MODES[mode] == "minor"
-        return ((9 if minor else 0) - self.prompt.shift) % 12, minor
+            return ()
+        sharps = (5 - 7 * self.prompt.shift) % 12 - 5  # C major and A minor have none
+        return ((0, sharps, MODES[mode] == "minor"),)
 
     def _piece(self, found: Continuation) -> Piece:
         ids = np.concatenate([self.prompt.ids, found.tokens])

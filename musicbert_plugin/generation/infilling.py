@@ -435,9 +435,7 @@ def _fine_enough(score: Score) -> Score:
     factor *= -(-64 // (factor * score.resolution))
     if factor == 1 or factor * score.resolution > 32767:
         return score
-    times = ("onset", "end", "tempo_tick", "meter_tick")
-    finer = {name: factor * getattr(score, name) for name in times}
-    return replace(score, resolution=factor * score.resolution, **finer)
+    return score.finer(factor)
 
 
 def _ticks(position: np.ndarray, resolution: int) -> np.ndarray:
@@ -512,6 +510,7 @@ def _returned(
     )
     tempo_tick, tempo_bpm = moved_events(tempi)
     meter_tick, meter = moved_events(meters)
+    key_tick, key = moved_events([(tick, (sharps, minor)) for tick, sharps, minor in score.keys])
     stays = np.ones(len(score), bool)
     stays[removed] = False
     rest = score.select(stays)
@@ -538,6 +537,7 @@ def _returned(
         meter_numerator=np.array([numerator for numerator, _ in meter], np.int64),
         meter_denominator=np.array([denominator for _, denominator in meter], np.int64),
         pedal=None,  # what follows has moved
+        keys=tuple((tick, *value) for tick, value in zip(key_tick.tolist(), key, strict=True)),
     )
     return without_overlaps(filled, np.arange(len(filled)) >= len(rest))
 

@@ -10,6 +10,7 @@ with the prompt as it was, not with what its words decode to (see :mod:`~.genera
 from __future__ import annotations
 
 import logging
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -189,6 +190,8 @@ def prompt_of(score: Score, layout: str, meter: tuple[int, int] | None = None, n
     In the layout without time signatures, every bar has the length of the longest.  A shorter first bar, a pickup,
     becomes the end of such a bar; shorter later bars are extended, with a warning.
 
+    Notes without length have no words, but are in the result, where MIDI gives them one tick; a warning counts them.
+
     Parameters
     ----------
     score : Score
@@ -204,9 +207,14 @@ def prompt_of(score: Score, layout: str, meter: tuple[int, int] | None = None, n
         The longest bar does not have the length of ``meter``.
     """
     grid = remi.grid_for(score, layout)
-    if grid.lost:
-        lost = ", ".join(f"{reason} ({count})" for reason, count in sorted(grid.lost.items()))
-        logger.warning("%s: lost: %s", name, lost)
+    music = prompt_bars(score, _end_of(score))
+    short = int((music.end == music.onset).sum())
+    if short:
+        sentence = "%s: notes without length (%d) are not shown to the model; the result has them, one tick long"
+        logger.warning(sentence, name, short)
+    lost = grid.lost - Counter({"note without length": short})
+    if lost:
+        logger.warning("%s: lost: %s", name, ", ".join(f"{reason} ({lost[reason]})" for reason in sorted(lost)))
     longest = int(grid.bar_meter[BAR_LENGTHS[grid.bar_meter].argmax()])
     own = (int(METER_NUMERATORS[longest]), int(METER_DENOMINATORS[longest]))
     if layout in remi.NOTES_ALONE and meter and BAR_LENGTHS[remi.meter_code(*meter)] != BAR_LENGTHS[longest]:
@@ -223,7 +231,7 @@ def prompt_of(score: Score, layout: str, meter: tuple[int, int] | None = None, n
         grid = replace(grid, bar_start=bar_start)
     ids = remi.encode_grid(grid, layout)[0].astype(np.int64)
     silent = remi.grid_of(score, trim=False, normalise=False).bars - grid.bars
-    return Prompt(ids, grid.shift, meter or own, prompt_bars(score, _end_of(score)), silent)
+    return Prompt(ids, grid.shift, meter or own, music, silent)
 
 
 def _end_of(score: Score) -> int:

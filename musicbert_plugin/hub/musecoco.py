@@ -27,7 +27,7 @@ from musicbert_plugin.codecs import remi
 from musicbert_plugin.codecs.reading_options import DEFAULT_READING, ReadingOptions
 from musicbert_plugin.codecs.score import Score
 from musicbert_plugin.compat.devices import checked_device
-from musicbert_plugin.compat.model_folder import CHOICES
+from musicbert_plugin.compat.model_folder import CHOICES, position_mode_is_given
 from musicbert_plugin.data.dataset_folder import read_dictionary
 from musicbert_plugin.errors import CheckpointError, OptionError
 from musicbert_plugin.files import atomic_path
@@ -112,7 +112,8 @@ class MuseCocoHub:
         """
         device = checked_device(device)
         path = Path(path)
-        (options, task_options), weights, _ = load(path, "linear_transformer_lm")
+        with position_mode_is_given(position_mode):
+            (options, task_options), weights, _ = load(path, "linear_transformer_lm")
         words = _dictionary(path if path.is_dir() else path.parent, path, weights)
         for name, value in (("position_mode", position_mode), ("layout", layout), ("prefix", prefix)):
             if value is not None:

@@ -12,26 +12,14 @@ import os
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 from musicbert_plugin.data.dataset_folder import read_config
 from musicbert_plugin.errors import OptionError
-from musicbert_plugin.files import atomic_path
+from musicbert_plugin.files import FolderLock, atomic_path
 from musicbert_plugin.parsing import read_json
 
 WORK, ENDED = ".build", ".build.ended"
-
-
-def _lock(file: IO[str]) -> None:
-    """Lock an open file; raises BlockingIOError or PermissionError if another process has locked it."""
-    try:
-        import fcntl
-    except ImportError:  # Windows
-        import msvcrt
-
-        msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)  # type: ignore[attr-defined]
-    else:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 
 class Destination:
@@ -67,7 +55,7 @@ class Destination:
         self._optional = list(optional)
         self._description = description
         self.made = not folder.exists()
-        self._lock: IO[str] | None = None
+        self._lock: FolderLock | None = None
         try:
             self.finished = self._is_finished()
             self.begun = (self.work / "options.json").is_file()
@@ -106,8 +94,7 @@ class Destination:
         try:
             self.work.mkdir(parents=True, exist_ok=True)
             self._remove_ended()
-            self._lock = open(self.work / "lock", "w")
-            _lock(self._lock)
+            self._lock = FolderLock(self.work / "lock")
             if not self.begun:
                 with atomic_path(self.work / "options.json") as unfinished:
                     unfinished.write_text(json.dumps(self._description))
@@ -126,7 +113,7 @@ class Destination:
     def clean(self) -> None:
         """Remove the work folder."""
         if self._lock is not None:
-            self._lock.close()
+            self._lock.release()
         self._remove_ended()
         with contextlib.suppress(OSError):
             os.rename(self.work, self.folder / ENDED)
@@ -141,9 +128,8 @@ class Destination:
         Older versions removed their work folder file by file, so that a part of it may be left.
         """
         self._remove_ended()
-        with contextlib.suppress(OSError), open(self.work / "lock", "a") as lock:
-            _lock(lock)
-            self._lock = lock
+        with contextlib.suppress(OSError):
+            self._lock = FolderLock(self.work / "lock")
             self.clean()
 
     def new_output(self) -> Path:

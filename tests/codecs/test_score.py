@@ -187,12 +187,25 @@ def test_bar_lines_are_those_of_the_time_signatures() -> None:
     assert [bar_line_from(odd, tick) for tick in (1, 2, 3, 4, 5, 6)] == [2, 2, 3, 4, 5, 7], "every 1.25 ticks"
 
 
-def test_a_key_is_written_with_its_sharps_or_flats() -> None:
-    known = {(0, False): 0, (9, True): 0, (7, False): 1, (5, False): -1, (6, True): 3, (3, True): 6, (10, False): -2}
-    for key, sharps in known.items():
-        data = midi_bytes(replace(piece(), key=key))
-        assert b"\xff\x59\x02" + bytes([sharps & 255, key[1]]) in chunks(data)[0]
+def test_key_signatures_are_written_and_read() -> None:
+    keys = ((0, 2, False), (480, -7, True), (960, 7, True), (961, 0, False))
+    data = midi_bytes(replace(piece(), keys=keys))
+    assert b"\xff\x59\x02\xf9\x01" in chunks(data)[0] and read_midi(data).keys == keys
     assert b"\xff\x59" not in midi_bytes(piece()), "of a score whose key is not known, none is claimed"
+    assert read_midi(midi_bytes(piece())).keys == ()
+    repeated = ((0, 2, False), (0, 1, False), (5, 1, False), (7, 1, True))
+    assert read_midi(midi_bytes(replace(piece(), keys=repeated))).keys == ((0, 1, False), (7, 1, True))
+    for damaged in (b"\xff\x59\x02\x09\x00", b"\xff\x59\x02\x02\x07"):  # of nine sharps; of a third mode
+        assert read_midi(data.replace(b"\xff\x59\x02\x02\x00", damaged)).keys == keys[1:]
+
+
+def test_a_finer_score_is_the_same_music() -> None:
+    score = replace(piece(), end_tick=4000, keys=((0, 2, False), (480, -7, True)))
+    finer = score.finer(3)
+    assert finer.resolution == 3 * score.resolution and finer.end_tick == 12000 and finer.keys[1] == (1440, -7, True)
+    for name in ("onset", "end", "tempo_tick", "meter_tick"):
+        assert (getattr(finer, name) == 3 * getattr(score, name)).all()
+    assert (finer.pitch == score.pitch).all()
 
 
 def test_time_signatures_that_midi_has_no_numbers_for_are_refused(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from musicbert_plugin.data.answer_folder import JOURNAL, AnswerFolder, midi_name
+from musicbert_plugin.data.answer_folder import JOURNAL, LOCK, AnswerFolder, midi_name
 from musicbert_plugin.errors import OptionError
 
 REQUESTS = ["piano", "violin", "drum"]
@@ -24,7 +24,7 @@ def answer(folder: AnswerFolder, *lines: int) -> None:
 
 
 def midi(path: Path) -> list[str]:
-    return sorted(file.name for file in path.iterdir() if file.name != JOURNAL)
+    return sorted(file.name for file in path.iterdir() if file.name not in (JOURNAL, LOCK))
 
 
 def test_a_second_run_keeps_the_answers_to_the_same_requests(tmp_path: Path) -> None:
@@ -33,6 +33,7 @@ def test_a_second_run_keeps_the_answers_to_the_same_requests(tmp_path: Path) -> 
     assert list(again.answers) == [0] and again.answers[0]["pieces"] == [{"ids": [0, 2]}]
     assert midi(tmp_path) == ["0.1.mid", "0.mid"], "the music for drums answers nothing now"
     answer(again, 1, 2)
+    again.close()
     assert (tmp_path / "2.mid").read_bytes() == b"cello 0"
     assert sorted(open_folder(tmp_path, ["piano"]).answers) == [0] and midi(tmp_path) == ["0.1.mid", "0.mid"]
 
@@ -41,6 +42,18 @@ def test_another_run_replaces_all_answers(tmp_path: Path) -> None:
     answer(open_folder(tmp_path), 0, 1, 2)
     (tmp_path / "notes.txt").write_text("mine")
     assert not open_folder(tmp_path, seed=2).answers and midi(tmp_path) == ["notes.txt"]
+
+
+def test_a_second_run_at_the_same_time_is_refused_and_changes_nothing(tmp_path: Path) -> None:
+    first = open_folder(tmp_path)
+    answer(first, 0)
+    for seed in (1, 2):
+        with pytest.raises(OptionError, match="another run writes there; wait for its end or name another folder"):
+            open_folder(tmp_path, seed=seed)
+    answer(first, 1)
+    first.close()
+    assert sorted(open_folder(tmp_path).answers) == [0, 1]
+    assert midi(tmp_path) == ["0.1.mid", "0.mid", "1.1.mid", "1.mid"]
 
 
 def test_what_was_not_generated_is_refused_before_anything_changes(tmp_path: Path) -> None:
@@ -69,8 +82,7 @@ def test_what_was_not_generated_is_refused_before_anything_changes(tmp_path: Pat
 
 @pytest.mark.parametrize("moment", ["journal", "between", "file"])
 def test_a_run_that_was_stopped_anywhere_can_go_on(tmp_path: Path, moment: str) -> None:
-    folder = open_folder(tmp_path)
-    answer(folder, 0, 1)
+    answer(open_folder(tmp_path), 0, 1)
     journal = (tmp_path / JOURNAL).read_bytes()
     if moment == "journal":
         (tmp_path / JOURNAL).write_bytes(journal[:-9])

@@ -65,7 +65,7 @@ def test_a_folder_is_read_to_its_depth_and_broken_files_are_named(hub, tasks, so
     assert failed == {"deep/broken.wav": "deep/broken.wav: cannot be decoded."}
     said = capsys.readouterr().err
     assert "evaluate audio: deep/broken.wav: cannot be decoded" in said and passed_over == {".docx": 2, ".txt": 1}
-    assert "passed over, since their suffixes are not those of recordings: 2 .docx, 1 .txt." in said
+    assert "passed over, since the model takes no files of these suffixes: 2 .docx, 1 .txt." in said
     assert found["a.wav"]["composer"]["bach"] == 0.75
 
 

@@ -8,6 +8,7 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
+import mido
 import numpy as np
 import pytest
 
@@ -16,10 +17,10 @@ from musicbert_plugin.codecs.attributes import command_ids
 from musicbert_plugin.codecs.octuple import TEMPO_VALUES, positions
 from musicbert_plugin.codecs.remi_grammar import transpose
 from musicbert_plugin.codecs.requests import parse_request
-from musicbert_plugin.codecs.score import DRUMS, Score, bar_line_from, midi_bytes, read_midi
+from musicbert_plugin.codecs.score import DRUMS, Score, bar_line_from, midi_bytes, read_midi, write_midi
 from musicbert_plugin.errors import ScoreError
 from musicbert_plugin.generation.continuation import prompt_bars
-from musicbert_plugin.generation.prompts import Prompt, prompt_of
+from musicbert_plugin.generation.prompts import Prompt, prompt_of, read_prompt
 
 NEW = {  # two bars of C major, the second longer and slower
     "bar-tempo": "s-9 t-32 o-0 i-0 p-60 d-12 v-20 o-24 i-0 p-64 d-12 v-20 i-128 p-164 d-3 v-20 b-1 "
@@ -79,7 +80,7 @@ def test_the_prompt_stays_note_for_note_and_the_music_goes_on_at_the_next_bar(la
     result = read_midi(midi_bytes(finished(prompt_of(score, layout), layout, NEW[layout])))
     end = Fraction(9)  # the last onset is in the third bar
     assert events(result, end) == events(score, end)
-    length = 4 if layout not in remi.NOTES_ALONE else 3
+    length = 3 if layout in remi.NOTES_ALONE else 4
     onsets = sorted((result.onset[result.onset >= 9 * result.resolution] / result.resolution).tolist())
     expected = [9, 11, 11, 9 + length + 0.5]
     np.testing.assert_allclose(onsets, expected, atol=1 / result.resolution)
@@ -121,8 +122,6 @@ def test_new_notes_are_in_the_tracks_of_their_programs() -> None:
 
 
 def test_words_continue_at_the_end_of_their_bars(tmp_path: Path) -> None:
-    from musicbert_plugin.generation.prompts import read_prompt
-
     line = "s-9 t-32 b-1 s-9 t-32 o-0 i-0 p-62 d-12 v-20 b-1 s-9 t-32 b-1"
     (tmp_path / "prompt.txt").write_text(line + "\n")
     result = finished(read_prompt(tmp_path / "prompt.txt", "bar-tempo"), "bar-tempo", NEW["bar-tempo"])
@@ -145,18 +144,44 @@ def test_a_piece_ends_with_its_last_bar_even_if_that_is_empty() -> None:
 def test_the_key_of_a_piece_is_known_where_its_request_names_the_mode() -> None:
     prompt = prompt_of(own_piece(), "bar-tempo")
     assert prompt.shift == -2, "D major"
-    for request, new, prompted in (("key=major", (0, False), (2, False)), ("key=minor", (9, True), (11, True))):
-        assert finished(Prompt(), "bar-tempo", NEW["bar-tempo"], request).key == new
-        assert finished(prompt, "bar-tempo", NEW["bar-tempo"], request).key == prompted
-    assert finished(Prompt(), "bar-tempo", NEW["bar-tempo"], "piano").key is None
+    for request, minor in (("key=major", False), ("key=minor", True)):
+        assert finished(Prompt(), "bar-tempo", NEW["bar-tempo"], request).keys == ((0, 0, minor),)
+        assert finished(prompt, "bar-tempo", NEW["bar-tempo"], request).keys == ((0, 2, minor),), "D major or B minor"
+    assert finished(Prompt(), "bar-tempo", NEW["bar-tempo"], "piano").keys == ()
+    sharps = {-1: 7 - 12, 1: -7 + 12, 6: 6, -6: 6, -5: -1, 5: 1, -2: 2}  # D flat rather than C sharp
+    for shift, number in sharps.items():
+        assert finished(replace(prompt, shift=shift), "bar-tempo", "", "key=major").keys == ((0, number, False),)
 
 
-def test_new_notes_strike_no_key_that_sounds_and_the_prompts_stay() -> None:
-    words = "s-9 t-32 o-0 i-0 p-60 d-24 v-20 p-60 d-12 v-20 o-12 i-0 p-60 d-12 v-20 b-1 </s>"
-    prompt = Score.of(480, [0, 0, 960], [9000, 9000, 9000], [60, 60, 64])
+@pytest.mark.parametrize("request_", [None, "key=minor"])
+def test_the_key_signatures_of_a_prompt_stay(request_: str | None, tmp_path: Path) -> None:
+    keys = ((0, 7, False), (700, -7, True))
+    write_midi(replace(own_piece(100), keys=(*keys, (90_000, 0, False))), tmp_path / "prompt.mid")
+    prompt = read_prompt(tmp_path / "prompt.mid", "bar-tempo")
+    result = read_midi(midi_bytes(finished(prompt, "bar-tempo", NEW["bar-tempo"], request_)))
+    assert result.resolution == 300 and result.keys == ((0, 7, False), (3 * 700, -7, True)), "not C and A minor"
+
+
+def test_new_notes_strike_no_key_that_sounds_and_the_prompts_stay(tmp_path: Path) -> None:
+    words = (
+        "s-9 t-32 o-0 i-0 p-62 d-24 v-20 p-60 d-24 v-20 p-60 d-12 v-20 o-12 i-0 p-64 d-24 v-20 p-62 d-36 v-20 b-1 </s>"
+    )
+    prompt = Score.of(480, [0, 0, 960, 960], [9000, 9000, 2300, 3000], [60, 60, 64, 62])
     result = finished(prompt_of(prompt, "bar-tempo"), "bar-tempo", words)
     notes = np.stack([result.onset, result.end, result.pitch], 1).tolist()
-    assert notes == [[0, 9000, 60], [0, 9000, 60], [960, 9000, 64], [1920, 2400, 60], [2400, 2880, 60]]
+    assert notes[:4] == [[0, 9000, 60], [0, 9000, 60], [960, 2300, 64], [960, 3000, 62]], "the prompt as it was"
+    assert sorted(notes[4:]) == [[2400, 3840, 64], [3000, 3840, 62]], "no 60; a 62 when the prompt's has ended"
+    write_midi(
+        finished(prompt_of(prompt.select(prompt.pitch > 60), "bar-tempo"), "bar-tempo", words), tmp_path / "a.mid"
+    )
+    sounding = set()
+    for message in mido.MidiFile(tmp_path / "a.mid").tracks[1]:
+        if message.type == "note_on":
+            assert message.note not in sounding, "no key is struck while it sounds"
+            sounding.add(message.note)
+        elif message.type == "note_off":
+            sounding.remove(message.note)
+    assert not sounding
 
 
 @pytest.mark.parametrize("layout", remi.LAYOUTS)

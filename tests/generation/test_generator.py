@@ -276,8 +276,16 @@ def test_an_open_last_bar_of_a_prompt_is_closed_after_its_last_whole_note(tmp_pa
 def test_notes_of_a_prompt_that_cannot_be_kept_are_told(caplog):
     from musicbert_plugin.generation.prompts import prompt_of
 
-    assert len(prompt_of(Score.of(480, [0, 480], [480, 480], [60, 62]), "bar-tempo", name="a.mid").ids)
-    assert caplog.messages == ["a.mid: lost: note without length (1)"]
+    late = 2**20 * 40
+    score = Score.of(480, [0, 480, 960, 9000, late], [480, 480, 960, 9000, late + 1], [60, 62, 64, 65, 67])
+    prompt = prompt_of(score, "bar-tempo", name="a.mid")
+    assert remi.decode(prompt.ids).pitch.tolist() == [60] and prompt.score.pitch.tolist() == [60, 62, 64]
+    assert caplog.messages == [
+        "a.mid: notes without length (2) are not shown to the model; the result has them, one tick long",
+        "a.mid: lost: note out of reach (1), note without length (1)",
+    ]
+    caplog.clear()
+    assert len(prompt_of(Score.of(480, [0], [480], [60]), "bar-tempo").score) == 1 and not caplog.messages
 
 
 @pytest.mark.parametrize(

@@ -245,7 +245,9 @@ def test_a_folder_of_the_fork_has_positions_everywhere_unless_another_mode_is_as
     for mode, begin in ((None, 0), *BEGINS.items()):
         model = MuseCocoHub.from_pretrained(folder, position_mode=mode).model
         assert (model(tokens[None])[0][0] - expected_logits(state, tokens, begin, HEADS)).abs().max() < 5e-5
-    assert "does not name its position mode" in caplog.text
+        said = [message for message in caplog.messages if "does not name its position mode" in message]
+        assert len(said) == (mode is None), "who has given a mode knows it"
+        caplog.clear()
     hub = MuseCocoHub.from_pretrained(folder, layout="notes", prefix="conditions")
     assert (hub.layout, hub.prefix) == ("notes", "conditions")
     with pytest.raises(OptionError, match="layout is 'staves', but one of bar-tempo, "):
@@ -269,7 +271,7 @@ def test_a_written_folder_is_what_the_fork_and_transformers_read(small, tmp_path
     assert json.loads(raw[8 : 8 + int.from_bytes(raw[:8], "little")])["__metadata__"] == {"format": "pt"}
 
 
-def test_a_folder_stands_for_a_checkpoint_in_every_command(fork_folder, fairseq_command, tmp_path, capsys):
+def test_a_folder_stands_for_a_checkpoint_in_every_command(fork_folder, fairseq_command, tmp_path, capsys, caplog):
     from fairseq.checkpoint_utils import load_model_ensemble_and_task
 
     from musicbert_plugin.hub import MuseCocoHub
@@ -295,7 +297,13 @@ def test_a_folder_stands_for_a_checkpoint_in_every_command(fork_folder, fairseq_
         run = fairseq_command("validate", data, "--path", path, *common)
         losses |= {line["valid_loss"] for line in run.statistics if "valid_loss" in line}
     assert len(losses) == 1
-    run = fairseq_command("eval-lm", data, *common[:2], "--path", folder, "--gen-subset", "valid", "--batch-size", 2)
+    score = ["eval-lm", data, *common[:2], "--path", folder, "--gen-subset", "valid", "--batch-size", 2]
+    caplog.clear()
+    fairseq_command(*score, "--position-mode", "zero-prefix")
+    assert "does not name its position mode" not in caplog.text
+    run = fairseq_command(*score)
+    assert "does not name its position mode" in caplog.text
+    caplog.clear()
     assert any(message.startswith("Loss (base 2):") for message in run.messages)
 
     training = [*common, "--arch", "linear_transformer_lm_debug", "--decoder-attention-heads", HEADS, "--lr", 0]
@@ -306,6 +314,7 @@ def test_a_folder_stands_for_a_checkpoint_in_every_command(fork_folder, fairseq_
         fairseq_command("train", data, *training, option, folder, *reset, "--save-dir", saved)
         trained = MuseCocoHub.from_pretrained(saved / "checkpoint_last.pt").model.state_dict()
         assert all(torch.equal(tensor, state[name]) for name, tensor in trained.items())
+    assert "does not name its position mode" not in caplog.text, "a training has its own"
 
     again = tmp_path / "again"
     hub.main(["hugging-face", str(folder), str(again)])
@@ -336,6 +345,8 @@ def test_safetensors_are_written_as_the_format_has_it(tmp_path):
     tensors = {"a": torch.arange(6.0).view(2, 3), "b": torch.tensor([1, 2], dtype=torch.int64), "c": torch.ones(0)}
     tensors["d"] = torch.randn(3).bfloat16()
     write_safetensors(tmp_path / "x.safetensors", tensors)
+    (tmp_path / "other").touch()
+    assert (tmp_path / "x.safetensors").stat().st_mode == (tmp_path / "other").stat().st_mode, "safetensors makes 0600"
     raw = (tmp_path / "x.safetensors").read_bytes()
     length = int.from_bytes(raw[:8], "little")
     header = json.loads(raw[8 : 8 + length])

@@ -14,6 +14,7 @@ import soundfile
 
 from musicbert_plugin.codecs.score import DRUMS, Score, read_midi, write_midi
 from musicbert_plugin.errors import MusicError, OptionError
+from musicbert_plugin.files import FolderLock
 from preprocess import audio, render
 from preprocess.engine import cli as command
 from preprocess.render import Excerpt, Synthesiser, Tempo, excerpt_of, program_of, stems_of, times_of, to_level
@@ -226,6 +227,9 @@ def test_other_options_and_a_folder_in_use_are_refused_and_a_changed_piece_is_re
     status, said = run(source, dest, "--seconds", 2)
     assert status == 2 and "other options" in said
     assert run(source, source, "--seconds", 1)[0] == 2
+    with FolderLock(dest / render.LOCK):
+        status, said = run(source, dest, "--seconds", 1)
+    assert status == 2 and "another run writes there" in said
     before = (dest / "000_0.wav").read_bytes(), (dest / "001_0.wav").read_bytes()
     write_midi(make_piece(7), source / "000.mid")
     assert run(source, dest, "--seconds", 1)[0] == 0

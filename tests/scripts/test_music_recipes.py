@@ -59,6 +59,17 @@ def test_generation_takes_the_dictionary_beside_the_checkpoint_and_leaves_foreig
     assert (recipe.folder / "out" / "generated.txt").read_text().splitlines()[2] == ".", "the folder of the dictionary"
 
 
+def test_a_generation_that_fails_leaves_what_another_run_prints_into_the_same_folder(recipe: Machine) -> None:
+    recipe.python(
+        'if [ "$1" = -c ]; then exit; fi; if [ -n "$AGAIN" ]; then echo other; exit 2; fi\n'
+        "echo first; AGAIN=1 bash scripts/generate_music.sh model.pt requests.txt out >&2; echo $?; ls out"
+    )
+    assert recipe(GENERATE, "model.pt", "requests.txt", "out").status == 0
+    first, status, *files = (recipe.folder / "out" / "generated.txt").read_text().splitlines()
+    assert (first, status, len(files)) == ("first", "2", 1), "the output of the first run alone is there"
+    assert [path.name for path in (recipe.folder / "out").iterdir()] == ["generated.txt"]
+
+
 def test_a_hugging_face_folder_is_a_checkpoint_and_holds_its_dictionary(recipe: Machine) -> None:
     (recipe.folder / "hub").mkdir()
     found = recipe(GENERATE, "hub", "requests.txt", "out")

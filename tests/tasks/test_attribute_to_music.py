@@ -1,5 +1,6 @@
 """The task in fairseq's hands: the loss is the music's, in training, validation and fairseq-eval-lm alike."""
 
+import gc
 import json
 import math
 from pathlib import Path
@@ -450,6 +451,11 @@ def test_a_stopped_run_goes_on_and_another_replaces_its_music(trained, fairseq_c
         run(dest)
     assert ended.value.code == 130 and capsys.readouterr().err.splitlines()[-1] == "Interrupted."
     assert sorted(music_of(dest)) == ["0.mid", "1.mid"]
+    with pytest.raises(SystemExit) as refused:
+        run(dest)
+    assert refused.value.code == 2 and "another run writes there" in capsys.readouterr().err, "its folder is still open"
+    del ended, refused
+    gc.collect()
     add, added = answer_folder.AnswerFolder.add, []
     monkeypatch.setattr(answer_folder.AnswerFolder, "add", lambda *answer: (added.append(answer[1]), add(*answer)))
     assert run(dest) == whole and music_of(dest) == music_of(tmp_path / "whole")
