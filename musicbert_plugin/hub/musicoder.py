@@ -90,6 +90,8 @@ class MusiCoderHub:
         Number of frames of a window.
     max_seconds : float
         Longest recording that is decoded.
+    damage : Damage or None
+        What is missing of the recording that was read last, if it is damaged (see ``audio.decoding``).
     max_frames, min_frames : int
         Largest length of a window for labels, and smallest length of the last one; 0 for whole recordings.
     task_options : dict
@@ -119,7 +121,7 @@ class MusiCoderHub:
         self.max_frames = window if max_frames is None else max_frames
         self.min_frames = min_frames
         self.max_seconds = MAX_SECONDS
-        self.damage: Damage | None = None  # of the recording that was read last
+        self.damage: Damage | None = None
 
     @classmethod
     def from_pretrained(
