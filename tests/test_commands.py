@@ -176,14 +176,15 @@ def test_a_render_and_a_corpus_end_at_a_full_disk_instead_of_failing_file_by_fil
 def test_a_dataset_that_cannot_be_completed_gets_no_final_name(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    from musicbert_plugin.codecs.remi import dictionary_text
     from preprocess import remi
 
     own = tmp_path / "own"
     own.mkdir()
-    (own / "dict.txt").write_text("<sep> 1\na 1\nb 1\n")
+    (own / "dict.txt").write_text(dictionary_text())
     for split in ("train", "valid"):
-        (own / f"{split}_input.txt").write_text("a b\n")
-        (own / f"{split}.txt").write_text("b\n")
+        (own / f"{split}_input.txt").write_text("PITCH o-0\n")
+        (own / f"{split}.txt").write_text("b-1\n")
     words = ["pairs", str(own), "--dest", str(tmp_path / "data")]
     with monkeypatch.context() as patch:
         patch.setattr(IndexedDatasetWriter, "close", full_disk)
