@@ -512,8 +512,13 @@ class FairseqMusicGenerator:
             # fairseq-interactive passes nothing but tokens, in the order of its lines.
             lines = [self.task.lines_answered + row for row in range(len(prefixes))]
             self.task.lines_answered += len(prefixes)
+            self.generator.name_of = self._line_name
         found = self._answers(prefixes, lines, "id" in sample)
         return [[self._hypothesis(piece) for piece in pieces] for pieces in found]
+
+    def _line_name(self, number: int) -> str:
+        """A line of requests in warnings: its number from 1, as editors and errors count, and what answers it."""
+        return f"line {number + 1} ({midi_name(number) if self.task.cfg.dest else f'H-{number}'})"
 
     def _answers(self, prefixes: list[Ids], lines: list[int], of_split: bool) -> list[list[Piece]]:
         """The pieces of each prefix; with ``--dest``, they are kept, and those of an earlier run are taken from it."""
