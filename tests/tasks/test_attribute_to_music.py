@@ -452,7 +452,9 @@ def test_a_stopped_run_goes_on_and_another_replaces_its_music(
     with monkeypatch.context() as patch, pytest.raises(SystemExit) as ended:
         patch.setattr(answer_folder, "atomic_path", stop_at_the_third)
         run(dest)
-    assert ended.value.code == 130 and capsys.readouterr().err.splitlines()[-1] == "Interrupted."
+    said = capsys.readouterr().err.splitlines()
+    assert ended.value.code == 130 and said[-1] == "Interrupted."
+    assert f"{dest}: 1 of 4 requests are answered" in said and f"{dest}: 2 of 4 requests are answered" in said
     assert sorted(music_of(dest)) == ["0.mid", "1.mid"]
     with pytest.raises(SystemExit) as refused:
         run(dest)
