@@ -45,7 +45,8 @@ trap 'rm -f "$printed"' EXIT
 # One buffer holds all requests, so that all are read first; the last line may lack its newline.
 lines=$(($(wc -l <"$requests") + 16))
 
-"$python" -m fairseq_cli.interactive ${data:+"$data"} --user-dir "$here/musicbert_plugin" --task attribute_to_music \
+# Without fairseq's pages of configuration, unless LOGLEVEL, its own variable, asks for them.
+LOGLEVEL=${LOGLEVEL:-WARNING} "$python" -m fairseq_cli.interactive ${data:+"$data"} --user-dir "$here/musicbert_plugin" --task attribute_to_music \
     --path "$checkpoint" --input "$requests" --sampling --sampling-topk 15 --temperature 0.8 --beam 1 --max-len-b 2560 \
     --buffer-size "$lines" --batch-size 16 --seed 1 --dest "$dest" ${1+"$@"} >"$printed" || exit
 mv "$printed" "$dest/generated.txt"

@@ -257,6 +257,8 @@ class ConditionalGenerator:
         seen = getattr(getattr(model, "args", None), "seen_attributes", None)
         self.seen_attributes = None if seen is None else frozenset(str(seen).split())
         self._warned: set[str] = set()
+        self.name_of: Callable[[int], str] = "request {}".format
+        """The name of a request in warnings, from its number (see ``lines`` of :meth:`generate`)."""
         self.generator = MusicGenerator(
             RecurrentDecoder(self.decoder), end=remi.EOS, never=[remi.BOS, remi.PAD, remi.UNK]
         )
@@ -310,8 +312,8 @@ class ConditionalGenerator:
         for line, candidates in zip(lines, pieces, strict=True):
             for piece in candidates:
                 if piece.cut:
-                    sentence = "piece %d was shortened by the maximum length of %d words (bars: %d, without notes: %d)"
-                    logger.warning(sentence, line, search.max_length, *piece.bars)
+                    sentence = "%s: shortened by the maximum length of %d words (bars: %d, without notes: %d)"
+                    logger.warning(sentence, self.name_of(line), search.max_length, *piece.bars)
         return pieces
 
     def generate_best(
@@ -522,7 +524,7 @@ class ConditionalGenerator:
         """Say for each of some rows [B], or slots [B, 63], why an attribute of its request is not kept."""
         slots = rows.reshape(len(classes), -1) & (SLOT_KEY == KEYS.index(key))
         for row in np.flatnonzero(slots.any(axis=1)).tolist():
-            logger.warning("request %d, %s: %s", lines[row], _said(classes[row], slots[row]), reason)
+            logger.warning("%s, %s: %s", self.name_of(lines[row]), _said(classes[row], slots[row]), reason)
 
     def _warn_of_unseen(self, prefixes: Sequence[Ids], lines: Sequence[int]) -> None:
         """Say once for each requested value that the model's training data never had."""
@@ -536,8 +538,8 @@ class ConditionalGenerator:
                     continue
                 self._warned.add(word)
                 logger.warning(
-                    "request %d, %s: the data of the last training never had this value, so it may have no effect",
-                    line,
+                    "%s, %s: the data of the last training never had this value, so it may have no effect",
+                    self.name_of(line),
                     _said(classes, np.arange(len(classes)) == slot),
                 )
 

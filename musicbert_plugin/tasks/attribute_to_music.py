@@ -36,6 +36,7 @@ from musicbert_plugin.codecs.octuple import DEFAULT_METER
 from musicbert_plugin.codecs.reading_options import CHANNEL_PROGRAMS, ReadingOptions
 from musicbert_plugin.codecs.remi import FREE, LAYOUTS, NOTES_ALONE, dictionary_words, parse_meter
 from musicbert_plugin.codecs.score import midi_bytes
+from musicbert_plugin.commands import say
 from musicbert_plugin.data.answer_folder import AnswerFolder, midi_name
 from musicbert_plugin.data.attribute_dropout import DROPOUTS, visible_words
 from musicbert_plugin.data.condition_pairs import ConditionPairs
@@ -512,8 +513,13 @@ class FairseqMusicGenerator:
             # fairseq-interactive passes nothing but tokens, in the order of its lines.
             lines = [self.task.lines_answered + row for row in range(len(prefixes))]
             self.task.lines_answered += len(prefixes)
+            self.generator.name_of = self._line_name
         found = self._answers(prefixes, lines, "id" in sample)
         return [[self._hypothesis(piece) for piece in pieces] for pieces in found]
+
+    def _line_name(self, number: int) -> str:
+        """A line of requests in warnings: its number from 1, as editors and errors count, and what answers it."""
+        return f"line {number + 1} ({midi_name(number) if self.task.cfg.dest else f'H-{number}'})"
 
     def _answers(self, prefixes: list[Ids], lines: list[int], of_split: bool) -> list[list[Piece]]:
         """The pieces of each prefix; with ``--dest``, they are kept, and those of an earlier run are taken from it."""
@@ -529,9 +535,7 @@ class FairseqMusicGenerator:
             description = self.generator.description(self.search, count=self.count, keep=self.keep)
             self.folder = AnswerFolder(dest, "music", description, self.task.requests)
             if self.folder.answers:
-                logger.info(
-                    "%s: %d of %d requests are answered", dest, len(self.folder.answers), len(self.task.requests)
-                )
+                self._say_how_many()
         known = self.folder.answers
         missing = [row for row, line in enumerate(lines) if line not in known]
         if missing:
@@ -551,7 +555,13 @@ class FairseqMusicGenerator:
                     if repairs:
                         listed = ", ".join(f"{reason} ({number})" for reason, number in sorted(repairs.items()))
                         logger.warning("%s: repaired: %s", name, listed)
+            self._say_how_many()
         return [[Piece.of(piece) for piece in known[line]["pieces"]] for line in lines]
+
+    def _say_how_many(self) -> None:
+        """Say on stderr, whatever the log level, how many requests have their music."""
+        assert self.folder is not None
+        say(f"{self.folder.path}: {len(self.folder.answers)} of {len(self.task.requests)} requests are answered")
 
     def _hypothesis(self, piece: Piece) -> dict[str, Any]:
         scores = torch.from_numpy(piece.scores)

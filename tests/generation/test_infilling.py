@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -175,7 +177,9 @@ def test_by_default_a_tune_in_2_4_stays_in_2_4_and_its_tempo_changes_inside_the_
 
 def test_a_meter_alone_may_be_redrawn_and_the_tempo_changes_stay() -> None:
     predict, asked_for = always(meter=meter_code(2, 2), tempo=48)
-    filled = infill(tune(), [1], predict, window=100, redraw="meter")
+    score = replace(tune(), keys=((0, 2, False), (1920, -7, True)))
+    filled = infill(score, [1], predict, window=100, redraw="meter")
+    assert filled.keys == ((0, 2, False), (2880, -7, True)), "what follows a longer bar moves, its key too"
     assert asked_for & set(BAR_FIELDS) == {TIME_SIGNATURE}
     meters = zip(filled.meter_tick, filled.meter_numerator, filled.meter_denominator, strict=True)
     assert list(meters) == [(0, 2, 4), (960, 2, 2), (2880, 2, 4)]

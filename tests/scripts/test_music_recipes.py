@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import pytest
+
 from musicbert_plugin.generation.sampling import TEMPERATURE
 
 if TYPE_CHECKING:
@@ -57,6 +59,14 @@ def test_generation_takes_the_dictionary_beside_the_checkpoint_and_leaves_foreig
     (recipe.folder / "out" / "answers.jsonl").touch()
     recipe(GENERATE, "model.pt", "requests.txt", "out")
     assert (recipe.folder / "out" / "generated.txt").read_text().splitlines()[2] == ".", "the folder of the dictionary"
+
+
+def test_generation_shows_warnings_and_not_the_configuration(recipe: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
+    recipe.python('if [ "$1" != -c ]; then echo "level $LOGLEVEL" >&2; fi')
+    monkeypatch.delenv("LOGLEVEL", raising=False)
+    assert "level WARNING" in recipe(GENERATE, "model.pt", "requests.txt", "out").message
+    monkeypatch.setenv("LOGLEVEL", "DEBUG")
+    assert "level DEBUG" in recipe(GENERATE, "model.pt", "requests.txt", "other").message
 
 
 def test_a_generation_that_fails_leaves_what_another_run_prints_into_the_same_folder(recipe: Machine) -> None:

@@ -258,7 +258,7 @@ def test_the_checkpoint_keeps_which_attributes_its_training_had(attribute_folder
     run = fairseq_command("interactive", *TASK, "--path", tmp_path / "small.pt", *SAMPLING, *options)
     end = ": the data of the last training never had this value, so it may have no effect"
     warned = [message for message in run.messages if message.endswith(end)]
-    assert warned == [f"request 1, artist=chopin{end}", f"request 2, key=major{end}"]
+    assert warned == [f"line 2 (H-1), artist=chopin{end}", f"line 3 (H-2), key=major{end}"], "errors say line, too"
 
 
 def test_options_free_the_limits_of_requests_or_steady_the_tempo(trained, fairseq_command, tmp_path, capsys):
@@ -420,7 +420,9 @@ def music_of(folder):
     return {path.name: path.read_bytes() for path in folder.iterdir() if path.suffix == ".mid"}
 
 
-def test_a_stopped_run_goes_on_and_another_replaces_its_music(trained, fairseq_command, tmp_path, capsys, monkeypatch):
+def test_a_stopped_run_goes_on_and_another_replaces_its_music(
+    trained, fairseq_command, tmp_path, capsys, monkeypatch, caplog
+):
     from musicbert_plugin.data import answer_folder
 
     _, checkpoint = trained
@@ -434,6 +436,7 @@ def test_a_stopped_run_goes_on_and_another_replaces_its_music(trained, fairseq_c
         return hypotheses(capsys.readouterr().out)
 
     whole = run(tmp_path / "whole")
+    assert "line 3 (2.mid), meter=3/4: the data of the last training" in caplog.text
     assert sorted(music_of(tmp_path / "whole")) == ["0.mid", "1.mid", "2.mid", "3.mid"]
     for line, words in whole.items():
         score = read_midi(tmp_path / "whole" / f"{line}.mid")
@@ -449,7 +452,9 @@ def test_a_stopped_run_goes_on_and_another_replaces_its_music(trained, fairseq_c
     with monkeypatch.context() as patch, pytest.raises(SystemExit) as ended:
         patch.setattr(answer_folder, "atomic_path", stop_at_the_third)
         run(dest)
-    assert ended.value.code == 130 and capsys.readouterr().err.splitlines()[-1] == "Interrupted."
+    said = capsys.readouterr().err.splitlines()
+    assert ended.value.code == 130 and said[-1] == "Interrupted."
+    assert f"{dest}: 1 of 4 requests are answered" in said and f"{dest}: 2 of 4 requests are answered" in said
     assert sorted(music_of(dest)) == ["0.mid", "1.mid"]
     with pytest.raises(SystemExit) as refused:
         run(dest)
