@@ -25,9 +25,10 @@ program (see ``channel_programs``), and ``channel_programs="use"`` reads these.
 Writing
 -------
 Format 1 at ``score.resolution`` ticks per quarter note.  The first track, ``conductor``, has the tempi, the time
-signatures and the key signatures, and no notes; one track per (track, program) of the score follows, named after the
-program.  Every track ends at the bar line after the last note (or at ``score.end_tick``, if that is later), so that a
-file can be looped as it is; tempi and time signatures beyond it are written, and the conductor track then ends later.
+signatures and the key signatures, and no notes; one track per (track, program) of the score follows, with its name in
+``Score.track_names``, or else named after the program.  Every track ends at the bar line after the last note (or at
+``score.end_tick``, if that is later), so that a file can be looped as it is; tempi and time signatures beyond it are
+written, and the conductor track then ends later.
 
 Drums have channel 10.  Each melodic track has a channel of its own while there are no more than fifteen; otherwise
 tracks of one program share a channel, and with more than fifteen programs different programs do, each of which then
@@ -239,6 +240,7 @@ class Score:
         columns = ("resolution", "onset", "end", "tempo_tick", "meter_tick", "end_tick")
         return replace(
             self,
+            pedal=None if self.pedal is None else self.pedal._replace(tick=factor * self.pedal.tick),
             keys=tuple((factor * tick, sharps, minor) for tick, sharps, minor in self.keys),
             **{name: factor * getattr(self, name) for name in columns},
         )
@@ -673,6 +675,12 @@ def _check_writable(score: Score) -> None:
             raise ScoreError("unwritable", f"a {what} is at tick {beyond}; accepted is 0 to {LAST_TICK}.")
 
 
+def _own_name(score: Score, track: int) -> str:
+    """The name of a track of the source, or of no track ``""``, also if a file cannot hold it."""
+    name = score.track_names[track] if 0 <= track < len(score.track_names) else ""
+    return name if name.isascii() and name.isprintable() and len(name) <= 127 else ""
+
+
 def midi_bytes(score: Score) -> bytes:
     """The score as the bytes of a MIDI file (see the module), from which :func:`read_midi` reads the same notes.
 
@@ -712,9 +720,11 @@ def midi_bytes(score: Score) -> bytes:
         tick = np.concatenate([note_end[rows], score.onset[rows]])
         size = np.repeat([3, 3 + len(lead)], len(rows))
         turn = np.argsort(2 * tick + np.repeat([0, 1], len(rows)), kind="stable")  # note-offs before note-ons
-        names[program] += 1
-        name = "drums" if program == DRUMS else PROGRAM_NAMES[program].replace("_", " ")
-        name += f" {names[program]}" if names[program] > 1 else ""
+        name = _own_name(score, int(score.track[rows[0]]))
+        if not name:
+            names[program] += 1
+            name = "drums" if program == DRUMS else PROGRAM_NAMES[program].replace("_", " ")
+            name += f" {names[program]}" if names[program] > 1 else ""
         tick, size = np.append(0, tick[turn]), np.append(2, size[turn])
         message = np.concatenate([np.zeros((1, message.shape[1]), np.uint8), message[turn]])
         message[0, :2] = list(change)

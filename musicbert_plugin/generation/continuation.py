@@ -87,7 +87,7 @@ def continued(prompt: Score, music: Score, begin: int, *, tempi: bool) -> tuple[
         meter_numerator=np.array([numerator for _, (numerator, _) in meter], np.int64),
         meter_denominator=np.array([denominator for _, (_, denominator) in meter], np.int64),
         end_tick=int(moved(max(music.end_tick, begin))),
-        track_names=(),  # new tracks have none
+        track_names=prompt.track_names[: int(prompt.track.max()) + 1] if len(prompt) else (),  # new tracks have none
         pedal=None,
         **columns,
     )

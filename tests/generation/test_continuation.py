@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import zipfile
 from dataclasses import replace
 from fractions import Fraction
@@ -118,7 +119,9 @@ def test_new_notes_are_in_the_tracks_of_their_programs() -> None:
     assert bar_line_from(result, result.end_tick) == result.end_tick == (9 + 4 + 5) * 480
     named = replace(own_piece(), track_names=("Flute", "Cello", "Drums", "Bass"))
     both = finished(prompt_of(named, "bar-tempo"), "bar-tempo", NEW["bar-tempo"])
-    assert both.track_names == (), "the new track is none of the prompt's"
+    assert both.track_names == ("Flute", "Cello", "Drums"), "the new track is none of the prompt's"
+    tracks = mido.MidiFile(file=io.BytesIO(midi_bytes(both))).tracks
+    assert [track.name for track in tracks] == ["conductor", "Flute", "Cello", "flute", "Drums"]
 
 
 def test_words_continue_at_the_end_of_their_bars(tmp_path: Path) -> None:
