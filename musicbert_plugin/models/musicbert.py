@@ -558,8 +558,8 @@ class MusicBERTModel(FairseqEncoderModel):
         theirs, wanted = len(table) - FIRST_POSITION, len(own) - FIRST_POSITION
         if theirs < wanted:
             raise CheckpointError(
-                f"the checkpoint has {theirs} positions, but the model {wanted}; --max-positions {theirs} is accepted, "
-                "and rows of at most as many octuples"
+                f"the checkpoint has {theirs} positions, but the model {wanted}; --tokens-per-sample {theirs} is "
+                "accepted"
             )
         state_dict[key] = table[: len(own)]
 

@@ -199,5 +199,5 @@ def test_positions_of_a_longer_table_are_taken_and_a_shorter_one_is_refused(fold
     models[12].load_state_dict(dict(state))
     table = "encoder.sentence_encoder.embed_positions.weight"
     assert torch.equal(models[12].state_dict()[table], state[table][:14])
-    with pytest.raises(CheckpointError, match="has 12 positions, but the model 20; --max-positions 12"):
+    with pytest.raises(CheckpointError, match="has 12 positions, but the model 20; --tokens-per-sample 12"):
         models[20].load_state_dict(models[12].state_dict())
