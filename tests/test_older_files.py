@@ -54,7 +54,7 @@ def older(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The unpacked archive, as the current folder."""
     folder = tmp_path / "older"
     with tarfile.open(ARCHIVE) as archive:
-        archive.extractall(folder, filter="data")
+        archive.extractall(folder, **({"filter": "data"} if hasattr(tarfile, "data_filter") else {}))
     for path in [*(folder / "midi").iterdir(), *(folder / "sounds").iterdir()]:
         os.utime(path, ns=(STAMP, STAMP))
     monkeypatch.chdir(folder)

@@ -290,8 +290,8 @@ def test_a_recipe_with_the_model_of_another_task_ends_with_a_sentence(
 
 
 def test_an_option_that_a_model_does_not_have_ends_with_a_sentence(hydra_configuration: Callable[..., Any]) -> None:
-    told = refusal(hydra_configuration, "octuple_pretrain", "+model.pooling=mean", "task.data=DATA")
-    assert told.startswith("pooling is no option of MusicBERTConfig; accepted are: activation_dropout, ")
+    told = refusal(hydra_configuration, "octuple_pretrain", "+model.poolings=mean", "task.data=DATA")
+    assert told.startswith("poolings is no option of MusicBERTConfig; accepted are: activation_dropout, ")
     assert "_name" not in told
 
 

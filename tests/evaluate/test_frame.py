@@ -38,12 +38,14 @@ README_ARGUMENTS = {
     "attributes": "--path gone.pt --requests requests.txt",
     "pairs": "--path gone.pt data/pairs",
     "audio": "--path gone.pt features --dest out",
+    "labels": "--path gone.pt data/labelled --gen-subset test",
+    "explain": "--path gone.pt song.mid --dest out",
     "probe": "--path gone.pt features --label instrument --group piece",
     "correlate": "--path gone.pt features --dest out",
 }
 
 
-@pytest.mark.parametrize("task", TASKS)
+@pytest.mark.parametrize("task", sorted(set(TASKS) - {"ranking"}))  # which reads scores, not a checkpoint
 def test_no_default_of_a_task_is_refused(
     task: str,
     spectrogram_folder: Callable[..., Path],

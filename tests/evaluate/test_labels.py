@@ -87,7 +87,11 @@ def test_evaluation_the_hub_and_the_validation_give_one_number_for_pieces(
     assert main(["labels", "--path", str(small), "--predict", str(music), "--csv", str(tmp_path / "out.csv")]) == 1
     assert "evaluate labels: b.mid" in capsys.readouterr().err
     rows = (tmp_path / "out.csv").read_text().splitlines()
-    assert rows[0] == "file,register,register_probability,error" and rows[1].startswith("a.mid,") and "b.mid" in rows[2]
+    assert (
+        rows[0] == "file,register,register_probability,note,error"
+        and rows[1].startswith("a.mid,")
+        and "b.mid" in rows[2]
+    )
 
 
 def test_evaluation_the_hub_and_the_validation_give_one_number_for_notes(
