@@ -22,7 +22,7 @@ A labelled folder is a dataset folder of kind ``octuple`` (``dataset_folder``) w
     A label per note, in the container of ``indexed_dataset``, uint16: as many values per item as it has notes, in their
     order.  0 is unlabelled, k + 1 is class k.  The names of the classes are in ``config.json``, under
     ``"note_labels"``: ``{NAME: [class, ...]}``.  Classes that a model is given for each note are stored alike; their
-    names are under ``"note_conditions"``.
+    names are under ``"note_conditions"``.  ``"hide"`` lists the fields that labels were made of.
 ``{split}.pairs.csv``
     Pairs of phrases, see :data:`PAIR_COLUMNS`: indices of two items, 1 if they belong together and else 0, and the
     number of the group of candidates among which the true one is to be found (empty in ``train``).  ``config.json``
@@ -269,6 +269,22 @@ def note_classes(config: dict[str, Any], entry: str = NOTE_LABELS) -> dict[str, 
     ):
         raise DatasetError(f'config.json says "{entry}": {shortened(found)}, but lists of class names are accepted.')
     return {str(name): tuple(classes) for name, classes in found.items()}
+
+
+def hidden_of(config: dict[str, Any]) -> tuple[str, ...]:
+    """The fields of notes that a ``config.json`` hides from models, since its labels were made of them.
+
+    Raises
+    ------
+    DatasetError
+        It has something else than a list of fields.
+    """
+    found = config.get("hide", [])
+    if not isinstance(found, list) or not all(isinstance(name, str) and name in FIELDS for name in found):
+        raise DatasetError(
+            f'config.json says "hide": {shortened(found)}, but a list of some of {", ".join(FIELDS)} is accepted.'
+        )
+    return tuple(found)
 
 
 def open_note_labels(folder: str | Path, split: str, name: str, notes: NDArray[np.int64]) -> IndexedDataset:

@@ -4,6 +4,7 @@ The data are a labelled dataset folder with labels of notes (``data.labelled_oct
 (``data.labels``) whose tasks have the type ``single``; their ``column`` is the name of a label of notes (default: the
 task's name), and their ``classes`` are all of its classes unless fewer are listed: notes of other classes then count as
 unlabelled.  Without a ``tasks.yaml``, every label of the folder is a task.  A ``weight_column`` is a column of items.
+Fields that labels were made of (``"hide"`` of ``config.json``) are hidden from the model, besides those of the tasks.
 
 Each note has logits of its own, from the last state of its octuple.  Everything else is as in
 ``music_sequence_prediction``.
@@ -21,7 +22,7 @@ from numpy.typing import NDArray
 from musicbert_plugin.data.dataset_folder import read_config
 from musicbert_plugin.data.item_labels import weights_of
 from musicbert_plugin.data.labelled_octuple_dataset import LabelledNotes
-from musicbert_plugin.data.labelled_octuples import LabelledItems, note_classes, open_note_labels
+from musicbert_plugin.data.labelled_octuples import LabelledItems, hidden_of, note_classes, open_note_labels
 from musicbert_plugin.data.labels import LabelTask, hidden_fields, read_tasks
 from musicbert_plugin.data.octuple_windows import OctupleWindows
 from musicbert_plugin.errors import DatasetError, OptionError
@@ -68,6 +69,8 @@ class MusicTokenPredictionTask(LabelledMusicTask):
             tasks = read_tasks(path)
         else:
             tasks = [LabelTask(name, "single", name, loss="cross_entropy") for name in self.note_classes]
+        hidden = hidden_of(read_config(self.folder / "config.json"))
+        tasks = [replace(task, hide=tuple(sorted({*task.hide, *hidden}))) for task in tasks]
         return [self._learnt(task, str(path)) for task in tasks]
 
     def _learnt(self, task: LabelTask, where: str) -> LabelTask:

@@ -119,3 +119,24 @@ def test_fields_that_any_task_hides_are_masked_in_every_note(folder: Path, name:
     assert (rows[True][:, 5] == MASK).all() and (rows[False][:, 5] != MASK).all()
     others = [0, 1, 2, 3, 4, 6, 7]
     assert rows[True][:, others].equal(rows[False][:, others])
+
+
+def test_fields_that_labels_of_notes_were_made_of_are_hidden_without_a_word_of_the_user(folder: Path) -> None:
+    import json
+
+    from musicbert_plugin.codecs.octuple import MASK
+    from musicbert_plugin.errors import DatasetError
+
+    (folder / "tasks.yaml").unlink(missing_ok=True)
+    config = json.loads((folder / "config.json").read_text())
+    for hidden in (["velocity"], ["loudness"], "velocity"):
+        (folder / "config.json").write_text(json.dumps(config | {"hide": hidden}))
+        if hidden != ["velocity"]:
+            with pytest.raises(DatasetError, match='"hide": .*, but a list of some of bar, position'):
+                task_of("token", folder)
+            continue
+        task = task_of("token", folder)
+        assert {label_task.hide for label_task in task.label_tasks} == {("velocity",)}, "the checkpoint keeps it"
+        task.load_dataset("valid")
+        ids = batch_of(task.dataset("valid"))["net_input"]["src_tokens"].view(-1, 8)
+        assert (ids[ids[:, 0] > 3][:, 5] == MASK).all()
