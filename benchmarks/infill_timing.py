@@ -38,7 +38,7 @@ def random_hub() -> Any:
 
     from musicbert_plugin.hub import MusicBERTHub  # registers the architectures
     from musicbert_plugin.models.musicbert import MusicBERTModel
-    from musicbert_plugin.tasks.octuple_masked_lm import octuple_dictionary
+    from musicbert_plugin.tasks.octuple_task import octuple_dictionary
 
     options = argparse.Namespace(max_positions=8192)
     ARCH_CONFIG_REGISTRY["musicbert_tiny"](options)

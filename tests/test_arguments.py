@@ -151,7 +151,7 @@ def test_the_hub_refuses_seeds_and_layers_that_do_not_exist(registered: None) ->
     from musicbert_plugin.hub import MusicBERTHub, MusiCoderHub
     from musicbert_plugin.models.musicbert import MusicBERTModel
     from musicbert_plugin.models.musicoder import MusiCoderModel
-    from musicbert_plugin.tasks.octuple_masked_lm import octuple_dictionary
+    from musicbert_plugin.tasks.octuple_task import octuple_dictionary
 
     with pytest.raises(OptionError, match="seed is -1"):
         Search(seed=-1)

@@ -52,38 +52,11 @@ _FARTHEST = 1 << 62  # bytes: no file is as long
 _TAG = 128  # bytes of ID3v1, at the end of an mp3, and of other files of careless programs
 
 
-class View(io.RawIOBase):
-    """A file with some bytes replaced, an earlier end, or a greater apparent length.
+class _Positioned(io.RawIOBase):
+    """A file above a file, with a place of its own to read at."""
 
-    Parameters
-    ----------
-    file : binary file
-    offset : int
-        Offset of ``instead``.
-    instead : bytes
-    end : int, optional
-        What lies from here on is not shown.
-    length : int, optional
-        What seeking to the end gives; by default the end.
-    """
-
-    def __init__(
-        self, file: BinaryIO, offset: int = 0, instead: bytes = b"", end: int | None = None, length: int | None = None
-    ) -> None:
-        self._file, self._offset, self._instead = file, offset, instead
-        self._end = file.seek(0, io.SEEK_END) if end is None else end
-        self._length = self._end if length is None else length
-        self._at = 0
-
-    @property
-    def original(self) -> BinaryIO:
-        """The file without the replacement."""
-        return self._file
-
-    @property
-    def end(self) -> int:
-        """Number of bytes that are shown."""
-        return self._end
+    def __init__(self, file: BinaryIO, length: int) -> None:
+        self._file, self._length, self._at = file, length, 0
 
     def seekable(self) -> bool:
         """True."""
@@ -103,6 +76,44 @@ class View(io.RawIOBase):
         self._at = max(base + offset, 0)
         return self._at
 
+    def close(self) -> None:
+        """Close the file below."""
+        self._file.close()
+        super().close()
+
+
+class View(_Positioned):
+    """A file with some bytes replaced, an earlier end, or a greater apparent length.
+
+    Parameters
+    ----------
+    file : binary file
+    offset : int
+        Offset of ``instead``.
+    instead : bytes
+    end : int, optional
+        What lies from here on is not shown.
+    length : int, optional
+        What seeking to the end gives; by default the end.
+    """
+
+    def __init__(
+        self, file: BinaryIO, offset: int = 0, instead: bytes = b"", end: int | None = None, length: int | None = None
+    ) -> None:
+        self._end = file.seek(0, io.SEEK_END) if end is None else end
+        super().__init__(file, self._end if length is None else length)
+        self._offset, self._instead = offset, instead
+
+    @property
+    def original(self) -> BinaryIO:
+        """The file without the replacement."""
+        return self._file
+
+    @property
+    def end(self) -> int:
+        """Number of bytes that are shown."""
+        return self._end
+
     def readinto(self, buffer: memoryview) -> int:  # type: ignore[override]
         """Fill the buffer, or what there is of it."""
         if self._at >= self._end:  # the end of a longer file is looked at (ID3v1), the middle is not
@@ -119,48 +130,21 @@ class View(io.RawIOBase):
         self._at += count
         return count
 
-    def close(self) -> None:
-        """Close the file below."""
-        self._file.close()
-        super().close()
 
-
-class Window(io.RawIOBase):
+class Window(_Positioned):
     """Bytes [begin, end) of a file, as a file of their own."""
 
     def __init__(self, file: BinaryIO, begin: int, end: int) -> None:
-        self._file, self._begin, self._end, self._at = file, begin, end, 0
-
-    def seekable(self) -> bool:
-        """True."""
-        return True
-
-    def readable(self) -> bool:
-        """True."""
-        return True
-
-    def tell(self) -> int:
-        """The next byte that is read."""
-        return self._at
-
-    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        """Go to a byte."""
-        base = {io.SEEK_SET: 0, io.SEEK_CUR: self._at, io.SEEK_END: self._end - self._begin}[whence]
-        self._at = max(base + offset, 0)
-        return self._at
+        super().__init__(file, end - begin)
+        self._begin = begin
 
     def readinto(self, buffer: memoryview) -> int:  # type: ignore[override]
         """Fill the buffer, or what there is of it."""
-        part = memoryview(buffer)[: max(self._end - self._begin - self._at, 0)]
+        part = memoryview(buffer)[: max(self._length - self._at, 0)]
         self._file.seek(self._begin + self._at)
         count = self._file.readinto(part)  # type: ignore[attr-defined]
         self._at += count
         return count
-
-    def close(self) -> None:
-        """Close the file."""
-        self._file.close()
-        super().close()
 
 
 def endless(file: BinaryIO) -> View | None:

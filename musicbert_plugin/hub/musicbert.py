@@ -47,7 +47,7 @@ from musicbert_plugin.hub.answers import WindowMean
 from musicbert_plugin.hub.checkpoints import fitting, load
 from musicbert_plugin.models.musicbert import MusicBERTModel
 from musicbert_plugin.modules.low_rank import merge_adapters
-from musicbert_plugin.tasks.octuple_masked_lm import octuple_dictionary
+from musicbert_plugin.tasks.octuple_task import octuple_dictionary
 from musicbert_plugin.tasks.published_tasks import MULTI_LABEL
 
 logger = logging.getLogger(__name__)

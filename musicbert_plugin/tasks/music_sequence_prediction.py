@@ -32,8 +32,6 @@ from typing import Any, Optional
 
 import numpy as np
 from fairseq import utils
-from fairseq.data import FairseqDataset
-from fairseq.data.iterators import EpochBatchIterator
 from fairseq.dataclass import FairseqDataclass
 from fairseq.tasks import register_task
 from numpy.typing import NDArray
@@ -61,13 +59,8 @@ from musicbert_plugin.data.labels import LabelTask, column_of, hidden_fields, re
 from musicbert_plugin.data.octuple_pairs import OctuplePairs
 from musicbert_plugin.data.octuple_windows import OctupleWindows
 from musicbert_plugin.errors import DatasetError, OptionError
-from musicbert_plugin.tasks.music_task import MusicTask
-from musicbert_plugin.tasks.octuple_masked_lm import (
-    check_row_lengths,
-    octuple_dataset_for_inference,
-    octuple_dictionary,
-    parse_switch,
-)
+from musicbert_plugin.tasks.octuple_masked_lm import parse_switch
+from musicbert_plugin.tasks.octuple_task import OctupleTask
 
 logger = logging.getLogger(__name__)
 
@@ -115,10 +108,9 @@ class MusicSequencePredictionConfig(FairseqDataclass):
     seed: int = II("common.seed")
 
 
-class LabelledMusicTask(MusicTask):
+class LabelledMusicTask(OctupleTask):
     """Base of the tasks on labelled octuples; see ``music_sequence_prediction``."""
 
-    accepted_models = ("musicbert",)
     per_note = False
     """Whether labels are of notes, not of windows."""
     has_pairs = False
@@ -129,7 +121,6 @@ class LabelledMusicTask(MusicTask):
         super().__init__(cfg)
         if len(utils.split_paths(cfg.data)) > 1:
             raise OptionError(f"{cfg.data!r} names several folders, but one labelled folder is accepted.")
-        self.dictionary = octuple_dictionary()
         self.pack = parse_switch("--pack", cfg.pack)
         if cfg.windows_per_piece < 0:
             raise OptionError(
@@ -286,34 +277,6 @@ class LabelledMusicTask(MusicTask):
             cached=split if self.cfg.frozen else "",
             hidden=hidden_fields(self.label_tasks),
         )
-
-    def get_batch_iterator(
-        self,
-        dataset: FairseqDataset,
-        max_tokens: int | None = None,
-        max_sentences: int | None = None,
-        max_positions: int | None = None,
-        **options: Any,
-    ) -> EpochBatchIterator:
-        """The batches of an epoch, see ``MusicTask``.
-
-        Raises
-        ------
-        OptionError
-            If rows are too long for a batch or for the model: fairseq would leave them out of training.
-        """
-        check_row_lengths(dataset, max_tokens, max_positions, self.cfg.tokens_per_sample)
-        return super().get_batch_iterator(dataset, max_tokens, max_sentences, max_positions, **options)
-
-    def build_dataset_for_inference(
-        self, src_tokens: list[Any], src_lengths: list[int], **unused: Any
-    ) -> FairseqDataset:
-        """Batches of ``net_input.src_tokens``, longest last: for framed id tensors of any lengths."""
-        return octuple_dataset_for_inference(src_tokens, src_lengths, self.dictionary.pad())
-
-    def max_positions(self) -> int:
-        """Longest row, in sub-tokens."""
-        return self.cfg.tokens_per_sample
 
 
 @register_task("music_sequence_prediction", dataclass=MusicSequencePredictionConfig)

@@ -14,28 +14,17 @@ import logging
 from dataclasses import dataclass, field
 from typing import Any
 
-from fairseq.data import (
-    Dictionary,
-    FairseqDataset,
-    IdDataset,
-    ListDataset,
-    NestedDictionaryDataset,
-    RightPadDataset,
-    SortDataset,
-)
-from fairseq.data.iterators import EpochBatchIterator
 from fairseq.dataclass import ChoiceEnum, FairseqDataclass
 from fairseq.tasks import register_task
 from omegaconf import II, MISSING
 
-from musicbert_plugin.codecs.octuple import MASK, dictionary_lines
 from musicbert_plugin.data.dataset_folder import WINDOWS, check_octuple_folder
 from musicbert_plugin.data.indexed_dataset import open_indexed_dataset
-from musicbert_plugin.data.octuple_dataset import MaskedOctuples, OctupleRows
+from musicbert_plugin.data.octuple_dataset import MaskedOctuples
 from musicbert_plugin.data.octuple_masking import MASK_UNITS, MaskingProbabilities, OctupleMasking, parse_strategies
 from musicbert_plugin.data.octuple_windows import OctupleWindows
 from musicbert_plugin.errors import OptionError
-from musicbert_plugin.tasks.music_task import MusicTask
+from musicbert_plugin.tasks.octuple_task import OctupleTask
 
 logger = logging.getLogger(__name__)
 
@@ -99,48 +88,14 @@ def parse_switch(option: str, value: object) -> bool:
     raise OptionError(f"{option} is '{value}', but it is True or False.")
 
 
-def octuple_dictionary() -> Dictionary:
-    """The codec's dictionary as fairseq's: 1,236 ids, then ``<mask>``."""
-    dictionary = Dictionary()
-    for line in dictionary_lines():
-        dictionary.add_symbol(line.split(" ")[0], n=0)
-    mask = dictionary.add_symbol("<mask>")
-    assert mask == MASK
-    return dictionary
-
-
-def octuple_dataset_for_inference(src_tokens: list[Any], src_lengths: list[int], pad: int) -> FairseqDataset:
-    """Batches of ``net_input.src_tokens`` without masks, longest last: for framed id tensors of any lengths."""
-    tokens = ListDataset(src_tokens, src_lengths)
-    batches = NestedDictionaryDataset(
-        {"id": IdDataset(), "net_input": {"src_tokens": RightPadDataset(tokens, pad_idx=pad)}}, sizes=[tokens.sizes]
-    )
-    return SortDataset(batches, sort_order=[tokens.sizes])
-
-
-def check_row_lengths(
-    dataset: FairseqDataset, max_tokens: int | None, max_positions: int | None, tokens_per_sample: int
-) -> None:
-    """Raise :class:`OptionError` if rows are too long for a batch or for the model; fairseq would leave them out."""
-    longest = int(dataset.sizes.max(initial=0)) if isinstance(dataset, OctupleRows) else 0
-    for option, limit in (("--max-tokens", max_tokens), ("the model's --max-positions", max_positions)):
-        if limit is not None and longest > limit:
-            raise OptionError(
-                f"{option} is {limit}, but rows have up to {longest} sub-tokens; raise it, or lower "
-                f"--tokens-per-sample, which is {tokens_per_sample}."
-            )
-
-
 @register_task("octuple_masked_lm", dataclass=OctupleMaskedLmTaskConfig)
-class OctupleMaskedLmTask(MusicTask):
+class OctupleMaskedLmTask(OctupleTask):
     """Masked language modelling of octuples; see the module."""
 
     cfg: OctupleMaskedLmTaskConfig
-    accepted_models = ("musicbert",)
 
     def __init__(self, cfg: OctupleMaskedLmTaskConfig) -> None:
         super().__init__(cfg)
-        self.dictionary = octuple_dictionary()
         probabilities = MaskingProbabilities(cfg.mask_prob, cfg.random_token_prob, cfg.leave_unmasked_prob)
         if not cfg.mask_prob:
             raise OptionError("--mask-prob is 0, so that there is nothing to learn; above 0 to 1 is accepted.")
@@ -177,31 +132,3 @@ class OctupleMaskedLmTask(MusicTask):
             100 * rows.fill,
         )
         self.datasets[split] = rows
-
-    def get_batch_iterator(
-        self,
-        dataset: FairseqDataset,
-        max_tokens: int | None = None,
-        max_sentences: int | None = None,
-        max_positions: int | None = None,
-        **options: Any,
-    ) -> EpochBatchIterator:
-        """The batches of an epoch, see ``MusicTask``.
-
-        Raises
-        ------
-        OptionError
-            If rows are too long for a batch or for the model: fairseq would leave them out of training.
-        """
-        check_row_lengths(dataset, max_tokens, max_positions, self.cfg.tokens_per_sample)
-        return super().get_batch_iterator(dataset, max_tokens, max_sentences, max_positions, **options)
-
-    def build_dataset_for_inference(
-        self, src_tokens: list[Any], src_lengths: list[int], **unused: Any
-    ) -> FairseqDataset:
-        """Batches of ``net_input.src_tokens`` without masks, longest last: for framed id tensors of any lengths."""
-        return octuple_dataset_for_inference(src_tokens, src_lengths, self.dictionary.pad())
-
-    def max_positions(self) -> int:
-        """Longest row, in sub-tokens."""
-        return self.cfg.tokens_per_sample

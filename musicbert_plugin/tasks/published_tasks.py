@@ -14,14 +14,12 @@ from argparse import Namespace
 from dataclasses import dataclass, field
 from typing import Any, NoReturn, Optional
 
-from fairseq.data import FairseqDataset
 from fairseq.dataclass import FairseqDataclass
 from fairseq.tasks import register_task
 from omegaconf import open_dict
 
 from musicbert_plugin.errors import OptionError
-from musicbert_plugin.tasks.music_task import MusicTask
-from musicbert_plugin.tasks.octuple_masked_lm import octuple_dataset_for_inference, octuple_dictionary
+from musicbert_plugin.tasks.octuple_task import OctupleTask
 
 MULTI_LABEL = "sentence_prediction_multilabel"
 """The task whose classes are independent of each other: a piece has any number of them."""
@@ -40,15 +38,10 @@ class PublishedTaskConfig(FairseqDataclass):
 
 
 @register_task(MULTI_LABEL, dataclass=PublishedTaskConfig)
-class PublishedTask(MusicTask):
+class PublishedTask(OctupleTask):
     """A task that only loads models; see the module."""
 
     cfg: PublishedTaskConfig
-    accepted_models = ("musicbert",)
-
-    def __init__(self, cfg: PublishedTaskConfig) -> None:
-        super().__init__(cfg)
-        self.dictionary = octuple_dictionary()
 
     def build_model(self, cfg: Any, from_checkpoint: bool = False) -> Any:
         """Make the model; it takes the classification heads of the file."""
@@ -66,12 +59,6 @@ class PublishedTask(MusicTask):
     def build_criterion(self, cfg: Any, from_checkpoint: bool = False) -> NoReturn:
         """Raise :class:`OptionError`: the task has no loss."""
         self._refuse()
-
-    def build_dataset_for_inference(
-        self, src_tokens: list[Any], src_lengths: list[int], **unused: Any
-    ) -> FairseqDataset:
-        """Batches of ``net_input.src_tokens``, as of the task ``octuple_masked_lm``."""
-        return octuple_dataset_for_inference(src_tokens, src_lengths, self.dictionary.pad())
 
     def max_positions(self) -> int:
         """Longest row, in sub-tokens."""

@@ -30,7 +30,7 @@ def checkpoint(registered: None, tmp_path: Path) -> Path:
     import torch
 
     from musicbert_plugin.models.musicbert import MusicBERTModel
-    from musicbert_plugin.tasks.octuple_masked_lm import octuple_dictionary
+    from musicbert_plugin.tasks.octuple_task import octuple_dictionary
 
     torch.manual_seed(0)
     model = MusicBERTModel.build_model(Namespace(**SIZES), SimpleNamespace(source_dictionary=octuple_dictionary()))
@@ -146,7 +146,7 @@ def test_pooled_heads_of_labelled_tasks_are_explained_too(registered, piece) -> 
     from musicbert_plugin.hub import MusicBERTHub
     from musicbert_plugin.hub.attribution import Explainer
     from musicbert_plugin.models.musicbert import MusicBERTModel
-    from musicbert_plugin.tasks.octuple_masked_lm import octuple_dictionary
+    from musicbert_plugin.tasks.octuple_task import octuple_dictionary
 
     torch.manual_seed(1)
     task = SimpleNamespace(source_dictionary=octuple_dictionary(), head_sizes={"mood": 2})

@@ -24,7 +24,7 @@ def checkpoint(registered: None, tmp_path: Path) -> Path:
     import torch
 
     from musicbert_plugin.models.musicbert import MusicBERTConfig, MusicBERTModel
-    from musicbert_plugin.tasks.octuple_masked_lm import octuple_dictionary
+    from musicbert_plugin.tasks.octuple_task import octuple_dictionary
 
     torch.manual_seed(0)
     size = {"encoder_layers": 1, "encoder_embed_dim": 16, "encoder_ffn_embed_dim": 32, "encoder_attention_heads": 2}

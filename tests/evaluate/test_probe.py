@@ -24,7 +24,7 @@ def checkpoint(registered: None, tmp_path: Path) -> Path:
     import torch
 
     from musicbert_plugin.models.musicbert import MusicBERTModel
-    from musicbert_plugin.tasks.octuple_masked_lm import octuple_dictionary
+    from musicbert_plugin.tasks.octuple_task import octuple_dictionary
 
     sizes = {**SIZES, "max_positions": 512}
     torch.manual_seed(0)

@@ -49,7 +49,7 @@ def model(registered):
     from types import SimpleNamespace
 
     from musicbert_plugin.models.musicbert import MusicBERTModel
-    from musicbert_plugin.tasks.octuple_masked_lm import octuple_dictionary
+    from musicbert_plugin.tasks.octuple_task import octuple_dictionary
 
     torch.manual_seed(0)
     model = MusicBERTModel.build_model(Namespace(**LITTLE), SimpleNamespace(source_dictionary=octuple_dictionary()))

@@ -34,7 +34,7 @@ EXACT = {"atol": 1e-10, "rtol": 0}
 
 @pytest.fixture(scope="module")
 def dictionary(registered):
-    from musicbert_plugin.tasks.octuple_masked_lm import octuple_dictionary
+    from musicbert_plugin.tasks.octuple_task import octuple_dictionary
 
     return octuple_dictionary()
 
